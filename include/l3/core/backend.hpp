@@ -1,0 +1,80 @@
+/// @file  include/l3/core/backend.hpp: which kernels do the work: tags that name types and pick overloads.
+#pragma once
+#include <concepts>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+
+namespace l3::inline L3_ISA {
+
+/// Plain loops in the given precision: the textbook, and the judge of every fast backend.
+template <std::floating_point Scalar = float>
+struct reference {
+  using scalar = Scalar;
+  static constexpr char const* name = sizeof(Scalar) == 8 ? "reference (double)" : "reference";
+};
+
+/// Instruction sets the SIMD backend is written for.
+namespace arch {
+struct generic {
+  static constexpr char const* name = "generic";
+};
+struct avx2 {
+  static constexpr char const* name = "avx2";
+};
+struct avx512 {
+  static constexpr char const* name = "avx512";
+};
+/// The best set that the compile flags of this translation unit allow.
+using best = L3_ISA;
+}  // namespace arch
+
+/// Arithmetic of the products inside a backend; activations and weights are float all the same.
+struct fp32 {
+  static constexpr char const* name = "fp32";
+};
+
+/// The SIMD path on the processor.
+template <class Arch = arch::best, class Precision = fp32>
+struct simd {
+  using scalar = float;
+  using arch_type = Arch;
+  static constexpr char const* name = Arch::name;
+};
+
+/// The backend to use on a processor: the best instruction set the compile flags allow.
+using cpu = simd<>;
+
+/// A tag type that names a backend.
+template <class B>
+concept backend = requires {
+  typename B::scalar;
+  { B::name } -> std::convertible_to<char const*>;
+};
+
+/// What the numbers in a backend's tensors are.
+template <backend B>
+using scalar_of = typename B::scalar;
+
+/// Throws device_error, naming what is missing, when this processor cannot run code built for `arch::best`.
+/// Programs call it first thing in main, before any vectorised code runs.
+inline void require_processor() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+  __builtin_cpu_init();
+#define L3_NEED(feature) \
+  if (!__builtin_cpu_supports(feature)) throw device_error({"this processor", "the instruction set " feature \
+                                        " (this build of l3 is for " L3_ISA_NAME ")", "a processor without it; build with -DL3_ARCH=native"})
+#if defined(__AVX2__)
+  L3_NEED("avx2");
+  L3_NEED("fma");
+#endif
+#if defined(__AVX512F__)
+  L3_NEED("avx512f");
+  L3_NEED("avx512bw");
+  L3_NEED("avx512dq");
+  L3_NEED("avx512vl");
+#endif
+#undef L3_NEED
+#endif
+}
+
+}  // namespace l3::inline L3_ISA

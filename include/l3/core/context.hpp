@@ -1,0 +1,63 @@
+/// @file  include/l3/core/context.hpp: what a backend needs at hand to run: its threads.
+#pragma once
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <cstddef>
+#include <l3/core/backend.hpp>
+#include <l3/core/config.hpp>
+
+namespace l3::inline L3_ISA {
+
+/// A fixed number of threads that loops are spread over.
+///
+/// Work is cut into tasks by the caller, by sizes alone and never by the number of threads; tasks write apart from each
+/// other. So results are the same bits for any number of threads.
+class thread_team {
+ public:
+  /// Zero means one thread for each core.
+  explicit thread_team(std::size_t threads = 0)
+      : arena_(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads)) {
+    arena_.initialize();
+  }
+  std::size_t size() const { return static_cast<std::size_t>(arena_.max_concurrency()); }
+
+  /// Calls `f(task, slot)` for every task in [0, tasks). Tasks running at the same time have different slots in
+  /// [0, size()): what to index per-thread scratch with.
+  template <class F>
+  void run(std::size_t tasks, F&& f) {
+    if (tasks == 0) return;
+    if (tasks == 1 || size() == 1) {
+      for (std::size_t task = 0; task < tasks; ++task) f(task, std::size_t{0});
+      return;
+    }
+    arena_.execute([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<std::size_t>(0, tasks, 1),
+          [&](tbb::blocked_range<std::size_t> const& range) {
+            auto const slot = static_cast<std::size_t>(tbb::this_task_arena::current_thread_index());
+            for (std::size_t task = range.begin(); task != range.end(); ++task) f(task, slot);
+          },
+          tbb::simple_partitioner());
+    });
+  }
+
+ private:
+  tbb::task_arena arena_;
+};
+
+/// Where a backend runs. Layers and kernels receive it; its type picks the kernels.
+template <backend B>
+class context {
+ public:
+  using backend_type = B;
+  /// Zero means one thread for each core.
+  explicit context(std::size_t threads = 0) : team_(threads) {}
+  thread_team& team() { return team_; }
+  std::size_t threads() const { return team_.size(); }
+
+ private:
+  thread_team team_;
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,76 @@
+/// @file  include/l3/kernels/dims.hpp: the plain sizes and settings that kernels take; made by layers, not checked again.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/config.hpp>
+#include <l3/core/shape.hpp>
+
+namespace l3::inline L3_ISA {
+
+/// A 3x3 convolution, stride 1, one pixel of zeros around: height and width stay.
+struct conv_dims {
+  std::size_t batch, height, width, in, out;
+  constexpr std::size_t rows() const { return batch * height * width; }
+  constexpr double flops() const { return 18.0 * static_cast<double>(rows()) * static_cast<double>(in * out); }
+};
+
+/// Windows over an image. A 1x1 window with stride 1 pools nothing.
+struct pool_dims {
+  std::size_t batch, height, width, channels;
+  extent2 window, stride;
+  constexpr std::size_t out_height() const { return (height - window.height) / stride.height + 1; }
+  constexpr std::size_t out_width() const { return (width - window.width) / stride.width + 1; }
+  constexpr std::size_t rows() const { return batch * height * width; }
+};
+
+/// A matrix product with weights (out, in). Weight rows lie `weight_stride` apart: a layer may use part of each row.
+struct dense_dims {
+  std::size_t batch, in, out;
+  std::size_t weight_stride = in;
+};
+
+/// What happens to a convolution's sums on their way to memory: `scale[c] * sum + shift[c]`, then max(., 0).
+/// Null pointers leave a step out. This is how a folded batch norm or a bias costs no pass of its own.
+template <class S>
+struct epilogue {
+  S const* scale = nullptr;
+  S const* shift = nullptr;
+  bool relu = false;
+};
+
+/// Batch norm as its backward pass needs it, each with one value a channel.
+template <class S>
+struct norm_state {
+  S const* mean;
+  S const* inverse_std;  ///< 1 / sqrt(variance + epsilon)
+  S const* gamma;
+  S const* beta;
+};
+
+/// Which frames meet which sounds in the fusion head.
+enum class pairing : std::uint8_t {
+  paper,  ///< frame k with sound k
+  all,    ///< every frame with every sound; pair (i, j) has row i * batch + j
+};
+
+/// The fusion head after its first layer was split in a visual and an audio half.
+struct pair_dims {
+  std::size_t batch, hidden, classes;
+  pairing which;
+  constexpr std::size_t rows() const { return which == pairing::all ? batch * batch : batch; }
+  constexpr std::size_t frame(std::size_t row) const { return which == pairing::all ? row / batch : row; }
+  constexpr std::size_t sound(std::size_t row) const { return which == pairing::all ? row % batch : row; }
+};
+
+/// One step of Adam or AdamW. Source: torch.optim.Adam, Kingma & Ba (2015), Loshchilov & Hutter (2019).
+struct adam_settings {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;      ///< outside the root
+  double weight_decay = 0;    ///< added to the gradient (Adam) or taken off the weight (AdamW)
+  bool decoupled = false;     ///< true: AdamW
+  std::uint64_t step = 1;     ///< counts from 1
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,130 @@
+/// @file  include/l3/layers/layer.hpp: what a layer is: a type that maps an input shape to an output shape, with constant
+/// parameters, FLOPs and memory, and static functions that run it. Own layers offer the same (examples/own_layer.cpp).
+#pragma once
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/backend.hpp>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/core/shape.hpp>
+#include <span>
+#include <string_view>
+
+namespace l3::inline L3_ISA {
+
+/// A short text that can be a template argument and can be joined to others at compile time.
+struct label {
+  static constexpr std::size_t capacity = 64;
+  char text[capacity] = {};
+
+  constexpr label() = default;
+  constexpr label(char const* from) {  // NOLINT: names are written as plain literals
+    for (std::size_t k = 0; from[k] != 0 && k + 1 < capacity; ++k) text[k] = from[k];
+  }
+  constexpr std::string_view view() const { return {text}; }
+  constexpr bool empty() const { return text[0] == 0; }
+  /// "a" / "b" is "a.b"; an empty side adds no dot.
+  friend constexpr label operator/(label const& a, label const& b) {
+    if (a.empty()) return b;
+    if (b.empty()) return a;
+    label joined = a;
+    std::size_t end = a.view().size();
+    joined.text[end++] = '.';
+    for (char const c : b.view())
+      if (end + 1 < capacity) joined.text[end++] = c;
+    return joined;
+  }
+  friend constexpr bool operator==(label const&, label const&) = default;
+};
+
+/// How the optimizer and the initialisation treat a parameter.
+enum class role : std::uint8_t {
+  weight,  ///< learned, decays; starts He normal
+  gain,    ///< learned, no decay; starts at 1
+  bias,    ///< learned, no decay; starts at 0
+  mean,    ///< running average of means, not learned; starts at 0
+  spread   ///< running average of variances, not learned; starts at 1
+};
+
+/// One named parameter tensor, as a PyTorch state_dict would hold it.
+struct parameter {
+  label name;
+  role kind = role::weight;
+  std::array<std::size_t, 4> dims{1, 1, 1, 1};
+  std::size_t rank = 1;
+  std::size_t offset = 0;  ///< values from the start of the owner's block of parameters
+
+  constexpr std::size_t count() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
+  constexpr std::size_t fan_in() const { return dims[1] * dims[2] * dims[3]; }
+  constexpr bool learned() const { return kind != role::mean && kind != role::spread; }
+  /// Values kept free for it, so that each tensor starts on a cache line.
+  constexpr std::size_t room() const { return round_up(count(), alignment / sizeof(float)); }
+  constexpr std::span<std::size_t const> shape() const { return {dims.data(), rank}; }
+};
+
+/// Lays parameters out one after the other.
+template <std::size_t K>
+constexpr std::array<parameter, K> lay_out(std::array<parameter, K> list) {
+  std::size_t offset = 0;
+  for (parameter& p : list) {
+    p.offset = offset;
+    offset += p.room();
+  }
+  return list;
+}
+/// Values that a laid-out list takes up.
+template <std::size_t K>
+constexpr std::size_t room_of(std::array<parameter, K> const& list) {
+  std::size_t room = 0;
+  for (parameter const& p : list) room += p.room();
+  return room;
+}
+/// Two laid-out lists behind each other, the names of each below a prefix.
+template <std::size_t K, std::size_t M>
+constexpr std::array<parameter, K + M> join(label const& first_prefix, std::array<parameter, K> const& first,
+                                            label const& second_prefix, std::array<parameter, M> const& second) {
+  std::array<parameter, K + M> all{};
+  for (std::size_t k = 0; k < K; ++k) all[k] = first[k], all[k].name = first_prefix / first[k].name;
+  for (std::size_t k = 0; k < M; ++k) all[K + k] = second[k], all[K + k].name = second_prefix / second[k].name;
+  return lay_out(all);
+}
+
+/// A list without parameters.
+inline constexpr std::array<parameter, 0> no_parameters{};
+
+/// What a running layer has at hand: threads, the number of items, and scratch memory of the size it asked for.
+template <backend B>
+struct pass {
+  context<B>& on;
+  std::size_t items;
+  std::byte* scratch;
+
+  /// Cuts `scratch` in pieces.
+  carver carve() const { return {scratch, items, on.threads()}; }
+};
+
+/// A layer bound to its input shape. All functions are static, take packed values and overwrite their outputs:
+///
+///   infer(pass, params, x, y)                                 running averages, nothing kept
+///   forward(pass, params, x, y, kept)                         training: batch statistics, `kept` is for backward
+///   backward(pass, params, x, y, kept, dy, dx, gradients)     dx is null where nobody needs it
+///
+/// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
+/// live from forward to backward. FLOPs are those of one item's forward pass.
+template <class L, class B>
+concept layer = backend<B> && item_shape<typename L::input> && item_shape<typename L::output> &&
+    requires(pass<B> const& p, scalar_of<B>* v, scalar_of<B> const* c, std::byte* kept) {
+  { L::name } -> std::convertible_to<char const*>;
+  { L::parameters.size() } -> std::convertible_to<std::size_t>;
+  { L::flops } -> std::convertible_to<double>;
+  { L::template kept<B> } -> std::convertible_to<footprint>;
+  { L::template scratch<B> } -> std::convertible_to<footprint>;
+  L::infer(p, c, c, v);
+  L::forward(p, v, c, v, kept);
+  L::backward(p, c, c, c, kept, c, v, v);
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,225 @@
+/// @file  include/l3/layers/sequential.hpp: a chain of layers: computes every shape, fuses neighbours, plans the memory.
+#pragma once
+#include <l3/layers/batch_norm.hpp>
+#include <l3/layers/conv2d.hpp>
+#include <l3/layers/dense.hpp>
+#include <l3/layers/fuse.hpp>
+#include <l3/layers/max_pool2d.hpp>
+#include <l3/layers/relu.hpp>
+#include <tuple>
+#include <utility>
+
+namespace l3::inline L3_ISA {
+
+/// Gives a spec, or a whole `chain`, its place in the names of the parameters: `named<"conv1", conv3x3<64>>`.
+template <label Name, class Spec>
+struct named {};
+
+/// Specs one after the other, to be written once and used as one; adds nothing to the names.
+template <class... Specs>
+struct chain {};
+
+/// Passes nothing and costs nothing: states the shape that arrives here, and compiles only if it does.
+template <item_shape Shape>
+struct expect {};
+
+namespace detail {
+template <class Arrives, class Wanted>
+concept arrives_as = std::same_as<Arrives, Wanted>;
+
+constexpr label numbered(std::size_t n) {
+  char text[8] = {};
+  std::size_t end = 0;
+  for (std::size_t unit = 1000; unit > 0; unit /= 10)
+    if (n >= unit || unit == 1) text[end++] = static_cast<char>('0' + n / unit % 10);
+  return label(text);
+}
+
+template <class A, class B>
+struct concatenate;
+template <class... A, class... B>
+struct concatenate<node_list<A...>, node_list<B...>> {
+  using type = node_list<A..., B...>;
+};
+
+// Binds specs to the shapes that reach them. Unnamed layers are numbered by place, as in torch.nn.Sequential.
+template <label Prefix, std::size_t Place, class In, class... Specs>
+struct bind_chain {
+  using nodes = node_list<>;
+  using output = In;
+};
+template <label Prefix, std::size_t Place, class In, class Spec, class... Rest>
+struct bind_chain<Prefix, Place, In, Spec, Rest...> {
+  using layer = typename Spec::template bind<In>;
+  using rest = bind_chain<Prefix, Place + 1, typename layer::output, Rest...>;
+  using nodes = typename concatenate<node_list<bound<Prefix / numbered(Place), layer>>, typename rest::nodes>::type;
+  using output = typename rest::output;
+};
+template <label Prefix, std::size_t Place, class In, label Name, class Spec, class... Rest>
+struct bind_chain<Prefix, Place, In, named<Name, Spec>, Rest...> {
+  using layer = typename Spec::template bind<In>;
+  using rest = bind_chain<Prefix, Place + 1, typename layer::output, Rest...>;
+  using nodes = typename concatenate<node_list<bound<Prefix / Name, layer>>, typename rest::nodes>::type;
+  using output = typename rest::output;
+};
+template <label Prefix, std::size_t Place, class In, label Name, class... Inner, class... Rest>
+struct bind_chain<Prefix, Place, In, named<Name, chain<Inner...>>, Rest...> {
+  using first = bind_chain<Prefix / Name, 0, In, Inner...>;
+  using rest = bind_chain<Prefix, Place + 1, typename first::output, Rest...>;
+  using nodes = typename concatenate<typename first::nodes, typename rest::nodes>::type;
+  using output = typename rest::output;
+};
+template <label Prefix, std::size_t Place, class In, class... Inner, class... Rest>
+struct bind_chain<Prefix, Place, In, chain<Inner...>, Rest...>
+    : bind_chain<Prefix, Place, In, Inner..., Rest...> {};
+template <label Prefix, std::size_t Place, class In, class Shape, class... Rest>
+struct bind_chain<Prefix, Place, In, expect<Shape>, Rest...> : bind_chain<Prefix, Place, In, Rest...> {
+  static_assert(arrives_as<In, Shape>, "l3::expect: another shape arrives here than the one stated");
+};
+
+template <class List>
+struct chain_of_nodes {
+  static_assert(sizeof(List) == 0, "l3::sequential: a network needs at least one layer");
+};
+template <class... Nodes>
+  requires(sizeof...(Nodes) > 0)
+struct chain_of_nodes<node_list<Nodes...>> {
+  static constexpr std::size_t length = sizeof...(Nodes);
+  template <std::size_t I>
+  using node = std::tuple_element_t<I, std::tuple<Nodes...>>;
+  template <std::size_t I>
+  using layer_at = typename node<I>::layer;
+  using input = typename layer_at<0>::input;
+  using output = typename layer_at<length - 1>::output;
+
+  static constexpr auto parameters = lay_out([] {
+    std::array<parameter, (Nodes::parameters.size() + ... + 0)> all{};
+    auto* next = all.data();
+    ((next = std::copy(Nodes::parameters.begin(), Nodes::parameters.end(), next)), ...);
+    return all;
+  }());
+  static constexpr std::size_t parameter_room = room_of(parameters);
+  static constexpr double flops = (Nodes::layer::flops + ...);
+
+  template <std::size_t I>
+  static constexpr std::size_t parameters_before = [] {
+    std::size_t room = 0;
+    [&]<std::size_t... K>(std::index_sequence<K...>) { ((room += room_of(node<K>::parameters)), ...); }
+    (std::make_index_sequence<I>{});
+    return room;
+  }();
+
+  template <class B, std::size_t I>
+  static constexpr footprint values_out = per_item<scalar_of<B>>(layer_at<I>::output::size);
+  template <class B, std::size_t I>
+  static constexpr footprint kept_before = [] {
+    footprint sum;
+    [&]<std::size_t... K>(std::index_sequence<K...>) {
+      ((sum = sum + values_out<B, K> + layer_at<K>::template kept<B>), ...);
+    }
+    (std::make_index_sequence<I>{});
+    return sum;
+  }();
+  template <class B>
+  static constexpr footprint largest_values = [] {
+    footprint most;
+    [&]<std::size_t... K>(std::index_sequence<K...>) { ((most = either(most, values_out<B, K>)), ...); }
+    (std::make_index_sequence<length>{});
+    return most;
+  }();
+  template <class B>
+  static constexpr footprint layer_scratch = [] {
+    footprint most;
+    ((most = either(most, Nodes::layer::template scratch<B>)), ...);
+    return most;
+  }();
+
+  /// Alive from forward to backward: every layer's output and what it keeps.
+  template <backend B>
+  static constexpr footprint kept = kept_before<B, length>;
+  /// Alive inside one call: two buffers to pass values (or gradients) from layer to layer, and the layers' own scratch.
+  template <backend B>
+  static constexpr footprint scratch = largest_values<B> + largest_values<B> + layer_scratch<B>;
+
+  template <backend B>
+  struct workspace {
+    scalar_of<B>* slot[2];
+    pass<B> inner;
+    explicit workspace(pass<B> const& p)
+        : slot{}, inner{p.on, p.items, nullptr} {
+      carver space = p.carve();
+      slot[0] = space.template take<scalar_of<B>>(largest_values<B>);
+      slot[1] = space.template take<scalar_of<B>>(largest_values<B>);
+      inner.scratch = space.rest();
+    }
+  };
+
+  /// Running averages, nothing kept.
+  template <backend B>
+  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+    workspace<B> const work(p);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      ((layer_at<I>::infer(work.inner, params + parameters_before<I>, x, I + 1 == length ? y : work.slot[I % 2]),
+        x = work.slot[I % 2]),
+       ...);
+    }
+    (std::make_index_sequence<length>{});
+  }
+
+  /// Training pass; returns the output, which lies in `memory`, a block of `kept<B>`.
+  template <backend B>
+  static scalar_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, std::byte* memory) {
+    workspace<B> const work(p);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      ((layer_at<I>::forward(work.inner, params + parameters_before<I>, x, values<B, I>(p, memory), kept_at<B, I>(p, memory)),
+        x = values<B, I>(p, memory)),
+       ...);
+    }
+    (std::make_index_sequence<length>{});
+    return x;
+  }
+
+  /// Gradients of the parameters and, unless null, of the input, from those of the output.
+  template <backend B>
+  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, std::byte* memory,
+                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+    workspace<B> const work(p);
+    auto const step = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      scalar_of<B> const* in = x;
+      scalar_of<B>* out = dx;
+      if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[I % 2];
+      layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
+                            kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
+      dy = out;
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (step(std::integral_constant<std::size_t, length - 1 - I>{}), ...);
+    }
+    (std::make_index_sequence<length>{});
+  }
+
+ private:
+  template <class B, std::size_t I>
+  static scalar_of<B>* values(pass<B> const& p, std::byte* memory) {
+    return reinterpret_cast<scalar_of<B>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
+  }
+  template <class B, std::size_t I>
+  static std::byte* kept_at(pass<B> const& p, std::byte* memory) {
+    return memory + (kept_before<B, I> + values_out<B, I>).bytes(p.items, p.on.threads());
+  }
+};
+}  // namespace detail
+
+/// A network of Specs on items of shape Input, neighbours fused where that is known to be faster.
+///
+/// `input`, `output`, `parameters` (names, shapes, offsets), `flops` (one item forward), `kept` and `scratch` (memory as a
+/// formula of batch and threads) are constants; `infer`, `forward` and `backward` run it, in the manner of `layer`.
+/// Errors  compile time, from the layer that a wrong shape reaches.
+template <item_shape Input, class... Specs>
+using sequential = detail::chain_of_nodes<fuse_nodes<typename detail::bind_chain<label{}, 0, Input, Specs...>::nodes>>;
+
+/// The same network layer by layer: what `sequential` is judged by.
+template <item_shape Input, class... Specs>
+using unfused_sequential = detail::chain_of_nodes<typename detail::bind_chain<label{}, 0, Input, Specs...>::nodes>;
+
+}  // namespace l3::inline L3_ISA

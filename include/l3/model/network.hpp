@@ -1,0 +1,267 @@
+/// @file  include/l3/model/network.hpp: the L³-Net: two subnetworks and a fusion head, in training and in use.
+#pragma once
+#include <cmath>
+#include <l3/core/random.hpp>
+#include <l3/core/tensor.hpp>
+#include <l3/model/config.hpp>
+#include <l3/model/fusion.hpp>
+#include <l3/model/subnet.hpp>
+#include <span>
+
+namespace l3::inline L3_ISA {
+
+/// The weights of an L³-Net and the types that run it. Copyable only on purpose (`copy_from`); running it changes nothing,
+/// so any number of `inference` objects may share one.
+///
+/// Shapes  frames (N, Config::frame), sounds (N, Config::front_end::output); features<8 width> each; logits (N, 2).
+template <backend B, network_config Config = paper>
+class l3_network {
+ public:
+  using backend_type = B;
+  using config = Config;
+  using scalar = scalar_of<B>;
+  using frame = typename Config::frame;
+  using sound = typename Config::front_end::output;
+  using vision = subnet<frame, Config::width>;
+  using audio = subnet<sound, Config::width>;
+  using embedding = typename vision::output;
+  using fusion = pair_fusion<embedding::size, Config::hidden>;
+  static_assert(std::same_as<typename vision::output, typename audio::output>);
+
+  /// Every parameter, named as in a PyTorch state_dict.
+  static constexpr auto parameters =
+      join({}, join("vision", vision::parameters, "audio", audio::parameters), "fusion", fusion::parameters);
+  static constexpr std::size_t parameter_room = room_of(parameters);
+  static constexpr std::size_t vision_offset = 0;
+  static constexpr std::size_t audio_offset = vision::parameter_room;
+  static constexpr std::size_t fusion_offset = audio_offset + audio::parameter_room;
+  /// Learned numbers.
+  static constexpr std::size_t learned = [] {
+    std::size_t count = 0;
+    for (parameter const& p : parameters) count += p.learned() ? p.count() : 0;
+    return count;
+  }();
+  /// FLOPs of one pair's forward pass.
+  static constexpr double flops = vision::flops + audio::flops + fusion::flops;
+
+  l3_network() : weights_(parameter_room * sizeof(scalar)) {}
+
+  /// He-normal weights, gains 1, biases 0, running averages (0, 1). The same seed gives the same weights.
+  /// Source  He et al. (2015): standard deviation sqrt(2 / fan_in).
+  void initialise(std::uint64_t seed) {
+    for (std::size_t k = 0; k < parameters.size(); ++k) {
+      parameter const& p = parameters[k];
+      std::span<scalar> const all = values(k);
+      if (p.kind != role::weight) {
+        std::fill(all.begin(), all.end(), p.kind == role::gain || p.kind == role::spread ? scalar{1} : scalar{0});
+        continue;
+      }
+      double const deviation = std::sqrt(2.0 / static_cast<double>(p.fan_in()));
+      for (std::size_t i = 0; i < all.size(); ++i)
+        all[i] = static_cast<scalar>(
+            deviation * generator(seed, stream::weights, k, static_cast<std::uint32_t>(i)).normal());
+    }
+    batches_tracked_ = 0;
+  }
+
+  void copy_from(l3_network const& other) {
+    std::copy_n(other.data(), parameter_room, data());
+    batches_tracked_ = other.batches_tracked_;
+  }
+
+  /// The values of parameters[k].
+  std::span<scalar> values(std::size_t k) { return {data() + parameters[k].offset, parameters[k].count()}; }
+  std::span<scalar const> values(std::size_t k) const {
+    return {data() + parameters[k].offset, parameters[k].count()};
+  }
+  /// All values, laid out as `parameters` says.
+  scalar* data() { return reinterpret_cast<scalar*>(weights_.data()); }
+  scalar const* data() const { return reinterpret_cast<scalar const*>(weights_.data()); }
+
+  /// Training passes that went into the running averages (PyTorch's num_batches_tracked).
+  std::int64_t batches_tracked() const { return batches_tracked_; }
+  void batches_tracked(std::int64_t count) { batches_tracked_ = count; }
+
+ private:
+  arena weights_;
+  std::int64_t batches_tracked_ = 0;
+};
+
+/// The memory and the way of a training pass: forward keeps what backward needs. All memory is taken at construction.
+template <class Network>
+class training {
+ public:
+  using B = typename Network::backend_type;
+  using scalar = typename Network::scalar;
+  using vision = typename Network::vision;
+  using audio = typename Network::audio;
+  using fusion = typename Network::fusion;
+
+  /// Alive from forward to backward, the gradients of the features and the scratch that all parts share. The scores of
+  /// the pairs come on top: their number is the batch or its square.
+  static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint kept = vision::template kept<B> + audio::template kept<B> + fusion::template kept<B>;
+  static constexpr footprint scratch = either(either(vision::template scratch<B>, audio::template scratch<B>),
+                                              fusion::template scratch<B>);
+  static constexpr footprint plan = kept + features + features + scratch;
+
+  /// Room for batches of up to `items`.
+  training(context<B>& on, std::size_t items, pairing which)
+      : on_(on),
+        items_(items),
+        which_(which),
+        memory_(plan.bytes(items, on.threads())),
+        gradients_(Network::parameter_room * sizeof(scalar)),
+        logits_(fusion::pairs(items, which).rows()),
+        dlogits_(fusion::pairs(items, which).rows()) {}
+
+  /// Training-mode scores of the batch's pairs. Errors: shape_error if counts differ or exceed the room.
+  batch_view<scalar const, l3::features<2>> forward(Network& net, batch_view<scalar const, typename Network::frame> frames,
+                                                    batch_view<scalar const, typename Network::sound> sounds) {
+    require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
+    if (frames.count > items_ || frames.count == 0)
+      throw shape_error({"training batch", "1 to " + std::to_string(items_) + " items", std::to_string(frames.count)});
+    frames_ = frames, sounds_ = sounds;
+    places const at(*this);
+    pass<B> const p = this->at(at.scratch);
+    v_ = vision::forward(p, net.data() + Network::vision_offset, frames.data, at.vision);
+    a_ = audio::forward(p, net.data() + Network::audio_offset, sounds.data, at.audio);
+    fusion::forward(p, which_, net.data() + Network::fusion_offset, v_, a_, logits_.data(), at.fusion);
+    net.batches_tracked(net.batches_tracked() + 1);
+    return {logits_.data(), rows()};
+  }
+
+  /// Gradients of all parameters from `dlogits()`, for the batch of the last forward.
+  void backward(Network const& net) {
+    places const at(*this);
+    pass<B> const p = this->at(at.scratch);
+    scalar* const g = gradients();
+    fusion::backward(p, which_, net.data() + Network::fusion_offset, v_, a_, at.fusion, dlogits_.data(), at.dv, at.da,
+                     g + Network::fusion_offset);
+    scalar* const nobody = nullptr;  // pictures and sounds need no gradient
+    vision::backward(p, net.data() + Network::vision_offset, frames_.data, at.vision, at.dv, nobody,
+                     g + Network::vision_offset);
+    audio::backward(p, net.data() + Network::audio_offset, sounds_.data, at.audio, at.da, nobody,
+                    g + Network::audio_offset);
+  }
+
+  /// Scored pairs of the current batch.
+  std::size_t rows() const { return fusion::pairs(frames_.count, which_).rows(); }
+  pairing which() const { return which_; }
+  context<B>& on() { return on_; }
+  /// Where the loss writes the gradient of the scores, (rows, 2).
+  scalar* dlogits() { return dlogits_.data(); }
+  /// Gradients, laid out as Network::parameters.
+  scalar* gradients() { return reinterpret_cast<scalar*>(gradients_.data()); }
+
+ private:
+  struct places {
+    std::byte *vision, *audio, *fusion;
+    scalar *dv, *da;
+    std::byte* scratch;
+    explicit places(training& t) {
+      carver space(t.memory_.data(), t.frames_.count, t.on_.threads());
+      vision = space.template take<std::byte>(training::vision::template kept<B>);
+      audio = space.template take<std::byte>(training::audio::template kept<B>);
+      fusion = space.template take<std::byte>(training::fusion::template kept<B>);
+      dv = space.template take<scalar>(features);
+      da = space.template take<scalar>(features);
+      scratch = space.rest();
+    }
+  };
+  pass<B> at(std::byte* scratch_bytes) { return {on_, frames_.count, scratch_bytes}; }
+
+  context<B>& on_;
+  std::size_t items_;
+  pairing which_;
+  arena memory_;
+  arena gradients_;
+  tensor<scalar, l3::features<2>> logits_;
+  tensor<scalar, l3::features<2>> dlogits_;
+  batch_view<scalar const, typename Network::frame> frames_;
+  batch_view<scalar const, typename Network::sound> sounds_;
+  scalar const* v_ = nullptr;
+  scalar const* a_ = nullptr;
+};
+
+/// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction.
+template <class Network>
+class inference {
+ public:
+  using B = typename Network::backend_type;
+  using scalar = typename Network::scalar;
+  using fusion = typename Network::fusion;
+  static constexpr std::size_t width = Network::config::width;
+  using vision_map = conv4_2<typename Network::frame, width>;
+  using audio_map = conv4_2_before_relu<typename Network::sound, width>;
+  static_assert(vision_map::parameter_room == Network::vision::parameter_room);
+  static_assert(audio_map::parameter_room == Network::audio::parameter_room);
+
+  static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint plan =
+      features + features +
+      either(either(either(Network::vision::template scratch<B>, Network::audio::template scratch<B>),
+                    either(vision_map::template scratch<B>, audio_map::template scratch<B>)),
+             fusion::template kept<B> + fusion::template scratch<B>);
+
+  /// Room for batches of up to `items`.
+  inference(context<B>& on, std::size_t items) : on_(on), items_(items), memory_(plan.bytes(items, on.threads())) {}
+
+  /// "pool4" of pictures. Errors: shape_error if counts differ or exceed the room, as in all that follow.
+  void embed_frames(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+                    batch_view<scalar, typename Network::embedding> out) {
+    run<typename Network::vision>(net.data() + Network::vision_offset, frames, out);
+  }
+  /// "pool4" of sounds.
+  void embed_sounds(Network const& net, batch_view<scalar const, typename Network::sound> sounds,
+                    batch_view<scalar, typename Network::embedding> out) {
+    run<typename Network::audio>(net.data() + Network::audio_offset, sounds, out);
+  }
+  /// The last convolution's map of pictures, after ReLU.
+  void map_frames(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+                  batch_view<scalar, typename vision_map::output> out) {
+    run<vision_map>(net.data() + Network::vision_offset, frames, out);
+  }
+  /// The last convolution's map of sounds, after batch norm and before ReLU.
+  void map_sounds(Network const& net, batch_view<scalar const, typename Network::sound> sounds,
+                  batch_view<scalar, typename audio_map::output> out) {
+    run<audio_map>(net.data() + Network::audio_offset, sounds, out);
+  }
+  /// Scores of frame k with sound k.
+  void score(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+             batch_view<scalar const, typename Network::sound> sounds, batch_view<scalar, l3::features<2>> logits) {
+    require_same_count("pairs to score: sounds for the frames", frames.count, sounds.count);
+    require_same_count("pairs to score: logits", frames.count, logits.count);
+    carver space(memory_.data(), frames.count, on_.threads());
+    auto* const v = space.template take<scalar>(features);
+    auto* const a = space.template take<scalar>(features);
+    pass<B> p{on_, frames.count, space.rest()};
+    check(frames.count);
+    Network::vision::infer(p, net.data() + Network::vision_offset, frames.data, v);
+    Network::audio::infer(p, net.data() + Network::audio_offset, sounds.data, a);
+    auto* const hidden = space.template take<std::byte>(fusion::template kept<B>);
+    p.scratch = space.rest();
+    fusion::forward(p, pairing::paper, net.data() + Network::fusion_offset, v, a, logits.data, hidden);
+  }
+
+  std::size_t room() const { return items_; }
+
+ private:
+  void check(std::size_t count) const {
+    if (count > items_)
+      throw shape_error({"inference batch", "at most " + std::to_string(items_) + " items", std::to_string(count)});
+  }
+  template <class Chain>
+  void run(scalar const* params, batch_view<scalar const, typename Chain::input> x,
+           batch_view<scalar, typename Chain::output> y) {
+    require_same_count("inference: outputs for the inputs", x.count, y.count);
+    check(x.count);
+    Chain::infer(pass<B>{on_, x.count, memory_.data()}, params, x.data, y.data);
+  }
+
+  context<B>& on_;
+  std::size_t items_;
+  arena memory_;
+};
+
+}  // namespace l3::inline L3_ISA

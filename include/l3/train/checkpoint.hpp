@@ -1,0 +1,137 @@
+/// @file  include/l3/train/checkpoint.hpp: weights, optimizer and what else changes the numbers, in one safetensors file.
+///
+/// Tensors are named and laid out as a PyTorch state_dict would hold them, `num_batches_tracked` included, so that
+/// load_state_dict(strict=True) takes them; the optimizer's are `optimizer.<parameter>.exp_avg` and `.exp_avg_sq`.
+/// Metadata: `l3.model`, `l3.front_end`, `l3.step`, `l3.seed`, and `l3.settings`, a JSON text that l3 does not look into.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <l3/files/safetensors.hpp>
+#include <l3/model/network.hpp>
+#include <l3/train/optimizer.hpp>
+#include <string>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// What a checkpoint says beside its tensors.
+struct checkpoint_facts {
+  std::string model{};    ///< as describe_model gives it
+  std::string front_end{};  ///< how sound becomes a picture
+  std::uint64_t step = 0;
+  std::uint64_t seed = 0;
+  std::string settings = "{}";  ///< JSON of whoever trained
+};
+
+/// "paper width=64 frame=224x224x3 sound=257x199x1 hidden=128": networks that differ anywhere differ here.
+template <network_config Config>
+std::string describe_model() {
+  auto const sides = []<class S>(S) {
+    return std::to_string(S::height) + "x" + std::to_string(S::width) + "x" + std::to_string(S::channels);
+  };
+  return std::string(Config::name) + " width=" + std::to_string(Config::width) +
+      " frame=" + sides(typename Config::frame{}) + " sound=" + sides(typename Config::front_end::output{}) +
+      " hidden=" + std::to_string(Config::hidden);
+}
+
+/// Reads the facts alone, to choose the network to load it into. Errors: file_error, format_error.
+inline checkpoint_facts read_checkpoint_facts(std::filesystem::path const& path) {
+  safetensors_file const file = safetensors_file::open(path);
+  auto const number = [&](char const* key) -> std::uint64_t {
+    std::string const& text = file.metadata(key);
+    if (text.empty() || text.size() > 19 || text.find_first_not_of("0123456789") != std::string::npos)
+      throw format_error({path.string(), std::string("a whole number in metadata ") + key, '"' + text + '"'});
+    return std::stoull(text);
+  };
+  return {file.metadata("l3.model"), file.metadata("l3.front_end"), number("l3.step"), number("l3.seed"),
+          file.metadata("l3.settings")};
+}
+
+namespace detail {
+// Calls f(name, values pointer, parameter) for each tensor of the network and, if there is one, of the optimizer.
+template <class Network, class Net, class Optimizer, class F>
+void for_each_tensor(Net& net, Optimizer* optimizer, F&& f) {
+  for (parameter const& p : Network::parameters) {
+    std::string const name(p.name.view());
+    f(name, net.data() + p.offset, p);
+    if (optimizer == nullptr || !p.learned()) continue;
+    f("optimizer." + name + ".exp_avg", optimizer->first() + p.offset, p);
+    f("optimizer." + name + ".exp_avg_sq", optimizer->second() + p.offset, p);
+  }
+}
+// PyTorch counts the batches of each batch norm on its own.
+template <class Network>
+std::vector<std::string> batch_counters() {
+  std::vector<std::string> names;
+  for (parameter const& p : Network::parameters)
+    if (p.kind == role::mean) {
+      std::string const name(p.name.view());
+      names.push_back(name.substr(0, name.rfind('.')) + ".num_batches_tracked");
+    }
+  return names;
+}
+}  // namespace detail
+
+/// Writes a checkpoint, whole or not at all. Without an optimizer it holds the weights alone.
+/// Errors: file_error; the file that was there stays then.
+template <class Network>
+void save_checkpoint(std::filesystem::path const& path, Network const& net, adam<Network> const* optimizer,
+                     checkpoint_facts facts) {
+  using S = typename Network::scalar;
+  safetensors_writer out;
+  std::vector<std::vector<float>> converted;
+  detail::for_each_tensor<Network>(net, optimizer, [&](std::string const& name, S const* values, parameter const& p) {
+    std::vector<std::size_t> const shape(p.shape().begin(), p.shape().end());
+    if constexpr (std::is_same_v<S, float>) {
+      out.add(name, shape, std::span<float const>(values, p.count()));
+    } else {
+      converted.emplace_back(values, values + p.count());
+      out.add(name, shape, std::span<float const>(converted.back()));
+    }
+  });
+  std::int64_t const counter = net.batches_tracked();
+  for (std::string const& name : detail::batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
+  out.metadata("l3.model", describe_model<typename Network::config>());
+  out.metadata("l3.front_end", Network::config::front_end::name);
+  out.metadata("l3.step", std::to_string(facts.step));
+  out.metadata("l3.seed", std::to_string(facts.seed));
+  out.metadata("l3.settings", facts.settings);
+  out.write(path);
+}
+
+/// Reads a checkpoint of the same network into `net` and, unless null, `optimizer`. Both stay as they were on any error.
+/// Errors: file_error; format_error if it is another network, lacks a tensor, or holds values that are not finite.
+template <class Network>
+checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net, adam<Network>* optimizer) {
+  using S = typename Network::scalar;
+  checkpoint_facts const facts = read_checkpoint_facts(path);
+  std::string const wanted = describe_model<typename Network::config>();
+  if (facts.model != wanted) throw format_error({path.string(), "a checkpoint of model " + wanted, "one of model " + facts.model});
+  if (facts.front_end != Network::config::front_end::name)
+    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name, facts.front_end});
+  safetensors_file const file = safetensors_file::open(path);
+  if (optimizer != nullptr && !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
+    throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
+  Network read_net;
+  adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
+  std::vector<float> values;
+  detail::for_each_tensor<Network>(
+      read_net, optimizer != nullptr ? &read_optimizer : nullptr, [&](std::string const& name, S* to, parameter const& p) {
+        values.resize(p.count());
+        file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
+        for (float const v : values)
+          if (!std::isfinite(v)) throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
+        std::copy(values.begin(), values.end(), to);
+      });
+  std::vector<std::string> const counters = detail::batch_counters<Network>();
+  read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
+  net.copy_from(read_net);
+  if (optimizer != nullptr) {
+    *optimizer = std::move(read_optimizer);
+    optimizer->steps(facts.step);
+  }
+  return facts;
+}
+
+}  // namespace l3::inline L3_ISA
