@@ -10,20 +10,21 @@ namespace l3::inline L3_ISA {
 /// as layer after layer, with fewer passes over memory: in training the convolution's output is read once more to
 /// normalise, rectify and pool it; in inference batch norm and rectifier ride on the convolution.
 ///
-/// Shapes  x (N, Conv::input), y (N, Out); the parameters are those of Conv, then those of Norm.
+/// Shapes  x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
 /// Kept    the convolution's output and the batch's moments.
-template <class Conv, class Norm, pool P, item_shape Out>
+template <class Conv, class Norm, class Pool>
 struct conv_norm_relu_node {
   using input = typename Conv::input;
-  using output = Out;
+  using output = typename Pool::output;
   using conv_output = typename Conv::output;
   static constexpr char const* name = "conv3x3+batch_norm+relu";
-  static constexpr bool pools = P != pool{{1, 1}, {1, 1}};
+  static constexpr bool pools = Pool::window != pool{{1, 1}, {1, 1}};
   static constexpr std::size_t channels = conv_output::channels;
   static constexpr std::size_t norm_offset = room_of(Conv::parameters);
   static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
   static constexpr pool_dims dims(std::size_t items) {
-    return {items, conv_output::height, conv_output::width, channels, P.window, P.stride};
+    return {items, conv_output::height, conv_output::width, channels, Pool::window.window,
+            Pool::window.stride};
   }
 
   template <class S>
@@ -37,7 +38,7 @@ struct conv_norm_relu_node {
   static constexpr footprint scratch =
       either(conv_values<scalar_of<B>> + either(Conv::template scratch<B>, scratch_size<B>::channels(channels)),
              channel_values<scalar_of<B>> + channel_values<scalar_of<B>> +
-                 (pools ? conv_values<scalar_of<B>> : footprint{}) + Conv::template scratch<B>);
+                 (pools || Conv::has_bias ? conv_values<scalar_of<B>> : footprint{}) + Conv::template scratch<B>);
 
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
@@ -47,7 +48,11 @@ struct conv_norm_relu_node {
     S* const shift = scratch_space.take<S>(channel_values<S>);
     Norm::folded(p.on, params + norm_offset, scale, shift);
     epilogue<S> const then{.scale = scale, .shift = shift, .relu = true};
-    if constexpr (pools) {
+    if constexpr (Conv::has_bias) {
+      S* const full = scratch_space.take<S>(conv_values<S>);
+      conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::own_epilogue(params), full, scratch_space.rest());
+      affine_pool_forward(p.on, dims(p.items), full, scale, shift, true, y);
+    } else if constexpr (pools) {
       S* const full = scratch_space.take<S>(conv_values<S>);
       conv2d_forward(p.on, Conv::dims(p.items), x, params, then, full, scratch_space.rest());
       max_pool_forward(p.on, dims(p.items), full, y);
@@ -63,7 +68,7 @@ struct conv_norm_relu_node {
     carver keep(kept_bytes, p.items, p.on.threads());
     S* const z = keep.take<S>(conv_values<S>);
     norm_kept<S> const k(keep.rest(), channels);
-    conv2d_forward(p.on, Conv::dims(p.items), x, params, {}, z, p.scratch);
+    conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::own_epilogue(static_cast<S const*>(params)), z, p.scratch);
     Norm::measure(p, params + norm_offset, z, k);
     affine_pool_forward(p.on, dims(p.items), z, k.scale, k.shift, true, y);
   }

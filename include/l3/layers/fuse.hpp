@@ -9,16 +9,15 @@ namespace l3::inline L3_ISA {
 template <label Name, class Layer>
 struct bound {
   using layer = Layer;
+  static constexpr label name = Name;
   static constexpr auto parameters = join(Name, Layer::parameters, label{}, no_parameters);
 };
 
-/// Several layers that run as one.
-template <class Node, class... Parts>
-struct fused;
-template <class Node, label ConvName, class Conv, label NormName, class Norm>
-struct fused<Node, bound<ConvName, Conv>, bound<NormName, Norm>> {
+/// A convolution and a batch norm (both `bound`) that run as one node and keep their names.
+template <class Node, class ConvBound, class NormBound>
+struct fused_layers {
   using layer = Node;
-  static constexpr auto parameters = Node::named(ConvName, NormName);
+  static constexpr auto parameters = Node::named(ConvBound::name, NormBound::name);
 };
 
 /// An ordered list of nodes.
@@ -38,9 +37,7 @@ struct fuse {  // nothing left, or one node that starts no pattern
   using type = List;
 };
 template <class First, class... Rest>
-struct fuse<node_list<First, Rest...>> {
-  using type = typename prepend<First, typename fuse<node_list<Rest...>>::type>::type;
-};
+struct fuse<node_list<First, Rest...>> : prepend<First, typename fuse<node_list<Rest...>>::type> {};
 
 template <class>
 inline constexpr bool is_conv = false;
@@ -65,20 +62,26 @@ template <class C, class N, class R>
 concept conv_norm_relu =
     is_conv<typename C::layer> && is_norm<typename N::layer> && is_relu<typename R::layer>;
 
+/// Stands where no pool follows.
+template <class Shape>
+struct no_pool {
+  using output = Shape;
+  static constexpr pool window{{1, 1}, {1, 1}};
+};
+
 // conv3x3, batch_norm, relu
 template <class C, class N, class R, class... Rest>
   requires conv_norm_relu<C, N, R>
 struct fuse<node_list<C, N, R, Rest...>> {
-  using node = conv_norm_relu_node<typename C::layer, typename N::layer, pool{{1, 1}, {1, 1}}, typename R::layer::output>;
-  using type = typename prepend<fused<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
+  using node = conv_norm_relu_node<typename C::layer, typename N::layer, no_pool<typename R::layer::output>>;
+  using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };
 // conv3x3, batch_norm, relu, and max_pool or global_max_pool
 template <class C, class N, class R, class P, class... Rest>
   requires(conv_norm_relu<C, N, R> && is_pool<typename P::layer>)
 struct fuse<node_list<C, N, R, P, Rest...>> {
-  using node =
-      conv_norm_relu_node<typename C::layer, typename N::layer, P::layer::window, typename P::layer::output>;
-  using type = typename prepend<fused<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
+  using node = conv_norm_relu_node<typename C::layer, typename N::layer, typename P::layer>;
+  using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };
 }  // namespace detail
 

@@ -1,0 +1,52 @@
+#include <catch2/catch.hpp>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/core/tensor.hpp>
+#include <numeric>
+#include <vector>
+
+TEST_CASE("footprints add up, share, and keep every piece on a cache line") {
+  constexpr l3::footprint a = l3::per_item<float>(3), b = l3::fixed<double>(9), c = l3::per_thread<float>(17);
+  static_assert(a == l3::footprint{.per_item = 64});
+  static_assert((a + b + c).bytes(5, 2) == 5 * 64 + 128 + 2 * 128);
+  static_assert(l3::either(a + b, c).bytes(1, 1) == 64 + 128 + 128);
+  l3::arena const block((a + b).bytes(3, 1));
+  l3::carver pieces(block.data(), 3, 1);
+  auto* const first = pieces.take<float>(a);
+  auto* const second = pieces.take<double>(b);
+  CHECK(reinterpret_cast<std::byte*>(second) - reinterpret_cast<std::byte*>(first) == 3 * 64);
+  CHECK(reinterpret_cast<std::uintptr_t>(second) % l3::alignment == 0);
+  CHECK(pieces.rest() - block.data() == static_cast<std::ptrdiff_t>(block.size()));
+}
+
+TEST_CASE("an arena starts as zeros, also a large one") {
+  l3::arena const block((std::size_t{1} << 22) + 1);
+  CHECK(std::all_of(block.data(), block.data() + block.size(), [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST_CASE("a view shares its tensor's values and slices by item") {
+  l3::tensor<int, l3::image<2, 3, 1>> t(4);
+  std::iota(t.values().begin(), t.values().end(), 0);
+  auto const middle = t.view().slice(1, 2);
+  CHECK(middle.count == 2);
+  CHECK(middle[1][0] == 12);
+  l3::batch_view<int const, l3::image<2, 3, 1>> const read = t.view();
+  CHECK(read.data == t.data());
+  CHECK_THROWS_AS(l3::require_same_count("here", 3, 4), l3::shape_error);
+}
+
+TEST_CASE("a team runs every task once, and tasks at the same time have different slots") {
+  for (std::size_t const threads : {1, 2, 3, 8}) {
+    l3::thread_team team(threads);
+    REQUIRE(team.size() == threads);
+    std::vector<int> runs(1000), busy(threads);
+    std::atomic<bool> clash = false;
+    team.run(runs.size(), [&](std::size_t task, std::size_t slot) {
+      if (busy[slot]++ != 0) clash = true;
+      ++runs[task];
+      --busy[slot];
+    });
+    CHECK(std::all_of(runs.begin(), runs.end(), [](int r) { return r == 1; }));
+    CHECK_FALSE(clash);
+  }
+}
