@@ -1,0 +1,113 @@
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <l3/train/checkpoint.hpp>
+#include <limits>
+#include <unistd.h>
+
+#include "../support/micro.hpp"
+
+using namespace l3;
+
+namespace {
+struct other_micro : micro {
+  static constexpr std::size_t hidden = 17;
+};
+using network = l3_network<cpu, micro>;
+
+struct file_here {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / (std::to_string(::getpid()) + "checkpoint.safetensors");
+  ~file_here() { std::filesystem::remove(path); }
+};
+}  // namespace
+
+TEST_CASE("a checkpoint holds exactly what a PyTorch state_dict would, and what changes the numbers") {
+  file_here file;
+  network net;
+  net.initialise(4);
+  net.batches_tracked(12);
+  save_checkpoint<network>(file.path, net, nullptr, {.step = 12, .seed = 4});
+  auto const read = safetensors_file::open(file.path);
+  CHECK(read.tensors().size() == 84 + 16);  // parameters and running averages, and a counter a batch norm
+  CHECK(read.tensors().at("vision.block1.conv1.weight").shape == std::vector<std::size_t>{4, 3, 3, 3});
+  CHECK(read.tensors().at("fusion.fc1.weight").shape == std::vector<std::size_t>{16, 64});
+  CHECK(read.tensors().at("audio.block4.bn2.running_var").shape == std::vector<std::size_t>{32});
+  CHECK(read.read_int64("audio.block3.bn1.num_batches_tracked") == 12);
+  CHECK(read.metadata("l3.model") == "micro width=4 frame=32x48x3 sound=40x33x1 hidden=16");
+  CHECK(read.metadata("l3.front_end") == "micro");
+  CHECK(read.metadata().size() == 5);
+}
+
+TEST_CASE("equal states give equal files") {
+  file_here file;
+  network net;
+  net.initialise(4);
+  adam<network> optimizer;
+  auto const bytes = [&] {
+    save_checkpoint(file.path, net, &optimizer, {.step = 1, .seed = 4});
+    return read_file(file.path, 1 << 26);
+  };
+  CHECK(bytes() == bytes());
+}
+
+TEST_CASE("what does not fit is refused with the file, what was expected and what was found; nothing changes") {
+  file_here file;
+  network net, before;
+  net.initialise(1), before.initialise(1);
+  auto const refused = [&](auto const& message, adam<network>* optimizer = nullptr) {
+    CHECK_THROWS_WITH(load_checkpoint(file.path, net, optimizer), Catch::Contains(file.path.string()) && message);
+    CHECK(std::equal(net.data(), net.data() + network::parameter_room, before.data()));
+  };
+  SECTION("no file") { refused(Catch::Contains("No such file")); }
+  SECTION("another network") {
+    save_checkpoint<l3_network<cpu, other_micro>>(file.path, {}, nullptr, {});
+    refused(Catch::Contains("hidden=16") && Catch::Contains("hidden=17"));
+  }
+  SECTION("weights without an optimizer, to go on training") {
+    save_checkpoint<network>(file.path, net, nullptr, {});
+    adam<network> optimizer;
+    refused(Catch::Contains("optimizer"), &optimizer);
+  }
+  SECTION("values that are not numbers") {
+    network broken;
+    broken.initialise(2);
+    broken.values(7)[1] = std::numeric_limits<float>::quiet_NaN();
+    save_checkpoint<network>(file.path, broken, nullptr, {});
+    refused(Catch::Contains("finite values in " + std::string(network::parameters[7].name.view())) && Catch::Contains("nan"));
+  }
+  SECTION("a tensor is missing") {
+    std::vector<float> const one(1);
+    safetensors_writer out;
+    out.add("vision.block1.conv1.weight", {1}, one);
+    for (auto const& [key, value] : std::map<std::string, std::string>{{"l3.model", describe_model<micro>()}, {"l3.front_end", "micro"}, {"l3.step", "1"}, {"l3.seed", "1"}, {"l3.settings", "{}"}})
+      out.metadata(key, value);
+    out.write(file.path);
+    refused(Catch::Contains("[4, 3, 3, 3]"));
+  }
+  SECTION("someone else's safetensors") {
+    std::vector<float> const one(1);
+    safetensors_writer out;
+    out.add("a", {1}, one);
+    out.write(file.path);
+    refused(Catch::Contains("l3.model"));
+  }
+  SECTION("a step that is no number") {
+    safetensors_writer out;
+    for (auto const& [key, value] : std::map<std::string, std::string>{{"l3.model", "m"}, {"l3.front_end", "f"}, {"l3.step", "-3"}, {"l3.seed", "1"}, {"l3.settings", "{}"}})
+      out.metadata(key, value);
+    out.write(file.path);
+    refused(Catch::Contains("l3.step") && Catch::Contains("-3"));
+  }
+}
+
+TEST_CASE("double networks are stored as float and read back") {
+  file_here file;
+  l3_network<reference<double>, micro> a, b;
+  a.initialise(3);
+  adam<l3_network<reference<double>, micro>> optimizer, read_optimizer;
+  optimizer.first()[5] = 0.25;
+  save_checkpoint(file.path, a, &optimizer, {.step = 9});
+  load_checkpoint(file.path, b, &read_optimizer);
+  CHECK(read_optimizer.steps() == 9);
+  CHECK(read_optimizer.first()[5] == 0.25);
+  for (std::size_t k = 0; k < network::parameter_room; ++k) REQUIRE(b.data()[k] == static_cast<float>(a.data()[k]));
+}
