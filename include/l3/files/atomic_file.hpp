@@ -1,0 +1,254 @@
+/// @file  include/l3/files/atomic_file.hpp: files that are written whole or not at all, and bounded reading of one.
+#pragma once
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <l3/core/error.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace l3::inline L3_ISA {
+
+namespace detail {
+
+/// Owner of a POSIX file descriptor.
+class file_descriptor {
+ public:
+  file_descriptor() = default;
+  explicit file_descriptor(int number) : number_(number) {}
+  file_descriptor(file_descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  file_descriptor& operator=(file_descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~file_descriptor() {
+    if (is_open()) ::close(number_);
+  }
+  bool is_open() const { return number_ >= 0; }
+  int get() const { return number_; }
+  /// Closes and tells whether that worked: some file systems report a failed write only here.
+  bool close() { return ::close(std::exchange(number_, -1)) == 0; }
+
+ private:
+  int number_ = -1;
+};
+
+/// Throws the reason that the system left in errno.
+[[noreturn]] inline void throw_errno(std::filesystem::path const& path, std::string expected) {
+  auto const reason = errno;
+  throw file_error(complaint{path.string(), std::move(expected), std::generic_category().message(reason)});
+}
+
+/// Text from a file as an error message may show it: quoted, short, without bytes that would steer a terminal.
+inline std::string excerpt(std::string_view text) {
+  constexpr std::size_t most = 80;
+  std::string shown = "'";
+  for (char const c : text.substr(0, most)) {
+    auto const byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      shown += c;
+    } else {
+      constexpr char digits[] = "0123456789abcdef";
+      shown += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
+    }
+  }
+  return shown + (text.size() > most ? "...'" : "'");
+}
+
+/// Opens for reading.
+inline file_descriptor open_to_read(std::filesystem::path const& path) {
+  file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) throw_errno(path, "a file that can be read");
+  return file;
+}
+
+/// Reads exactly out.size() bytes from `offset` on; safe from many threads at once.
+inline void read_at(file_descriptor const& file, std::filesystem::path const& path, std::uint64_t offset,
+                    std::span<std::byte> out) {
+  while (!out.empty()) {
+    auto const got = ::pread(file.get(), out.data(), out.size(), static_cast<::off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_errno(path, "a file that can be read");
+    if (got == 0)
+      throw file_error(complaint{path.string(), "a file that does not change while it is read",
+                                 "its end at byte " + std::to_string(offset)});
+    offset += static_cast<std::uint64_t>(got);
+    out = out.subspan(static_cast<std::size_t>(got));
+  }
+}
+
+/// Writes all bytes at the file's end; false, with the reason in errno, where the system refuses.
+[[nodiscard]] inline bool write_all(file_descriptor const& file, std::span<std::byte const> bytes) {
+  while (!bytes.empty()) {
+    auto const put = ::write(file.get(), bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+  return true;
+}
+
+/// A new empty file and its name.
+struct temporary_file {
+  file_descriptor file;
+  std::filesystem::path path;
+};
+
+/// Creates a file in the directory of `target`, so that it is on the same file system. The name, `.l3-PID-N.tmp`, does
+/// not grow with the target's, which may already be as long as names may be.
+inline temporary_file create_beside(std::filesystem::path const& target) {
+  static std::atomic<std::uint64_t> serial = 0;
+  for (;;) {
+    auto path = target;
+    path.replace_filename(".l3-" + std::to_string(::getpid()) + '-' + std::to_string(serial++) + ".tmp");
+    file_descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file.is_open()) return {std::move(file), std::move(path)};
+    // A file of that name is a leftover of a killed process, or belongs to another machine that shares the directory.
+    if (errno != EEXIST) throw_errno(target, "a directory where a file can be created");
+  }
+}
+
+}  // namespace detail
+
+/// A file that appears under its name only when it is complete, so that readers, and a machine that loses power, see
+/// the old content or the new, nothing between.
+///
+/// Bytes go to a temporary file in the same directory; `commit` makes them durable and renames. Without `commit` (an
+/// exception, an early return) the destructor removes the temporary and the target keeps its old content. A process
+/// that is killed leaves a `.l3-*.tmp` behind, which may be deleted. A symbolic link to a file is followed; an existing
+/// target keeps its permissions.
+///
+/// Errors  file_error naming the target: missing directory, no permission, disk full, target not a regular file. After
+///         an error the temporary is gone and nothing more can be written.
+class atomic_file {
+ public:
+  explicit atomic_file(std::filesystem::path target) : target_(std::move(target)), place_(target_) {
+    std::error_code unknown;  // what cannot be looked at is met, and reported, when the file is created
+    if (std::filesystem::is_symlink(place_, unknown))
+      if (auto behind = std::filesystem::weakly_canonical(place_, unknown); !unknown) place_ = std::move(behind);
+    struct ::stat old {};
+    bool const replaces = ::stat(place_.c_str(), &old) == 0;
+    // Renaming over a device would succeed (for the superuser) and cost the system its /dev/null.
+    if (!place_.has_filename() || (replaces && !S_ISREG(old.st_mode)))
+      throw file_error(complaint{target_.string(), "the name of a file, new or old", "a directory or a special file"});
+    temporary_ = detail::create_beside(place_);
+    if (replaces) ::fchmod(temporary_.file.get(), old.st_mode & 0777);
+    pending_.reserve(pending_limit);
+  }
+  atomic_file(atomic_file const&) = delete;
+  atomic_file& operator=(atomic_file const&) = delete;
+  ~atomic_file() { give_up(); }
+
+  /// Appends bytes. Small pieces are collected, so an error may show only at a later `write` or at `commit`.
+  void write(std::span<std::byte const> bytes) {
+    require_open();
+    if (pending_.size() + bytes.size() > pending_limit) flush();
+    if (bytes.size() > pending_limit) {
+      put(bytes);
+    } else {
+      pending_.append(reinterpret_cast<char const*>(bytes.data()), bytes.size());
+    }
+  }
+  /// Appends text.
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+  /// Makes the content durable and gives it its name. Once.
+  void commit() {
+    require_open();
+    flush();
+    if (::fsync(temporary_.file.get()) != 0 || !temporary_.file.close() ||
+        ::rename(temporary_.path.c_str(), place_.c_str()) != 0)
+      fail();
+    temporary_.path.clear();
+    sync_directory();
+  }
+
+  /// The name the file gets.
+  std::filesystem::path const& target() const { return target_; }
+
+ private:
+  static constexpr std::size_t pending_limit = std::size_t{1} << 16;
+
+  void require_open() const {
+    if (!temporary_.file.is_open())
+      throw file_error(complaint{target_.string(), "a file still open for writing", "one committed or given up"});
+  }
+
+  void put(std::span<std::byte const> bytes) {
+    if (!detail::write_all(temporary_.file, bytes)) fail();
+  }
+
+  void flush() {
+    put(std::as_bytes(std::span(pending_)));
+    pending_.clear();
+  }
+
+  /// The name in the directory must outlast a power cut too. A directory that may be written but not read cannot be
+  /// synchronised, and some file systems know no such operation (EINVAL): there the system's own delay has to do.
+  void sync_directory() {
+    auto const parent = place_.parent_path();
+    detail::file_descriptor const directory(
+        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.is_open() && ::fsync(directory.get()) != 0 && errno != EINVAL)
+      detail::throw_errno(target_, "a directory that keeps its files");
+  }
+
+  [[noreturn]] void fail() {
+    auto const reason = errno;
+    give_up();
+    errno = reason;
+    detail::throw_errno(target_, "a file that can be written");
+  }
+
+  void give_up() noexcept {
+    if (temporary_.path.empty()) return;
+    ::unlink(temporary_.path.c_str());
+    temporary_.file = {};
+    temporary_.path.clear();
+  }
+
+  std::filesystem::path target_;
+  std::filesystem::path place_;  ///< the target, behind symbolic links
+  detail::temporary_file temporary_;
+  std::string pending_;  ///< bytes not yet handed to the system
+};
+
+/// The whole content of a file (or pipe) of at most max_bytes.
+///
+/// Errors  file_error if it cannot be read or is larger; no more than max_bytes + 1 bytes are ever held.
+inline std::string read_file(std::filesystem::path const& path, std::size_t max_bytes) {
+  auto const file = detail::open_to_read(path);
+  struct ::stat status {};
+  if (::fstat(file.get(), &status) != 0) detail::throw_errno(path, "a file that can be read");
+  auto const refuse = [&](std::string found) {
+    throw file_error(complaint{path.string(), "at most " + std::to_string(max_bytes) + " bytes", std::move(found)});
+  };
+  auto const announced = static_cast<std::size_t>(status.st_size);  // 0 for pipes: the size is a hint, the limit a rule
+  if (announced > max_bytes) refuse(std::to_string(announced));
+
+  std::string content;
+  std::size_t used = 0;
+  for (content.resize(announced + 1);;) {  // one byte more than announced, so that a file of that size ends the loop
+    auto const got = ::read(file.get(), content.data() + used, content.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) detail::throw_errno(path, "a file that can be read");
+    used += static_cast<std::size_t>(got);
+    if (used > max_bytes) refuse("more");
+    if (got == 0) break;
+    if (used == content.size()) content.resize(std::min(2 * used + 4096, max_bytes + 1));
+  }
+  content.resize(used);
+  return content;
+}
+
+}  // namespace l3::inline L3_ISA
