@@ -1,0 +1,38 @@
+# l3_optimize(<target> [ARCH <arch>]): compiles a target for a processor.
+#
+# l3's kernels are templates, compiled in the user's own units with the user's own flags, and use the best instruction
+# set those flags allow. This function sets them from the cache variable L3_ARCH: `native` (this machine), a level of the
+# x86-64 psABI (`x86-64-v3`: AVX2 and FMA, `x86-64-v4`: AVX-512), `generic` (no flag), or another name -march= takes.
+# A program built so calls l3::require_processor() first in main, which says plainly what a lesser machine lacks.
+include_guard(GLOBAL)
+
+set(L3_ARCH "native" CACHE STRING "Processor that l3_optimize() builds for")
+set_property(CACHE L3_ARCH PROPERTY STRINGS native x86-64-v3 x86-64-v4 generic)
+
+function(l3_optimize target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "")
+  if(NOT arg_ARCH)
+    set(arg_ARCH "${L3_ARCH}")
+  endif()
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    set(scope INTERFACE)
+  else()
+    set(scope PRIVATE)
+  endif()
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    return()
+  endif()
+
+  # Release already means -O3 unless the project says otherwise; the kernels are written for it.
+  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O3>)
+  if(NOT arg_ARCH STREQUAL "generic")
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-march=${arg_ARCH}>)
+  endif()
+  # g++ 12's AVX-512 headers start from deliberately undefined registers, and -Wmaybe-uninitialized reports them at every
+  # intrinsic (GCC bug 105593, mended in 13): there is nothing to see there for a user.
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND
+      arg_ARCH MATCHES "native|v4|avx512|znver4|server")
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized -Wno-uninitialized>)
+  endif()
+endfunction()

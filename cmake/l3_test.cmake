@@ -1,0 +1,82 @@
+# Short words for the lists in tests/, bench/ and tests/compile_fail/.
+include_guard(GLOBAL)
+
+# l3_add_tests(<name> [ARCH <arch>] FILES <file>...): one program l3_<name>_tests of these Catch2 files.
+#
+# Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
+# the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
+# Cases tagged [slow] get the label `slow`, all others `fast`.
+function(l3_add_tests name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "FILES")
+  set(target l3_${name}_tests)
+  add_executable(${target} ${arg_FILES} "${PROJECT_SOURCE_DIR}/tests/support/processor.cpp")
+  target_link_libraries(${target} PRIVATE l3_test_main l3_test_libraries)
+  l3_optimize(${target} ARCH "${arg_ARCH}")
+  l3_warnings(${target})
+
+  # What a case says when something it needs is missing. CTest's pattern would excuse a failed case too, so it also
+  # asks for Catch2's last words of one that passed, and for no other words (a sanitizer's) after them.
+  set(skipped "SKIPPED: .*(All tests passed [(][^)]*[)]|assertions: - none -)[^A-Za-z]*$")
+
+  if(arg_ARCH)
+    foreach(tier IN ITEMS fast slow)
+      l3_files_with_slow_cases(slow_files ${arg_FILES})
+      if(tier STREQUAL "fast" OR slow_files)
+        set(spec "$<IF:$<STREQUAL:${tier},slow>,[slow],~[slow]>")
+        add_test(NAME ${name}.${tier} COMMAND ${target} "${spec}")
+        set_tests_properties(${name}.${tier} PROPERTIES SKIP_RETURN_CODE 77 LABELS ${tier} TIMEOUT 900)
+      endif()
+    endforeach()
+    return()
+  endif()
+  # `NoTests` makes a name that matches no case a failure: CTest splits a name at a semicolon.
+  catch_discover_tests(${target} TEST_SPEC "~[slow]" TEST_PREFIX "${name}: " EXTRA_ARGS --warn NoTests
+    PROPERTIES LABELS fast TIMEOUT 300 SKIP_REGULAR_EXPRESSION "${skipped}")
+  l3_files_with_slow_cases(slow_files ${arg_FILES})
+  if(slow_files)
+    catch_discover_tests(${target} TEST_SPEC "[slow]" TEST_PREFIX "${name}: " EXTRA_ARGS --warn NoTests
+      PROPERTIES LABELS slow TIMEOUT 3600 SKIP_REGULAR_EXPRESSION "${skipped}")
+  endif()
+endfunction()
+
+function(l3_files_with_slow_cases out)
+  set(found)
+  foreach(file IN LISTS ARGN)
+    file(STRINGS "${file}" hit REGEX "\\[slow\\]" LIMIT_COUNT 1)
+    if(hit)
+      list(APPEND found "${file}")
+    endif()
+  endforeach()
+  set(${out} "${found}" PARENT_SCOPE)
+endfunction()
+
+# l3_add_bench(<file>): the Google Benchmark program bench_<folder>_<name> of <folder>/<name>_bench.cpp. CTest runs each
+# for an instant in the slow tier: benchmarks check their results before they time anything.
+function(l3_add_bench file)
+  cmake_path(GET file PARENT_PATH folder)
+  cmake_path(GET folder FILENAME folder)
+  cmake_path(GET file STEM name)
+  string(REGEX REPLACE "_bench$" "" name "${name}")
+  set(target bench_${folder}_${name})
+  add_executable(${target} "${file}")
+  target_link_libraries(${target} PRIVATE l3_bench_libraries)
+  l3_optimize(${target})
+  l3_warnings(${target})
+  if(L3_BUILD_TESTS)
+    add_test(NAME bench.${folder}.${name} COMMAND ${target} --benchmark_min_time=0.001)
+    set_tests_properties(bench.${folder}.${name} PROPERTIES LABELS slow TIMEOUT 1800)
+  endif()
+endfunction()
+
+# l3_must_not_compile(<name> <file> EXPECT <regex>): the file must compile as it is, and with L3_BROKEN defined it must
+# not, and the compiler must say <regex>. So the mistake, not some slip beside it, is what stops the compiler.
+function(l3_must_not_compile name file)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "EXPECT" "")
+  set(includes "$<TARGET_PROPERTY:l3_l3,INTERFACE_INCLUDE_DIRECTORIES>")
+  add_test(NAME must_not_compile.${name}
+    COMMAND "${CMAKE_COMMAND}"
+      "-DCOMPILER=${CMAKE_CXX_COMPILER}" "-DFILE=${file}" "-DEXPECT=${arg_EXPECT}"
+      "-DFLAGS=${CMAKE_CXX20_STANDARD_COMPILE_OPTION};$<$<BOOL:${includes}>:-I$<JOIN:${includes},;-I>>"
+      -P "${PROJECT_SOURCE_DIR}/cmake/must_not_compile.cmake")
+  set_tests_properties(must_not_compile.${name} PROPERTIES LABELS fast TIMEOUT 120)
+endfunction()

@@ -1,0 +1,15 @@
+# l3_warnings(<target>): the warnings l3 is kept clean of; for l3's own programs and tests, never for a user's targets.
+include_guard(GLOBAL)
+
+set(L3_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+# g++ 12 sees overlapping copies inside std::string's own operator+ once it is inlined (GCC bug 105651, mended in 13).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND L3_WARNINGS -Wno-restrict)
+endif()
+if(L3_WARNINGS_AS_ERRORS)
+  list(APPEND L3_WARNINGS -Werror)
+endif()
+
+function(l3_warnings target)
+  target_compile_options(${target} PRIVATE ${L3_WARNINGS})
+endfunction()

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# tests/python_checks.sh L3 CHECK: compares l3 with PyTorch. L3 is the program; CHECK is one of
+#   goldens  the stored golden numbers are what PyTorch still says
+#   curve    trained on the same batches from the same weights, l3's losses are PyTorch's
+#   logits   PyTorch reads l3's weights and says the same of the same pairs, and l3 of PyTorch's
+# Python is $L3_PYTHON, or python3 where that has torch and safetensors.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+l3=${1:?usage: python_checks.sh L3 CHECK} check=${2:?usage: python_checks.sh L3 CHECK}
+python=${L3_PYTHON:-python3}
+
+if ! "$python" -c 'import torch, safetensors, numpy' 2> /dev/null; then
+  echo "SKIPPED: $check (no Python with torch and safetensors; name one in L3_PYTHON)"
+  exit 77
+fi
+if [[ $check == goldens ]]; then
+  exec "$python" "$root/tests/golden/make_goldens.py" --check
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$l3" synth "$work/data" --videos 40 --seconds 3 --seed 7 --quiet
+train() {
+  "$l3" train --train "$work/data/train.csv" --valid "$work/data/valid.csv" --out "$work/run" --model tiny --batch 16 \
+    --lr 1e-3 --warmup 0 --seed 7 --quiet "$@"
+}
+evaluate() { "$l3" eval --checkpoint "$1" --data "$work/data/test.csv" --pairs 64 --dump-batches "$2" --quiet; }
+
+case $check in
+  curve)
+    for pairing in all paper; do
+      train --pairing $pairing --pairs 800 --dump-batches "$work/dump"
+      "$python" "$root/tests/parity/curve.py" "$work/dump" --model tiny --pairing $pairing --lr 1e-3 --steps 50
+      rm -rf "$work/run" "$work/dump"
+    done
+    ;;
+  logits)
+    train --pairs 320
+    ours=$work/run/last.safetensors theirs=$work/theirs.safetensors
+    evaluate "$ours" "$work/ours"
+    "$python" "$root/tests/parity/logits.py" "$ours" "$work/ours"
+    "$python" "$root/tests/parity/logits.py" --make-checkpoint "$theirs" --model tiny --template "$ours"
+    evaluate "$theirs" "$work/theirs"
+    "$python" "$root/tests/parity/logits.py" "$theirs" "$work/theirs"
+    ;;
+  *) echo "python_checks.sh: expected goldens, curve or logits, found $check" >&2; exit 2 ;;
+esac

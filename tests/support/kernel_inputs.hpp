@@ -1,0 +1,125 @@
+/// @file  tests/support/kernel_inputs.hpp: made-up inputs, memory that betrays misuse, and comparisons for kernel
+/// tests.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/core/random.hpp>
+#include <l3/kernels/kernels.hpp>
+#include <limits>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+namespace l3::test {
+
+/// Plain loops in float and the fast backend of this build; where that is the portable one, the register tiles of
+/// AVX-512 too, emulated: so their geometry is tested on every machine.
+using wide = simd<arch::avx512>;
+template <class... Others>
+using backends_with = std::conditional_t<std::same_as<cpu, simd<arch::generic>>, std::tuple<Others..., cpu, wide>,
+                                         std::tuple<Others..., cpu>>;
+using kernel_backends = backends_with<reference<float>>;
+using fast_backends = backends_with<>;
+
+/// Standard normal floats, held as doubles if asked. Values differ with the seed and the index only.
+template <class S = float>
+std::vector<S> normal(std::size_t count, std::uint64_t seed, double mean = 0, double deviation = 1) {
+  generator draw(seed, stream::user, 0, 0);
+  std::vector<S> values(count);
+  for (std::size_t k = 0; k < count; ++k) {
+    if (k % 4096 == 0) draw = generator(seed, stream::user, 0, static_cast<std::uint32_t>(k / 4096));
+    values[k] = static_cast<S>(static_cast<float>(mean + deviation * draw.normal()));
+  }
+  return values;
+}
+template <class S>
+std::vector<double> widened(std::vector<S> const& values) {
+  return {values.begin(), values.end()};
+}
+
+/// An output: not-a-number until written, with a border that must stay untouched.
+template <class S>
+class output {
+ public:
+  explicit output(std::size_t count) : values_(count + 2 * border, unwritten) {}
+  S* data() { return values_.data() + border; }
+  operator S*() { return data(); }
+  std::vector<S> values() const {
+    for (std::size_t k = 0; k < border; ++k)
+      if (!std::isnan(values_[k]) || !std::isnan(values_[values_.size() - 1 - k])) FAIL("a kernel wrote outside");
+    return {values_.begin() + border, values_.end() - border};
+  }
+
+ private:
+  static constexpr std::ptrdiff_t border = 32;
+  static constexpr S unwritten = std::numeric_limits<S>::quiet_NaN();
+  std::vector<S> values_;
+};
+
+/// Scratch of exactly the size asked for, full of not-a-numbers, with a border that must stay untouched.
+class scratch_memory {
+ public:
+  scratch_memory(footprint size, std::size_t items, std::size_t threads)
+      : bytes_(size.bytes(items, threads)), block_(bytes_ + 2 * alignment) {
+    std::fill_n(block_.data(), block_.size(), filling);
+  }
+  ~scratch_memory() {
+    bool intact = true;
+    for (std::size_t k = 0; k < alignment; ++k)
+      intact &= block_.data()[k] == filling && block_.data()[alignment + bytes_ + k] == filling;
+    CHECK(intact);
+  }
+  scratch_memory(scratch_memory const&) = delete;
+  scratch_memory& operator=(scratch_memory const&) = delete;
+  operator std::byte*() { return block_.data() + alignment; }
+
+ private:
+  static constexpr std::byte filling{0xFF};
+  std::size_t bytes_;
+  arena block_;
+};
+
+/// The largest difference, as a part of the largest expected value.
+template <class S>
+double distance(std::vector<S> const& found, std::vector<double> const& expected) {
+  REQUIRE(found.size() == expected.size());
+  double largest = 0, apart = 0;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    double const off = std::abs(static_cast<double>(found[k]) - expected[k]);
+    if (std::isnan(off)) return std::numeric_limits<double>::infinity();
+    largest = std::max(largest, std::abs(expected[k]));
+    apart = std::max(apart, off);
+  }
+  return apart == 0 ? 0 : apart / std::max(largest, 1e-30);
+}
+
+/// Results as one vector, to compare and to print.
+template <class S>
+std::vector<S> joined(std::initializer_list<std::vector<S>> parts) {
+  std::vector<S> all;
+  for (auto const& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+/// Runs f(context) with 1, 2, 3 and 8 threads: all results must be the same bits.
+template <class B, class F>
+void check_same_bits(F const& f) {
+  context<B> alone(1);
+  auto const expected = f(alone);
+  for (std::size_t threads : {2, 3, 8}) {
+    context<B> several(threads);
+    for (int again = 0; again < 2; ++again) {
+      CAPTURE(threads, again);
+      CHECK(f(several) == expected);
+    }
+  }
+}
+
+}  // namespace l3::test
