@@ -10,6 +10,7 @@
 #include <l3/core/tensor.hpp>      // tensor owns, batch_view borrows
 #include <l3/core/random.hpp>      // the same draw for the same (seed, stream, step, index)
 #include <l3/core/context.hpp>     // threads
+#include <l3/core/pairing.hpp>     // which frames meet which sounds
 #include <l3/core/front_end.hpp>   // what a second of sound becomes
 #include <l3/kernels/kernels.hpp>  // the maths
 #include <l3/layers/layer.hpp>     // what a layer is

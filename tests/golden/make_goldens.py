@@ -33,6 +33,11 @@ micro_net.safetensors: l3_torch.L3Net of width 4, image 32x48, sound 40x33, hidd
   {paper,all}.grad.<name>    gradients of step 1, without the L2 term
   {paper,all}.after3.<name>  weights and running values after step 3; for `all` only tensors of at most 1200 elements
   {paper,all}.eval_logits    evaluation mode, after step 3
+
+ReLU and pooling switch where two numbers nearly tie, and Adam turns a gradient near 0 into a whole step, so rounding
+can show far above its size. The seed is one of few where it hardly does: with noise of 3e-6 (rms, relative) added to
+every convolution's result and to that result's gradient, the rms difference is 3e-5 in logits and losses, 1e-4 in any
+tensor's gradient, 5e-4 in any tensor after three steps and in eval_logits (single weights 4e-3 of the largest).
 """
 import argparse
 import pathlib
@@ -196,7 +201,7 @@ def micro_init(rng):
     return state
 
 
-def micro_net(dtype=torch.float64, seed=2):
+def micro_net(dtype=torch.float64, seed=30):
     """`dtype` float32 shows how far single precision may lie from the goldens."""
     rng = np.random.default_rng(seed)
     init = micro_init(rng)

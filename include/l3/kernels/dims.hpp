@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
+#include <l3/core/pairing.hpp>
 #include <l3/core/shape.hpp>
 
 namespace l3::inline L3_ISA {
@@ -45,12 +46,6 @@ struct norm_state {
   S const* inverse_std;  ///< 1 / sqrt(variance + epsilon)
   S const* gamma;
   S const* beta;
-};
-
-/// Which frames meet which sounds in the fusion head.
-enum class pairing : std::uint8_t {
-  paper,  ///< frame k with sound k
-  all,    ///< every frame with every sound; pair (i, j) has row i * batch + j
 };
 
 /// The fusion head after its first layer was split in a visual and an audio half.

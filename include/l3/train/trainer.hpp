@@ -107,12 +107,12 @@ class trainer {
   std::vector<scalar> averages_before_;
 };
 
-/// Anything that hands out batches: `next()` gives one that looks like `av_batch`.
+/// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.
 template <class Source, class Network>
 concept batch_source = requires(Source& source) {
-  { source.next().frame_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::frame>>;
-  { source.next().sound_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::sound>>;
-  { source.next().label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
+  { source.next()->frame_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::frame>>;
+  { source.next()->sound_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::sound>>;
+  { source.next()->label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
 };
 
 /// What one step cost, beside what it did.
@@ -129,9 +129,10 @@ void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
   auto const seconds = [](clock::duration d) { return std::chrono::duration<double>(d).count(); };
   while (on.steps() < last_step) {
     auto const start = clock::now();
-    auto&& batch = source.next();
+    auto const* const batch = source.next();
+    if (batch == nullptr) return;
     auto const got = clock::now();
-    step_report const report = on.step(batch.frame_view(), batch.sound_view(), batch.label_view());
+    step_report const report = on.step(batch->frame_view(), batch->sound_view(), batch->label_view());
     if (!after_step(report, {seconds(clock::now() - start), seconds(got - start)})) return;
   }
 }
