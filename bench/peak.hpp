@@ -1,0 +1,82 @@
+/// @file  bench/peak.hpp: what this machine can do at most, measured in the same run as the kernels: fp32 multiply-adds
+/// in registers, and bytes to and from memory.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/simd.hpp>
+
+namespace l3::bench {
+
+/// Seconds that f() takes.
+template <class F>
+double seconds(F&& f) {
+  auto const start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The shortest of several runs: on a shared machine the others measure the neighbours.
+template <class F>
+double best_seconds(std::size_t runs, F&& f) {
+  double best = seconds(f);
+  for (std::size_t k = 1; k < runs; ++k) best = std::min(best, seconds(f));
+  return best;
+}
+
+/// Floating point operations a second of independent multiply-adds in registers.
+inline double measure_flops(thread_team& team) {
+  using V = detail::lanes<arch::best>;
+  constexpr std::size_t chains = 12, steps = 2'000'000;  // enough chains to hide a multiply-add's latency
+  arena results(team.size() * chains * sizeof(V));
+  double const time = best_seconds(10, [&] {
+    team.run(team.size(), [&](std::size_t task, std::size_t) {
+      V sum[chains];
+      for (std::size_t k = 0; k < chains; ++k) sum[k] = V(static_cast<float>(k));
+      V const factor(0.9999f), addend(1e-3f);
+      for (std::size_t step = 0; step < steps; ++step)
+#pragma GCC unroll 12
+        for (std::size_t k = 0; k < chains; ++k) sum[k] = detail::fused(sum[k], factor, addend);
+      auto* const to = reinterpret_cast<float*>(results.data()) + task * chains * detail::width<V>;
+      for (std::size_t k = 0; k < chains; ++k) detail::put(to + k * detail::width<V>, sum[k]);
+    });
+  });
+  return 2.0 * static_cast<double>(team.size() * chains * steps * detail::width<V>) / time;
+}
+
+/// Bytes a second of a = b + s * c over arrays that no cache holds (two read, one written).
+inline double measure_bandwidth(thread_team& team) {
+  constexpr std::size_t count = std::size_t{24} << 20, piece = std::size_t{1} << 18;
+  arena memory(3 * count * sizeof(float));
+  auto* const a = reinterpret_cast<float*>(memory.data());
+  double const time = best_seconds(10, [&] {
+    team.run(count / piece, [&](std::size_t task, std::size_t) {
+      float* L3_RESTRICT const to = a + task * piece;
+      float const* L3_RESTRICT const b = to + count;
+      float const* L3_RESTRICT const c = to + 2 * count;
+      for (std::size_t k = 0; k < piece; ++k) to[k] = b[k] + 0.5f * c[k];
+    });
+  });
+  return 3.0 * static_cast<double>(count * sizeof(float)) / time;
+}
+
+struct machine_peak {
+  double flops;      ///< a second
+  double bandwidth;  ///< bytes a second
+};
+
+/// Measured once for each number of threads.
+inline machine_peak const& peak(std::size_t threads) {
+  static std::array<machine_peak, 257> known{};
+  auto& p = known.at(std::min<std::size_t>(threads, 256));
+  if (p.flops == 0) {
+    thread_team team(threads);
+    p = {measure_flops(team), measure_bandwidth(team)};
+  }
+  return p;
+}
+
+}  // namespace l3::bench

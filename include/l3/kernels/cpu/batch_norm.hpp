@@ -1,0 +1,206 @@
+/// @file  include/l3/kernels/cpu/batch_norm.hpp: batch norm, rectifier and max pooling as one pass forward and two
+/// backward.
+///
+/// These passes are bound by memory, so each reads and writes a picture once. The windows of the paper's network (none,
+/// 2x2 side by side) have their own loops; any other window, the global one included, goes through dx once more.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/pool2d.hpp>
+#include <l3/kernels/cpu/row_sums.hpp>
+#include <l3/kernels/cpu/simd.hpp>
+#include <l3/kernels/dims.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail {
+
+/// Room for the sums of the backward pass and the coefficients made from them.
+constexpr footprint batch_norm_scratch(std::size_t channels) {
+  return row_sums_scratch(channels) + fixed<float>(4 * channels);
+}
+
+/// Coefficients of the last pass: dx = scale * g + slope * (x - mean) + offset.
+struct norm_gradient {
+  float* scale;   ///< gamma * inverse_std
+  float* shift;   ///< beta - mean * scale
+  float* slope;   ///< -scale * inverse_std * (sum of g h) / rows
+  float* offset;  ///< -scale * (sum of g) / rows
+};
+
+/// dgamma, dbeta and the coefficients from the parts' sums of g and of g * (x - mean).
+inline void finish_norm_sums(row_parts const& parts, std::size_t rows, std::size_t channels, double const* totals,
+                             norm_state<float> const& norm, float* dgamma, float* dbeta, norm_gradient const& to) {
+  for (std::size_t c = 0; c < channels; ++c) {
+    double sum = 0, product = 0;
+    for (std::size_t part = 0; part < parts.count; ++part) {
+      sum += totals[part * 2 * channels + c];
+      product += totals[(part * 2 + 1) * channels + c];
+    }
+    product *= static_cast<double>(norm.inverse_std[c]);
+    dbeta[c] = static_cast<float>(sum);
+    dgamma[c] = static_cast<float>(product);
+    to.slope[c] = -to.scale[c] * norm.inverse_std[c] * static_cast<float>(product / static_cast<double>(rows));
+    to.offset[c] = -to.scale[c] * static_cast<float>(sum / static_cast<double>(rows));
+  }
+}
+
+/// Windows of Side x Side side by side (Side 1: none).
+template <std::size_t Side, class V>
+void square_norm_backward(thread_team& team, pool_dims const& d, float const* x, norm_state<float> const& norm,
+                          bool relu, float const* dy, float* dx, float* dgamma, float* dbeta, double* totals,
+                          norm_gradient const& k) {
+  std::size_t const channels = d.channels, row = d.width * channels;
+  std::size_t const down = d.out_height(), across = d.out_width();
+  window_walk const walk{d};
+
+  row_parts const parts(d.batch * down, Side * row, 1 + 64 / d.width);
+  std::fill_n(totals, parts.count * 2 * channels, 0.0);
+  parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
+    double* const sums = totals + part * 2 * channels;
+    each_register<V>(channels, [&]<class T>(std::size_t c) {
+      T const scale = load<T>(k.scale + c), shift = load<T>(k.shift + c), mean = load<T>(norm.mean + c);
+      T sum(0.0f), product(0.0f);
+      for (std::size_t i = chunk.begin; i < chunk.end; ++i) {
+        float const* corner = x + walk.corner(i, 0) + c;
+        float const* from = dy + i * across * channels + c;
+        for (std::size_t j = 0; j < across; ++j, corner += Side * channels, from += channels) {
+          small_window<T, Side> const window(corner, row, channels, scale, shift);
+          T g = load<T>(from);
+          if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
+          sum = sum + g;
+          product = fused(g, window.winner() - mean, product);
+        }
+      }
+      add_lanes(sum, sums + c);
+      add_lanes(product, sums + channels + c);
+    });
+  });
+  finish_norm_sums(parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
+
+  // Rows of windows, and after them the line that no window reaches where a side is odd.
+  std::size_t const lines = parts_of(d.height, Side);
+  team.run(d.batch * lines, [&](std::size_t task, std::size_t) {
+    std::size_t const n = task / lines, i = task % lines;
+    std::size_t const covered = i < down ? across : 0;
+    std::size_t const first = (n * d.height + i * Side) * row;
+    float const* from = dy + (n * down + i) * across * channels;
+    auto const gradient = [&]<class T>(T const& value, T const& g, std::size_t c) {
+      T const rest = fused(value - load<T>(norm.mean + c), load<T>(k.slope + c), load<T>(k.offset + c));
+      return fused(load<T>(k.scale + c), g, rest);
+    };
+    for (std::size_t j = 0; j < covered; ++j, from += channels) {
+      std::size_t const corner = first + j * Side * channels;
+      each_register<V>(channels, [&]<class T>(std::size_t c) {
+        small_window<T, Side> const window(x + corner + c, row, channels, load<T>(k.scale + c), load<T>(k.shift + c));
+        T g = load<T>(from + c);
+        if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
+        T share[Side * Side];
+        window.deal(g, share);
+        for (std::size_t q = 0; q < Side * Side; ++q)
+          put(dx + corner + q / Side * row + q % Side * channels + c, gradient(window.x[q], share[q], c));
+      });
+    }
+    for (std::size_t r = 0; r < std::min(Side, d.height - i * Side); ++r)
+      for (std::size_t j = covered * Side; j < d.width; ++j) {
+        std::size_t const pixel = first + r * row + j * channels;
+        each_register<V>(channels, [&]<class T>(std::size_t c) {
+          put(dx + pixel + c, gradient(load<T>(x + pixel + c), T(0.0f), c));
+        });
+      }
+  });
+}
+
+/// Any windows: dx holds g until the sums are known.
+template <class V>
+void general_norm_backward(thread_team& team, pool_dims const& d, float const* x, norm_state<float> const& norm,
+                           bool relu, float const* dy, float* dx, float* dgamma, float* dbeta, double* totals,
+                           norm_gradient const& k) {
+  std::size_t const channels = d.channels;
+  scatter_to_winners<V>(team, d, x, relu, dy, dx, [&]<class T>(T const& v, std::size_t c) {
+    return fused(v, load<T>(k.scale + c), load<T>(k.shift + c));
+  });
+  row_parts const parts(d.rows(), channels);
+  std::fill_n(totals, parts.count * 2 * channels, 0.0);
+  parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
+    double* const sums = totals + part * 2 * channels;
+    each_register<V>(channels, [&]<class T>(std::size_t c) {
+      T const mean = load<T>(norm.mean + c);
+      T sum(0.0f), product(0.0f);
+      for (std::size_t at = chunk.begin * channels + c; at < chunk.end * channels; at += channels) {
+        T const g = load<T>(dx + at);
+        sum = sum + g;
+        product = fused(g, load<T>(x + at) - mean, product);
+      }
+      add_lanes(sum, sums + c);
+      add_lanes(product, sums + channels + c);
+    });
+  });
+  finish_norm_sums(parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
+  parts.each_chunk(team, [&](std::size_t, index_range chunk) {
+    for (std::size_t pixel = chunk.begin * channels; pixel < chunk.end * channels; pixel += channels)
+      each_register<V>(channels, [&]<class T>(std::size_t c) {
+        T const off = load<T>(x + pixel + c) - load<T>(norm.mean + c);
+        T const rest = fused(off, load<T>(k.slope + c), load<T>(k.offset + c));
+        put(dx + pixel + c, fused(load<T>(k.scale + c), load<T>(dx + pixel + c), rest));
+      });
+  });
+}
+
+/// Forward over windows of Side x Side side by side.
+template <std::size_t Side, class V>
+void square_affine_pool(thread_team& team, pool_dims const& d, float const* x, float const* scale, float const* shift,
+                        bool relu, float* y) {
+  std::size_t const row = d.width * d.channels;
+  window_walk const walk{d};
+  walk.each(team, [&](std::size_t corner, std::size_t out) {
+    each_register<V>(d.channels, [&]<class T>(std::size_t c) {
+      T best = small_window<T, Side>(x + corner + c, row, d.channels, load<T>(scale + c), load<T>(shift + c)).best;
+      put(y + out + c, relu ? rectified(best) : best);
+    });
+  });
+}
+
+}  // namespace detail
+
+template <class A, class P>
+void affine_pool_forward(context<simd<A, P>>& on, pool_dims const& d, float const* x, float const* scale,
+                         float const* shift, bool relu, float* y) {
+  using namespace detail;
+  using V = lanes<A>;
+  if (is_square_tiling(d, 1)) return square_affine_pool<1, V>(on.team(), d, x, scale, shift, relu, y);
+  if (is_square_tiling(d, 2)) return square_affine_pool<2, V>(on.team(), d, x, scale, shift, relu, y);
+  window_walk const walk{d};
+  walk.each(on.team(), [&](std::size_t corner, std::size_t out) {
+    each_register<V>(d.channels, [&]<class T>(std::size_t c) {
+      T const a = load<T>(scale + c), b = load<T>(shift + c);
+      T best = fused(load<T>(x + corner + c), a, b);
+      walk.inside([&](std::size_t offset) { best = larger(fused(load<T>(x + corner + offset + c), a, b), best); });
+      put(y + out + c, relu ? rectified(best) : best);
+    });
+  });
+}
+
+template <class A, class P>
+void batch_norm_relu_pool_backward(context<simd<A, P>>& on, pool_dims const& d, float const* x,
+                                   norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
+                                   float* dbeta, std::byte* scratch) {
+  using namespace detail;
+  using V = lanes<A>;
+  carver pieces(scratch, 0, 0);
+  auto* const totals = pieces.take<double>(row_sums_scratch(d.channels));
+  auto* const coefficients = pieces.take<float>(fixed<float>(4 * d.channels));
+  norm_gradient const k{coefficients, coefficients + d.channels, coefficients + 2 * d.channels,
+                        coefficients + 3 * d.channels};
+  for (std::size_t c = 0; c < d.channels; ++c) {
+    k.scale[c] = norm.gamma[c] * norm.inverse_std[c];
+    k.shift[c] = norm.beta[c] - norm.mean[c] * k.scale[c];
+  }
+  auto const run = is_square_tiling(d, 1)   ? square_norm_backward<1, V>
+                   : is_square_tiling(d, 2) ? square_norm_backward<2, V>
+                                            : general_norm_backward<V>;
+  run(on.team(), d, x, norm, relu, dy, dx, dgamma, dbeta, totals, k);
+}
+
+}  // namespace l3::inline L3_ISA

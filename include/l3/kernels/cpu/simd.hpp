@@ -1,0 +1,210 @@
+/// @file  include/l3/kernels/cpu/simd.hpp: a register of floats for each instruction set; the only header that names
+/// xsimd.
+///
+/// Kernels are templates on a `lanes` type T and use the few functions below. T may also be plain float: what is left
+/// of a row after its whole registers runs through the same source text.
+#pragma once
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <l3/core/backend.hpp>
+#include <l3/core/config.hpp>
+#include <xsimd/xsimd.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail {
+
+/// N floats without any instruction set's help: for processors xsimd does not know, and for trying the tiles of a wider
+/// instruction set where it is missing.
+template <std::size_t N>
+struct plain_lanes {
+  static constexpr std::size_t size = N;
+  float at[N];
+
+  plain_lanes() = default;
+  explicit plain_lanes(float all) {
+    for (auto& one : at) one = all;
+  }
+  template <class F>
+  static plain_lanes of(F&& f) {
+    plain_lanes r;
+    for (std::size_t k = 0; k < N; ++k) r.at[k] = f(k);
+    return r;
+  }
+  friend plain_lanes operator+(plain_lanes const& a, plain_lanes const& b) {
+    return of([&](std::size_t k) { return a.at[k] + b.at[k]; });
+  }
+  friend plain_lanes operator-(plain_lanes const& a, plain_lanes const& b) {
+    return of([&](std::size_t k) { return a.at[k] - b.at[k]; });
+  }
+  friend plain_lanes operator*(plain_lanes const& a, plain_lanes const& b) {
+    return of([&](std::size_t k) { return a.at[k] * b.at[k]; });
+  }
+  friend plain_lanes operator/(plain_lanes const& a, plain_lanes const& b) {
+    return of([&](std::size_t k) { return a.at[k] / b.at[k]; });
+  }
+  struct mask {
+    bool at[N];
+  };
+  friend mask operator>(plain_lanes const& a, plain_lanes const& b) {
+    mask m;
+    for (std::size_t k = 0; k < N; ++k) m.at[k] = a.at[k] > b.at[k];
+    return m;
+  }
+};
+
+/// xsimd's name of an instruction set.
+template <class A>
+struct xsimd_arch {
+  using type = xsimd::default_arch;  ///< generic: whatever the flags allow, SSE2 or NEON for instance
+  static constexpr std::size_t floats = 4;
+};
+template <>
+struct xsimd_arch<arch::avx2> {
+  using type = xsimd::fma3<xsimd::avx2>;
+  static constexpr std::size_t floats = 8;
+};
+template <>
+struct xsimd_arch<arch::avx512> {
+  using type = xsimd::avx512bw;
+  static constexpr std::size_t floats = 16;
+};
+
+template <class A, bool Supported>
+struct choose_lanes {
+  using type = plain_lanes<xsimd_arch<A>::floats>;
+};
+template <class A>
+struct choose_lanes<A, true> {
+  using type = xsimd::batch<float, typename xsimd_arch<A>::type>;
+};
+template <class A>
+inline constexpr bool has_registers = [] {
+  using set = typename xsimd_arch<A>::type;
+  if constexpr (requires { set::supported(); })
+    return set::supported();
+  else
+    return false;
+}();
+
+/// A register of floats of instruction set A.
+template <class A>
+using lanes = typename choose_lanes<A, has_registers<A>>::type;
+
+template <class T>
+struct lane_count {
+  static constexpr std::size_t value = T::size;
+};
+template <>
+struct lane_count<float> {
+  static constexpr std::size_t value = 1;
+};
+/// How many floats T holds.
+template <class T>
+inline constexpr std::size_t width = lane_count<T>::value;
+
+template <class T>
+inline constexpr bool is_plain = false;
+template <std::size_t N>
+inline constexpr bool is_plain<plain_lanes<N>> = true;
+
+/// Values from any address.
+template <class T>
+L3_INLINE T load(float const* p) {
+  if constexpr (std::same_as<T, float>)
+    return *p;
+  else if constexpr (is_plain<T>)
+    return T::of([&](std::size_t k) { return p[k]; });
+  else
+    return T::load_unaligned(p);
+}
+template <class T>
+L3_INLINE void put(float* p, T const& v) {
+  if constexpr (std::same_as<T, float>)
+    *p = v;
+  else if constexpr (is_plain<T>)
+    for (std::size_t k = 0; k < T::size; ++k) p[k] = v.at[k];
+  else
+    v.store_unaligned(p);
+}
+/// a * b + c
+template <class T>
+L3_INLINE T fused(T const& a, T const& b, T const& c) {
+  if constexpr (std::same_as<T, float> || is_plain<T>) return a * b + c;
+#if defined(__AVX512F__)  // xsimd 8 leaves this one to the compiler, which need not find it
+  else if constexpr (std::same_as<T, lanes<arch::avx512>>)
+    return _mm512_fmadd_ps(a, b, c);
+#endif
+  else
+    return xsimd::fma(a, b, c);
+}
+/// a > b ? a : b; so b if one is not a number.
+template <class T>
+L3_INLINE T larger(T const& a, T const& b) {
+  if constexpr (std::same_as<T, float>)
+    return a > b ? a : b;
+  else if constexpr (is_plain<T>)
+    return T::of([&](std::size_t k) { return a.at[k] > b.at[k] ? a.at[k] : b.at[k]; });
+  else
+    return xsimd::max(a, b);
+}
+/// max(v, 0); what is not a number stays so.
+template <class T>
+L3_INLINE T rectified(T const& v) {
+  return larger(T(0.0f), v);
+}
+/// Lane by lane: yes where `which` holds, else no.
+template <class M, class T>
+L3_INLINE T pick(M const& which, T const& yes, T const& no) {
+  if constexpr (std::same_as<T, float>)
+    return which ? yes : no;
+  else if constexpr (is_plain<T>)
+    return T::of([&](std::size_t k) { return which.at[k] ? yes.at[k] : no.at[k]; });
+  else
+    return xsimd::select(which, yes, no);
+}
+template <class T>
+L3_INLINE T root(T const& v) {
+  if constexpr (std::same_as<T, float>)
+    return std::sqrt(v);
+  else if constexpr (is_plain<T>)
+    return T::of([&](std::size_t k) { return std::sqrt(v.at[k]); });
+  else
+    return xsimd::sqrt(v);
+}
+/// Sum of the lanes, as a tree.
+template <class T>
+L3_INLINE float total(T const& v) {
+  if constexpr (std::same_as<T, float>) {
+    return v;
+  } else {
+    float part[width<T>];
+    put(part, v);
+    for (std::size_t half = width<T> / 2; half > 0; half /= 2)
+      for (std::size_t k = 0; k < half; ++k) part[k] += part[k + half];
+    return part[0];
+  }
+}
+
+/// Calls f.operator()<T>(k) for k in [0, count) in steps of width<T>: T is V while a whole register is left, then
+/// float.
+template <class V, class F>
+L3_INLINE void each_register(std::size_t count, F&& f) {
+  std::size_t k = 0;
+  for (; k + width<V> <= count; k += width<V>) f.template operator()<V>(k);
+  for (; k < count; ++k) f.template operator()<float>(k);
+}
+
+/// Numbers [begin, end).
+struct index_range {
+  std::size_t begin, end;
+  constexpr std::size_t size() const { return end - begin; }
+};
+/// Part `k` of `parts` even parts of [0, total).
+constexpr index_range part_of(std::size_t total, std::size_t parts, std::size_t k) {
+  return {total * k / parts, total * (k + 1) / parts};
+}
+constexpr std::size_t parts_of(std::size_t total, std::size_t size) { return (total + size - 1) / size; }
+
+}  // namespace detail
+}  // namespace l3::inline L3_ISA

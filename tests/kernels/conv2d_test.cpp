@@ -1,0 +1,127 @@
+#include <l3/kernels/kernels.hpp>
+
+#include "../support/kernel_inputs.hpp"
+
+namespace {
+using namespace l3;
+using namespace l3::test;
+
+struct inputs {
+  conv_dims d;
+  std::vector<float> x, w, dy, scale, shift;
+  explicit inputs(conv_dims const& dims)
+      : d(dims),
+        x(normal(d.rows() * d.in, 1)),
+        w(normal(d.out * d.in * 9, 2)),
+        dy(normal(d.rows() * d.out, 3)),
+        scale(normal(d.out, 4)),
+        shift(normal(d.out, 5)) {}
+};
+
+template <class B>
+std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, epilogue<scalar_of<B>> const& then) {
+  std::vector<scalar_of<B>> const x(in.x.begin(), in.x.end()), w(in.w.begin(), in.w.end());
+  output<scalar_of<B>> y(in.d.rows() * in.d.out);
+  scratch_memory scratch(scratch_size<B>::conv2d_forward(in.d), in.d.batch, on.threads());
+  conv2d_forward(on, in.d, x.data(), w.data(), then, y, scratch);
+  return y.values();
+}
+template <class B>
+std::vector<scalar_of<B>> backward_data(context<B>& on, inputs const& in) {
+  std::vector<scalar_of<B>> const dy(in.dy.begin(), in.dy.end()), w(in.w.begin(), in.w.end());
+  output<scalar_of<B>> dx(in.d.rows() * in.d.in);
+  scratch_memory scratch(scratch_size<B>::conv2d_backward(in.d), in.d.batch, on.threads());
+  conv2d_backward_data(on, in.d, dy.data(), w.data(), dx, scratch);
+  return dx.values();
+}
+template <class B>
+std::vector<scalar_of<B>> backward_weights(context<B>& on, inputs const& in) {
+  std::vector<scalar_of<B>> const x(in.x.begin(), in.x.end()), dy(in.dy.begin(), in.dy.end());
+  output<scalar_of<B>> dw(in.d.out * in.d.in * 9);
+  scratch_memory scratch(scratch_size<B>::conv2d_backward(in.d), in.d.batch, on.threads());
+  conv2d_backward_weights(on, in.d, x.data(), dy.data(), dw, scratch);
+  return dw.values();
+}
+
+// Every remainder: pixels a row against tiles of 6 and 14, channels against blocks of 16 and panels of 8, 16 and 32,
+// pictures one pixel high or wide, several strips down and across, several pictures in a strip.
+conv_dims const sizes[] = {
+    {1, 1, 1, 1, 1},    {1, 1, 9, 3, 5},     {2, 7, 1, 5, 3},    {3, 2, 2, 16, 16},  {2, 5, 7, 3, 64},
+    {1, 13, 15, 1, 24}, {3, 6, 6, 33, 17},   {2, 8, 12, 64, 33}, {1, 3, 71, 17, 24}, {1, 70, 13, 24, 16},
+    {2, 4, 130, 3, 1},  {1, 9, 28, 64, 48},  {1, 5, 29, 2, 32},  {5, 3, 3, 4, 130},  {1, 6, 11, 150, 6},
+    {2, 31, 33, 1, 16}, {1, 40, 40, 48, 20}, {1, 2, 65, 16, 9},
+};
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "", kernel_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (auto const& d : sizes) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    inputs const in(d);
+    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < 2e-6);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("conv2d forward scales, shifts and rectifies on the way out", "", kernel_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (auto const& d : {conv_dims{1, 5, 7, 3, 5}, conv_dims{2, 4, 9, 33, 34}}) {
+    inputs const in(d);
+    auto const scale = widened(in.scale), shift = widened(in.shift);
+    for (bool relu : {false, true})
+      for (bool scales : {false, true})
+        for (bool shifts : {false, true}) {
+          CAPTURE(d.out, relu, scales, shifts);
+          CHECK(
+              distance(forward(on, in, {scales ? in.scale.data() : nullptr, shifts ? in.shift.data() : nullptr, relu}),
+                       forward(judge, in, {scales ? scale.data() : nullptr, shifts ? shift.data() : nullptr, relu})) <
+              2e-6);
+        }
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("conv2d forward keeps what is not a number visible", "", kernel_backends) {
+  context<TestType> on(2);
+  inputs in({1, 4, 4, 16, 16});
+  in.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
+  auto const y = forward(on, in, {nullptr, nullptr, true});
+  CHECK(std::isnan(y[0]));
+  CHECK(std::isnan(y[5 * 16]));
+  CHECK(!std::isnan(y[2 * 16]));
+}
+
+TEMPLATE_LIST_TEST_CASE("conv2d data gradient agrees with the plain loop in double", "", kernel_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (auto const& d : sizes) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    inputs const in(d);
+    CHECK(distance(backward_data(on, in), backward_data(judge, in)) < 2e-6);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("conv2d weight gradient agrees with the plain loop in double", "", kernel_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (auto const& d : sizes) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    inputs const in(d);
+    CHECK(distance(backward_weights(on, in), backward_weights(judge, in)) < 5e-6);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "", fast_backends) {
+  for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16}}) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    inputs const in(d);
+    check_same_bits<TestType>([&](auto& on) { return forward(on, in, {}); });
+    check_same_bits<TestType>([&](auto& on) { return backward_data(on, in); });
+    check_same_bits<TestType>([&](auto& on) { return backward_weights(on, in); });
+  }
+}
+
+TEST_CASE("conv2d weight gradient of an empty batch is zero") {
+  context<cpu> on(2);
+  CHECK(backward_weights(on, inputs({0, 4, 4, 16, 16})) == std::vector<float>(16 * 16 * 9, 0.0f));
+}
