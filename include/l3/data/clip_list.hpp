@@ -1,0 +1,257 @@
+/// @file  include/l3/data/clip_list.hpp: which videos there are: from a folder, a CSV or a list; and how they are
+/// split.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/core/random.hpp>
+#include <l3/files/atomic_file.hpp>
+#include <l3/files/csv.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// One video. Nothing is known of its content yet.
+struct clip {
+  std::filesystem::path file;  ///< where to open it
+  std::string name;            ///< as listed: relative to the folder, or the CSV's cell; the same on every machine
+  std::string label;           ///< class, or empty
+};
+
+/// Videos in an order that every machine agrees on: a draw names one by its place here.
+using clip_list = std::vector<clip>;
+
+/// Endings, in lower case, of the files that a folder is searched for.
+inline constexpr std::array<std::string_view, 24> video_extensions{
+    ".3g2", ".3gp", ".asf", ".avi",  ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",  ".mp4",
+    ".mpe", ".mpg", ".mts", ".mpeg", ".mxf", ".ogm", ".ogv",  ".rm",  ".ts",  ".vob", ".webm", ".wmv"};
+
+namespace detail {
+
+inline std::string lower_extension(std::filesystem::path const& file) {
+  auto ending = file.extension().string();
+  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return ending;
+}
+
+}  // namespace detail
+
+/// Does the name end as video files do?
+inline bool has_video_extension(std::filesystem::path const& file) {
+  auto const& known = video_extensions;
+  return std::find(known.begin(), known.end(), detail::lower_extension(file)) != known.end();
+}
+
+namespace detail {
+
+/// Collects the videos at and below `folder`. `open_folders` are the real names of the folders the walk is in: a link
+/// back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4` behind.
+inline void find_videos(std::filesystem::path const& folder, std::vector<std::filesystem::path>& open_folders,
+                        clip_list& found) {
+  namespace fs = std::filesystem;
+  auto const real = fs::canonical(folder);
+  if (std::find(open_folders.begin(), open_folders.end(), real) != open_folders.end()) return;
+  open_folders.push_back(real);
+  for (auto const& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with('.')) continue;
+    std::error_code gone;  // a dangling link is listed, so that it is reported as a refused file and not lost
+    auto const type = entry.status(gone).type();
+    if (type == fs::file_type::directory) {
+      find_videos(entry.path(), open_folders, found);
+    } else if ((type == fs::file_type::regular || type == fs::file_type::not_found) &&
+               has_video_extension(entry.path())) {
+      found.push_back({entry.path(), {}, {}});
+    }
+  }
+  open_folders.pop_back();
+}
+
+inline clip_list clips_of_folder(std::filesystem::path const& folder) {
+  clip_list clips;
+  std::vector<std::filesystem::path> open_folders;
+  try {
+    find_videos(folder, open_folders, clips);
+  } catch (std::filesystem::filesystem_error const& failure) {
+    throw file_error(complaint{failure.path1().string(), "a folder that can be read", failure.code().message()});
+  }
+  for (auto& each : clips) {
+    auto const inside = each.file.lexically_relative(folder);
+    each.name = inside.generic_string();
+    if (inside.has_parent_path()) each.label = inside.begin()->string();
+  }
+  std::sort(clips.begin(), clips.end(), [](clip const& a, clip const& b) { return a.name < b.name; });
+  return clips;
+}
+
+inline clip_list clips_of_csv(std::filesystem::path const& file) {
+  auto const table = read_csv(file);
+  auto const path = table.column("path");
+  auto const label = std::find(table.header.begin(), table.header.end(), "label") - table.header.begin();
+  clip_list clips;
+  for (std::size_t row = 0; row != table.rows.size(); ++row) {
+    auto const& cells = table.rows[row];
+    if (cells[path].empty()) throw format_error(complaint{table.where(row), "the path of a video", "an empty cell"});
+    clips.push_back({file.parent_path() / cells[path], cells[path],
+                     label < std::ssize(cells) ? cells[static_cast<std::size_t>(label)] : std::string()});
+  }
+  return clips;
+}
+
+inline clip_list clips_of_text(std::filesystem::path const& file) {
+  auto const text = read_file(file, std::size_t{256} << 20);
+  if (auto const zero = text.find('\0'); zero != text.npos)
+    throw format_error(complaint{file.string(), "a folder, a CSV file or a text with the path of a video in each line",
+                                 "a zero byte at offset " + std::to_string(zero)});
+  clip_list clips;
+  for (std::string_view rest = text; !rest.empty();) {
+    auto line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (!line.empty()) clips.push_back({file.parent_path() / line, std::string(line), {}});
+  }
+  return clips;
+}
+
+/// One video listed twice could be paired with itself as "two different videos".
+inline void require_different(clip_list const& clips, std::filesystem::path const& source) {
+  std::unordered_map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i != clips.size(); ++i) {
+    auto const [earlier, is_new] = places.emplace(clips[i].file.lexically_normal().string(), i);
+    if (!is_new)
+      throw format_error(complaint{source.string(), "each video once",
+                                   excerpt(clips[i].name) + " as entry " + std::to_string(earlier->second + 1) +
+                                       " and as entry " + std::to_string(i + 1)});
+  }
+}
+
+}  // namespace detail
+
+/// Reads which videos there are; opens none of them.
+///
+/// - A folder: every file below it with a video's ending, links followed, sorted by name; the label is the name of the
+///   first sub-folder, if any.
+/// - A file that ends in `.csv`: the column `path`, and `label` if there is one; paths are relative to the CSV's
+/// folder.
+/// - Any other file: a text with one path in each line, relative to its folder; empty lines do not count.
+///
+/// Errors  file_error: nothing there, or it cannot be read. format_error: no column `path`, an empty path, the same
+/// video
+///         twice, fewer than two videos (the task needs the frame of one with the sound of another).
+inline clip_list read_clips(std::filesystem::path const& source) {
+  std::error_code failure;
+  auto const type = std::filesystem::status(source, failure).type();
+  if (type == std::filesystem::file_type::not_found || type == std::filesystem::file_type::none)
+    throw file_error(complaint{source.string(), "a folder, a CSV file or a list of videos", failure.message()});
+  bool const is_folder = type == std::filesystem::file_type::directory;
+  if (!is_folder && has_video_extension(source))
+    throw format_error(
+        complaint{source.string(), "a folder, a CSV file or a list of at least two videos", "one video"});
+  auto clips = is_folder                                   ? detail::clips_of_folder(source)
+               : detail::lower_extension(source) == ".csv" ? detail::clips_of_csv(source)
+                                                           : detail::clips_of_text(source);
+  detail::require_different(clips, source);
+  if (clips.size() < 2)
+    throw format_error(complaint{
+        source.string(), "at least two videos, for each frame is also paired with the sound of another video",
+        clips.empty()
+            ? std::string("none") + (is_folder ? " (no file below it ends like a video: .mp4, .mkv, ...)" : "")
+            : "only " + detail::excerpt(clips.front().name)});
+  return clips;
+}
+
+/// Shares of a list; their sum is 1.
+struct split_fractions {
+  double train = 0.8;
+  double valid = 0.1;
+  double test = 0.1;
+};
+
+/// A list in three parts; every clip is in exactly one, in the order of the list.
+struct clip_split {
+  clip_list train, valid, test;
+};
+
+/// A number in [0, 1) that depends on the seed and the name alone: FNV-1a of its bytes names a random number.
+inline double split_position(std::string_view name, std::uint64_t seed) {
+  std::uint64_t hash = 0xCBF29CE484222325;
+  for (char const c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  return generator(seed, stream::split, hash & 0xFFFFFFFFFFFFFF, static_cast<std::uint32_t>(hash >> 56)).uniform();
+}
+
+/// Splits by file. Where a clip goes depends on the seed, the fractions and its own name alone: clips that are added or
+/// taken away move no other. Shares are therefore expected sizes, not exact ones.
+///
+/// Errors  setting_error: a negative fraction, or a sum that is not 1.
+inline clip_split split_clips(clip_list const& clips, std::uint64_t seed, split_fractions shares = {}) {
+  double const sum = shares.train + shares.valid + shares.test;
+  if (!(shares.train >= 0 && shares.valid >= 0 && shares.test >= 0 && std::abs(sum - 1) < 1e-9))
+    throw setting_error(complaint{
+        "split fractions", "three numbers >= 0 with sum 1",
+        std::to_string(shares.train) + ", " + std::to_string(shares.valid) + ", " + std::to_string(shares.test)});
+  clip_split parts;
+  for (auto const& each : clips) {
+    double const position = split_position(each.name, seed);
+    (position < shares.test                  ? parts.test
+     : position < shares.test + shares.valid ? parts.valid
+                                             : parts.train)
+        .push_back(each);
+  }
+  return parts;
+}
+
+/// A video that could not be used: all of it, or the moment that was drawn first.
+struct refusal {
+  std::string file;  ///< clip::name
+  std::string why;
+  std::uint64_t step = 0;  ///< the batch that met it
+  bool whole_file = true;  ///< false: other moments may be good
+  friend bool operator==(refusal const&, refusal const&) = default;
+};
+
+/// A refusal as one line of a `refused.jsonl`, with its line end. Bytes of a name that are not UTF-8 are replaced.
+inline std::string refusal_line(refusal const& r) {
+  nlohmann::ordered_json const line{
+      {"file", r.file}, {"why", r.why}, {"step", r.step}, {"scope", r.whole_file ? "file" : "moment"}};
+  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+}
+
+/// Reads the refusals that a run has kept: none if there is no such file. A last line without its end, left by a run
+/// that was killed while it wrote, does not count.
+///
+/// Errors  file_error: cannot be read. format_error, with the line: not such a record.
+inline std::vector<refusal> read_refusals(std::filesystem::path const& file) {
+  std::vector<refusal> refusals;
+  if (!std::filesystem::exists(file)) return refusals;
+  auto const text = read_file(file, std::size_t{1} << 30);
+  std::size_t number = 0;
+  for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+    ++number;
+    auto const line = std::string_view(text).substr(begin, end - begin);
+    try {
+      auto const record = nlohmann::json::parse(line);
+      auto const scope = record.at("scope").get<std::string>();
+      if (scope != "file" && scope != "moment") throw format_error("scope");
+      refusals.push_back({record.at("file").get<std::string>(), record.at("why").get<std::string>(),
+                          record.at("step").get<std::uint64_t>(), scope == "file"});
+    } catch (std::exception const&) {
+      throw format_error(complaint{file.string() + ':' + std::to_string(number),
+                                   R"({"file": text, "why": text, "step": number, "scope": "file" or "moment"})",
+                                   detail::excerpt(line)});
+    }
+  }
+  return refusals;
+}
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,285 @@
+/// @file  include/l3/data/decode.hpp: media file -> RGB frames (bytes) and mono sound (floats), each with its time in
+/// seconds.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <l3/core/error.hpp>
+#include <l3/data/ffmpeg.hpp>
+#include <l3/data/image_scale.hpp>
+#include <l3/data/packet_index.hpp>
+#include <l3/data/sound_pass.hpp>
+#include <l3/data/stream_decoder.hpp>
+#include <l3/data/video_pass.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// What a clip is. Spans are what the packets of the first seconds say, not what the header claims; only one picture at
+/// most and one block of sound have been decoded for them.
+struct clip_facts {
+  bool has_video = false, has_sound = false;
+  stream_span video, sound;                         ///< on the clip's clock, no further than the limit
+  std::size_t width = 0, height = 0;                ///< as displayed
+  double frame_rate = 0;                            ///< nominal pictures per second; real times may vary
+  int sample_rate = 0, channels = 0;                ///< of the file; what is read is always 48 kHz mono
+  std::string container, video_codec, audio_codec;  ///< FFmpeg's names; empty where there is none
+  int rotation = 0;          ///< degrees clockwise by which pictures are turned for display (done already)
+  bool still_image = false;  ///< an image file: one picture, whatever the time
+
+  /// [T0, T1]: where picture and sound both are.
+  std::optional<stream_span> both() const {
+    stream_span const s{std::max(video.begin, sound.begin), std::min(video.end, sound.end)};
+    return has_video && has_sound && s.begin < s.end ? std::optional(s) : std::nullopt;
+  }
+};
+
+/// The whole sound of a clip in order, block by block, in constant memory; from clip_reader::sound_from_start().
+class sound_source {
+ public:
+  explicit sound_source(detail::clip_file file)
+      : file_(std::make_unique<detail::clip_file>(std::move(file))), pass_(*file_) {}
+
+  /// Fills `out` with the next samples and returns how many: fewer than out.size() only at the end of the sound, 0
+  /// after it. Sample i, counted over all blocks, is at i / 48000 s of the clip's clock (zeros until the sound begins):
+  /// the blocks joined are what clip_reader::sound(0, ...) gives.
+  ///
+  /// Errors  media_error: as clip_reader::sound.
+  std::size_t read(std::span<float> out) {
+    file_->in().restart_watch();
+    try {
+      return pass_.read(out);
+    } catch (detail::strayed) {
+      throw file_->changed();
+    }
+  }
+
+ private:
+  std::unique_ptr<detail::clip_file> file_;  // pass_ keeps its address
+  detail::sound_pass pass_;
+};
+
+/// Reads pictures and sound of one media file (or one image) at any time, on one clock.
+///
+/// Clock   zero is the moment at which the first of the two streams begins: the earlier of the first picture that can
+/// be
+///         decoded and the first sample of sound, as presented (edit lists, start offsets and priming samples
+///         respected). Times nearer than a microsecond are the same.
+/// Streams those that FFmpeg's av_find_best_stream prefers; cover art is no video.
+/// Exact   every picture is bit for bit the one of decoding from the file's start, every sound a slice of the full
+/// decode,
+///         whatever was asked before: results are a function of file, limits and time.
+/// Damage  what FFmpeg can decode is given; a moment whose picture is damaged or lost raises media_error; lost sound is
+///         silence. A file cut short ends where its packets end.
+/// Threads one reader, one thread; decoders are single-threaded, many readers may work at once.
+/// Errors  file_error: missing, a directory, unreadable. media_error: empty, not media, no video or sound, over budget.
+class clip_reader {
+ public:
+  explicit clip_reader(std::filesystem::path file, decode_limits limits = {})
+      : file_(std::move(file), limits), scale_(file_.name(), limits.max_pixels) {
+    find_facts();
+  }
+
+  clip_facts const& facts() const { return facts_; }
+
+  /// The picture on display at time t: the last one whose presentation time is no later, the first one if t lies before
+  /// it, the last one if t lies after the end. RGB as displayed, its smallest side scaled to `side` (0: not scaled),
+  /// the other rounded to nearest.
+  ///
+  /// Numbers see detail::image_scaler.
+  /// Errors  media_error: no video; the picture is damaged, lost, or larger than allowed. setting_error: t is not
+  /// finite.
+  rgb_frame frame(double t, std::size_t side = 0) {
+    require_video();
+    require_time(t);
+    file_.in().restart_watch();
+    try {
+      return to_rgb(file_, scale_, find(t), *pass_, side);
+    } catch (...) {
+      pass_.reset();
+      throw;
+    }
+  }
+
+  /// `out.size()` mono samples at 48 kHz, the first at time `start` (to the nearest sample); zeros where the sound has
+  /// not begun, has ended, or lies beyond the limit.
+  ///
+  /// Cost    with a limit of at most a minute the first call decodes the sound up to the limit and keeps it (10 s: 2
+  /// MB).
+  ///         Else nothing is kept: going forward is cheap, going back decodes from the start (use sound_from_start()).
+  /// Errors  media_error: no sound; samples that are not finite. setting_error: start is not finite.
+  void sound(double start, std::span<float> out) {
+    if (!facts_.has_sound) throw media_error({file_.name(), "a sound stream", "only pictures"});
+    require_time(start);
+    file_.in().restart_watch();
+    std::fill(out.begin(), out.end(), 0.0f);
+    long long const first = std::llround(start * sound_rate);
+    std::size_t const skip = std::size_t(std::clamp<long long>(-first, 0, static_cast<long long>(out.size())));
+    out = out.subspan(skip);
+    if (!out.empty()) copy_sound(static_cast<std::size_t>(first + static_cast<long long>(skip)), out);
+  }
+
+  /// Calls callback(k, frame) for k = 0, 1, ... with the picture on display at k * hop seconds, while that lies before
+  /// the end of the video (at least once). One pass of its own, constant memory; the reader stays usable meanwhile.
+  ///
+  /// Errors  as frame(). setting_error: hop is not positive.
+  template <class Callback>
+  void for_each_frame(double hop, std::size_t side, Callback&& callback) const {
+    require_video();
+    if (!(hop > 0)) throw setting_error({"hop", "seconds above 0", std::to_string(hop)});
+    auto file = file_.again();
+    detail::image_scaler scale(file.name(), file.limits().max_pixels);
+    detail::video_pass pass(file, 0);
+    rgb_frame shown;
+    for (std::size_t k = 0; k == 0 || double(k) * hop < facts_.video.end - detail::same_time; ++k) {
+      file.in().restart_watch();
+      try {
+        auto const& picture = pass.at(double(k) * hop);
+        if (k == 0 || shown.time != pass.time()) shown = to_rgb(file, scale, picture, pass, side);
+      } catch (detail::strayed) {
+        throw file.changed();
+      }
+      callback(k, std::as_const(shown));
+    }
+  }
+
+  /// The sound from the clip's start to its end (or the limit), in order; opens the file once more.
+  sound_source sound_from_start() const {
+    if (!facts_.has_sound) throw media_error({file_.name(), "a sound stream", "only pictures"});
+    return sound_source(file_.again());
+  }
+
+ private:
+  void require_video() const {
+    if (!facts_.has_video) throw media_error({file_.name(), "a video stream", "only sound"});
+  }
+  static void require_time(double t) {
+    if (!(std::abs(t) < 1e9)) throw setting_error({"time", "a moment of the clip in seconds", std::to_string(t)});
+  }
+
+  void find_facts() {
+    auto const& [video, sound] = std::tie(file_.index().video, file_.index().sound);
+    auto const span = [&](detail::stream_index const& s) {
+      double const zero = file_.index().zero, limit = file_.limit();
+      return stream_span{std::min(s.begin - zero, limit), std::min(s.end - zero, limit)};
+    };
+    auto& in = file_.in();
+    facts_.container = in->iformat->name;
+    if (facts_.has_sound = bool(sound); facts_.has_sound) {
+      facts_.sound = span(sound);
+      facts_.sample_rate = file_.index().sample_rate;
+      facts_.channels = file_.index().channels;
+      facts_.audio_codec = avcodec_get_name(in.stream(sound.stream).codecpar->codec_id);
+    }
+    if (facts_.has_video = bool(video); !facts_.has_video) return;
+    facts_.video = span(video);
+    facts_.frame_rate = detail::frame_rate(in, video.stream);
+    auto const& coded = *in.stream(video.stream).codecpar;
+    facts_.video_codec = avcodec_get_name(coded.codec_id);
+    std::string_view const format = facts_.container;
+    bool const image = format.ends_with("_pipe") || format == "image2" || format == "gif";
+    facts_.still_image = image && !sound && video.packets.size() == 1;
+    if (facts_.still_image) {  // an image's orientation may stand in its own data
+      auto const& picture = find(0);
+      describe(picture.width, picture.height, aspect(file_, &picture), orientation(file_, &picture));
+    } else {
+      describe(coded.width, coded.height, aspect(file_, nullptr), orientation(file_, nullptr));
+    }
+  }
+  void describe(int width, int height, ffmpeg::rational aspect, detail::orientation turn) {
+    auto const size = detail::square_pixels(width, height, aspect.num, aspect.den);
+    scale_.require_size(size);
+    facts_.width = turn.transpose ? size.height : size.width;
+    facts_.height = turn.transpose ? size.width : size.height;
+    facts_.rotation = turn.degrees();
+  }
+
+  static ffmpeg::rational aspect(detail::clip_file const& file, ffmpeg::frame const* picture) {
+    // FFmpeg only reads the picture, though its parameter is not const.
+    return av_guess_sample_aspect_ratio(file.in().get(), &file.in().stream(file.index().video.stream),
+                                        const_cast<ffmpeg::frame*>(picture));
+  }
+  static detail::orientation orientation(detail::clip_file const& file, ffmpeg::frame const* picture) {
+    auto const* matrix = ffmpeg::display_matrix(file.in().stream(file.index().video.stream));
+    return detail::orientation::of(matrix || !picture ? matrix : ffmpeg::display_matrix(*picture));
+  }
+  static rgb_frame to_rgb(detail::clip_file const& file, detail::image_scaler& scale, ffmpeg::frame const& picture,
+                          detail::video_pass const& pass, std::size_t side) {
+    auto out = scale(picture, aspect(file, &picture), orientation(file, &picture), side);
+    out.time = pass.time();
+    return out;
+  }
+
+  /// The packet at which decoding for time t best begins.
+  std::size_t entry_for(double t) const {
+    if (!entries_work_) return 0;
+    auto const wanted = file_.expected(t);
+    auto const& [packets, entries] = std::tie(file_.index().video.packets, file_.index().entries);
+    if (!wanted) return 0;
+    auto const after = std::partition_point(entries.begin(), entries.end(),
+                                            [&](std::size_t entry) { return packets[entry].pts <= *wanted; });
+    return after == entries.begin() ? 0 : *std::prev(after);
+  }
+  /// The decoded picture on display at t; belongs to pass_.
+  ffmpeg::frame const& find(double t) {
+    auto const entry = entry_for(t);
+    try {
+      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) pass_.emplace(file_, entry);
+      return pass_->at(t);
+    } catch (detail::strayed) {
+      entries_work_ = false;  // only costs time: all that follows is decoded from the start
+    }
+    return *file_.from_start([&] {
+      pass_.emplace(file_, 0);
+      return &pass_->at(t);
+    });
+  }
+
+  void copy_sound(std::size_t first, std::span<float> out) {
+    bool const keep = file_.limit() <= 60;
+    if (keep && !sound_) {
+      pass_.reset();  // the sound takes over the input
+      sound_ = file_.from_start([&] {
+        std::vector<float> all(std::size_t(std::ceil(file_.limit() * sound_rate)));
+        all.resize(detail::sound_pass(file_).read(all));
+        return all;
+      });
+    }
+    if (keep) {
+      if (first < sound_->size())
+        std::copy_n(sound_->begin() + std::ptrdiff_t(first), std::min(out.size(), sound_->size() - first), out.begin());
+      return;
+    }
+    if (!source_ || source_position_ > first) {
+      source_.emplace(sound_from_start());
+      source_position_ = 0;
+    }
+    std::vector<float> skipped(4096);
+    while (source_position_ < first) {
+      auto const got = source_->read(std::span(skipped).first(std::min(skipped.size(), first - source_position_)));
+      if (got == 0) return;
+      source_position_ += got;
+    }
+    source_position_ += source_->read(out);
+  }
+
+  detail::clip_file file_;
+  detail::image_scaler scale_;
+  clip_facts facts_;
+  std::optional<detail::video_pass> pass_;
+  bool entries_work_ = true;
+  std::optional<std::vector<float>> sound_;  // 48 kHz mono up to the limit, where that is short
+  std::optional<sound_source> source_;       // else: a pass that has come to source_position_
+  std::size_t source_position_ = 0;
+};
+
+}  // namespace l3::inline L3_ISA

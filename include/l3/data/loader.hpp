@@ -1,0 +1,467 @@
+/// @file  include/l3/data/loader.hpp: videos -> batches, ahead of the network that uses them; bounded memory, and the
+/// same batches whatever the number of workers.
+#pragma once
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/info.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/core/shape.hpp>
+#include <l3/data/augment.hpp>
+#include <l3/data/batch.hpp>
+#include <l3/data/clip_list.hpp>
+#include <l3/data/decode.hpp>
+#include <l3/data/sample.hpp>
+#include <l3/data/spectrogram.hpp>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// What a loader makes, and with how much help.
+struct loader_options {
+  std::uint64_t seed = 0;
+  std::size_t batch = 64;  ///< items
+  pairing pairs = pairing::all;
+  /// If not zero: this many fixed pairs for evaluation (pairing `paper`, centre crop, no jitter) and then the end. Pair
+  /// k depends on the seed and k alone, not on the batch size.
+  std::uint32_t evaluation_pairs = 0;
+
+  std::uint64_t first = 0;   ///< number of the first batch: where a resumed run goes on
+  std::uint64_t stride = 1;  ///< distance to the next: process r of W makes the batches r, r + W, r + 2 W, ...
+
+  std::size_t workers = 0;  ///< files decoded at the same time; 0: one for each core
+  std::size_t ahead = 4;    ///< batches held in memory, with the one in use
+
+  decode_limits limits = {};
+  std::vector<refusal> known = {};                      ///< refusals of the run so far; reported no more
+  std::function<void(refusal const&)> on_refusal = {};  ///< called inside next(), once for each file, in an order that
+                                                        ///< is the same for any number of workers
+};
+
+/// What a loader has done so far.
+struct loader_report {
+  std::uint64_t batches = 0;
+  std::uint64_t items = 0;
+  std::size_t refused_files = 0;  ///< files met of which at least one draw was refused, `known` ones not counted
+  double first_seconds = 0;       ///< from construction until the first batch was handed over
+  double wait_seconds = 0;        ///< spent waiting inside next(), without the first batch
+  double total_seconds = 0;       ///< from the first batch to the latest
+
+  /// Share of the time that whoever uses the batches had to wait for them.
+  double wait_share() const { return total_seconds > 0 ? wait_seconds / total_seconds : 0; }
+};
+
+/// Hands out batches in order while workers prepare the next ones.
+///
+/// Every draw of a batch is a task for the workers, who have a `tbb::task_arena` of their own; the oldest batch goes
+/// first. A task never waits for another one, so nothing can lock up. Draws of which the file or the moment cannot be
+/// used are drawn again (see batch_sampler) when the batch's others are done. The content of a batch depends on the
+/// list, the seed, the batch's number and the model's shapes alone.
+///
+/// A file that cannot be opened, or has less than a second of common picture and sound, is refused as a whole and not
+/// opened again. A file that fails at one moment is refused for that draw only: whether another draw uses it must not
+/// depend on which of them was tried first.
+///
+/// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
+/// Reader  opens a clip; offers facts(), frame(t, side) and sound(start, out) as clip_reader does.
+/// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again.
+/// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
+/// left,
+///         else anything that is not the file's fault; further calls throw it again.
+template <class Model, class Reader = clip_reader>
+class loader {
+ public:
+  using frame_shape = typename Model::frame;
+  using front_end = typename Model::front_end;
+  using sound_shape = typename front_end::output;
+  using batch_type = av_batch<frame_shape, sound_shape>;
+  static_assert(front_end::sample_rate == sound_rate && front_end::samples == sound_rate * sound_seconds,
+                "l3::loader: the front end must take one second of 48 kHz sound");
+
+  explicit loader(clip_list clips, loader_options options)
+      : clips_(std::move(clips)),
+        options_(checked(std::move(options), clips_.size())),
+        total_(batches_to_make()),
+        // The trainer's loops run in other arenas, on as many threads as there are cores: workers come on top.
+        more_threads_(
+            tbb::global_control::max_allowed_parallelism,
+            tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism) + options_.workers),
+        arena_(static_cast<int>(options_.workers), 0),
+        slots_(static_cast<std::size_t>(std::min<std::uint64_t>(options_.ahead, total_))) {
+    recall_known();
+    for (auto& each : slots_) each.batch = batch_type(options_.batch);
+    for (std::size_t i = 0; i != slots_.size(); ++i) start_batch();
+  }
+  loader(loader const&) = delete;
+  loader& operator=(loader const&) = delete;
+
+  /// Waits for the files being decoded at this moment, and for nothing else.
+  ~loader() {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    changed_.wait(lock, [&] { return tasks_ == 0; });
+  }
+
+  /// The next batch, or null when the evaluation is over. It is valid until the next call.
+  batch_type const* next() {
+    if (std::exchange(in_use_, false)) start_batch();
+    if (given_ == total_) return nullptr;
+    slot& s = slot_of(given_);
+    auto const asked = clock::now();
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return s.ready; });
+    }
+    if (s.error) std::rethrow_exception(s.error);
+    ++given_;
+    in_use_ = true;
+    account(s, asked);
+    return &s.batch;
+  }
+
+  loader_report const& report() const { return report_; }
+  clip_list const& clips() const { return clips_; }
+  loader_options const& options() const { return options_; }
+  /// Bytes of the batches held in memory.
+  std::size_t buffer_bytes() const {
+    return slots_.size() * options_.batch * (frame_shape::size + sound_shape::size) * sizeof(float);
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+
+  /// So many moments in a row may fail before the files are taken for unusable.
+  static constexpr int most_bad_moments = 100;
+
+  enum class verdict : std::uint8_t { accepted, bad_moment, bad_file };
+  struct outcome {
+    verdict says = verdict::accepted;
+    std::string why;
+    std::exception_ptr error;  ///< not the file's fault
+  };
+  struct refused_clip {
+    std::uint32_t clip;
+    bool whole_file;
+    std::string why;
+  };
+
+  /// A batch on its way.
+  struct slot {
+    batch_type batch;
+    std::optional<batch_sampler> sampler;
+    std::vector<outcome> outcomes;  ///< of the first try of each draw
+    std::size_t claimed = 0;        ///< draws given to workers
+    std::size_t unfinished = 0;
+    bool ready = false;
+    std::exception_ptr error;
+    std::vector<refused_clip> refused;  ///< each clip once, in the order of the draws
+    std::unordered_set<std::uint32_t> refused_before;
+  };
+
+  /// What a worker needs besides the batch.
+  struct scratch {
+    spectrogram<front_end> to_spectrum;
+    std::vector<float> samples = std::vector<float>(front_end::samples);
+  };
+
+  struct job {
+    slot* batch = nullptr;
+    std::size_t draw = 0;
+    std::unique_ptr<scratch> tools;
+  };
+
+  static loader_options checked(loader_options o, std::size_t clips) {
+    auto const require = [](bool good, char const* what, char const* expected, std::uint64_t found) {
+      if (!good) throw setting_error(complaint{what, expected, std::to_string(found)});
+    };
+    constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
+    require(clips <= most, "list of videos", "at most 2^31 - 1", clips);
+    require(o.batch <= most, "batch size", "at most 2^31 - 1", o.batch);
+    require(o.evaluation_pairs <= most, "pairs for evaluation", "at most 2^31 - 1", o.evaluation_pairs);
+    require(o.evaluation_pairs % 2 == 0, "pairs for evaluation", "an even number", o.evaluation_pairs);
+    require(o.stride >= 1, "stride of batches", "at least 1", o.stride);
+    require(o.ahead >= 1, "batches in memory", "at least 1", o.ahead);
+    require(o.workers <= 4096, "workers of the loader", "at most 4096", o.workers);
+    if (o.evaluation_pairs > 0) {
+      o.pairs = pairing::paper;
+      o.batch = std::min<std::size_t>(o.batch, o.evaluation_pairs);
+    }
+    if (o.workers == 0) o.workers = static_cast<std::size_t>(tbb::info::default_concurrency());
+    batch_sampler::require_valid({.pairs = o.pairs,
+                                  .evaluation = o.evaluation_pairs > 0,
+                                  .count = static_cast<std::uint32_t>(o.batch),
+                                  .clips = static_cast<std::uint32_t>(clips)});
+    return o;
+  }
+
+  std::uint64_t batches_to_make() const {
+    if (options_.evaluation_pairs == 0) return std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t const all = (options_.evaluation_pairs + options_.batch - 1) / options_.batch;
+    return options_.first >= all ? 0 : (all - options_.first + options_.stride - 1) / options_.stride;
+  }
+
+  void recall_known() {
+    std::unordered_map<std::string, std::uint32_t> places;
+    if (!options_.known.empty())
+      for (std::size_t i = 0; i != clips_.size(); ++i) places.emplace(clips_[i].name, static_cast<std::uint32_t>(i));
+    for (auto const& each : options_.known) {
+      auto const place = places.find(each.file);
+      if (place == places.end()) continue;
+      reported_.insert(place->second);
+      if (each.whole_file) unusable_.emplace(place->second, each.why);
+    }
+  }
+
+  slot& slot_of(std::uint64_t turn) { return slots_[static_cast<std::size_t>(turn % slots_.size())]; }
+
+  batch_request request_of(std::uint64_t turn) const {
+    std::uint64_t const number = options_.first + turn * options_.stride;
+    batch_request request{.seed = options_.seed,
+                          .pairs = options_.pairs,
+                          .evaluation = options_.evaluation_pairs > 0,
+                          .step = number,
+                          .count = static_cast<std::uint32_t>(options_.batch),
+                          .clips = static_cast<std::uint32_t>(clips_.size())};
+    if (request.evaluation) {
+      request.first = static_cast<std::uint32_t>(number * options_.batch);
+      request.count = std::min(request.count, options_.evaluation_pairs - request.first);
+    }
+    return request;
+  }
+
+  /// Lets the workers fill the buffers of the next batch, if there is one.
+  void start_batch() {
+    if (started_ == total_) return;
+    std::size_t const tasks = options_.batch + 2;  // no batch has more draws; a task that finds none is nothing
+    {
+      std::lock_guard const lock(mutex_);
+      slot& s = slot_of(started_);
+      s.sampler.reset();
+      s.ready = false;
+      ++started_;
+      tasks_ += tasks;
+    }
+    for (std::size_t i = 0; i != tasks; ++i) arena_.enqueue([this] { work(); });
+  }
+
+  /// One task: the oldest draw that nobody works on.
+  void work() {
+    if (job mine = claim(); mine.batch != nullptr) {
+      slot& s = *mine.batch;
+      s.outcomes[mine.draw] = attempt(s, mine.draw, *mine.tools);
+      if (is_last(s)) {
+        try {
+          complete(s, *mine.tools);
+        } catch (...) {
+          s.error = std::current_exception();
+        }
+        std::lock_guard const lock(mutex_);
+        s.ready = true;
+        changed_.notify_all();
+      }
+      std::lock_guard const lock(mutex_);
+      tools_.push_back(std::move(mine.tools));
+    }
+    std::lock_guard const lock(mutex_);
+    if (--tasks_ == 0) changed_.notify_all();  // under the lock: afterwards the loader may be gone
+  }
+
+  job claim() {
+    std::lock_guard const lock(mutex_);
+    if (stopping_ || claiming_ == started_) return {};
+    slot& s = slot_of(claiming_);
+    if (!s.sampler) {
+      s.sampler.emplace(request_of(claiming_));
+      s.unfinished = s.sampler->draws().size();
+      s.outcomes.assign(s.unfinished, {});
+      s.claimed = 0;
+      s.error = nullptr;
+      s.refused.clear();
+      s.refused_before.clear();
+    }
+    job mine{&s, s.claimed++, {}};
+    if (s.claimed == s.sampler->draws().size()) ++claiming_;
+    if (tools_.empty()) {
+      mine.tools = std::make_unique<scratch>();
+    } else {
+      mine.tools = std::move(tools_.back());
+      tools_.pop_back();
+    }
+    return mine;
+  }
+
+  bool is_last(slot& s) {
+    std::lock_guard const lock(mutex_);
+    return --s.unfinished == 0;
+  }
+
+  /// Tries to put the draw's frame and second where they belong.
+  outcome attempt(slot& s, std::size_t which, scratch& tools) noexcept {
+    draw const& d = s.sampler->draws()[which];
+    try {
+      {
+        std::lock_guard const lock(mutex_);
+        if (auto const known = unusable_.find(d.clip); known != unusable_.end())
+          return {verdict::bad_file, known->second, {}};
+      }
+      std::optional<Reader> reader;
+      std::optional<stream_span> both;
+      try {
+        reader.emplace(clips_[d.clip].file, options_.limits);
+        both = reader->facts().both();
+        if (!both || both->seconds() < sound_seconds)
+          throw media_error(complaint{clips_[d.clip].file.string(), "at least one second with both picture and sound",
+                                      both ? std::to_string(both->seconds()) + " s" : "none"});
+      } catch (media_error const& e) {
+        return unusable(d.clip, e.what());
+      } catch (file_error const& e) {
+        return unusable(d.clip, e.what());
+      }
+      try {
+        read(s, d, *reader, draw_moment(s.sampler->moment_numbers(d), both->begin, both->end), tools);
+      } catch (media_error const& e) {
+        return {verdict::bad_moment, e.what(), {}};
+      } catch (file_error const& e) {
+        return {verdict::bad_moment, e.what(), {}};
+      }
+      return {};
+    } catch (...) {
+      return {verdict::accepted, {}, std::current_exception()};
+    }
+  }
+
+  outcome unusable(std::uint32_t clip, char const* why) {
+    std::lock_guard const lock(mutex_);
+    unusable_.emplace(clip, why);
+    return {verdict::bad_file, why, {}};
+  }
+
+  /// Decodes both halves, also one that no item takes: a draw is good only as a whole.
+  void read(slot& s, draw const& d, Reader& reader, moment at, scratch& tools) {
+    rgb_frame const picture = reader.frame(at.frame_time, Model::frame_side);
+    reader.sound(at.sound_start, tools.samples);
+    batch_type& b = s.batch;
+    bool const evaluation = s.sampler->request().evaluation;
+    if (d.frame_item != nowhere) {
+      auto const out = b.frames.view()[d.frame_item];
+      if (evaluation) {
+        centre_image<frame_shape>(picture, out);
+      } else {
+        augment_image<frame_shape>(picture, s.sampler->image_numbers(d), out);
+      }
+      b.frame_clips[d.frame_item] = d.clip;
+      b.frame_times[d.frame_item] = at.frame_time;
+      b.labels[d.frame_item] = s.sampler->label(d.frame_item);
+    }
+    if (d.sound_item != nowhere) {
+      if (!evaluation) augment_sound(tools.samples, s.sampler->sound_numbers(d));
+      tools.to_spectrum(tools.samples, b.sounds.view()[d.sound_item]);
+      b.sound_clips[d.sound_item] = d.clip;
+      b.sound_starts[d.sound_item] = at.sound_start;
+    }
+  }
+
+  /// When every draw was tried once: draws the refused ones again, in order. Done by one worker alone.
+  void complete(slot& s, scratch& tools) {
+    s.batch.count = s.sampler->request().count;
+    s.batch.step = s.sampler->request().step;
+    auto const accepted = [](outcome const& o) { return o.says == verdict::accepted; };
+    for (auto const& each : s.outcomes)
+      if (each.error) std::rethrow_exception(each.error);
+    if (std::all_of(s.outcomes.begin(), s.outcomes.end(), accepted)) return;
+
+    for (std::size_t d = 0; d != s.outcomes.size(); ++d)
+      if (accepted(s.outcomes[d])) s.sampler->settle(d);
+    for (std::size_t d = 0; d != s.outcomes.size(); ++d) {
+      if (accepted(s.outcomes[d])) continue;
+      int bad_moments = 0;
+      for (outcome o = std::move(s.outcomes[d]); !accepted(o);) {
+        note_refusal(s, s.sampler->draws()[d].clip, o);
+        bad_moments += o.says == verdict::bad_moment ? 1 : 0;
+        if (stopping_) return;
+        if (bad_moments == most_bad_moments || !s.sampler->redraw(d, o.says == verdict::bad_file)) throw used_up(s);
+        o = attempt(s, d, tools);
+        if (o.error) std::rethrow_exception(o.error);
+      }
+      s.sampler->settle(d);
+    }
+  }
+
+  static void note_refusal(slot& s, std::uint32_t clip, outcome const& o) {
+    if (s.refused_before.insert(clip).second) s.refused.push_back({clip, o.says == verdict::bad_file, o.why});
+  }
+
+  media_error used_up(slot const& s) const {
+    auto const& request = s.sampler->request();
+    std::size_t const needed = request.pairs == pairing::all ? request.count : 2;
+    std::string found = std::to_string(s.refused.size()) + " refused";
+    for (std::size_t i = 0; i != std::min<std::size_t>(3, s.refused.size()); ++i)
+      found += (i == 0 ? ": " : "; ") + s.refused[i].why;
+    return media_error(complaint{
+        "list of " + std::to_string(clips_.size()) + " videos",
+        "at least " + std::to_string(needed) + " that can be read (batch " + std::to_string(request.step) + ")",
+        found});
+  }
+
+  void account(slot const& s, clock::time_point asked) {
+    auto const now = clock::now();
+    auto const seconds = [](clock::duration d) { return std::chrono::duration<double>(d).count(); };
+    if (report_.batches++ == 0) {
+      first_given_ = now;
+      report_.first_seconds = seconds(now - made_);
+    } else {
+      report_.wait_seconds += seconds(now - asked);
+      report_.total_seconds = seconds(now - first_given_);
+    }
+    report_.items += s.batch.count;
+    for (auto const& each : s.refused) {
+      if (!reported_.insert(each.clip).second) continue;
+      ++report_.refused_files;
+      if (options_.on_refusal) options_.on_refusal({clips_[each.clip].name, each.why, s.batch.step, each.whole_file});
+    }
+  }
+
+  clip_list const clips_;
+  loader_options const options_;
+  std::uint64_t const total_;  ///< batches to hand out
+  clock::time_point const made_ = clock::now();
+  tbb::global_control more_threads_;
+  tbb::task_arena arena_;
+
+  // Of the thread that calls next().
+  std::uint64_t given_ = 0;
+  bool in_use_ = false;
+  clock::time_point first_given_;
+  loader_report report_;
+  std::unordered_set<std::uint32_t> reported_;
+
+  // Shared with the workers, under the mutex; the inside of a slot belongs to whoever holds one of its draws.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<slot> slots_;
+  std::uint64_t started_ = 0;   ///< batches the workers were asked for
+  std::uint64_t claiming_ = 0;  ///< the oldest that has draws left to give away
+  std::size_t tasks_ = 0;       ///< in the arena, waiting or at work
+  std::vector<std::unique_ptr<scratch>> tools_;
+  std::unordered_map<std::uint32_t, std::string> unusable_;  ///< files refused as a whole, and why
+  std::atomic<bool> stopping_ = false;
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,326 @@
+/// @file  include/l3/data/packet_index.hpp: the packets of a clip's first seconds: times, spans, and where decoding can
+/// begin.
+#pragma once
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/error.hpp>
+#include <l3/data/ffmpeg.hpp>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// What one file may cost. Packets, frames and bytes are counted, so they refuse the same files everywhere; the
+/// watchdog depends on the machine. A pass is one walk through the file: the scan when it is opened, one decode of its
+/// sound, ...
+struct decode_limits {
+  double seconds = 10.0;                          ///< only the first this many seconds of the clip are used; 0 = all
+  std::uint64_t packets = 4'000'000;              ///< packets in one pass
+  std::uint64_t frames = 8'000'000;               ///< decoded pictures or blocks of sound in one pass
+  std::uint64_t bytes = std::uint64_t{64} << 30;  ///< bytes of packets in one pass
+  double wall_seconds = 60;                       ///< watchdog: longest time one request (or step of a pass) may take
+  std::size_t max_pixels = std::size_t{1} << 26;  ///< width x height of a picture, coded or displayed
+};
+
+/// A half-open stretch of time, in seconds on the clip's clock.
+struct stream_span {
+  double begin = 0, end = 0;
+  double seconds() const { return end - begin; }
+};
+
+namespace detail {
+
+/// Times nearer than this (seconds) are the same time: k * 0.1 in floating point still meets the frame at k/10.
+inline constexpr double same_time = 1e-6;
+
+/// What the scan keeps of a packet.
+struct packet_note {
+  std::int64_t pts;   ///< presentation time stamp, or AV_NOPTS_VALUE
+  std::int64_t seek;  ///< time stamp to seek by
+  std::uint64_t
+      digest;         ///< of all that a decoder's output depends on but the payload; recognises the packet after a seek
+  std::int16_t x264;  ///< build of x264 announced so far, or -1: FFmpeg's H.264 decoder works round old builds
+  bool key, shown;    ///< shown: not cut away by an edit list
+  bool entry;         ///< decoding may begin here
+};
+
+/// Pictures per second as the header or the first packets have it; 25 if nothing is known.
+inline double frame_rate(ffmpeg::input const& in, int stream) {
+  auto const rate = av_guess_frame_rate(in.get(), &in.stream(stream), nullptr);
+  return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 25;
+}
+
+/// FNV-1a over time stamp, size, flags and sample cuts.
+inline std::uint64_t digest(ffmpeg::packet const& p) {
+  std::uint64_t h = 0xcbf29ce484222325;
+  auto const mix = [&](std::uint64_t value) {
+    for (int i = 0; i < 8; ++i, value >>= 8) h = (h ^ (value & 0xff)) * 0x100000001b3;
+  };
+  mix(static_cast<std::uint64_t>(p.pts));
+  mix(static_cast<std::uint64_t>(p.size));
+  mix(static_cast<std::uint64_t>(p.flags & (AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD)));
+  for (auto byte : ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES)) mix(byte);
+  return h;
+}
+
+/// Finds the packets at which decoding may begin: from such a packet on, every picture that is presented at its time or
+/// later is bit for bit the one of decoding from the file's start. True by the codec's own rules for IDR pictures
+/// (H.264), IRAP pictures (HEVC), key frames (VP8, VP9) and codecs of independent pictures. Not for H.264 recovery
+/// points (open GOP): reference lists there may still count older pictures. All else is decoded from the start.
+class entry_finder {
+ public:
+  explicit entry_finder(ffmpeg::codec_parameters const& p) : codec_(p.codec_id) {
+    auto const* about = avcodec_descriptor_get(p.codec_id);
+    simple_ =
+        (about && (about->props & AV_CODEC_PROP_INTRA_ONLY)) || codec_ == AV_CODEC_ID_VP8 || codec_ == AV_CODEC_ID_VP9;
+    std::span const extra(p.extradata, p.extradata ? static_cast<std::size_t>(p.extradata_size) : 0);
+    if (codec_ == AV_CODEC_ID_H264 && extra.size() >= 7 && extra[0] == 1) length_bytes_ = (extra[4] & 3) + 1u;
+    if (codec_ == AV_CODEC_ID_HEVC && extra.size() >= 23 && (extra[0] || extra[1] || extra[2] > 1))
+      length_bytes_ = (extra[21] & 3) + 1u;
+  }
+
+  /// To be asked about every packet, in file order.
+  bool operator()(ffmpeg::packet const& p) {
+    bool const key = p.flags & AV_PKT_FLAG_KEY;
+    bool const hevc = codec_ == AV_CODEC_ID_HEVC;
+    if (!hevc && codec_ != AV_CODEC_ID_H264) return key && simple_;
+    std::optional<bool> random_access;  // of the first slice
+    unsigned sets = 0;                  // which kinds of parameter sets the packet brings
+    for_each_nal({p.data, static_cast<std::size_t>(p.size)}, [&](std::span<std::uint8_t const> nal) {
+      unsigned const type = hevc ? nal[0] >> 1 & 63u : nal[0] & 31u;
+      unsigned const first_set = hevc ? 32 : 7, kinds = hevc ? 3 : 2;
+      if (type >= first_set && type < first_set + kinds) sets |= 1u << (type - first_set);
+      if (!random_access && (hevc ? type < 32 : type >= 1 && type <= 5))
+        random_access = hevc ? type >= 16 && type <= 21 : type == 5;
+      if (!hevc && type == 6) read_build(nal);
+    });
+    // Parameter sets sent along the way must be sent again here: a new decoder knows only those of the header.
+    bool const knows_sets = !sets_seen_ || sets == (hevc ? 7u : 3u);
+    sets_seen_ |= sets != 0;
+    return key && random_access.value_or(false) && knows_sets;
+  }
+  std::int16_t x264_build() const { return x264_; }
+
+ private:
+  /// Calls f with each unit that is not empty, stored with lengths before or start codes between.
+  template <class F>
+  void for_each_nal(std::span<std::uint8_t const> data, F f) const {
+    if (length_bytes_) {
+      while (data.size() > length_bytes_) {
+        std::size_t length = 0;
+        for (std::size_t i = 0; i < length_bytes_; ++i) length = length << 8 | data[i];
+        data = data.subspan(length_bytes_);
+        length = std::min(length, data.size());
+        if (length) f(data.first(length));
+        data = data.subspan(length);
+      }
+      return;
+    }
+    static constexpr std::uint8_t start_code[] = {0, 0, 1};
+    auto at = std::search(data.begin(), data.end(), std::begin(start_code), std::end(start_code));
+    while (at != data.end()) {
+      auto const begin = at + 3;
+      at = std::search(begin, data.end(), std::begin(start_code), std::end(start_code));
+      if (begin != at) f(std::span(begin, at));
+    }
+  }
+  void read_build(std::span<std::uint8_t const> nal) {
+    constexpr std::string_view mark = "x264 - core ";
+    std::string_view const text(reinterpret_cast<char const*>(nal.data()), nal.size());
+    if (auto const at = text.find(mark); at != text.npos)
+      std::from_chars(text.data() + at + mark.size(), text.data() + text.size(), x264_);
+  }
+
+  decltype(ffmpeg::codec_parameters::codec_id) codec_;
+  bool simple_ = false, sets_seen_ = false;
+  std::size_t length_bytes_ = 0;
+  std::int16_t x264_ = -1;
+};
+
+/// The packets of one stream, and the time that they cover.
+struct stream_index {
+  int stream = -1;
+  ffmpeg::rational time_base{};
+  std::vector<packet_note> packets;
+  double begin = std::numeric_limits<double>::infinity();  ///< seconds in the file's own time
+  double end = -std::numeric_limits<double>::infinity();
+  double last_dts = -std::numeric_limits<double>::infinity();
+  bool own_settings = true;  ///< all the decoder's settings are in the header: none change along the way
+
+  explicit operator bool() const { return stream >= 0; }
+  double seconds(std::int64_t time_stamp) const { return double(time_stamp) * av_q2d(time_base); }
+};
+
+/// The scan of a file: which streams are used and what packets they have, up to a little beyond the limit.
+struct packet_index {
+  stream_index video, sound;
+  double zero = 0;  ///< the clip's clock begins here, in the file's own time
+
+  // Of the first decoded block of sound.
+  int sample_rate = 0, channels = 0;
+
+  std::vector<std::int64_t> times;   ///< of pictures as presented, where every packet has a time stamp of its own
+  std::vector<std::size_t> entries;  ///< packets at which decoding can begin, beside the first; empty with `times`
+};
+
+/// Reads packets until both streams are past the limit. Opens no video decoder; decodes sound up to its first block,
+/// since only the decoder knows where sound begins (priming samples).
+///
+/// Errors  media_error: no video and no sound, or a budget is spent.
+class packet_scan {
+ public:
+  packet_scan(ffmpeg::input& in, decode_limits const& limits) : in_(in), limits_(limits) {
+    choose(index_.video, in.best(AVMEDIA_TYPE_VIDEO));
+    choose(index_.sound, in.best(AVMEDIA_TYPE_AUDIO, index_.video.stream));
+    for (unsigned i = 0; i < in->nb_streams; ++i)
+      in.stream(int(i)).discard = used(int(i)) ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
+    if (!index_.video && !index_.sound) throw media_error({in.name(), "a video or sound stream", streams_found()});
+  }
+
+  packet_index run() && {
+    std::optional<entry_finder> entries;
+    if (index_.video) entries.emplace(*in_.stream(index_.video.stream).codecpar);
+    if (index_.sound) decoder_ = in_.decoder(index_.sound.stream);
+    auto const packet = ffmpeg::make_packet();
+    std::uint64_t bytes = 0, count = 0;
+    while (!past_limit() && in_.read(*packet)) {
+      if (!used(packet->stream_index)) continue;
+      bytes += static_cast<std::uint64_t>(packet->size);
+      require(++count <= limits_.packets, "at most " + std::to_string(limits_.packets) + " packets");
+      require(bytes <= limits_.bytes, "at most " + std::to_string(limits_.bytes) + " bytes of packets");
+      bool const is_video = packet->stream_index == index_.video.stream;
+      auto& s = is_video ? index_.video : index_.sound;
+      add(s, *packet, is_video && (*entries)(*packet), is_video ? entries->x264_build() : std::int16_t{-1});
+      if (!is_video && decoder_) find_first_sound(packet.get());
+    }
+    if (decoder_) find_first_sound(nullptr);
+    finish();
+    return std::move(index_);
+  }
+
+ private:
+  bool used(int stream) const { return stream == index_.video.stream || stream == index_.sound.stream; }
+  void choose(stream_index& s, int stream) const {
+    s.stream = stream;
+    if (stream >= 0) s.time_base = in_.stream(stream).time_base;
+  }
+  void require(bool within, std::string const& expected) const {
+    if (!within) throw media_error({in_.name(), expected, "more (refused)"});
+  }
+  std::string streams_found() const {
+    std::string found;
+    for (unsigned i = 0; i < in_->nb_streams; ++i) {
+      auto const* kind = av_get_media_type_string(in_.stream(int(i)).codecpar->codec_type);
+      bool const cover = in_.stream(int(i)).disposition & AV_DISPOSITION_ATTACHED_PIC;
+      found += (found.empty() ? "only " : ", ") + std::string(cover ? "cover art" : kind ? kind : "unknown data");
+    }
+    return found.empty() ? "no streams" : found;
+  }
+
+  /// A second more than the limit, so that reordered pictures and the resampler's look ahead are complete; a stream
+  /// that ends early (or never begins) does not make us read a long file to its end.
+  bool past_limit() const {
+    if (limits_.seconds <= 0) return false;
+    double const zero = std::min(index_.video.begin, index_.sound.begin);
+    auto const beyond = [&](stream_index const& s, double margin) {
+      return s.last_dts > zero + limits_.seconds + margin;
+    };
+    return (!index_.video || beyond(index_.video, 1)) && (!index_.sound || beyond(index_.sound, 1))
+               ? true
+               : beyond(index_.video, 10) || beyond(index_.sound, 10);
+  }
+
+  void add(stream_index& s, ffmpeg::packet const& p, bool entry, std::int16_t x264) const {
+    bool const shown = !(p.flags & AV_PKT_FLAG_DISCARD), key = p.flags & AV_PKT_FLAG_KEY;
+    for (auto kind : {AV_PKT_DATA_NEW_EXTRADATA, AV_PKT_DATA_PARAM_CHANGE, AV_PKT_DATA_PALETTE})
+      if (!ffmpeg::side_data(p, kind).empty() && !s.packets.empty()) s.own_settings = false;
+    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, digest(p), x264, key, shown, entry});
+    if (p.dts != AV_NOPTS_VALUE) s.last_dts = std::max(s.last_dts, s.seconds(p.dts));
+    auto const time_stamp = p.pts != AV_NOPTS_VALUE ? p.pts : p.dts;
+    if (!shown || time_stamp == AV_NOPTS_VALUE) return;
+    s.begin = std::min(s.begin, s.seconds(time_stamp));
+    double end = s.seconds(time_stamp) + s.seconds(p.duration);
+    if (p.duration <= 0 && s.stream == index_.video.stream) end += 1 / frame_rate(in_, s.stream);
+    auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
+    int const rate = in_.stream(s.stream).codecpar->sample_rate;
+    if (cut.size() >= 8 && rate > 0) end -= double(AV_RL32(cut.data() + 4)) / rate;
+    s.end = std::max(s.end, end);
+  }
+
+  /// Feeds the sound decoder (null: end of stream) until it gives its first block.
+  void find_first_sound(ffmpeg::packet const* p) {
+    auto const block = ffmpeg::make_frame();
+    int code = avcodec_send_packet(decoder_.get(), p);
+    if (code >= 0) code = avcodec_receive_frame(decoder_.get(), block.get());
+    if (code < 0) return;
+    decoder_.reset();
+    index_.sample_rate = block->sample_rate;
+    index_.channels = ffmpeg::channels(*block);
+    if (block->best_effort_timestamp != AV_NOPTS_VALUE)
+      index_.sound.begin = index_.sound.seconds(block->best_effort_timestamp);
+    sound_begin_ = index_.sound.begin;
+  }
+
+  void finish() {
+    auto& [video, sound, zero, sample_rate, channels, times, entries] = index_;
+    if (sound) {
+      sound.begin = std::isfinite(sound_begin_) ? sound_begin_ : 0;
+      if (sample_rate == 0) sound = {};  // nothing in it can be decoded
+    }
+    if (video && video.packets.empty()) video = {};
+    if (video) video.begin = first_picture();
+    if (video && !std::isfinite(video.begin)) {  // a bare stream without time stamps: pictures follow at the frame rate
+      video.begin = 0;
+      video.end = double(video.packets.size()) / frame_rate(in_, video.stream);
+    }
+    if (!video && !sound) throw media_error({in_.name(), "pictures or sound", "none that can be decoded"});
+    zero = std::min(video.begin, sound.begin);
+    for (auto* s : {&video, &sound}) {
+      s->end = std::max(s->begin, s->end);
+      if (*s && s->end - zero > 48 * 3600.0)
+        throw media_error(
+            {in_.name(), "at most 48 hours", std::to_string((s->end - zero) / 3600) + " hours (refused)"});
+    }
+    order_pictures();
+  }
+
+  /// Pictures before the first key frame, in file order or in time, lack what they refer to.
+  double first_picture() const {
+    auto const& packets = index_.video.packets;
+    auto const key = std::find_if(packets.begin(), packets.end(), [](auto const& p) { return p.key; });
+    if (key == packets.end() || key->pts == AV_NOPTS_VALUE) return index_.video.begin;
+    auto first = std::numeric_limits<std::int64_t>::max();
+    for (auto p = key; p != packets.end(); ++p)
+      if (p->shown && p->pts != AV_NOPTS_VALUE && p->pts >= key->pts) first = std::min(first, p->pts);
+    return first == std::numeric_limits<std::int64_t>::max() ? index_.video.begin : index_.video.seconds(first);
+  }
+
+  void order_pictures() {
+    auto& times = index_.times;
+    if (!index_.video || !index_.video.own_settings) return;
+    for (auto const& p : index_.video.packets) {
+      if (p.pts == AV_NOPTS_VALUE) return times.clear();
+      if (p.shown) times.push_back(p.pts);
+    }
+    std::sort(times.begin(), times.end());
+    if (std::adjacent_find(times.begin(), times.end()) != times.end()) return times.clear();
+    for (std::size_t i = 1; i < index_.video.packets.size(); ++i)
+      if (index_.video.packets[i].entry && index_.video.packets[i].shown) index_.entries.push_back(i);
+  }
+
+  ffmpeg::input& in_;
+  decode_limits const& limits_;
+  packet_index index_;
+  ffmpeg::codec_ptr decoder_;
+  double sound_begin_ = std::numeric_limits<double>::infinity();
+};
+
+}  // namespace detail
+}  // namespace l3::inline L3_ISA

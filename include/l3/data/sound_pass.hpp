@@ -1,0 +1,196 @@
+/// @file  include/l3/data/sound_pass.hpp: a clip's sound from its start, as 48 kHz mono on the clip's clock.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/error.hpp>
+#include <l3/data/ffmpeg.hpp>
+#include <l3/data/packet_index.hpp>
+#include <l3/data/stream_decoder.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+inline constexpr int sound_rate = 48000;  ///< samples per second of all sound that l3 reads
+
+namespace detail {
+
+/// Decodes, mixes and resamples sound in order, in constant memory.
+///
+/// Mono is the mean of the channels in float, before libswresample takes it to 48 kHz with its own settings. Blocks
+/// follow one another without a seam, as with the ffmpeg program, as long as their time stamps agree with that to 0.1 s
+/// (stamps are rounded: milliseconds in Matroska). Where they do not, or the sample rate changes, or a packet was lost
+/// to damage, a new segment begins at its own time: zeros fill a gap, what overlaps is dropped.
+///
+/// Errors  media_error: samples that are not finite, an impossible rate or channel count, a format FFmpeg cannot give.
+class sound_pass {
+ public:
+  explicit sound_pass(clip_file& file) : file_(&file), decoder_(file, file.index().sound, 0) {}
+
+  /// Fills `out` with the next samples, sample i at i / 48000 s, and returns how many: fewer than wanted only at the
+  /// end of the sound or at the clip's limit.
+  std::size_t read(std::span<float> out) {
+    std::size_t done = 0;
+    auto const limit = file_->limit() * sound_rate;
+    if (double(given_) + double(out.size()) > limit) out = out.first(std::size_t(std::round(limit)) - given_);
+    while (done < out.size()) {
+      std::size_t n = std::min(silence_, out.size() - done);
+      std::fill_n(out.begin() + std::ptrdiff_t(done), n, 0.0f);
+      silence_ -= n;
+      done += n;
+      n = std::min(ready_.size() - taken_, out.size() - done);
+      std::copy_n(ready_.begin() + std::ptrdiff_t(taken_), n, out.begin() + std::ptrdiff_t(done));
+      taken_ += n;
+      done += n;
+      if (done < out.size() && !produce()) break;
+    }
+    given_ += done;
+    return done;
+  }
+
+ private:
+  /// One more block of sound into ready_ (which is empty now); false at the end.
+  bool produce() {
+    ready_.clear();
+    taken_ = 0;
+    if (have_block_) {  // it begins a segment, and the one before it is out
+      have_block_ = false;
+      begin_segment();
+      convert();
+      return true;
+    }
+    if (ended_) return false;
+    ended_ = !decoder_.next(*block_);
+    if (ended_) {
+      drain();
+      return !ready_.empty();
+    }
+    require_sane();
+    if (have_block_ = begins_segment(); have_block_)
+      drain();
+    else
+      convert();
+    return true;
+  }
+
+  bool begins_segment() const {
+    if (!resampler_ || block_->sample_rate != rate_) return true;
+    double const tolerance = decoder_.damage().size() > damage_ ? 0.002 : 0.1;
+    return std::abs(block_time() - follows()) > tolerance;
+  }
+  double follows() const { return segment_time_ + double(segment_samples_) / rate_; }
+  double block_time() const {
+    auto const stamp = block_->best_effort_timestamp;
+    if (stamp != AV_NOPTS_VALUE) return file_->clock(file_->index().sound, stamp);
+    return resampler_ ? follows() : file_->index().sound.begin - file_->index().zero;
+  }
+  void begin_segment() {
+    segment_time_ = block_time();
+    segment_samples_ = 0;
+    rate_ = block_->sample_rate;
+    damage_ = decoder_.damage().size();
+    resampler_ = ffmpeg::mono_resampler(rate_, sound_rate, file_->name());
+    auto const begin = std::llround(segment_time_ * sound_rate);
+    silence_ = static_cast<std::size_t>(std::max(begin - produced_, 0LL));
+    overlap_ = static_cast<std::size_t>(std::max(produced_ - begin, 0LL));
+    produced_ += static_cast<long long>(silence_);
+  }
+
+  /// block_ through mixing and resampling to ready_.
+  void convert() {
+    mix();
+    segment_samples_ += block_->nb_samples;
+    std::uint8_t const* in[] = {reinterpret_cast<std::uint8_t const*>(mono_.data())};
+    resample(in, block_->nb_samples);
+  }
+  void drain() {
+    if (resampler_) resample(nullptr, 0);
+  }
+  void resample(std::uint8_t const** in, int count) {
+    int const room = ffmpeg::check(swr_get_out_samples(resampler_.get(), count), file_->name(), "sound to resample");
+    ready_.resize(static_cast<std::size_t>(room));
+    std::uint8_t* out[] = {reinterpret_cast<std::uint8_t*>(ready_.data())};
+    int const got =
+        ffmpeg::check(swr_convert(resampler_.get(), out, room, in, count), file_->name(), "sound to resample");
+    ready_.resize(static_cast<std::size_t>(got));
+    taken_ = std::min(overlap_, ready_.size());
+    overlap_ -= taken_;
+    produced_ += static_cast<long long>(ready_.size() - taken_);
+  }
+
+  void require_sane() const {
+    int const channels = ffmpeg::channels(*block_), rate = block_->sample_rate;
+    if (channels >= 1 && channels <= 64 && rate >= 1000 && rate <= 768000) return;
+    throw media_error({file_->name(), "1 to 64 channels at 1 to 768 kHz",
+                       std::to_string(channels) + " at " + std::to_string(rate) + " Hz (refused)"});
+  }
+
+  /// Mean of the channels of block_ into mono_.
+  void mix() {
+    mono_.assign(static_cast<std::size_t>(block_->nb_samples), 0.0f);
+    switch (block_->format) {
+      case AV_SAMPLE_FMT_U8:
+      case AV_SAMPLE_FMT_U8P:
+        return mix_as<std::uint8_t>(1.0f / 128, 128);
+      case AV_SAMPLE_FMT_S16:
+      case AV_SAMPLE_FMT_S16P:
+        return mix_as<std::int16_t>(1.0f / 32768);
+      case AV_SAMPLE_FMT_S32:
+      case AV_SAMPLE_FMT_S32P:
+        return mix_as<std::int32_t>(0x1p-31f);
+      case AV_SAMPLE_FMT_S64:
+      case AV_SAMPLE_FMT_S64P:
+        return mix_as<std::int64_t>(0x1p-63f);
+      case AV_SAMPLE_FMT_FLT:
+      case AV_SAMPLE_FMT_FLTP:
+        return mix_as<float>(1);
+      case AV_SAMPLE_FMT_DBL:
+      case AV_SAMPLE_FMT_DBLP:
+        return mix_as<double>(1);
+      default:
+        throw media_error({file_->name(), "samples of a known format", "format " + std::to_string(block_->format)});
+    }
+  }
+  template <class Sample>
+  void mix_as(float scale, Sample middle = 0) {
+    int const channels = ffmpeg::channels(*block_);
+    bool const planar = av_sample_fmt_is_planar(static_cast<decltype(AV_SAMPLE_FMT_U8)>(block_->format));
+    std::size_t const step = planar ? 1 : static_cast<std::size_t>(channels);
+    for (int c = 0; c < channels; ++c) {
+      auto const* in = reinterpret_cast<Sample const*>(block_->extended_data[planar ? c : 0]) + (planar ? 0 : c);
+      for (auto& sum : mono_) {
+        sum += static_cast<float>(*in - middle) * scale;
+        in += step;
+      }
+    }
+    // Huge values would overflow in the resampler, so they count as not finite.
+    for (auto& sum : mono_) {
+      sum /= static_cast<float>(channels);
+      if (!(std::abs(sum) < 1e30f))
+        throw media_error(
+            {file_->name(), "finite samples", "one that is not, after " + std::to_string(follows()) + " s"});
+    }
+  }
+
+  clip_file* file_;
+  stream_decoder decoder_;
+  ffmpeg::frame_ptr block_ = ffmpeg::make_frame();
+  bool have_block_ = false, ended_ = false;
+  ffmpeg::resampler_ptr resampler_;
+  int rate_ = 0;
+  double segment_time_ = 0;           // of the first sample that entered the resampler
+  std::int64_t segment_samples_ = 0;  // that entered it since
+  std::size_t damage_ = 0;            // packets lost before this segment
+  std::vector<float> mono_, ready_;
+  std::size_t taken_ = 0;    // of ready_
+  std::size_t silence_ = 0;  // to be given before ready_
+  std::size_t overlap_ = 0;  // of what the resampler gives next: to be dropped
+  long long produced_ = 0;   // samples of the clip's clock covered by silence_, ready_ and all before
+  std::size_t given_ = 0;
+};
+
+}  // namespace detail
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,132 @@
+/// @file  include/l3/data/spectrogram.hpp: one second of sound -> the picture that the audio subnetwork looks at.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/core/front_end.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/simd.hpp>
+#include <l3/kernels/fft.hpp>
+#include <numbers>
+#include <span>
+#include <string>
+
+namespace l3::inline L3_ISA {
+
+/// Computes front end F (core/front_end.hpp): `to_picture(samples, out)`.
+template <class F>
+class spectrogram;
+
+/// A front end of core/front_end.hpp's family log_spectrogram.
+template <class F>
+concept log_front_end = std::derived_from<F, log_spectrogram<F::bins_pooled, F::frames_pooled>>;
+
+namespace detail {
+
+/// ln(x) for x >= 0, to 2e-7 (of 1 or of the result, whichever is larger); zero and subnormal numbers give some number
+/// below -87, infinity and what is not a number give not a number. Without branches, so that loops of it become vector
+/// instructions.
+L3_INLINE float natural_log(float x) {
+  // x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): near 1 nothing cancels.
+  constexpr std::int32_t sqrt_half = 0x3F3504F3;
+  std::int32_t const offset = std::bit_cast<std::int32_t>(x) - sqrt_half;
+  auto const e = static_cast<float>(offset >> 23);
+  float const f = std::bit_cast<float>((offset & 0x007FFFFF) + sqrt_half) - 1.0f;
+  // ln(1 + f) = 2 artanh(s), s = f / (2 + f), |s| < 0.172: four terms of the series leave 3e-8.
+  float const s = f / (2.0f + f), z = s * s;
+  float const series = 2.0f + z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7)));
+  return e * std::numbers::ln2_v<float> + s * series + (x - x);
+}
+
+}  // namespace detail
+
+/// Computes the log-magnitude spectrogram. The frames of a few columns at a time go through the transform together, one
+/// in each lane of a register. An object is 5 kB of constants: any number of threads may use one at the same time.
+///
+/// Shapes  samples (F::samples), out F::output: frequency first, from 0 Hz up; then time.
+/// Units   samples of full scale 1 at F::sample_rate; out ln(max(magnitude, 1e-5)) / 5.
+/// Errors  shape_error for another number of samples. A sample that is not finite makes not-a-numbers of all values of
+///         the frames it is in; nothing hides it.
+/// Numbers The transform is float: each magnitude is within 1e-7 sqrt(512 E) of the exact one, E being the sum of the
+///         squares of the frame's windowed samples. So the error of a value is below 2e-5 where the magnitude is above
+///         1e-3 sqrt(512 E), and in noise everywhere; it grows in the gaps between strong pure tones. Silence is
+///         exactly ln(1e-5) / 5.
+/// Memory  none but the stack (24 kB; with AVX-512 48 kB).
+template <log_front_end F>
+class spectrogram<F> {
+ public:
+  using front_end = F;
+  using output = typename F::output;
+
+  spectrogram() {
+    for (std::size_t n = 0; n < F::window; ++n)  // periodic: the next value would be the first again
+      window_[n] = static_cast<float>(0.5 - 0.5 * std::cos(2 * std::numbers::pi * static_cast<double>(n) / F::window));
+  }
+
+  void operator()(std::span<float const> samples, std::span<float, output::size> out) const {
+    if (samples.size() != F::samples)
+      throw shape_error(complaint{"sound for a spectrogram", std::to_string(F::samples) + " samples",
+                                  std::to_string(samples.size())});
+    for (std::size_t done = 0; done < columns; done += together) {
+      std::size_t const first = std::min(done, columns - together);  // the last ones reach back, never past the samples
+      some_columns(samples.data() + first * apart, out.data() + first);
+    }
+  }
+
+ private:
+  using lanes = detail::lanes<arch::best>;
+  static constexpr std::size_t rows = output::height, columns = output::width;
+  static constexpr std::size_t together = detail::width<lanes>;    ///< columns computed at once
+  static constexpr std::size_t apart = F::hop * F::frames_pooled;  ///< samples from a column to the next
+  static constexpr std::size_t pooled = F::bins_pooled * F::frames_pooled;
+  static_assert(columns >= together, "l3::spectrogram: fewer columns than lanes");
+  static_assert((F::frames - 1) * F::hop + F::window <= F::samples, "l3::spectrogram: a frame reaches past the sound");
+  static_assert(rows * F::bins_pooled <= real_fft<F::fft>::bins, "l3::spectrogram: more bins than the transform gives");
+
+  /// `together` columns: writes rows of so many values, the rows `columns` apart.
+  void some_columns(float const* samples, float* out) const {
+    alignas(alignment) float sound[F::fft * together];
+    alignas(alignment) float picture[rows * together] = {};
+    for (std::size_t part = 0; part < F::frames_pooled; ++part) {
+      window_frames(samples + part * F::hop, sound);
+      fft_.template transform<lanes>(sound, [&](std::size_t k, lanes const& re, lanes const& im) {
+        std::size_t const row = k / F::bins_pooled;
+        if (row >= rows) return;
+        float* const at = picture + row * together;
+        lanes const power = re * re + im * im;
+        if constexpr (pooled == 1) {
+          detail::put(at, power);
+        } else {
+          detail::put(at, detail::load<lanes>(at) + detail::root(power));
+        }
+      });
+    }
+    // The logarithm of a square is twice as large: pictures that average nothing do without the root.
+    constexpr float scale = pooled == 1 ? 0.1f : 0.2f;
+    for (float& v : picture) {
+      float const level = scale * detail::natural_log(v * (1.0f / pooled));
+      v = silence > level ? silence : level;  // in this order not-a-number stays
+    }
+    for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * columns);
+  }
+
+  /// Frame l, `l * apart` samples on, into lane l; zeros up to the transform's size.
+  void window_frames(float const* L3_RESTRICT samples, float* L3_RESTRICT sound) const {
+    for (std::size_t l = 0; l < together; ++l)
+      for (std::size_t n = 0; n < F::window; ++n) sound[n * together + l] = window_[n] * samples[l * apart + n];
+    std::fill(sound + F::window * together, sound + F::fft * together, 0.0f);
+  }
+
+  static constexpr float silence = -2.302585093f;  ///< ln(1e-5) / 5
+
+  std::array<float, F::window> window_;
+  real_fft<F::fft> fft_;
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,409 @@
+/// @file  tests/data/loader_test.cpp: the same batches for any number of workers, whatever fails; bounded memory; a
+/// quick end.
+#include <oneapi/tbb/global_control.h>
+
+#include <algorithm>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <l3/data/loader.hpp>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "decode_fixtures.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Matchers::Contains;
+
+/// Cheap, and with sides that differ.
+struct small_model {
+  using frame = l3::image<20, 24, 3>;
+  static constexpr std::size_t frame_side = 28;
+  using front_end = l3::coarse_front_end;
+};
+using batch = l3::loader<small_model>::batch_type;
+
+/// All that a batch holds, byte for byte.
+std::string bytes_of(batch const& b) {
+  std::string all;
+  auto const add = [&](auto const& values) {
+    all.append(reinterpret_cast<char const*>(std::data(values)), std::size(values) * sizeof(*std::data(values)));
+  };
+  add(b.frame_view().values());
+  add(b.sound_view().values());
+  add(b.label_view());
+  add(std::span(b.frame_clips).first(b.count));
+  add(std::span(b.sound_clips).first(b.count));
+  add(std::span(b.frame_times).first(b.count));
+  add(std::span(b.sound_starts).first(b.count));
+  return all + std::to_string(b.step);
+}
+
+/// What a run gives: batches, and refusals as they were reported.
+struct record {
+  std::vector<std::string> batches;
+  std::vector<l3::refusal> refusals;
+  friend bool operator==(record const&, record const&) = default;
+};
+template <class Reader = l3::clip_reader>
+record run(l3::clip_list const& clips, l3::loader_options options, std::size_t batches) {
+  record r;
+  options.on_refusal = [&](l3::refusal const& refused) { r.refusals.push_back(refused); };
+  l3::loader<small_model, Reader> loader(clips, options);
+  while (r.batches.size() < batches) {
+    auto const* b = loader.next();
+    if (b == nullptr) break;
+    r.batches.push_back(bytes_of(*b));
+  }
+  CHECK(loader.report().batches == r.batches.size());
+  return r;
+}
+
+/// Eight small videos of different lengths, pictures and pitch, made once; and files that cannot be used.
+struct media {
+  l3::clip_list good, mixed;
+  media() {
+    for (int i = 0; i != 8; ++i) {
+      auto const name = "good" + std::to_string(i) + ".mp4";
+      auto const seconds = std::to_string(1.25 + 0.25 * i);
+      fixtures::ffmpeg("-f lavfi -i testsrc2=size=" + std::to_string(48 + 8 * i) + "x40:rate=12:duration=" + seconds +
+                       " -f lavfi -i sine=frequency=" + std::to_string(220 * (i + 1)) + ":duration=" + seconds +
+                       " -c:v libx264 -g 6 -pix_fmt yuv420p -c:a aac " + name);
+      good.push_back({fixtures::folder() / name, name, ""});
+    }
+    fixtures::ffmpeg("-i good5.mp4 -t 0.5 short.mp4");
+    fixtures::ffmpeg("-i good5.mp4 -an -c copy silent.mp4");
+    fixtures::ffmpeg("-i good5.mp4 -vn -c copy blind.mp4");
+    auto cut = fixtures::read_file(fixtures::folder() / "good5.mp4");
+    cut.resize(cut.size() / 3);  // ffmpeg writes the index at the end: this one is lost
+    fixtures::write_file("cut.mp4", cut);
+    fixtures::write_file("text.mp4", fixtures::bytes(500, 'x'));
+    mixed = good;
+    for (auto const* name : {"short.mp4", "silent.mp4", "blind.mp4", "cut.mp4", "text.mp4", "missing.mp4"})
+      mixed.insert(mixed.begin() + 2, {fixtures::folder() / name, name, ""});
+  }
+};
+/// Null, with a word about it, where there is no ffmpeg program.
+media const* need_media() {
+  static std::optional<media> const made = fixtures::have_ffmpeg() ? std::optional<media>(std::in_place) : std::nullopt;
+  if (!made) std::cout << "SKIPPED: the ffmpeg program is not installed\n";
+  return made ? &*made : nullptr;
+}
+
+/// A reader without a file: length and faults are in the name, and work is counted.
+struct made_up_reader {
+  static inline std::atomic<int> alive = 0, most_alive = 0, opened = 0, frames = 0;
+  static inline std::atomic<double> milliseconds = 0;  ///< of work for each frame
+
+  static void reset(double work = 0) {
+    alive = most_alive = opened = frames = 0;
+    milliseconds = work;
+  }
+
+  explicit made_up_reader(fs::path const& file, l3::decode_limits = {}) : name(file.filename().string()) {
+    ++opened;
+    if (name.starts_with("broken")) throw l3::media_error({name, "a video", "rubbish"});
+    if (name.starts_with("bug")) throw std::logic_error("a mistake in the program");
+    known.has_video = known.has_sound = true;
+    known.video = {0, std::stod(name.substr(name.find('@') + 1))};
+    known.sound = known.video;
+    int const now = ++alive;
+    for (int most = most_alive; most < now && !most_alive.compare_exchange_weak(most, now);) {
+    }
+  }
+  ~made_up_reader() { --alive; }
+  l3::clip_facts const& facts() const { return known; }
+  l3::rgb_frame frame(double t, std::size_t side) {
+    ++frames;
+    auto const end = std::chrono::steady_clock::now() + std::chrono::duration<double, std::milli>(milliseconds);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+    // The middle of such a file is damaged.
+    if (name.starts_with("ruin") || (name.starts_with("damaged") && std::abs(t / known.video.end - 0.5) < 0.25))
+      throw l3::media_error({name, "a picture", "damage"});
+    return {side, side, std::vector<std::uint8_t>(side * side * 3, static_cast<std::uint8_t>(t * 20)), t};
+  }
+  void sound(double start, std::span<float> out) {
+    if (name.starts_with("mute") && start > known.video.end / 2) throw l3::media_error({name, "sound", "damage"});
+    for (std::size_t i = 0; i != out.size(); ++i) out[i] = static_cast<float>(std::sin(static_cast<double>(i) * start));
+  }
+
+  std::string name;
+  l3::clip_facts known;
+};
+l3::clip_list made_up(std::vector<std::string> const& names) {
+  l3::clip_list clips;
+  for (auto const& name : names) clips.push_back({"nowhere/" + name, name, ""});
+  return clips;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+TEST_CASE("the items are what the reader gives at the times stated") {
+  auto const* files = need_media();
+  if (!files) return;
+  l3::loader_options options{.seed = 4, .batch = 6, .evaluation_pairs = 12, .workers = 2};
+  l3::loader<small_model> loader(files->good, options);
+  std::size_t items = 0;
+  std::vector<float> samples(48000), spectrum(l3::coarse_front_end::output::size), picture(small_model::frame::size);
+  l3::spectrogram<l3::coarse_front_end> to_spectrum;
+  while (auto const* b = loader.next()) {
+    for (std::size_t i = 0; i != b->count; ++i, ++items) {
+      l3::clip_reader frames(files->good[b->frame_clips[i]].file), sounds(files->good[b->sound_clips[i]].file);
+      l3::centre_image<small_model::frame>(frames.frame(b->frame_times[i], small_model::frame_side),
+                                           std::span<float, small_model::frame::size>(picture));
+      CHECK(std::ranges::equal(b->frame_view()[i], picture));
+      sounds.sound(b->sound_starts[i], samples);
+      to_spectrum(samples, std::span<float, l3::coarse_front_end::output::size>(spectrum));
+      CHECK(std::ranges::equal(b->sound_view()[i], spectrum));
+      CHECK(b->labels[i] == (b->frame_clips[i] == b->sound_clips[i] ? 1 : 0));
+      auto const both = frames.facts().both();
+      REQUIRE(both);
+      CHECK((both->begin <= b->frame_times[i] && b->frame_times[i] <= both->end));
+      if (b->labels[i] == 1)
+        CHECK((b->sound_starts[i] <= b->frame_times[i] && b->frame_times[i] <= b->sound_starts[i] + 1));
+    }
+  }
+  CHECK(items == 12);
+}
+
+TEST_CASE("batches are the same bits for any number of workers and any depth, with files refused on the way") {
+  auto const* files = need_media();
+  if (!files) return;
+  for (auto const pairs : {l3::pairing::all, l3::pairing::paper}) {
+    l3::loader_options options{.seed = 6, .batch = 6, .pairs = pairs, .workers = 1, .ahead = 1};
+    auto const alone = run(files->mixed, options, 12);
+    REQUIRE(alone.batches.size() == 12);
+    CHECK(std::set(alone.batches.begin(), alone.batches.end()).size() == 12);
+
+    std::set<std::string> refused;
+    for (auto const& each : alone.refusals) {
+      CHECK(each.whole_file);
+      CHECK(each.step < 12);
+      CHECK(refused.insert(each.file).second);  // told once
+    }
+    CHECK(refused ==
+          std::set<std::string>{"short.mp4", "silent.mp4", "blind.mp4", "cut.mp4", "text.mp4", "missing.mp4"});
+
+    for (std::size_t const workers : {2u, 4u}) {
+      options.workers = workers;
+      options.ahead = workers + 1;
+      CHECK(run(files->mixed, options, 12) == alone);
+    }
+
+    // A run that is resumed knows the refusals, and goes on with the same batches.
+    options.first = 5;
+    options.known = alone.refusals;
+    auto const resumed = run(files->mixed, options, 7);
+    CHECK(std::equal(resumed.batches.begin(), resumed.batches.end(), alone.batches.begin() + 5, alone.batches.end()));
+    CHECK(resumed.refusals.empty());
+    // And so does one that has lost its record.
+    options.known.clear();
+    CHECK(run(files->mixed, options, 7).batches == resumed.batches);
+
+    // Two processes share the work.
+    options.stride = 2;
+    for (std::uint64_t first : {0u, 1u}) {
+      options.first = first;
+      auto const half = run(files->mixed, options, 6);
+      for (std::size_t i = 0; i != 6; ++i) CHECK(half.batches[i] == alone.batches[first + 2 * i]);
+    }
+  }
+}
+
+TEST_CASE("a file damaged in the middle loses those moments only, the same for any number of workers") {
+  made_up_reader::reset();
+  auto const clips = made_up({"damaged1@4", "a@1", "b@2.5", "mute@3", "c@8", "damaged2@6", "broken@3", "d@1.01"});
+  for (auto const pairs : {l3::pairing::all, l3::pairing::paper}) {
+    l3::loader_options options{.seed = 1, .batch = 4, .pairs = pairs, .workers = 1};
+    auto const alone = run<made_up_reader>(clips, options, 60);
+    for (std::size_t const workers : {2u, 4u}) {
+      options.workers = workers;
+      CHECK(run<made_up_reader>(clips, options, 60) == alone);
+    }
+    std::map<std::string, bool> refused;
+    for (auto const& each : alone.refusals) CHECK(refused.emplace(each.file, each.whole_file).second);
+    CHECK(refused == std::map<std::string, bool>{
+                         {"damaged1@4", false}, {"mute@3", false}, {"damaged2@6", false}, {"broken@3", true}});
+
+    l3::loader<small_model, made_up_reader> loader(clips, options);
+    std::set<std::uint32_t> used;
+    for (int i = 0; i != 60; ++i) {
+      auto const& b = *loader.next();
+      for (std::size_t k = 0; k != b.count; ++k) {
+        used.insert(b.frame_clips[k]);
+        if (b.frame_clips[k] == 0) CHECK(std::abs(b.frame_times[k] / 4 - 0.5) >= 0.25);
+        if (b.sound_clips[k] == 3) CHECK(b.sound_starts[k] <= 1.5);
+      }
+    }
+    CHECK(used == std::set<std::uint32_t>{0, 1, 2, 3, 4, 5, 7});
+  }
+}
+
+TEST_CASE("too few usable videos end the run with a reason, not with silence") {
+  made_up_reader::reset();
+  l3::loader_options options{.batch = 2, .pairs = l3::pairing::paper, .workers = 2};
+  auto const one_left = made_up({"a@2", "broken1@2", "broken2@2", "short@0.9"});
+  {
+    l3::loader<small_model, made_up_reader> loader(one_left, options);
+    CHECK_THROWS_AS(loader.next(), l3::media_error);
+    CHECK_THROWS_WITH(loader.next(), Contains("list of 4 videos") && Contains("at least 2 that can be read") &&
+                                         Contains("3 refused") && Contains("rubbish"));  // and again when asked again
+  }
+  options.pairs = l3::pairing::all;
+  options.batch = 3;
+  CHECK(run<made_up_reader>(made_up({"a@2", "broken1@2", "b@2", "broken2@2", "c@2"}), options, 20).batches.size() ==
+        20);
+  l3::loader<small_model, made_up_reader> loader(made_up({"a@2", "broken1@2", "b@2", "broken2@2"}), options);
+  CHECK_THROWS_WITH(loader.next(), Contains("at least 3 that can be read") && Contains("2 refused"));
+
+  // Files that open but give no picture at any time do not keep it trying for ever.
+  l3::loader<small_model, made_up_reader> ruins(made_up({"ruin1@2", "ruin2@2", "ruin3@2"}), {.batch = 2, .workers = 2});
+  CHECK_THROWS_WITH(ruins.next(),
+                    Contains("at least 2 that can be read") && Contains("3 refused") && Contains("damage"));
+}
+
+TEST_CASE("a mistake that is not the file's fault comes out of next(), in its turn") {
+  made_up_reader::reset();
+  std::vector<std::string> names;
+  for (int i = 0; i != 40; ++i) names.push_back("a" + std::to_string(i) + "@2");
+  names.push_back("bug@2");
+  std::vector<int> good_batches;
+  for (std::size_t const workers : {1u, 4u}) {
+    l3::loader<small_model, made_up_reader> loader(made_up(names), {.seed = 1, .batch = 4, .workers = workers});
+    int before = 0;
+    try {
+      for (; before != 1000; ++before) loader.next();
+    } catch (std::logic_error const& e) {
+      CHECK(e.what() == std::string("a mistake in the program"));
+    }
+    CHECK_THROWS_AS(loader.next(), std::logic_error);
+    good_batches.push_back(before);
+  }
+  CHECK(good_batches[0] < 1000);
+  CHECK(good_batches[0] > 0);
+  CHECK(good_batches[0] == good_batches[1]);
+}
+
+TEST_CASE("memory is bounded and used again") {
+  made_up_reader::reset();
+  std::vector<std::string> names;
+  for (int i = 0; i != 20; ++i) names.push_back("a" + std::to_string(i) + "@3");
+  constexpr std::size_t ahead = 3, size = 8, workers = 2;
+  l3::loader<small_model, made_up_reader> loader(
+      made_up(names), {.batch = size, .pairs = l3::pairing::paper, .workers = workers, .ahead = ahead});
+  CHECK(loader.buffer_bytes() == ahead * size * (20 * 24 * 3 + 64 * 99) * 4);
+  std::set<float const*> buffers;
+  for (std::size_t i = 1; i != 40; ++i) {
+    auto const* b = loader.next();
+    buffers.insert(b->frames.data());
+    if (i % 10 == 0) {  // give the workers time to run too far ahead
+      auto const start = std::chrono::steady_clock::now();
+      while (seconds_since(start) < 0.1) {
+      }
+    }
+    REQUIRE(made_up_reader::frames <= static_cast<int>((i - 1 + ahead) * size));
+  }
+  CHECK(buffers.size() <= ahead);
+  CHECK(made_up_reader::most_alive <= static_cast<int>(workers));
+}
+
+TEST_CASE("a loader may go at any moment, and goes at once") {
+  std::vector<std::string> names;
+  for (int i = 0; i != 64; ++i) names.push_back("a" + std::to_string(i) + "@3");
+  for (int const taken : {0, 1, 3})
+    for (std::size_t const workers : {1u, 3u}) {
+      made_up_reader::reset(20);  // all that is asked for would take more than a second for each worker
+      std::chrono::steady_clock::time_point start;
+      {
+        l3::loader<small_model, made_up_reader> loader(made_up(names), {.batch = 64, .workers = workers});
+        if (taken > 0) made_up_reader::milliseconds = 0.5;
+        for (int i = 0; i != taken; ++i) REQUIRE(loader.next() != nullptr);
+        start = std::chrono::steady_clock::now();
+      }
+      CHECK(seconds_since(start) < 2);
+      CHECK(made_up_reader::alive == 0);
+    }
+  auto const* files = need_media();
+  if (!files) return;
+  std::chrono::steady_clock::time_point start;
+  {
+    l3::loader<small_model> loader(files->mixed, {.batch = 8, .workers = 2});
+    start = std::chrono::steady_clock::now();
+  }
+  CHECK(seconds_since(start) < 2);
+}
+
+TEST_CASE("a program that allows one thread only still gets its batches") {
+  made_up_reader::reset();
+  oneapi::tbb::global_control const one(oneapi::tbb::global_control::max_allowed_parallelism, 1);
+  auto const clips = made_up({"a@2", "b@3", "c@4", "d@5"});
+  CHECK(run<made_up_reader>(clips, {.batch = 4, .workers = 2}, 5).batches.size() == 5);
+}
+
+TEST_CASE("evaluation: fixed pairs, an end, and the same pairs for any batch size") {
+  made_up_reader::reset();
+  auto const clips = made_up({"a@2", "b@3", "damaged@4", "broken@2", "c@5"});
+  auto const evaluate = [&](std::size_t size, std::size_t workers) {
+    l3::loader<small_model, made_up_reader> loader(
+        clips, {.seed = 8, .batch = size, .pairs = l3::pairing::all, .evaluation_pairs = 50, .workers = workers});
+    std::vector<std::tuple<std::uint32_t, std::uint32_t, double, double, std::int32_t, float, float>> items;
+    while (auto const* b = loader.next())
+      for (std::size_t i = 0; i != b->count; ++i)
+        items.emplace_back(b->frame_clips[i], b->sound_clips[i], b->frame_times[i], b->sound_starts[i], b->labels[i],
+                           b->frame_view()[i][7], b->sound_view()[i][7]);
+    CHECK(loader.next() == nullptr);
+    CHECK(loader.report().items == 50);
+    return items;
+  };
+  auto const items = evaluate(16, 1);
+  CHECK(items.size() == 50);
+  CHECK(std::count_if(items.begin(), items.end(), [](auto const& i) { return std::get<4>(i) == 1; }) == 25);
+  CHECK(evaluate(16, 3) == items);
+  CHECK(evaluate(6, 2) == items);
+  CHECK(evaluate(100, 2) == items);
+  CHECK_THROWS_WITH((l3::loader<small_model, made_up_reader>(clips, {.evaluation_pairs = 7})), Contains("even"));
+}
+
+TEST_CASE("the report says how long the user of the batches had to wait") {
+  std::vector<std::string> names;
+  for (int i = 0; i != 16; ++i) names.push_back("a" + std::to_string(i) + "@3");
+  made_up_reader::reset(2);
+  l3::loader<small_model, made_up_reader> loader(made_up(names), {.batch = 8, .workers = 1});
+  for (int i = 0; i != 10; ++i) loader.next();  // nothing to do between two batches: it is all waiting
+  CHECK(loader.report().first_seconds >= 8 * 0.002);
+  CHECK(loader.report().wait_share() > 0.8);
+  CHECK(loader.report().wait_share() <= 1);
+  CHECK(loader.report().items == 80);
+  auto const waited = loader.report().wait_seconds;
+  auto const start = std::chrono::steady_clock::now();
+  while (made_up_reader::frames < 8 * 13 && seconds_since(start) < 60) {  // a slow user finds the next batches ready
+  }
+  for (int i = 0; i != 2; ++i) loader.next();
+  CHECK(loader.report().wait_seconds - waited < 0.25);
+}
+
+TEST_CASE("settings out of range are refused before anything starts") {
+  auto const clips = made_up({"a@2", "b@3"});
+  auto const start = [&](l3::loader_options o) { l3::loader<small_model, made_up_reader> loader(clips, std::move(o)); };
+  CHECK_THROWS_WITH(start({.batch = 3}), Contains("at most the number of videos, 2"));
+  CHECK_THROWS_WITH(start({.batch = 3, .pairs = l3::pairing::paper}), Contains("even"));
+  CHECK_THROWS_AS(start({.batch = 2, .stride = 0}), l3::setting_error);
+  CHECK_THROWS_AS(start({.batch = 2, .ahead = 0}), l3::setting_error);
+}
