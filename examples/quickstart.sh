@@ -18,7 +18,7 @@ refuse() { echo "examples/quickstart.sh: $*" >&2; exit 2; }
 
 seed=1
 out=$PWD/out/quickstart
-pairs=100000
+pairs=40000
 videos=()
 while (($#)); do
   case $1 in
@@ -91,7 +91,7 @@ cat << END
   how training went      $out/run/log.csv
   embeddings             $out/embeddings
 With a folder of your own videos (with sound):
-  $l3 train --train FOLDER --valid OTHER_FOLDER --out RUN --model small --pairs 1000000
+  $l3 train --train FOLDER --valid OTHER_FOLDER --out RUN --model small --pairs 400000
   $l3 eval --checkpoint RUN/best.safetensors --data OTHER_FOLDER
   $l3 embed video FILE... --checkpoint RUN/best.safetensors --out EMBEDDINGS
 Each command explains itself: $l3 train --help

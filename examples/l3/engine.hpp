@@ -1,0 +1,83 @@
+/// @file  examples/l3/engine.hpp: a network whose model and backend were chosen at run time. One unit per backend
+/// instantiates the library's templates behind it; the rest of the program sees plain spans.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <l3/train/checkpoint.hpp>
+#include <l3/train/trainer.hpp>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace l3::program {
+
+/// One line of a model's description.
+struct tensor_row {
+  std::string name;
+  std::vector<std::size_t> shape;
+  bool learned;
+};
+
+/// What is known of a model before it runs.
+struct model_facts {
+  std::string name;         ///< paper, small, tiny
+  std::string description;  ///< as in checkpoints
+  std::string backend;
+  std::string front_end;
+  extent2 frame, sound;
+  std::size_t frame_side;
+  std::size_t embedding;         ///< pool4
+  std::size_t frame_grid = 0;    ///< conv4_2 max-pooled to at most 4 x 4
+  std::size_t sound_grid = 0;    ///< conv4_2 max-pooled to at most 4 x 3
+  std::size_t learned;           ///< learned numbers
+  double flops;                  ///< one pair forward
+  double learning_rate;          ///< default
+  std::size_t batch;             ///< default
+  footprint training, inference; ///< memory plan without weights, gradients, moments and scores
+  std::vector<tensor_row> tensors;
+};
+
+enum class modality { frame, sound };
+enum class pooling { global, grid };
+
+/// A network at work. All spans are packed, NHWC.
+class engine {
+ public:
+  virtual ~engine() = default;
+  virtual model_facts const& facts() const = 0;
+
+  virtual void initialise(std::uint64_t seed) = 0;
+  virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
+  virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) const = 0;
+
+  /// Takes the memory for training; needed before `step`, `load` and `save` with optimizer.
+  virtual void prepare_training(training_settings const&) = 0;
+  virtual std::uint64_t steps() const = 0;
+  virtual step_report step(std::span<float const> frames, std::span<float const> sounds,
+                           std::span<std::int32_t const> labels, std::size_t count) = 0;
+
+  /// Takes the memory for inference on up to `items`.
+  virtual void prepare_inference(std::size_t items) = 0;
+  /// logits (count, 2) of frame k with sound k.
+  virtual void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
+                     std::span<float> logits) = 0;
+  /// Embeddings (count, width_of(what, pool)).
+  virtual void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
+                     std::span<float> out) = 0;
+  std::size_t width_of(modality what, pooling pool) const {
+    return pool == pooling::global ? facts().embedding : what == modality::frame ? facts().frame_grid : facts().sound_grid;
+  }
+};
+
+/// Names of the models there are.
+inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
+
+/// A model on the processor. Threads: zero means one a core. Errors: setting_error for an unknown model.
+std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads);
+
+/// The model that a checkpoint was written for. Errors: file_error, format_error.
+std::string model_of_checkpoint(std::filesystem::path const& checkpoint);
+
+}  // namespace l3::program

@@ -1,0 +1,127 @@
+// The three models on the processor.
+#include <l3/core/tensor.hpp>
+#include <l3/kernels/kernels.hpp>
+#include <optional>
+
+#include "engine.hpp"
+
+namespace l3::program {
+namespace {
+
+/// A map's windows when it is pooled to at most Rows x Columns: bin i covers [floor(i H / Rows), ceil((i + 1) H / Rows)),
+/// which is the paper's equal kernel and stride wherever the map divides evenly.
+template <image_shape Map, std::size_t Rows, std::size_t Columns>
+void pool_to_grid(float const* map, float* out) {
+  for (std::size_t i = 0; i < Rows; ++i)
+    for (std::size_t j = 0; j < Columns; ++j, out += Map::channels) {
+      std::fill_n(out, Map::channels, -std::numeric_limits<float>::infinity());
+      for (std::size_t r = i * Map::height / Rows; r < ((i + 1) * Map::height + Rows - 1) / Rows; ++r)
+        for (std::size_t s = j * Map::width / Columns; s < ((j + 1) * Map::width + Columns - 1) / Columns; ++s)
+          for (std::size_t c = 0; c < Map::channels; ++c)
+            out[c] = std::max(out[c], map[(r * Map::width + s) * Map::channels + c]);
+    }
+}
+
+template <class Config>
+class cpu_engine final : public engine {
+  using network = l3_network<cpu, Config>;
+  using user = inference<network>;
+  static constexpr std::size_t frame_rows = 4, frame_columns = 4, sound_rows = 4, sound_columns = 3;
+
+ public:
+  explicit cpu_engine(std::size_t threads) : on_(threads) {
+    facts_ = {.name = Config::name,
+              .description = describe_model<Config>(),
+              .backend = std::string("cpu (") + cpu::name + ")",
+              .front_end = Config::front_end::name,
+              .frame = {Config::frame::height, Config::frame::width},
+              .sound = {network::sound::height, network::sound::width},
+              .frame_side = Config::frame_side,
+              .embedding = network::embedding::size,
+              .frame_grid = frame_rows * frame_columns * network::embedding::size,
+              .sound_grid = sound_rows * sound_columns * network::embedding::size,
+              .learned = network::learned,
+              .flops = network::flops,
+              .learning_rate = Config::learning_rate,
+              .batch = Config::batch,
+              .training = training<network>::plan,
+              .inference = user::plan,
+              .tensors = {}};
+    for (parameter const& p : network::parameters)
+      facts_.tensors.push_back(
+          {std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
+  }
+  model_facts const& facts() const override { return facts_; }
+
+  void initialise(std::uint64_t seed) override { net_.initialise(seed); }
+  void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
+    load_checkpoint(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr);
+  }
+  void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) const override {
+    save_checkpoint<network>(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
+  }
+
+  void prepare_training(training_settings const& settings) override { trainer_.emplace(on_, net_, settings); }
+  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() : 0; }
+  step_report step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
+                   std::size_t count) override {
+    return trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
+  }
+
+  void prepare_inference(std::size_t items) override {
+    user_.emplace(on_, items);
+    frame_map_ = tensor<float, typename user::vision_map::output>(0);
+    sound_map_ = tensor<float, typename user::audio_map::output>(0);
+  }
+  void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
+             std::span<float> logits) override {
+    user_->score(net_, {frames.data(), count}, {sounds.data(), count}, {logits.data(), count});
+  }
+  void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
+             std::span<float> out) override {
+    if (what == modality::frame) {
+      batch_view<float const, typename network::frame> const frames(items.data(), count);
+      if (pool == pooling::global) return user_->embed_frames(net_, frames, {out.data(), count});
+      if (frame_map_.count() < count) frame_map_ = tensor<float, typename user::vision_map::output>(user_->room());
+      auto const map = frame_map_.view().slice(0, count);
+      user_->map_frames(net_, frames, map);
+      for (std::size_t k = 0; k < count; ++k)
+        pool_to_grid<typename user::vision_map::output, frame_rows, frame_columns>(
+            map[k].data(), out.data() + k * facts_.frame_grid);
+    } else {
+      batch_view<float const, typename network::sound> const sounds(items.data(), count);
+      if (pool == pooling::global) return user_->embed_sounds(net_, sounds, {out.data(), count});
+      if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(user_->room());
+      auto const map = sound_map_.view().slice(0, count);
+      user_->map_sounds(net_, sounds, map);
+      for (std::size_t k = 0; k < count; ++k)
+        pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(
+            map[k].data(), out.data() + k * facts_.sound_grid);
+    }
+  }
+
+ private:
+  model_facts facts_;
+  context<cpu> on_;
+  network net_;
+  std::optional<trainer<network>> trainer_;
+  std::optional<user> user_;
+  tensor<float, typename user::vision_map::output> frame_map_;
+  tensor<float, typename user::audio_map::output> sound_map_;
+};
+
+}  // namespace
+
+std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads) {
+  if (model == paper::name) return std::make_unique<cpu_engine<paper>>(threads);
+  if (model == small::name) return std::make_unique<cpu_engine<small>>(threads);
+  if (model == tiny::name) return std::make_unique<cpu_engine<tiny>>(threads);
+  throw setting_error({"--model", "paper, small or tiny", model});
+}
+
+std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {
+  std::string const description = read_checkpoint_facts(checkpoint).model;
+  return description.substr(0, description.find(' '));
+}
+
+}  // namespace l3::program

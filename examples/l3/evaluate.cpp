@@ -1,0 +1,43 @@
+// Correspondence on fixed pairs.
+#include "evaluate.hpp"
+
+namespace l3::program {
+
+fixed_pairs::fixed_pairs(model_input const& input, clip_list clips, loader_options options, std::size_t budget_bytes)
+    : input_(input),
+      clips_(std::move(clips)),
+      options_(std::move(options)),
+      keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {}
+
+void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
+  if (!kept_.empty()) {
+    for (kept_batch const& b : kept_) f({b.labels.size(), b.frames, b.sounds, b.labels, b.clips});
+    return;
+  }
+  auto const source = input_.open(clips_, options_);
+  std::vector<kept_batch> kept;
+  for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
+    f(b);
+    if (keep_)
+      kept.push_back({{b.frames.begin(), b.frames.end()},
+                      {b.sounds.begin(), b.sounds.end()},
+                      {b.labels.begin(), b.labels.end()},
+                      {b.frame_clips.begin(), b.frame_clips.end()}});
+  }
+  kept_ = std::move(kept);
+}
+
+correspondence evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed,
+                        std::function<void(feed_batch const&, std::span<float const>)> const& each) {
+  correspondence_meter meter;
+  std::vector<float> logits;
+  pairs.for_each([&](feed_batch const& b) {
+    logits.resize(2 * b.count);
+    net.score(b.frames, b.sounds, b.count, logits);
+    meter.add(logits, b.labels, b.frame_clips);
+    if (each) each(b, logits);
+  });
+  return meter.result(seed);
+}
+
+}  // namespace l3::program

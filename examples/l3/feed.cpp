@@ -1,0 +1,56 @@
+// Batches and inputs of the three models.
+#include "feed.hpp"
+
+#include <l3/model/config.hpp>
+
+namespace l3::program {
+namespace {
+
+template <class Config>
+class loader_feed final : public feed {
+ public:
+  loader_feed(clip_list clips, loader_options options) : loader_(std::move(clips), std::move(options)) {}
+  feed_batch next() override {
+    auto const* const batch = loader_.next();
+    if (batch == nullptr) return {};
+    return {batch->count, batch->frame_view().values(), batch->sound_view().values(), batch->label_view(),
+            std::span(batch->frame_clips).first(batch->count)};
+  }
+
+ private:
+  loader<Config> loader_;
+};
+
+template <class Config>
+class input_of final : public model_input {
+  using frame = typename Config::frame;
+  using sound = typename Config::front_end::output;
+
+ public:
+  std::size_t frame_side() const override { return Config::frame_side; }
+  std::size_t frame_size() const override { return frame::size; }
+  std::size_t sound_size() const override { return sound::size; }
+  void picture(rgb_frame const& from, std::span<float> out) const override {
+    centre_image<frame>(from, out.first<frame::size>());
+  }
+  void spectrum(std::span<float const> samples, std::span<float> out) const override {
+    front_end_(samples, out.first<sound::size>());
+  }
+  std::unique_ptr<feed> open(clip_list clips, loader_options options) const override {
+    return std::make_unique<loader_feed<Config>>(std::move(clips), std::move(options));
+  }
+
+ private:
+  spectrogram<typename Config::front_end> front_end_;
+};
+
+}  // namespace
+
+std::unique_ptr<model_input> make_input(std::string const& model) {
+  if (model == paper::name) return std::make_unique<input_of<paper>>();
+  if (model == small::name) return std::make_unique<input_of<small>>();
+  if (model == tiny::name) return std::make_unique<input_of<tiny>>();
+  throw setting_error({"--model", "paper, small or tiny", model});
+}
+
+}  // namespace l3::program

@@ -1,0 +1,47 @@
+/// @file  examples/l3/feed.hpp: batches and single inputs for a model chosen at run time: the loader's templates behind
+/// plain spans, as engine.hpp is for the network's.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <l3/data/loader.hpp>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace l3::program {
+
+/// One batch, valid until the next is asked for.
+struct feed_batch {
+  std::size_t count = 0;
+  std::span<float const> frames, sounds;
+  std::span<std::int32_t const> labels;             ///< 1 corresponds
+  std::span<std::uint32_t const> frame_clips;       ///< which video each frame is from
+};
+
+/// Batches in order.
+class feed {
+ public:
+  virtual ~feed() = default;
+  virtual feed_batch next() = 0;
+};
+
+/// What one model eats.
+class model_input {
+ public:
+  virtual ~model_input() = default;
+  virtual std::size_t frame_side() const = 0;  ///< smallest side of the pictures that `picture` takes
+  virtual std::size_t frame_size() const = 0;  ///< floats of one frame
+  virtual std::size_t sound_size() const = 0;  ///< floats of one second's picture
+  /// Centre crop of an RGB frame.
+  virtual void picture(rgb_frame const& from, std::span<float> out) const = 0;
+  /// Front end on one second of mono sound at 48 kHz.
+  virtual void spectrum(std::span<float const> samples, std::span<float> out) const = 0;
+  /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
+  virtual std::unique_ptr<feed> open(clip_list clips, loader_options options) const = 0;
+};
+
+/// The input of a model by name. Errors: setting_error.
+std::unique_ptr<model_input> make_input(std::string const& model);
+
+}  // namespace l3::program

@@ -1,0 +1,71 @@
+// l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
+#include <l3/core/backend.hpp>
+#include <l3/data/ffmpeg.hpp>
+#include <l3/version.hpp>
+#include <cstdlib>
+#include <iostream>
+
+#include "program.hpp"
+
+namespace {
+using namespace l3::program;
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "l3 learns to see and hear from unlabelled video: it trains the network of \"Look, Listen and Learn\"\n"
+      "to decide whether a frame and a second of sound belong together, and gives embeddings of both.",
+      "l3"};
+  app.set_version_flag("--version", "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", FFmpeg " + l3::ffmpeg::version() + ")");
+  app.require_subcommand(1);
+  app.footer(
+      "Example:\n  l3 synth data && l3 train --train data/train.csv --valid data/valid.csv --out run --model tiny\n"
+      "Exit codes: 0 done, 1 the work failed, 2 usage, 3 done but some inputs were refused,\n"
+      "130/143 interrupted (training writes a checkpoint first).\nl3 COMMAND --help tells more.");
+
+  struct {
+    char const *name, *what;
+    work (*add)(CLI::App&);
+  } const commands[] = {
+      {"synth", "Write a made-up set of videos in which sight and sound belong together", add_synth},
+      {"train", "Train a network on a folder or list of videos", add_train},
+      {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
+      {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
+      {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
+  };
+  std::vector<std::pair<CLI::App*, work>> works;
+  for (auto const& c : commands) {
+    CLI::App* const command = app.add_subcommand(c.name, c.what);
+    works.emplace_back(command, c.add(*command));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::ParseError const& e) {
+    return app.exit(e) == 0 ? done : usage;
+  }
+  for (auto const& [command, job] : works)
+    if (command->parsed()) {
+      auto const complain = [name = command->get_name()](char const* what) { std::cerr << "l3 " << name << ": " << what << std::endl; };
+      try {
+        return job();
+      } catch (l3::setting_error const& e) {
+        complain(e.what());
+        return usage;
+      } catch (std::bad_alloc const&) {
+        complain("out of memory; a smaller --batch or --model needs less");
+      } catch (std::exception const& e) {
+        complain(e.what());
+      }
+    }
+  return failed;
+}
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    l3::require_processor();
+    return run(argc, argv);
+  } catch (std::exception const& e) {
+    std::cerr << "l3: " << e.what() << std::endl;
+    return failed;
+  }
+}

@@ -1,0 +1,114 @@
+// Common options, messages, progress and signals of the program.
+#include "program.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <iostream>
+
+namespace l3::program {
+
+void common_options::add_to(CLI::App& command) {
+  command.add_flag("--json", as_json, "Print one JSON document on standard output, all else on standard error");
+  command.add_flag("--quiet", quiet, "Print results and errors only");
+  command.add_option("--threads", threads, "Threads for the work; 0: one for each core")->capture_default_str();
+}
+void common_options::say(std::string const& line) const {
+  if (!quiet) (as_json ? std::cerr : std::cout) << line << std::endl;
+}
+void common_options::warn(std::string const& line) const {
+  if (!quiet) std::cerr << "l3: warning: " << line << std::endl;
+}
+void common_options::print(json const& document) const {
+  if (as_json) std::cout << document.dump(2) << std::endl;
+}
+
+namespace {
+std::atomic<int> stop_signal{0};
+extern "C" void take_signal(int number) {
+  stop_signal = number;
+  std::signal(number, SIG_DFL);  // a second one ends the program at once
+}
+}  // namespace
+
+interruption::interruption() {
+  stop_signal = 0;
+  std::signal(SIGINT, take_signal);
+  std::signal(SIGTERM, take_signal);
+}
+interruption::~interruption() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+}
+int interruption::signal() { return stop_signal; }
+
+progress::progress(common_options const& options, std::string unit, double total, double done)
+    : options_(options),
+      unit_(std::move(unit)),
+      total_(total),
+      first_(done),
+      done_(done),
+      start_(std::chrono::steady_clock::now()),
+      drawn_(start_),
+      terminal_(isatty(STDERR_FILENO) == 1) {}
+progress::~progress() { finish(); }
+double progress::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+void progress::update(double done, std::string const& remark) {
+  done_ = done, remark_ = remark, dirty_ = true;
+  auto const now = std::chrono::steady_clock::now();
+  if (now - drawn_ < std::chrono::milliseconds(terminal_ ? 100 : 10000)) return;
+  drawn_ = now;
+  draw(false);
+}
+void progress::finish() {
+  if (dirty_) draw(true);
+  dirty_ = false;
+}
+void progress::draw(bool last) {
+  if (options_.quiet) return;
+  double const elapsed = seconds(), rate = elapsed > 0 ? (done_ - first_) / elapsed : 0;
+  std::string line;
+  if (terminal_) {
+    int const width = 24, filled = total_ > 0 ? static_cast<int>(width * std::min(1.0, done_ / total_)) : 0;
+    line = "\r\033[K[" + std::string(static_cast<std::size_t>(filled), '#') +
+        std::string(static_cast<std::size_t>(width - filled), '.') + "] ";
+  }
+  line += short_number(done_) + "/" + short_number(total_) + " " + unit_ + ", " + short_number(rate) + "/s, " +
+      (last ? "took " + short_time(elapsed) : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
+  if (!remark_.empty()) line += ", " + remark_;
+  if (!terminal_ || last) line += '\n';
+  std::cerr << line << std::flush;
+}
+
+std::string text(char const* format, ...) {
+  va_list arguments, again;
+  va_start(arguments, format);
+  va_copy(again, arguments);
+  int const size = std::vsnprintf(nullptr, 0, format, arguments);
+  va_end(arguments);
+  std::string out(static_cast<std::size_t>(std::max(size, 0)), ' ');
+  std::vsnprintf(out.data(), out.size() + 1, format, again);
+  va_end(again);
+  return out;
+}
+std::string short_number(double value) {
+  for (auto const& [unit, name] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e4, "k"}})
+    if (std::abs(value) >= unit) {
+      double const scale = unit == 1e4 ? 1e3 : unit;
+      return text(value / scale >= 100 ? "%.0f%s" : "%.1f%s", value / scale, name);
+    }
+  return text(value >= 100 || value == std::floor(value) ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
+}
+std::string short_time(double seconds) {
+  auto const s = static_cast<long>(std::lround(seconds));
+  if (s >= 3600) return text("%ld h %02ld min", s / 3600, s / 60 % 60);
+  if (s >= 60) return text("%ld min %02ld s", s / 60, s % 60);
+  return seconds < 9.95 ? text("%.1f s", seconds) : text("%ld s", s);
+}
+
+}  // namespace l3::program

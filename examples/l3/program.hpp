@@ -1,0 +1,83 @@
+/// @file  examples/l3/program.hpp: what all subcommands share: common options, messages, interruption.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <functional>
+#include <l3/core/error.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace l3::program {
+
+using json = nlohmann::ordered_json;
+
+/// Exit codes; 130 and 143 say that a signal ended the work, which was then left in order.
+enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
+
+/// Options that every subcommand takes.
+struct common_options {
+  bool as_json = false;     ///< one JSON document on standard output, all else on standard error
+  bool quiet = false;       ///< no progress, no remarks; errors are still said
+  std::size_t threads = 0;  ///< zero: one a core
+
+  void add_to(CLI::App& command);
+  /// A remark for people: standard output, or standard error when that belongs to JSON; nothing when quiet.
+  void say(std::string const& line) const;
+  /// A warning: always standard error, unless quiet.
+  void warn(std::string const& line) const;
+  /// The result of the work, for scripts.
+  void print(json const& document) const;
+};
+
+/// A subcommand registers its options and returns its work, which returns an exit code.
+using work = std::function<int()>;
+work add_synth(CLI::App& command);
+work add_train(CLI::App& command);
+work add_eval(CLI::App& command);
+work add_embed(CLI::App& command);
+work add_info(CLI::App& command);
+
+/// Watches SIGINT and SIGTERM while it lives: the first one sets a flag that the work looks at; a second one kills.
+class interruption {
+ public:
+  interruption();
+  ~interruption();
+  interruption(interruption const&) = delete;
+  interruption& operator=(interruption const&) = delete;
+  /// 0, or the signal that asks to stop.
+  static int signal();
+};
+
+/// A line that is drawn anew on a terminal, with rate and ETA; elsewhere a plain line every few seconds.
+class progress {
+ public:
+  /// `total` units of `unit` ("pairs"), of which `done` are behind us.
+  progress(common_options const& options, std::string unit, double total, double done = 0);
+  ~progress();
+  progress(progress const&) = delete;
+  progress& operator=(progress const&) = delete;
+  /// `remark` follows the bar: "loss 0.69".
+  void update(double done, std::string const& remark);
+  /// Leaves the last state on the screen and starts a new line.
+  void finish();
+  double seconds() const;
+
+ private:
+  void draw(bool last);
+  common_options const& options_;
+  std::string unit_, remark_;
+  double total_, first_, done_;
+  std::chrono::steady_clock::time_point start_, drawn_;
+  bool terminal_, dirty_ = false;
+};
+
+/// 12345678 as "12.3M", 0.5 as "0.50": three digits and a unit.
+std::string short_number(double value);
+/// "1 h 02 min", "3 min 20 s", "12 s".
+std::string short_time(double seconds);
+/// printf into a string.
+std::string text(char const* format, ...) __attribute__((format(printf, 1, 2)));
+
+}  // namespace l3::program

@@ -1,0 +1,92 @@
+// The folder of one training.
+#include "run_folder.hpp"
+
+#include <cstring>
+#include <fstream>
+#include <l3/files/atomic_file.hpp>
+#include <l3/files/csv.hpp>
+#include <sstream>
+
+namespace l3::program {
+namespace {
+
+constexpr char const* log_header =
+    "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait\n";
+
+void write_whole(std::filesystem::path const& path, std::string const& content) {
+  atomic_file file(path);
+  file.write(content);
+  file.commit();
+}
+// Appended rows are small and end in a line break; a torn last one is cut when the run resumes.
+void append_line(std::filesystem::path const& path, std::string const& line) {
+  std::ofstream out(path, std::ios::binary | std::ios::app);
+  out << line << std::flush;
+  if (!out) throw file_error({path.string(), "room for another line", std::strerror(errno)});
+}
+
+}  // namespace
+
+run_folder run_folder::create(std::filesystem::path folder, json const& config) {
+  run_folder run(std::move(folder));
+  std::error_code problem;
+  std::filesystem::create_directories(run.folder_, problem);
+  if (problem) throw file_error({run.folder_.string(), "a folder that can be made", problem.message()});
+  if (std::filesystem::exists(run.folder_ / "config.json"))
+    throw setting_error({"--out " + run.folder_.string(), "a folder without a run in it, or --resume to go on with that run",
+                         "the config.json of a run"});
+  write_whole(run.folder_ / "log.csv", log_header);
+  run.write_config(config);
+  return run;
+}
+
+run_folder run_folder::open(std::filesystem::path folder) {
+  run_folder run(std::move(folder));
+  std::filesystem::path const file = run.folder_ / "config.json";
+  if (!std::filesystem::exists(file))
+    throw setting_error({"--resume, --out " + run.folder_.string(), "the folder of a run", "no config.json in it"});
+  try {
+    run.config_ = json::parse(read_file(file, 1 << 20));
+    if (!run.config_.is_object()) throw format_error({file.string(), "a JSON object", run.config_.type_name()});
+  } catch (json::exception const& e) {
+    throw format_error({file.string(), "JSON", e.what()});
+  }
+  return run;
+}
+
+void run_folder::write_config(json const& config) {
+  config_ = config;
+  write_whole(folder_ / "config.json", config.dump(2) + "\n");
+}
+
+void run_folder::cut_log(std::uint64_t step) {
+  std::istringstream in(read_file(folder_ / "log.csv", std::size_t{1} << 32));
+  std::string kept = log_header, line;
+  std::getline(in, line);
+  while (std::getline(in, line) && !in.eof()) {  // a last line without its break is torn
+    if (line.empty() || line.find_first_not_of("0123456789") == 0) continue;
+    if (std::stoull(line) <= step) kept += line + '\n';
+  }
+  write_whole(folder_ / "log.csv", kept);
+}
+
+void run_folder::append(log_row const& r) {
+  std::string const validation = r.valid_loss < 0 ? "," : text("%.6f,%.6f", r.valid_loss, r.valid_accuracy);
+  append_line(folder_ / "log.csv",
+              text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f\n", static_cast<unsigned long long>(r.step),
+                   static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
+                   r.pairs_per_second, r.wait_share));
+}
+
+double run_folder::best_accuracy() const {
+  double best = -1;
+  csv_table const log = read_csv(folder_ / "log.csv");
+  std::size_t const column = log.column("valid_accuracy");
+  for (auto const& row : log.rows)
+    if (!row[column].empty()) best = std::max(best, std::strtod(row[column].c_str(), nullptr));
+  return best;
+}
+
+void run_folder::refuse(refusal const& r) { append_line(folder_ / "refused.jsonl", refusal_line(r)); }
+
+}  // namespace l3::program

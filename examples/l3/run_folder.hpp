@@ -1,0 +1,50 @@
+/// @file  examples/l3/run_folder.hpp: the folder of one training: config.json, log.csv, refused.jsonl and checkpoints.
+#pragma once
+#include <filesystem>
+#include <l3/data/clip_list.hpp>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+
+namespace l3::program {
+
+/// One row of log.csv. Means over the steps since the row before; validation columns stay empty where none was made.
+struct log_row {
+  std::uint64_t step = 0, pairs = 0;
+  double loss = 0, accuracy = 0;
+  double valid_loss = -1, valid_accuracy = -1;  ///< negative: none
+  double learning_rate = 0, pairs_per_second = 0, wait_share = 0;
+};
+
+/// The files of a run. What may be missing after a crash is never what a resumed run needs: rows and refusals are written
+/// before the checkpoint that counts on them, and rows behind the checkpoint are cut off when it resumes.
+class run_folder {
+ public:
+  /// A new run. Errors: setting_error if `folder` already holds one; file_error.
+  static run_folder create(std::filesystem::path folder, json const& config);
+  /// An old one, to go on. Errors: setting_error if it holds none; file_error, format_error.
+  static run_folder open(std::filesystem::path folder);
+
+  std::filesystem::path const& folder() const { return folder_; }
+  std::filesystem::path last() const { return folder_ / "last.safetensors"; }
+  std::filesystem::path best() const { return folder_ / "best.safetensors"; }
+  json const& config() const { return config_; }
+  void write_config(json const& config);
+
+  /// Drops the log's rows behind `step`.
+  void cut_log(std::uint64_t step);
+  void append(log_row const& row);
+  /// Best validation accuracy among the log's rows, or -1.
+  double best_accuracy() const;
+
+  void refuse(refusal const& r);
+  std::vector<refusal> refused() const { return read_refusals(folder_ / "refused.jsonl"); }
+
+ private:
+  explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path folder_;
+  json config_;
+};
+
+}  // namespace l3::program

@@ -1,0 +1,73 @@
+/// @file  tests/cli/run_program.hpp: runs the program as a shell would and keeps what it says.
+#pragma once
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+
+/// A folder of its own for each test process, removed at its end.
+inline std::filesystem::path const& scratch() {
+  struct folder {
+    std::filesystem::path path = std::filesystem::temp_directory_path() / ("l3-cli-" + std::to_string(::getpid()));
+    folder() { std::filesystem::create_directories(path); }
+    ~folder() { std::filesystem::remove_all(path); }
+  };
+  static folder const here;
+  return here.path;
+}
+
+inline std::string content(std::filesystem::path const& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+struct outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+/// `arguments` go through the shell; `before` may set limits or variables.
+inline outcome l3(std::string const& arguments, std::string const& before = "") {
+  std::filesystem::path const out = scratch() / "stdout", err = scratch() / "stderr";
+  std::string const line = before + " '" + L3_PROGRAM + "' " + arguments + " >'" + out.string() + "' 2>'" + err.string() + "' </dev/null";
+  int const status = std::system(line.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
+}
+
+/// Twenty-four short videos, made once a process.
+inline std::filesystem::path const& made_up_videos() {
+  static std::filesystem::path const folder = [] {
+    std::filesystem::path const at = scratch() / "videos";
+    if (l3("synth " + at.string() + " --videos 30 --seconds 2 --seed 3 --quiet").code != 0) std::abort();
+    return at;
+  }();
+  return folder;
+}
+
+/// A network that learned for a moment, made once a process.
+inline std::string training_data() {
+  std::string const d = made_up_videos().string();
+  return "--train " + d + "/train.csv --valid " + d + "/valid.csv --valid-pairs 8 --model tiny --batch 4 ";
+}
+inline std::filesystem::path const& made_up_run() {
+  static std::filesystem::path const folder = [] {
+    std::filesystem::path const at = scratch() / "run";
+    if (l3("train " + training_data() + "--pairs 16 --seed 5 --quiet --out " + at.string()).code != 0) std::abort();
+    return at;
+  }();
+  return folder;
+}
+
+/// Real media for tests, or an empty path.
+inline std::filesystem::path shared_data(char const* folder) {
+  char const* const named = std::getenv("L3_SHARED_DATA");
+  std::filesystem::path const at = std::filesystem::path(named != nullptr ? named : L3_SOURCE_DIR "/../shared/data") / folder;
+  return std::filesystem::exists(at) ? at : std::filesystem::path();
+}
