@@ -28,8 +28,10 @@ struct job {
   fs::path file, name;
 };
 
-std::set<std::string> const sound_endings{".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma", ".ac3", ".mka"};
-std::set<std::string> const picture_endings{".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"};
+std::set<std::string> const sound_endings{".wav", ".flac", ".mp3",  ".ogg", ".oga", ".opus", ".m4a",
+                                          ".aac", ".aif",  ".aiff", ".wma", ".ac3", ".mka"};
+std::set<std::string> const picture_endings{".png", ".jpg",  ".jpeg", ".bmp", ".webp",
+                                            ".tif", ".tiff", ".gif",  ".ppm", ".pgm"};
 
 bool suits(fs::path const& file, std::string const& kind) {
   std::string ending = file.extension().string();
@@ -61,7 +63,8 @@ std::vector<job> list_jobs(embed_options const& o) {
     std::size_t const before = files.size();
     for (auto const& entry : fs::recursive_directory_iterator(path))
       if (!entry.is_directory() && suits(entry.path(), o.kind)) files.push_back(entry.path());
-    if (files.size() == before) throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
+    if (files.size() == before)
+      throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
     std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
     share(path.has_filename() ? path : path.parent_path());
   }
@@ -104,12 +107,14 @@ class table {
       for (std::size_t d = 0; d < width; ++d) content += text("e%zu%c", d, d + 1 == width ? '\n' : ',');
       for (std::size_t k = 0; k < rows_.count(); ++k) {
         if (timed_) content += text("%.9g,", times[k]);
-        for (std::size_t d = 0; d < width; ++d) content += text("%.9g%c", static_cast<double>(values[k * width + d]), d + 1 == width ? '\n' : ',');
+        for (std::size_t d = 0; d < width; ++d)
+          content += text("%.9g%c", static_cast<double>(values[k * width + d]), d + 1 == width ? '\n' : ',');
       }
     } else {
       json rows = json::array();
       for (std::size_t k = 0; k < rows_.count(); ++k)
-        rows.push_back(std::vector<float>(values.begin() + static_cast<std::ptrdiff_t>(k * width), values.begin() + static_cast<std::ptrdiff_t>((k + 1) * width)));
+        rows.push_back(std::vector<float>(values.begin() + static_cast<std::ptrdiff_t>(k * width),
+                                          values.begin() + static_cast<std::ptrdiff_t>((k + 1) * width)));
       json document{{"embedding", std::move(rows)}};
       if (timed_) document["timestamps"] = times;
       content = document.dump() + "\n";
@@ -140,8 +145,8 @@ class embedder {
   }
   double hop_seconds() const { return static_cast<double>(hop_samples_) / sound_rate; }
 
-  /// Row k covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but there is always
-  /// one row.
+  /// Row k covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but there is
+  /// always one row.
   std::size_t sound(fs::path const& file, fs::path const& to) {
     clip_reader reader(file, limits_);
     if (!reader.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
@@ -166,7 +171,8 @@ class embedder {
   /// Row k is the frame on display at k hop.
   std::size_t frames(fs::path const& file, fs::path const& to, bool still) {
     clip_reader reader(file, limits_);
-    if (!reader.facts().has_video) throw media_error({file.string(), still ? "a picture" : "a file with pictures", "none"});
+    if (!reader.facts().has_video)
+      throw media_error({file.string(), still ? "a picture" : "a file with pictures", "none"});
     table out(to, net_.width_of(modality::frame, pool_), !still, o_.format);
     std::size_t n = 0;
     auto const take = [&](rgb_frame const& frame) {
@@ -176,7 +182,8 @@ class embedder {
     if (still)
       take(reader.frame(0, input_.frame_side()));
     else
-      reader.for_each_frame(hop_seconds(), input_.frame_side(), [&](std::size_t, rgb_frame const& frame) { take(frame); });
+      reader.for_each_frame(hop_seconds(), input_.frame_side(),
+                            [&](std::size_t, rgb_frame const& frame) { take(frame); });
     if (n > 0) flush(modality::frame, n, out);
     if (out.count() == 0) throw media_error({file.string(), "at least one picture", "none"});
     out.commit(hop_seconds());
@@ -215,7 +222,8 @@ class embedder {
 };
 
 int embed_run(embed_options o) {
-  if (!(o.hop * sound_rate >= 1)) throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
+  if (!(o.hop * sound_rate >= 1))
+    throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
   std::string const model = model_of_checkpoint(o.checkpoint);
   auto const net = make_cpu_engine(model, o.threads);
   net->load(o.checkpoint, false);
@@ -225,7 +233,8 @@ int embed_run(embed_options o) {
     model_facts const& f = net->facts();
     std::size_t const grid = o.kind == "image" ? f.frame_grid : f.sound_grid;
     if (o.size != f.embedding && o.size != grid && o.size != f.frame_grid)
-      throw setting_error({"--size", std::to_string(f.embedding) + " (global) or " + std::to_string(grid) + " (grid)", std::to_string(o.size)});
+      throw setting_error({"--size", std::to_string(f.embedding) + " (global) or " + std::to_string(grid) + " (grid)",
+                           std::to_string(o.size)});
     o.pool = o.size == f.embedding ? "global" : "grid";
   }
   std::vector<job> const jobs = list_jobs(o);
@@ -257,8 +266,10 @@ int embed_run(embed_options o) {
         std::size_t const rows = make(to);
         results.push_back({{"file", j.file.string()}, {"output", to.string()}, {"rows", rows}});
       } catch (file_error const&) {
-        if (!fs::exists(j.file) || !fs::is_directory(to.parent_path())) refused.push_back({j.file.string(), "no such file"});
-        else throw;  // the output cannot be written: that is no fault of this input
+        if (!fs::exists(j.file) || !fs::is_directory(to.parent_path()))
+          refused.push_back({j.file.string(), "no such file"});
+        else
+          throw;  // the output cannot be written: that is no fault of this input
       } catch (media_error const& e) {
         refused.push_back({j.file.string(), e.what()});
         o.warn(e.what());
@@ -274,10 +285,15 @@ int embed_run(embed_options o) {
   }
   bar.finish();
   int const signal = interruption::signal();
-  o.say(text("%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused", results.size(), o.out.c_str(), skipped, refused.size()));
+  o.say(text("%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused",
+             results.size(), o.out.c_str(), skipped, refused.size()));
   json refusals = json::array();
   for (refusal const& r : refused) refusals.push_back({{"file", r.file}, {"why", r.why}});
-  o.print({{"outputs", results}, {"skipped", skipped}, {"refused", refusals}, {"hop", work.hop_seconds()}, {"model", net->facts().description}});
+  o.print({{"outputs", results},
+           {"skipped", skipped},
+           {"refused", refusals},
+           {"hop", work.hop_seconds()},
+           {"model", net->facts().description}});
   return signal != 0 ? 128 + signal : refused.empty() ? done : some_refused;
 }
 
@@ -289,16 +305,25 @@ work add_embed(CLI::App& command) {
       "For each file OUT gets <name>.npz with `embedding` (rows x size) and `timestamps` (seconds); a picture has no\n"
       "timestamps; a video gives <name>_audio.npz and <name>_image.npz. OUT mirrors the folders of the input.\n"
       "Example:\n  l3 embed audio sounds/ --checkpoint run/best.safetensors --out embeddings --hop 0.5");
-  command.add_option("kind", o->kind, "audio, image or video")->required()->check(CLI::IsMember({"audio", "image", "video"}));
+  command.add_option("kind", o->kind, "audio, image or video")
+      ->required()
+      ->check(CLI::IsMember({"audio", "image", "video"}));
   command.add_option("files", o->files, "Files, or folders to search")->required();
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
   command.add_option("--out,-o", o->out, "Folder for the results")->required();
-  command.add_option("--hop", o->hop, "Seconds from one row to the next")->capture_default_str()->check(CLI::PositiveNumber);
+  command.add_option("--hop", o->hop, "Seconds from one row to the next")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command.add_option("--pool", o->pool, "global: the largest value of each filter; grid: of each filter and region")
-      ->check(CLI::IsMember({"global", "grid"}))->capture_default_str();
+      ->check(CLI::IsMember({"global", "grid"}))
+      ->capture_default_str();
   command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");
-  command.add_option("--format", o->format, "npz, csv or json")->check(CLI::IsMember({"npz", "csv", "json"}))->capture_default_str();
-  command.add_option("--batch", o->batch, "Rows computed at a time; does not change them")->capture_default_str()->check(CLI::PositiveNumber);
+  command.add_option("--format", o->format, "npz, csv or json")
+      ->check(CLI::IsMember({"npz", "csv", "json"}))
+      ->capture_default_str();
+  command.add_option("--batch", o->batch, "Rows computed at a time; does not change them")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
   return [o] { return embed_run(*o); };

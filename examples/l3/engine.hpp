@@ -28,14 +28,14 @@ struct model_facts {
   std::string front_end;
   extent2 frame, sound;
   std::size_t frame_side;
-  std::size_t embedding;         ///< pool4
-  std::size_t frame_grid = 0;    ///< conv4_2 max-pooled to at most 4 x 4
-  std::size_t sound_grid = 0;    ///< conv4_2 max-pooled to at most 4 x 3
-  std::size_t learned;           ///< learned numbers
-  double flops;                  ///< one pair forward
-  double learning_rate;          ///< default
-  std::size_t batch;             ///< default
-  footprint training, inference; ///< memory plan without weights, gradients, moments and scores
+  std::size_t embedding;          ///< pool4
+  std::size_t frame_grid = 0;     ///< conv4_2 max-pooled to at most 4 x 4
+  std::size_t sound_grid = 0;     ///< conv4_2 max-pooled to at most 4 x 3
+  std::size_t learned;            ///< learned numbers
+  double flops;                   ///< one pair forward
+  double learning_rate;           ///< default
+  std::size_t batch;              ///< default
+  footprint training, inference;  ///< memory plan without weights, gradients, moments and scores
   std::vector<tensor_row> tensors;
 };
 
@@ -67,7 +67,9 @@ class engine {
   virtual void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
                      std::span<float> out) = 0;
   std::size_t width_of(modality what, pooling pool) const {
-    return pool == pooling::global ? facts().embedding : what == modality::frame ? facts().frame_grid : facts().sound_grid;
+    return pool == pooling::global   ? facts().embedding
+           : what == modality::frame ? facts().frame_grid
+                                     : facts().sound_grid;
   }
 };
 

@@ -8,8 +8,8 @@
 namespace l3::program {
 namespace {
 
-/// A map's windows when it is pooled to at most Rows x Columns: bin i covers [floor(i H / Rows), ceil((i + 1) H / Rows)),
-/// which is the paper's equal kernel and stride wherever the map divides evenly.
+/// A map's windows when it is pooled to at most Rows x Columns: bin i covers [floor(i H / Rows), ceil((i + 1) H /
+/// Rows)), which is the paper's equal kernel and stride wherever the map divides evenly.
 template <image_shape Map, std::size_t Rows, std::size_t Columns>
 void pool_to_grid(float const* map, float* out) {
   for (std::size_t i = 0; i < Rows; ++i)
@@ -48,8 +48,7 @@ class cpu_engine final : public engine {
               .inference = user::plan,
               .tensors = {}};
     for (parameter const& p : network::parameters)
-      facts_.tensors.push_back(
-          {std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
+      facts_.tensors.push_back({std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
   }
   model_facts const& facts() const override { return facts_; }
 
@@ -57,7 +56,8 @@ class cpu_engine final : public engine {
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     load_checkpoint(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr);
   }
-  void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) const override {
+  void save(std::filesystem::path const& checkpoint, bool with_optimizer,
+            checkpoint_facts const& facts) const override {
     save_checkpoint<network>(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
   }
 
@@ -86,8 +86,8 @@ class cpu_engine final : public engine {
       auto const map = frame_map_.view().slice(0, count);
       user_->map_frames(net_, frames, map);
       for (std::size_t k = 0; k < count; ++k)
-        pool_to_grid<typename user::vision_map::output, frame_rows, frame_columns>(
-            map[k].data(), out.data() + k * facts_.frame_grid);
+        pool_to_grid<typename user::vision_map::output, frame_rows, frame_columns>(map[k].data(),
+                                                                                   out.data() + k * facts_.frame_grid);
     } else {
       batch_view<float const, typename network::sound> const sounds(items.data(), count);
       if (pool == pooling::global) return user_->embed_sounds(net_, sounds, {out.data(), count});
@@ -95,8 +95,8 @@ class cpu_engine final : public engine {
       auto const map = sound_map_.view().slice(0, count);
       user_->map_sounds(net_, sounds, map);
       for (std::size_t k = 0; k < count; ++k)
-        pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(
-            map[k].data(), out.data() + k * facts_.sound_grid);
+        pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
+                                                                                  out.data() + k * facts_.sound_grid);
     }
   }
 

@@ -21,7 +21,10 @@ int eval_run(eval_options const& o) {
   auto const input = make_input(model);
   clip_list const clips = read_clips(o.data);
   std::size_t refused = 0;
-  loader_options reading{.seed = o.seed, .batch = o.batch, .pairs = pairing::paper, .evaluation_pairs = o.pairs,
+  loader_options reading{.seed = o.seed,
+                         .batch = o.batch,
+                         .pairs = pairing::paper,
+                         .evaluation_pairs = o.pairs,
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = [&](refusal const& r) {
@@ -47,15 +50,22 @@ int eval_run(eval_options const& o) {
   });
   bar.finish();
   o.say(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, clips.size() - refused));
-  o.say(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0], r.interval[1], r.loss));
+  o.say(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0],
+             r.interval[1], r.loss));
   o.say("                     said no  said yes");
   for (int label : {0, 1}) {
     auto const& row = r.confusion[static_cast<std::size_t>(label)];
     o.say(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
   }
   if (refused > 0) o.say(text("%zu files were refused", refused));
-  o.print({{"pairs", r.pairs}, {"accuracy", r.accuracy}, {"interval", r.interval}, {"loss", r.loss},
-           {"confusion", r.confusion}, {"videos", clips.size()}, {"refused", refused}, {"model", net->facts().description}});
+  o.print({{"pairs", r.pairs},
+           {"accuracy", r.accuracy},
+           {"interval", r.interval},
+           {"loss", r.loss},
+           {"confusion", r.confusion},
+           {"videos", clips.size()},
+           {"refused", refused},
+           {"model", net->facts().description}});
   return done;
 }
 
@@ -66,10 +76,14 @@ work add_eval(CLI::App& command) {
   command.footer("Example:\n  l3 eval --checkpoint run/best.safetensors --data videos/test.csv");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
   command.add_option("--data", o->data, "Folder, CSV or list of videos")->required();
-  command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")->capture_default_str()->check(CLI::PositiveNumber);
+  command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command.add_option("--seed", o->seed, "Which pairs")->capture_default_str();
   command.add_option("--batch", o->batch, "Pairs scored at a time")->capture_default_str()->check(CLI::PositiveNumber);
-  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);

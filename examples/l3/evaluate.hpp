@@ -8,8 +8,8 @@
 
 namespace l3::program {
 
-/// Fixed, seeded, balanced pairs of a data set. They are decoded once and kept if they fit the budget, else decoded anew
-/// each time.
+/// Fixed, seeded, balanced pairs of a data set. They are decoded once and kept if they fit the budget, else decoded
+/// anew each time.
 class fixed_pairs {
  public:
   fixed_pairs(model_input const& input, clip_list clips, loader_options options,

@@ -15,8 +15,8 @@ namespace l3::program {
 struct feed_batch {
   std::size_t count = 0;
   std::span<float const> frames, sounds;
-  std::span<std::int32_t const> labels;             ///< 1 corresponds
-  std::span<std::uint32_t const> frame_clips;       ///< which video each frame is from
+  std::span<std::int32_t const> labels;        ///< 1 corresponds
+  std::span<std::uint32_t const> frame_clips;  ///< which video each frame is from
 };
 
 /// Batches in order.

@@ -36,27 +36,44 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
   o.say(text("learned      %zu numbers (%s)", f.learned, mebibytes(weights).c_str()));
   o.say(text("one pair     %.3g GFLOP forward, %.3g GFLOP in training", f.flops * 1e-9, 3 * f.flops * 1e-9));
   o.say(text("embedding    %zu (global), %zu (image grid), %zu (audio grid)", f.embedding, f.frame_grid, f.sound_grid));
-  o.say(text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments", batch,
-             mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
-  o.say(text("             inference at batch %zu: %s and %s of weights", batch, mebibytes(infer).c_str(), mebibytes(weights).c_str()));
+  o.say(text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments",
+             batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
+  o.say(text("             inference at batch %zu: %s and %s of weights", batch, mebibytes(infer).c_str(),
+             mebibytes(weights).c_str()));
   for (tensor_row const& t : f.tensors) {
     std::string shape;
     for (std::size_t const side : t.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(side);
     o.say(text("  %-*s  %s", static_cast<int>(longest), t.name.c_str(), shape.c_str()));
   }
-  return {{"model", f.name}, {"description", f.description}, {"front_end", f.front_end}, {"backend", f.backend},
-          {"learned", f.learned}, {"flops_forward", f.flops}, {"embedding", f.embedding}, {"image_grid", f.frame_grid},
-          {"audio_grid", f.sound_grid}, {"batch", batch}, {"threads", threads}, {"training_bytes", train},
-          {"training_bytes_per_item", f.training.per_item}, {"inference_bytes", infer}, {"weight_bytes", weights}, {"tensors", tensors}};
+  return {{"model", f.name},
+          {"description", f.description},
+          {"front_end", f.front_end},
+          {"backend", f.backend},
+          {"learned", f.learned},
+          {"flops_forward", f.flops},
+          {"embedding", f.embedding},
+          {"image_grid", f.frame_grid},
+          {"audio_grid", f.sound_grid},
+          {"batch", batch},
+          {"threads", threads},
+          {"training_bytes", train},
+          {"training_bytes_per_item", f.training.per_item},
+          {"inference_bytes", infer},
+          {"weight_bytes", weights},
+          {"tensors", tensors}};
 }
 
 int info_of_checkpoint(info_options const& o, std::size_t threads) {
   checkpoint_facts const facts = read_checkpoint_facts(o.file);
-  o.say(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step), static_cast<unsigned long long>(facts.seed)));
+  o.say(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
+             static_cast<unsigned long long>(facts.seed)));
   o.say("settings     " + facts.settings);
   auto const net = make_cpu_engine(model_of_checkpoint(o.file), o.threads);
   net->load(o.file, false);
-  json document{{"checkpoint", o.file}, {"step", facts.step}, {"seed", facts.seed}, {"settings", json::parse(facts.settings, nullptr, false)}};
+  json document{{"checkpoint", o.file},
+                {"step", facts.step},
+                {"seed", facts.seed},
+                {"settings", json::parse(facts.settings, nullptr, false)}};
   document.update(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
   o.print(document);
   return done;
@@ -70,18 +87,26 @@ int info_of_media(info_options const& o) {
   o.say("container    " + f.container);
   json document{{"file", o.file}, {"container", f.container}};
   if (f.has_video) {
-    o.say(text("pictures     %s, %zu x %zu as displayed, %.3g a second, %.3f-%.3f s%s", f.video_codec.c_str(), f.width, f.height,
-               f.frame_rate, f.video.begin, f.video.end, f.still_image ? ", a still" : ""));
-    document["video"] = {{"codec", f.video_codec}, {"width", f.width}, {"height", f.height}, {"frame_rate", f.frame_rate},
-                         {"rotation", f.rotation}, {"begin", f.video.begin}, {"end", f.video.end}, {"still", f.still_image}};
+    o.say(text("pictures     %s, %zu x %zu as displayed, %.3g a second, %.3f-%.3f s%s", f.video_codec.c_str(), f.width,
+               f.height, f.frame_rate, f.video.begin, f.video.end, f.still_image ? ", a still" : ""));
+    document["video"] = {{"codec", f.video_codec},     {"width", f.width},       {"height", f.height},
+                         {"frame_rate", f.frame_rate}, {"rotation", f.rotation}, {"begin", f.video.begin},
+                         {"end", f.video.end},         {"still", f.still_image}};
   }
   if (f.has_sound) {
-    o.say(text("sound        %s, %d Hz, %d channels, %.3f-%.3f s", f.audio_codec.c_str(), f.sample_rate, f.channels, f.sound.begin, f.sound.end));
-    document["audio"] = {{"codec", f.audio_codec}, {"sample_rate", f.sample_rate}, {"channels", f.channels}, {"begin", f.sound.begin}, {"end", f.sound.end}};
+    o.say(text("sound        %s, %d Hz, %d channels, %.3f-%.3f s", f.audio_codec.c_str(), f.sample_rate, f.channels,
+               f.sound.begin, f.sound.end));
+    document["audio"] = {{"codec", f.audio_codec},
+                         {"sample_rate", f.sample_rate},
+                         {"channels", f.channels},
+                         {"begin", f.sound.begin},
+                         {"end", f.sound.end}};
   }
   auto const both = f.both();
-  std::string const use = !f.has_video ? "no: it has no pictures" : !f.has_sound ? "no: it has no sound"
-      : !both || both->seconds() < 1 ? "no: sight and sound share less than one second" : "yes";
+  std::string const use = !f.has_video                   ? "no: it has no pictures"
+                          : !f.has_sound                 ? "no: it has no sound"
+                          : !both || both->seconds() < 1 ? "no: sight and sound share less than one second"
+                                                         : "yes";
   o.say("trainable    " + use);
   document["trainable"] = use;
   o.print(document);
@@ -90,7 +115,9 @@ int info_of_media(info_options const& o) {
 
 int info_run(info_options const& o) {
   std::size_t const threads = o.threads != 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency());
-  if (!o.file.empty()) return std::filesystem::path(o.file).extension() == ".safetensors" ? info_of_checkpoint(o, threads) : info_of_media(o);
+  if (!o.file.empty())
+    return std::filesystem::path(o.file).extension() == ".safetensors" ? info_of_checkpoint(o, threads)
+                                                                       : info_of_media(o);
   if (!o.model.empty()) {
     auto const net = make_cpu_engine(o.model, o.threads);
     o.print(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
@@ -104,10 +131,15 @@ int info_run(info_options const& o) {
   for (char const* name : model_names) {
     auto const net = make_cpu_engine(name, 1);
     model_facts const& f = net->facts();
-    o.say(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name, short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
+    o.say(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
+               short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
     models.push_back({{"model", name}, {"learned", f.learned}, {"flops_forward", f.flops}});
   }
-  o.print({{"version", L3_VERSION}, {"arch", cpu::name}, {"ffmpeg", ffmpeg::version()}, {"threads", threads}, {"models", models}});
+  o.print({{"version", L3_VERSION},
+           {"arch", cpu::name},
+           {"ffmpeg", ffmpeg::version()},
+           {"threads", threads},
+           {"models", models}});
   return done;
 }
 
@@ -117,7 +149,8 @@ work add_info(CLI::App& command) {
   auto const o = std::make_shared<info_options>();
   command.footer("Example:\n  l3 info --model paper --batch 16\n  l3 info run/best.safetensors\n  l3 info video.mp4");
   command.add_option("file", o->file, "A checkpoint (.safetensors) or a media file; nothing: this build");
-  command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")->check(CLI::IsMember({"paper", "small", "tiny"}));
+  command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
+      ->check(CLI::IsMember({"paper", "small", "tiny"}));
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();
   o->add_to(command);
   return [o] { return info_run(*o); };

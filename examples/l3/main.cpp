@@ -1,9 +1,9 @@
 // l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
+#include <cstdlib>
+#include <iostream>
 #include <l3/core/backend.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/version.hpp>
-#include <cstdlib>
-#include <iostream>
 
 #include "program.hpp"
 
@@ -15,7 +15,8 @@ int run(int argc, char** argv) {
       "l3 learns to see and hear from unlabelled video: it trains the network of \"Look, Listen and Learn\"\n"
       "to decide whether a frame and a second of sound belong together, and gives embeddings of both.",
       "l3"};
-  app.set_version_flag("--version", "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", FFmpeg " + l3::ffmpeg::version() + ")");
+  app.set_version_flag("--version",
+                       "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", FFmpeg " + l3::ffmpeg::version() + ")");
   app.require_subcommand(1);
   app.footer(
       "Example:\n  l3 synth data && l3 train --train data/train.csv --valid data/valid.csv --out run --model tiny\n"
@@ -44,7 +45,9 @@ int run(int argc, char** argv) {
   }
   for (auto const& [command, job] : works)
     if (command->parsed()) {
-      auto const complain = [name = command->get_name()](char const* what) { std::cerr << "l3 " << name << ": " << what << std::endl; };
+      auto const complain = [name = command->get_name()](char const* what) {
+        std::cerr << "l3 " << name << ": " << what << std::endl;
+      };
       try {
         return job();
       } catch (l3::setting_error const& e) {

@@ -76,10 +76,10 @@ void progress::draw(bool last) {
   if (terminal_) {
     int const width = 24, filled = total_ > 0 ? static_cast<int>(width * std::min(1.0, done_ / total_)) : 0;
     line = "\r\033[K[" + std::string(static_cast<std::size_t>(filled), '#') +
-        std::string(static_cast<std::size_t>(width - filled), '.') + "] ";
+           std::string(static_cast<std::size_t>(width - filled), '.') + "] ";
   }
   line += short_number(done_) + "/" + short_number(total_) + " " + unit_ + ", " + short_number(rate) + "/s, " +
-      (last ? "took " + short_time(elapsed) : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
+          (last ? "took " + short_time(elapsed) : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
   if (!remark_.empty()) line += ", " + remark_;
   if (!terminal_ || last) line += '\n';
   std::cerr << line << std::flush;

@@ -33,7 +33,8 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
   std::filesystem::create_directories(run.folder_, problem);
   if (problem) throw file_error({run.folder_.string(), "a folder that can be made", problem.message()});
   if (std::filesystem::exists(run.folder_ / "config.json"))
-    throw setting_error({"--out " + run.folder_.string(), "a folder without a run in it, or --resume to go on with that run",
+    throw setting_error({"--out " + run.folder_.string(),
+                         "a folder without a run in it, or --resume to go on with that run",
                          "the config.json of a run"});
   write_whole(run.folder_ / "log.csv", log_header);
   run.write_config(config);

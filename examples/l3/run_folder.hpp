@@ -17,8 +17,8 @@ struct log_row {
   double learning_rate = 0, pairs_per_second = 0, wait_share = 0;
 };
 
-/// The files of a run. What may be missing after a crash is never what a resumed run needs: rows and refusals are written
-/// before the checkpoint that counts on them, and rows behind the checkpoint are cut off when it resumes.
+/// The files of a run. What may be missing after a crash is never what a resumed run needs: rows and refusals are
+/// written before the checkpoint that counts on them, and rows behind the checkpoint are cut off when it resumes.
 class run_folder {
  public:
   /// A new run. Errors: setting_error if `folder` already holds one; file_error.

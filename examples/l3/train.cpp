@@ -94,31 +94,43 @@ int train_run(CLI::App& command, train_options o) {
 
   clip_list const clips = read_clips(o.train), valid_clips = read_clips(o.valid);
   if (which == pairing::all && o.batch > clips.size())
-    throw setting_error({"--batch", "at most the number of training videos, " + std::to_string(clips.size()), std::to_string(o.batch)});
+    throw setting_error(
+        {"--batch", "at most the number of training videos, " + std::to_string(clips.size()), std::to_string(o.batch)});
   if (o.batch < 2 || (which == pairing::paper && o.batch % 2 != 0))
-    throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2", std::to_string(o.batch)});
+    throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2",
+                         std::to_string(o.batch)});
   std::uint64_t const last_step = (o.pairs + o.batch - 1) / o.batch;
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
 
   net->initialise(o.seed);
-  net->prepare_training({.which = which, .batch = o.batch, .learning_rate = o.learning_rate, .warm_up_steps = o.warm_up, .weight_decay = o.weight_decay});
+  net->prepare_training({.which = which,
+                         .batch = o.batch,
+                         .learning_rate = o.learning_rate,
+                         .warm_up_steps = o.warm_up,
+                         .weight_decay = o.weight_decay});
   if (run && std::filesystem::exists(run->last())) net->load(run->last(), true);
-  if (!run) run = run_folder::create(o.out, config_of(o));
-  else run->write_config(config_of(o));
+  if (!run)
+    run = run_folder::create(o.out, config_of(o));
+  else
+    run->write_config(config_of(o));
   run->cut_log(net->steps());
   double best = run->best_accuracy();
 
   // Only what changes the numbers goes into a checkpoint, so that equal trainings give equal files.
   json settings = config_of(o);
-  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every"}) settings.erase(elsewhere);
+  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every"})
+    settings.erase(elsewhere);
   auto const save = [&](std::filesystem::path const& file) {
     net->save(file, true, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
   };
 
   auto const input = make_input(o.model);
   std::size_t refused = run->refused().size();
-  loader_options reading{.seed = o.seed, .batch = o.batch, .pairs = which, .first = net->steps(),
+  loader_options reading{.seed = o.seed,
+                         .batch = o.batch,
+                         .pairs = which,
+                         .first = net->steps(),
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
   reading.known = run->refused();
@@ -127,15 +139,20 @@ int train_run(CLI::App& command, train_options o) {
     run->refuse(r);
     o.warn("refused " + r.why);
   };
-  loader_options validating{.seed = o.seed, .batch = std::min<std::size_t>(o.batch, 64), .pairs = pairing::paper,
-                            .evaluation_pairs = o.valid_pairs, .workers = reading.workers, .limits = reading.limits};
+  loader_options validating{.seed = o.seed,
+                            .batch = std::min<std::size_t>(o.batch, 64),
+                            .pairs = pairing::paper,
+                            .evaluation_pairs = o.valid_pairs,
+                            .workers = reading.workers,
+                            .limits = reading.limits};
   validating.on_refusal = [&](refusal const& r) { o.warn("validation: refused " + r.why); };
   net->prepare_inference(validating.batch);
   fixed_pairs valid(*input, valid_clips, validating);
 
-  o.say(text("Training %s (%s learned numbers) on %zu videos, %s; batch %zu, %s threads; chance is loss 0.693, accuracy 0.5",
-             facts.name.c_str(), short_number(static_cast<double>(facts.learned)).c_str(), clips.size(), facts.backend.c_str(), o.batch,
-             o.threads == 0 ? "all" : std::to_string(o.threads).c_str()));
+  o.say(text(
+      "Training %s (%s learned numbers) on %zu videos, %s; batch %zu, %s threads; chance is loss 0.693, accuracy 0.5",
+      facts.name.c_str(), short_number(static_cast<double>(facts.learned)).c_str(), clips.size(), facts.backend.c_str(),
+      o.batch, o.threads == 0 ? "all" : std::to_string(o.threads).c_str()));
   if (net->steps() > 0) o.say("Resumed at step " + std::to_string(net->steps()));
   std::optional<batch_dump> dump;
   if (!o.dump.empty()) {
@@ -190,15 +207,15 @@ int train_run(CLI::App& command, train_options o) {
       last_valid = evaluate(*net, valid, o.seed);
       row.valid_loss = last_valid.loss, row.valid_accuracy = last_valid.accuracy;
       bar.finish();
-      o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(report.step), shown_loss,
-                 last_valid.loss, last_valid.accuracy));
+      o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",
+                 static_cast<unsigned long long>(report.step), shown_loss, last_valid.loss, last_valid.accuracy));
       if (last_valid.accuracy > best + 1e-6) {  // the log holds six digits
         best = last_valid.accuracy;
         save(run->best());
       }
     }
-    bar.update(static_cast<double>(report.pairs),
-               text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss, report.score.accuracy, 100 * wait / seconds));
+    bar.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss,
+                                                       report.score.accuracy, 100 * wait / seconds));
     bool const save_now = report.step % o.save_every == 0 || end || interruption::signal() != 0;
     if (report.step % o.log_every == 0 || row.valid_loss >= 0 || save_now) flush();
     if (save_now) save(run->last());
@@ -209,12 +226,21 @@ int train_run(CLI::App& command, train_options o) {
   if (refused > 0)
     o.say(text("%zu files were refused; why is in %s", refused, (run->folder() / "refused.jsonl").c_str()));
   if (signal != 0 && net->steps() < last_step)
-    o.say("Interrupted at step " + std::to_string(net->steps()) + "; go on with: l3 train --out " + o.out + " --resume");
+    o.say("Interrupted at step " + std::to_string(net->steps()) + "; go on with: l3 train --out " + o.out +
+          " --resume");
   else
-    o.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best, run->best().c_str(), run->last().c_str()));
-  o.print({{"steps", net->steps()}, {"pairs", net->steps() * o.batch}, {"loss", shown_loss}, {"valid_loss", last_valid.loss},
-           {"valid_accuracy", last_valid.accuracy}, {"best_valid_accuracy", best}, {"refused", refused},
-           {"seconds", bar.seconds()}, {"last", run->last().string()}, {"best", run->best().string()},
+    o.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best, run->best().c_str(),
+               run->last().c_str()));
+  o.print({{"steps", net->steps()},
+           {"pairs", net->steps() * o.batch},
+           {"loss", shown_loss},
+           {"valid_loss", last_valid.loss},
+           {"valid_accuracy", last_valid.accuracy},
+           {"best_valid_accuracy", best},
+           {"refused", refused},
+           {"seconds", bar.seconds()},
+           {"last", run->last().string()},
+           {"best", run->best().string()},
            {"interrupted", signal != 0}});
   return signal != 0 && net->steps() < last_step ? 128 + signal : done;
 }
@@ -230,25 +256,43 @@ work add_train(CLI::App& command) {
   command.add_option("--train", o->train, "DATA to learn from");
   command.add_option("--valid", o->valid, "DATA to validate on, other videos");
   command.add_option("--out", o->out, "Folder of the run")->required();
-  command.add_option("--model", o->model, "paper, small or tiny")->check(CLI::IsMember({"paper", "small", "tiny"}))->capture_default_str();
+  command.add_option("--model", o->model, "paper, small or tiny")
+      ->check(CLI::IsMember({"paper", "small", "tiny"}))
+      ->capture_default_str();
   command.add_option("--backend", o->backend, "What computes")->capture_default_str();
   command.add_option("--precision", o->precision, "Arithmetic of the products")->capture_default_str();
-  command.add_option("--pairing", o->pairs_as,
-                     "all: every frame of a batch with every sound; paper: as many positive as negative pairs")
-      ->check(CLI::IsMember({"all", "paper"}))->capture_default_str();
+  command
+      .add_option("--pairing", o->pairs_as,
+                  "all: every frame of a batch with every sound; paper: as many positive as negative pairs")
+      ->check(CLI::IsMember({"all", "paper"}))
+      ->capture_default_str();
   command.add_option("--batch", o->batch, "Draws a step; 0: the model's default (64; paper 16)")->capture_default_str();
-  command.add_option("--pairs", o->pairs, "Draws in total, a resumed part included")->capture_default_str()->check(CLI::PositiveNumber);
-  command.add_option("--lr", o->learning_rate, "Learning rate; 0: the model's default (1e-3; paper 1e-4)")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command.add_option("--warmup", o->warm_up, "Steps over which the learning rate rises to its value")->capture_default_str();
-  command.add_option("--weight-decay", o->weight_decay, "L2 on the weights of convolutions and dense layers")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command.add_option("--pairs", o->pairs, "Draws in total, a resumed part included")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--lr", o->learning_rate, "Learning rate; 0: the model's default (1e-3; paper 1e-4)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--warmup", o->warm_up, "Steps over which the learning rate rises to its value")
+      ->capture_default_str();
+  command.add_option("--weight-decay", o->weight_decay, "L2 on the weights of convolutions and dense layers")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--seed", o->seed, "Everything random follows from it")->capture_default_str();
-  command.add_option("--valid-every", o->valid_every, "Steps between validations; 0: a twentieth of the training")->capture_default_str();
-  command.add_option("--valid-pairs", o->valid_pairs, "Pairs to validate on")->capture_default_str()->check(CLI::PositiveNumber);
-  command.add_option("--save-every", o->save_every, "Steps between checkpoints; 0: with each validation")->capture_default_str();
+  command.add_option("--valid-every", o->valid_every, "Steps between validations; 0: a twentieth of the training")
+      ->capture_default_str();
+  command.add_option("--valid-pairs", o->valid_pairs, "Pairs to validate on")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--save-every", o->save_every, "Steps between checkpoints; 0: with each validation")
+      ->capture_default_str();
   command.add_option("--log-every", o->log_every, "Steps between rows of log.csv")->capture_default_str();
-  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
-  command.add_flag("--resume", o->resume, "Go on with the run in OUT, with its settings (more --pairs may be asked for)");
+  command.add_flag("--resume", o->resume,
+                   "Go on with the run in OUT, with its settings (more --pairs may be asked for)");
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [&command, o] { return train_run(command, *o); };

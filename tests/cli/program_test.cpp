@@ -21,16 +21,16 @@ TEST_CASE("help and version end with 0 and name every command") {
 }
 
 TEST_CASE("bad usage ends with 2 and says what is wrong") {
-  for (auto const& [arguments, says] : std::vector<std::pair<std::string, std::string>>{
-           {"", "subcommand"},
-           {"trian", "trian"},
-           {"train --out x --model huge", "huge"},
-           {"train --out x --nonsense", "--nonsense"},
-           {"train --out x --pairs -3", "--pairs"},
-           {"train --out " + (scratch() / "none").string(), "--train"},
-           {"eval --checkpoint x", "--data"},
-           {"embed smell x --checkpoint y --out z", "smell"},
-           {"embed audio x --checkpoint y --out z --hop 0", "--hop"}}) {
+  for (auto const& [arguments, says] :
+       std::vector<std::pair<std::string, std::string>>{{"", "subcommand"},
+                                                        {"trian", "trian"},
+                                                        {"train --out x --model huge", "huge"},
+                                                        {"train --out x --nonsense", "--nonsense"},
+                                                        {"train --out x --pairs -3", "--pairs"},
+                                                        {"train --out " + (scratch() / "none").string(), "--train"},
+                                                        {"eval --checkpoint x", "--data"},
+                                                        {"embed smell x --checkpoint y --out z", "smell"},
+                                                        {"embed audio x --checkpoint y --out z --hop 0", "--hop"}}) {
     INFO(arguments);
     outcome const r = l3(arguments);
     CHECK(r.code == 2);
@@ -48,7 +48,10 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   fs::path const video = made_up_videos() / "videos";
   json const media = json::parse(l3("info --json " + fs::directory_iterator(video)->path().string()).out);
   CHECK(media.at("trainable") == "yes");
-  json const eval = json::parse(l3("eval --json --pairs 16 --checkpoint " + (made_up_run() / "best.safetensors").string() + " --data " + (made_up_videos() / "test.csv").string()).out);
+  json const eval =
+      json::parse(l3("eval --json --pairs 16 --checkpoint " + (made_up_run() / "best.safetensors").string() +
+                     " --data " + (made_up_videos() / "test.csv").string())
+                      .out);
   CHECK(eval.at("pairs") == 16);
   CHECK(eval.at("interval").size() == 2);
   CHECK((eval.at("accuracy") >= 0 && eval.at("accuracy") <= 1));
@@ -63,7 +66,9 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   CHECK(config.at("model") == "tiny");
   CHECK(config.at("batch") == 4);
   std::string const log = content(run / "log.csv");
-  CHECK_THAT(log, Catch::StartsWith("step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait\n"));
+  CHECK_THAT(log,
+             Catch::StartsWith(
+                 "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait\n"));
   CHECK_THAT(log, Contains("\n4,16,"));
   CHECK(fs::exists(run / "best.safetensors"));
   CHECK_FALSE(fs::exists(run / "refused.jsonl"));
@@ -78,9 +83,10 @@ TEST_CASE("killed at any moment and resumed, a training ends with the bits of on
   REQUIRE(l3("train " + settings + "--threads 1 --out " + whole.string()).code == 0);
   // Started in the background and killed once a checkpoint beyond the first step is there.
   std::string const start = "'" L3_PROGRAM "' train " + settings + "--threads 2 --out " + parts.string();
-  int const status = std::system(("(" + start + " & pid=$!; for k in $(seq 3000); do grep -qs '^2,' " + (parts / "log.csv").string() +
-                                  " && break; kill -0 $pid || break; done; kill -9 $pid; wait $pid) >/dev/null 2>&1")
-                                     .c_str());
+  int const status =
+      std::system(("(" + start + " & pid=$!; for k in $(seq 3000); do grep -qs '^2,' " + (parts / "log.csv").string() +
+                   " && break; kill -0 $pid || break; done; kill -9 $pid; wait $pid) >/dev/null 2>&1")
+                      .c_str());
   (void)status;
   REQUIRE(fs::exists(parts / "last.safetensors"));
   CHECK(content(parts / "last.safetensors") != content(whole / "last.safetensors"));
@@ -102,9 +108,13 @@ TEST_CASE("killed at any moment and resumed, a training ends with the bits of on
 
 TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
   fs::path const run = scratch() / "interrupted";
-  std::string const start = "'" L3_PROGRAM "' train " + training_data() + "--pairs 40000 --valid-every 5000 --out " + run.string();
-  int const status = std::system(("(set -m; " + start + " >" + (scratch() / "said").string() + " 2>&1 & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " +
-                                  (run / "log.csv").string() + " && break; kill -0 $pid || break; done; kill -INT $pid; wait $pid; exit $?)").c_str());
+  std::string const start =
+      "'" L3_PROGRAM "' train " + training_data() + "--pairs 40000 --valid-every 5000 --out " + run.string();
+  int const status =
+      std::system(("(set -m; " + start + " >" + (scratch() / "said").string() +
+                   " 2>&1 & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " + (run / "log.csv").string() +
+                   " && break; kill -0 $pid || break; done; kill -INT $pid; wait $pid; exit $?)")
+                      .c_str());
   CHECK(WEXITSTATUS(status) == 130);
   CHECK_THAT(content(scratch() / "said"), Contains("--resume"));
   outcome const facts = l3("info --json " + (run / "last.safetensors").string());
@@ -117,7 +127,8 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   int good = 0;
   for (auto const& entry : fs::directory_iterator(made_up_videos() / "videos")) {
     if (good == 8) break;
-    fs::copy_file(entry.path(), data / ("good" + std::to_string(good++) + ".mp4"), fs::copy_options::overwrite_existing);
+    fs::copy_file(entry.path(), data / ("good" + std::to_string(good++) + ".mp4"),
+                  fs::copy_options::overwrite_existing);
   }
   std::string const sample = content(data / "good0.mp4");
   std::ofstream(data / "empty.mp4").flush();
@@ -125,23 +136,33 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   std::ofstream(data / "cut.mp4", std::ios::binary) << sample.substr(0, sample.size() / 3);
   std::string const quiet = "ffmpeg -v error -y -f lavfi -i testsrc=s=96x72:r=12:d=";
   REQUIRE(std::system((quiet + "2 -pix_fmt yuv420p " + (data / "mute.mp4").string()).c_str()) == 0);
-  REQUIRE(std::system((quiet + "2 -f lavfi -i sine=d=0.3 -pix_fmt yuv420p " + (data / "short_sound.mp4").string()).c_str()) == 0);
-  REQUIRE(std::system((quiet + "0.08 -f lavfi -i sine=d=2 -pix_fmt yuv420p -frames:v 1 " + (data / "one_frame.mp4").string()).c_str()) == 0);
+  REQUIRE(std::system(
+              (quiet + "2 -f lavfi -i sine=d=0.3 -pix_fmt yuv420p " + (data / "short_sound.mp4").string()).c_str()) ==
+          0);
+  REQUIRE(std::system(
+              (quiet + "0.08 -f lavfi -i sine=d=2 -pix_fmt yuv420p -frames:v 1 " + (data / "one_frame.mp4").string())
+                  .c_str()) == 0);
   fs::path const run = scratch() / "mixed_run";
-  outcome const r = l3("train --train " + data.string() + " --valid " + data.string() + " --valid-pairs 8 --model tiny --batch 6 --pairs 60 --json --out " + run.string());
+  outcome const r = l3("train --train " + data.string() + " --valid " + data.string() +
+                       " --valid-pairs 8 --model tiny --batch 6 --pairs 60 --json --out " + run.string());
   INFO(r.err);
   CHECK(r.code == 0);
   json const document = json::parse(r.out);
   CHECK(document.at("refused").get<int>() >= 5);
   std::string const refused = content(run / "refused.jsonl");
-  for (char const* name : {"empty.mp4", "text.mp4", "cut.mp4", "mute.mp4", "short_sound.mp4"}) CHECK_THAT(refused, Contains(name));
+  for (char const* name : {"empty.mp4", "text.mp4", "cut.mp4", "mute.mp4", "short_sound.mp4"})
+    CHECK_THAT(refused, Contains(name));
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {
   fs::path const none = scratch() / "no_videos", one = scratch() / "one_video";
   fs::create_directories(none), fs::create_directories(one);
-  fs::copy_file(fs::directory_iterator(made_up_videos() / "videos")->path(), one / "a.mp4", fs::copy_options::overwrite_existing);
-  auto const train = [](fs::path const& on) { return l3("train --train " + on.string() + " --valid " + on.string() + " --model tiny --batch 2 --pairs 8 --out " + (scratch() / "never").string()); };
+  fs::copy_file(fs::directory_iterator(made_up_videos() / "videos")->path(), one / "a.mp4",
+                fs::copy_options::overwrite_existing);
+  auto const train = [](fs::path const& on) {
+    return l3("train --train " + on.string() + " --valid " + on.string() + " --model tiny --batch 2 --pairs 8 --out " +
+              (scratch() / "never").string());
+  };
   for (fs::path const& on : {none, one, scratch() / "nowhere"}) {
     outcome const r = train(on);
     INFO(r.err);
@@ -153,9 +174,13 @@ TEST_CASE("data that cannot be trained on is said plainly") {
 
 TEST_CASE("checkpoints that are none, or of another network, are refused by name") {
   fs::path const bad = scratch() / "bad.safetensors";
-  auto const eval = [&] { return l3("eval --pairs 8 --checkpoint " + bad.string() + " --data " + (made_up_videos() / "test.csv").string()); };
+  auto const eval = [&] {
+    return l3("eval --pairs 8 --checkpoint " + bad.string() + " --data " + (made_up_videos() / "test.csv").string());
+  };
   std::uint64_t const enormous = std::uint64_t{1} << 60;
-  SECTION("a header that claims 2^60 bytes") { std::ofstream(bad, std::ios::binary).write(reinterpret_cast<char const*>(&enormous), 8); }
+  SECTION("a header that claims 2^60 bytes") {
+    std::ofstream(bad, std::ios::binary).write(reinterpret_cast<char const*>(&enormous), 8);
+  }
   SECTION("text") { std::ofstream(bad) << "weights, honestly\n"; }
   SECTION("empty") { std::ofstream(bad).flush(); }
   SECTION("cut") {
@@ -184,22 +209,28 @@ TEST_CASE("embeddings have the sizes and times that they should") {
   std::string const checkpoint = " --checkpoint " + (made_up_run() / "best.safetensors").string();
   fs::path const out = scratch() / "embeddings";
   fs::path const video = fs::directory_iterator(made_up_videos() / "videos")->path();
-  REQUIRE(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --out " + out.string()).code == 0);
+  REQUIRE(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --out " + out.string()).code ==
+          0);
   fs::path const stem = out / video.stem();
-  json const sound = json::parse(content(stem.string() + "_audio.json")), sight = json::parse(content(stem.string() + "_image.json"));
+  json const sound = json::parse(content(stem.string() + "_audio.json")),
+             sight = json::parse(content(stem.string() + "_image.json"));
   CHECK(sound.at("timestamps") == json({0.0, 0.5, 1.0}));
   CHECK(sound.at("embedding").size() == 3);
   CHECK(sound.at("embedding")[0].size() == 128);
   CHECK(sight.at("timestamps").size() == 4);
-  outcome const grid = l3("embed audio " + video.string() + checkpoint + " --pool grid --hop 0.5 --format csv --out " + out.string());
+  outcome const grid =
+      l3("embed audio " + video.string() + checkpoint + " --pool grid --hop 0.5 --format csv --out " + out.string());
   CHECK(grid.code == 0);
   std::string const csv = content(out / video.stem().replace_extension(".csv"));
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 4);
   CHECK_THAT(csv, Contains(",e1535\n"));
   SECTION("the batch does not change them, and outputs that exist are left alone unless told") {
-    outcome const skipped = l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --batch 1 --json --out " + out.string());
+    outcome const skipped = l3("embed video " + video.string() + checkpoint +
+                               " --hop 0.5 --format json --batch 1 --json --out " + out.string());
     CHECK(json::parse(skipped.out).at("skipped") == 2);
-    REQUIRE(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --batch 1 --overwrite --out " + out.string()).code == 0);
+    REQUIRE(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --batch 1 --overwrite --out " +
+               out.string())
+                .code == 0);
     CHECK(json::parse(content(stem.string() + "_audio.json")) == sound);
     CHECK(json::parse(content(stem.string() + "_image.json")) == sight);
   }
@@ -222,8 +253,10 @@ TEST_CASE("real media: every stream there is gives embeddings, every missing one
     CHECK(fs::exists(out / (std::string(name) + "_image.npz")));
   }
   for (json const& refusal : report.at("refused")) CHECK_FALSE(refusal.at("why").get<std::string>().empty());
-  outcome const audio = l3("embed audio " + (zoo / "sine_mono_s16.wav").string() + " " + (zoo / "sine_mono_s32_8000.wav").string() + " " +
-                           (zoo / "nasa_13013.mp4.audio.mp3").string() + checkpoint + " --hop 1 --json --out " + (scratch() / "zoo_audio").string());
+  outcome const audio =
+      l3("embed audio " + (zoo / "sine_mono_s16.wav").string() + " " + (zoo / "sine_mono_s32_8000.wav").string() + " " +
+         (zoo / "nasa_13013.mp4.audio.mp3").string() + checkpoint + " --hop 1 --json --out " +
+         (scratch() / "zoo_audio").string());
   INFO(audio.err);
   CHECK(audio.code == 0);
   for (json const& made : json::parse(audio.out).at("outputs")) CHECK(made.at("rows").get<int>() >= 4);

@@ -36,7 +36,8 @@ struct outcome {
 /// `arguments` go through the shell; `before` may set limits or variables.
 inline outcome l3(std::string const& arguments, std::string const& before = "") {
   std::filesystem::path const out = scratch() / "stdout", err = scratch() / "stderr";
-  std::string const line = before + " '" + L3_PROGRAM + "' " + arguments + " >'" + out.string() + "' 2>'" + err.string() + "' </dev/null";
+  std::string const line =
+      before + " '" + L3_PROGRAM + "' " + arguments + " >'" + out.string() + "' 2>'" + err.string() + "' </dev/null";
   int const status = std::system(line.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
 }
@@ -68,6 +69,7 @@ inline std::filesystem::path const& made_up_run() {
 /// Real media for tests, or an empty path.
 inline std::filesystem::path shared_data(char const* folder) {
   char const* const named = std::getenv("L3_SHARED_DATA");
-  std::filesystem::path const at = std::filesystem::path(named != nullptr ? named : L3_SOURCE_DIR "/../shared/data") / folder;
+  std::filesystem::path const at =
+      std::filesystem::path(named != nullptr ? named : L3_SOURCE_DIR "/../shared/data") / folder;
   return std::filesystem::exists(at) ? at : std::filesystem::path();
 }

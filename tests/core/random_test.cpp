@@ -17,11 +17,10 @@ TEST_CASE("philox gives the known answers of Random123") {
 
 TEST_CASE("every part of a draw's name changes the draw") {
   auto const first = [](generator g) { return g(); };
-  std::set<std::uint32_t> const values{
-      first({1, stream::clip, 0, 0}),           first({2, stream::clip, 0, 0}),
-      first({1ull << 32, stream::clip, 0, 0}),  first({1, stream::moment, 0, 0}),
-      first({1, stream::clip, 1, 0}),           first({1, stream::clip, 1ull << 33, 0}),
-      first({1, stream::clip, 0, 1}),           first({1, stream::clip, 0, 0, 1})};
+  std::set<std::uint32_t> const values{first({1, stream::clip, 0, 0}),          first({2, stream::clip, 0, 0}),
+                                       first({1ull << 32, stream::clip, 0, 0}), first({1, stream::moment, 0, 0}),
+                                       first({1, stream::clip, 1, 0}),          first({1, stream::clip, 1ull << 33, 0}),
+                                       first({1, stream::clip, 0, 1}),          first({1, stream::clip, 0, 0, 1})};
   CHECK(values.size() == 8);
   generator a(7, stream::clip, 3, 4), b(7, stream::clip, 3, 4);
   for (int k = 0; k < 20; ++k) CHECK(a() == b());

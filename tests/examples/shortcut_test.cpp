@@ -1,9 +1,11 @@
-// There is no shortcut: what one modality alone shows, and what draws and files look like, says nothing about the label.
+// There is no shortcut: what one modality alone shows, and what draws and files look like, says nothing about the
+// label.
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <l3/data/loader.hpp>
 #include <l3/eval/metrics.hpp>
 #include <l3/train/trainer.hpp>
-#include <unistd.h>
 
 #include "l3/synth.hpp"
 
@@ -61,8 +63,11 @@ correspondence trained(clip_list const& train, clip_list const& test, sees what,
 
 struct data_set {
   std::filesystem::path folder;
-  explicit data_set(bool independent) : folder(std::filesystem::temp_directory_path() / ("l3-shortcut-" + std::to_string(::getpid()) + (independent ? "i" : "d"))) {
-    write_synth({.out = folder, .videos = 400, .seconds = 3, .seed = 11, .overwrite = true, .independent = independent});
+  explicit data_set(bool independent)
+      : folder(std::filesystem::temp_directory_path() /
+               ("l3-shortcut-" + std::to_string(::getpid()) + (independent ? "i" : "d"))) {
+    write_synth(
+        {.out = folder, .videos = 400, .seconds = 3, .seed = 11, .overwrite = true, .independent = independent});
   }
   ~data_set() { std::filesystem::remove_all(folder); }
   clip_list part(char const* name) const { return read_clips(folder / name); }
@@ -81,10 +86,15 @@ TEST_CASE("one modality alone, or two that have nothing to do with each other, s
   data_set const dependent(false), independent(true);
   auto const train = dependent.part("train.csv"), test = dependent.part("test.csv");
   constexpr std::uint64_t draws = 20000;
-  SECTION("frames alone, the paper's pairs") { at_chance(trained(train, test, sees::frames_alone, pairing::paper, draws)); }
-  SECTION("sounds alone, the paper's pairs") { at_chance(trained(train, test, sees::sounds_alone, pairing::paper, draws)); }
+  SECTION("frames alone, the paper's pairs") {
+    at_chance(trained(train, test, sees::frames_alone, pairing::paper, draws));
+  }
+  SECTION("sounds alone, the paper's pairs") {
+    at_chance(trained(train, test, sees::sounds_alone, pairing::paper, draws));
+  }
   SECTION("everything, but look and sound are independent") {
-    at_chance(trained(independent.part("train.csv"), independent.part("test.csv"), sees::everything, pairing::all, draws));
+    at_chance(
+        trained(independent.part("train.csv"), independent.part("test.csv"), sees::everything, pairing::all, draws));
   }
   SECTION("everything, and they belong together: the same training leaves chance") {
     correspondence const r = trained(train, test, sees::everything, pairing::all, draws);
@@ -95,7 +105,8 @@ TEST_CASE("one modality alone, or two that have nothing to do with each other, s
 
 TEST_CASE("on real speech and handwriting one modality alone stays at chance", "[slow]") {
   char const* const named = std::getenv("L3_SHARED_DATA");
-  std::filesystem::path const digits = std::filesystem::path(named != nullptr ? named : L3_SOURCE_DIR "/../shared/data") / "av-digits";
+  std::filesystem::path const digits =
+      std::filesystem::path(named != nullptr ? named : L3_SOURCE_DIR "/../shared/data") / "av-digits";
   if (!std::filesystem::exists(digits)) {
     std::puts("SKIPPED: no av-digits in L3_SHARED_DATA");
     return;

@@ -19,11 +19,12 @@ using plain_t = unfused_sequential<In, Specs...>;
 using fused_block = block<fused_t>;
 using plain_block = block<plain_t>;
 
-static_assert(fused_block::length == 5);   // three convolution blocks, dense, relu
+static_assert(fused_block::length == 5);  // three convolution blocks, dense, relu
 static_assert(plain_block::length == 13);
 static_assert(std::same_as<fused_block::output, features<3>>);
 static_assert(fused_block::parameters.size() == plain_block::parameters.size());
-static_assert(std::same_as<sequential<image<257, 199, 64>, max_pool<>>::output, image<128, 99, 64>>);  // odd: last line goes
+static_assert(
+    std::same_as<sequential<image<257, 199, 64>, max_pool<>>::output, image<128, 99, 64>>);  // odd: last line goes
 static_assert(std::same_as<sequential<image<9, 7, 13>, max_pool<pool{{3, 2}, {2, 1}}>>::output, image<4, 6, 13>>);
 static_assert(sequential<image<4, 6, 2>, conv3x3<8>>::flops == 2.0 * 9 * 2 * 8 * 4 * 6);
 static_assert(sequential<image<4, 6, 2>, expect<image<4, 6, 2>>, conv3x3<8>, expect<image<4, 6, 8>>>::length == 1);
@@ -39,13 +40,17 @@ struct runner {
   tensor<S, typename Chain::output> dy;
 
   explicit runner(std::size_t items, std::size_t threads = 1)
-      : on(threads), n(items), x(uniform_batch<S, typename Chain::input>(items, 11)), dx(items),
+      : on(threads),
+        n(items),
+        x(uniform_batch<S, typename Chain::input>(items, 11)),
+        dx(items),
         dy(uniform_batch<S, typename Chain::output>(items, 12)) {
     std::uint32_t index = 0;
     for (parameter const& p : Chain::parameters)
       for (std::size_t k = 0; k < p.count(); ++k) {
         double const u = generator(13, stream::user, 0, index++).uniform(-1, 1);
-        params.data()[p.offset + k] = static_cast<S>(p.kind == role::spread || p.kind == role::gain ? 1.5 + 0.5 * u : 0.5 * u);
+        params.data()[p.offset + k] =
+            static_cast<S>(p.kind == role::spread || p.kind == role::gain ? 1.5 + 0.5 * u : 0.5 * u);
       }
   }
   pass<B> at() { return {on, n, scratch.data()}; }
@@ -53,7 +58,9 @@ struct runner {
     S const* const y = Chain::forward(at(), params.data(), x.data(), kept.data());
     return {y, y + n * Chain::output::size};
   }
-  void backward() { Chain::backward(at(), params.data(), x.data(), kept.data(), dy.data(), dx.data(), gradients.data()); }
+  void backward() {
+    Chain::backward(at(), params.data(), x.data(), kept.data(), dy.data(), dx.data(), gradients.data());
+  }
   std::vector<S> infer() {
     tensor<S, typename Chain::output> y(n);
     Chain::infer(at(), params.data(), x.data(), y.data());
@@ -81,7 +88,8 @@ void close(A const& a, C const& b, double tolerance) {
   CHECK(most <= tolerance * std::max(scale, 1e-3));
 }
 
-TEMPLATE_TEST_CASE("a fused chain gives what its layers give one by one", "", reference<double>, reference<float>, cpu) {
+TEMPLATE_TEST_CASE("a fused chain gives what its layers give one by one", "", reference<double>, reference<float>,
+                   cpu) {
   runner<TestType, fused_block> fused(3);
   runner<reference<double>, plain_block> plain(3);
   double const tolerance = std::is_same_v<TestType, reference<double>> ? 1e-12 : 2e-5;
@@ -136,13 +144,14 @@ TEST_CASE("a null gradient of the input is not written and the rest is the same"
   with.forward(), without.forward();
   with.backward();
   float* const nobody = nullptr;
-  fused_block::backward(without.at(), without.params.data(), without.x.data(), without.kept.data(), without.dy.data(), nobody,
-                        without.gradients.data());
+  fused_block::backward(without.at(), without.params.data(), without.x.data(), without.kept.data(), without.dy.data(),
+                        nobody, without.gradients.data());
   CHECK(std::equal(with.gradients.values().begin(), with.gradients.values().end(), without.gradients.values().begin()));
 }
 
 TEST_CASE("unnamed layers are numbered, chains add nothing to names, blocks do") {
-  using net = sequential<image<8, 8, 1>, named<"a", chain<chain<conv3x3<2>, relu>, named<"last", conv3x3<3>>>>, global_max_pool, dense<4>>;
+  using net = sequential<image<8, 8, 1>, named<"a", chain<chain<conv3x3<2>, relu>, named<"last", conv3x3<3>>>>,
+                         global_max_pool, dense<4>>;
   std::vector<std::string> names;
   for (parameter const& p : net::parameters) names.emplace_back(p.name.view());
   CHECK(names == std::vector<std::string>{"a.0.weight", "a.last.weight", "2.weight", "2.bias"});

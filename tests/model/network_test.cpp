@@ -20,7 +20,9 @@ static_assert(std::same_as<l3_network<reference<float>, tiny>::embedding, featur
 
 namespace {
 
-safetensors_file golden() { return safetensors_file::open(std::string(L3_SOURCE_DIR) + "/tests/golden/micro_net.safetensors"); }
+safetensors_file golden() {
+  return safetensors_file::open(std::string(L3_SOURCE_DIR) + "/tests/golden/micro_net.safetensors");
+}
 
 std::vector<float> values(safetensors_file const& file, std::string const& name) {
   tensor_entry const& entry = file.tensors().at(name);
@@ -189,7 +191,9 @@ TEST_CASE("batch size and neighbours do not change an embedding's bits") {
     use.embed_sounds(net, sounds.view().slice(k, 1), alone.view());
     CHECK(std::equal(alone.values().begin(), alone.values().end(), together.view()[k].begin()));
   }
-  CHECK_THROWS_AS(use.embed_frames(net, uniform_batch<float, network::frame>(6, 1).view(), tensor<float, network::embedding>(6).view()), shape_error);
+  CHECK_THROWS_AS(use.embed_frames(net, uniform_batch<float, network::frame>(6, 1).view(),
+                                   tensor<float, network::embedding>(6).view()),
+                  shape_error);
 }
 
 TEST_CASE("the largest value of a map, rectified, is its global pool") {

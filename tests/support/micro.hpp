@@ -22,6 +22,7 @@ template <class T, class Shape>
 l3::tensor<T, Shape> uniform_batch(std::size_t count, std::uint64_t seed) {
   l3::tensor<T, Shape> batch(count);
   std::uint32_t index = 0;
-  for (T& value : batch.values()) value = static_cast<T>(l3::generator(seed, l3::stream::user, 0, index++).uniform(-1, 1));
+  for (T& value : batch.values())
+    value = static_cast<T>(l3::generator(seed, l3::stream::user, 0, index++).uniform(-1, 1));
   return batch;
 }

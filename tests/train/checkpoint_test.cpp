@@ -1,8 +1,9 @@
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <l3/train/checkpoint.hpp>
 #include <limits>
-#include <unistd.h>
 
 #include "../support/micro.hpp"
 
@@ -15,7 +16,8 @@ struct other_micro : micro {
 using network = l3_network<cpu, micro>;
 
 struct file_here {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / (std::to_string(::getpid()) + "checkpoint.safetensors");
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / (std::to_string(::getpid()) + "checkpoint.safetensors");
   ~file_here() { std::filesystem::remove(path); }
 };
 }  // namespace
@@ -72,13 +74,18 @@ TEST_CASE("what does not fit is refused with the file, what was expected and wha
     broken.initialise(2);
     broken.values(7)[1] = std::numeric_limits<float>::quiet_NaN();
     save_checkpoint<network>(file.path, broken, nullptr, {});
-    refused(Catch::Contains("finite values in " + std::string(network::parameters[7].name.view())) && Catch::Contains("nan"));
+    refused(Catch::Contains("finite values in " + std::string(network::parameters[7].name.view())) &&
+            Catch::Contains("nan"));
   }
   SECTION("a tensor is missing") {
     std::vector<float> const one(1);
     safetensors_writer out;
     out.add("vision.block1.conv1.weight", {1}, one);
-    for (auto const& [key, value] : std::map<std::string, std::string>{{"l3.model", describe_model<micro>()}, {"l3.front_end", "micro"}, {"l3.step", "1"}, {"l3.seed", "1"}, {"l3.settings", "{}"}})
+    for (auto const& [key, value] : std::map<std::string, std::string>{{"l3.model", describe_model<micro>()},
+                                                                       {"l3.front_end", "micro"},
+                                                                       {"l3.step", "1"},
+                                                                       {"l3.seed", "1"},
+                                                                       {"l3.settings", "{}"}})
       out.metadata(key, value);
     out.write(file.path);
     refused(Catch::Contains("[4, 3, 3, 3]"));
@@ -92,7 +99,8 @@ TEST_CASE("what does not fit is refused with the file, what was expected and wha
   }
   SECTION("a step that is no number") {
     safetensors_writer out;
-    for (auto const& [key, value] : std::map<std::string, std::string>{{"l3.model", "m"}, {"l3.front_end", "f"}, {"l3.step", "-3"}, {"l3.seed", "1"}, {"l3.settings", "{}"}})
+    for (auto const& [key, value] : std::map<std::string, std::string>{
+             {"l3.model", "m"}, {"l3.front_end", "f"}, {"l3.step", "-3"}, {"l3.seed", "1"}, {"l3.settings", "{}"}})
       out.metadata(key, value);
     out.write(file.path);
     refused(Catch::Contains("l3.step") && Catch::Contains("-3"));

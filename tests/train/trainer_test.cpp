@@ -34,7 +34,8 @@ struct session {
   context<cpu> on;
   network net;
   trainer<network> t;
-  explicit session(std::size_t threads, training_settings const& s = settings) : on(threads), t((net.initialise(1), on), net, s) {}
+  explicit session(std::size_t threads, training_settings const& s = settings)
+      : on(threads), t((net.initialise(1), on), net, s) {}
   step_report step(std::uint64_t seed) {
     auto const frames = uniform_batch<float, network::frame>(6, 2 * seed);
     auto const sounds = uniform_batch<float, network::sound>(6, 2 * seed + 1);
@@ -71,7 +72,8 @@ TEST_CASE("a run resumed from a checkpoint ends with the same bits") {
   session whole(2), first(2), second(2);
   for (std::uint64_t k = 0; k < 5; ++k) whole.step(k);
   for (std::uint64_t k = 0; k < 2; ++k) first.step(k);
-  save_checkpoint(file, first.net, &first.t.optimizer(), {.step = first.t.steps(), .seed = 7, .settings = R"({"a":1})"});
+  save_checkpoint(file, first.net, &first.t.optimizer(),
+                  {.step = first.t.steps(), .seed = 7, .settings = R"({"a":1})"});
   checkpoint_facts const facts = load_checkpoint(file, second.net, &second.t.optimizer());
   CHECK((facts.step == 2 && facts.seed == 7 && facts.settings == R"({"a":1})"));
   CHECK(second.t.steps() == 2);

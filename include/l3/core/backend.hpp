@@ -60,9 +60,10 @@ using scalar_of = typename B::scalar;
 inline void require_processor() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   __builtin_cpu_init();
-#define L3_NEED(feature) \
-  if (!__builtin_cpu_supports(feature)) throw device_error({"this processor", "the instruction set " feature \
-                                        " (this build of l3 is for " L3_ISA_NAME ")", "a processor without it; build with -DL3_ARCH=native"})
+#define L3_NEED(feature)                                                                                             \
+  if (!__builtin_cpu_supports(feature))                                                                              \
+  throw device_error({"this processor", "the instruction set " feature " (this build of l3 is for " L3_ISA_NAME ")", \
+                      "a processor without it; build with -DL3_ARCH=native"})
 #if defined(__AVX2__)
   L3_NEED("avx2");
   L3_NEED("fma");

@@ -1,9 +1,9 @@
 /// @file  include/l3/core/config.hpp: what depends on the compiler and its flags; the only such #ifdefs in l3.
 #pragma once
 
-/// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two translation
-/// units built with different flags (a dispatching program does that) therefore share no symbol, and the linker cannot
-/// hand AVX-512 code to a machine without it. Users write `l3::name` as if it were not there.
+/// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two
+/// translation units built with different flags (a dispatching program does that) therefore share no symbol, and the
+/// linker cannot hand AVX-512 code to a machine without it. Users write `l3::name` as if it were not there.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define L3_ISA avx512
 #define L3_ISA_NAME "avx512"

@@ -21,7 +21,8 @@ class thread_team {
   /// Zero means one thread for each core.
   explicit thread_team(std::size_t threads = 0)
       : arena_(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads)) {
-    // oneTBB starts no more threads than there are cores unless told to; more are asked for by tests and on shared nodes.
+    // oneTBB starts no more threads than there are cores unless told to; more are asked for by tests and on shared
+    // nodes.
     if (threads > static_cast<std::size_t>(tbb::info::default_concurrency()))
       limit_.emplace(tbb::global_control::max_allowed_parallelism, threads);
     arena_.initialize();

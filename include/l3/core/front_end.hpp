@@ -1,5 +1,5 @@
-/// @file  include/l3/core/front_end.hpp: how one second of sound becomes a picture: names and sizes, so that a network and
-/// the loader that feeds it can agree. data/spectrogram.hpp computes them.
+/// @file  include/l3/core/front_end.hpp: how one second of sound becomes a picture: names and sizes, so that a network
+/// and the loader that feeds it can agree. data/spectrogram.hpp computes them.
 #pragma once
 #include <l3/core/shape.hpp>
 

@@ -1,4 +1,5 @@
-/// @file  include/l3/core/memory.hpp: how much memory a computation needs, as a formula, and the one block that holds it.
+/// @file  include/l3/core/memory.hpp: how much memory a computation needs, as a formula, and the one block that holds
+/// it.
 #pragma once
 #include <algorithm>
 #include <cstddef>

@@ -1,5 +1,5 @@
-/// @file  include/l3/core/tensor.hpp: `tensor` owns a batch, `batch_view` borrows one; item shape in the type, item count
-/// at run time. Items are packed one after the other, channels innermost (NHWC).
+/// @file  include/l3/core/tensor.hpp: `tensor` owns a batch, `batch_view` borrows one; item shape in the type, item
+/// count at run time. Items are packed one after the other, channels innermost (NHWC).
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -25,8 +25,8 @@ struct batch_view {
   constexpr batch_view(T* values, std::size_t items) : data(values), count(items) {}
   /// A view to read from a view to write.
   template <class U>
-    requires(std::is_const_v<T> && std::is_same_v<U, value_type>)
-  constexpr batch_view(batch_view<U, S> other) : data(other.data), count(other.count) {}
+  requires(std::is_const_v<T>&& std::is_same_v<U, value_type>) constexpr batch_view(batch_view<U, S> other)
+      : data(other.data), count(other.count) {}
 
   constexpr std::size_t size() const { return count * S::size; }
   constexpr std::span<T> values() const { return {data, size()}; }

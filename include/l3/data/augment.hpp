@@ -67,13 +67,13 @@ L3_INLINE float signed_colour(float x) { return (2 * x - 255) / 255; }
 template <std::size_t Pixels>
 struct pixel_row {
   using reg = lanes<arch::best>;
-  alignas(alignment) std::array<float, round_up(3 * Pixels, detail::width<reg>)> values{};
+  static constexpr std::size_t size = round_up(3 * Pixels, detail::width<reg>);
+  alignas(alignment) std::array<float, size> values{};
 
   void brighten(float by) {
     each([&](std::size_t, reg const& x) { return x + reg(by); });
   }
   void saturate(float by) {
-    std::array<float, round_up(3 * Pixels, detail::width<reg>)> grey{};
     for (std::size_t k = 0; k < 3 * Pixels; k += 3)
       grey[k] = grey[k + 1] = grey[k + 2] = 0.299f * values[k] + 0.587f * values[k + 1] + 0.114f * values[k + 2];
     each([&](std::size_t k, reg const& x) {
@@ -86,11 +86,13 @@ struct pixel_row {
   /// Replaces every colour x by f(place, x), clamped.
   template <class F>
   void each(F&& f) {
-    for (std::size_t k = 0; k < values.size(); k += detail::width<reg>) {
+    for (std::size_t k = 0; k < size; k += detail::width<reg>) {
       reg const x = larger(f(k, load<reg>(values.data() + k)), reg(0.0f));
       put(values.data() + k, pick(x > reg(255.0f), reg(255.0f), x));
     }
   }
+
+  alignas(alignment) std::array<float, size> grey{};  ///< of its pixel, for each colour
 };
 
 }  // namespace detail

@@ -221,10 +221,10 @@ class clip_reader {
 
   /// The packet at which decoding for time t best begins.
   std::size_t entry_for(double t) const {
-    if (!entries_work_) return 0;
     auto const wanted = file_.expected(t);
-    auto const& [packets, entries] = std::tie(file_.index().video.packets, file_.index().entries);
-    if (!wanted) return 0;
+    if (!entries_work_ || !wanted) return 0;
+    auto const& packets = file_.index().video.packets;
+    auto const& entries = file_.index().entries;
     auto const after = std::partition_point(entries.begin(), entries.end(),
                                             [&](std::size_t entry) { return packets[entry].pts <= *wanted; });
     return after == entries.begin() ? 0 : *std::prev(after);

@@ -1,5 +1,4 @@
-/// @file  include/l3/data/packet_index.hpp: the packets of a clip's first seconds: times, spans, and where decoding can
-/// begin.
+/// @file  include/l3/data/packet_index.hpp: the packets of a clip's first seconds: times, and where decoding can begin.
 #pragma once
 #include <algorithm>
 #include <charconv>
@@ -42,13 +41,12 @@ inline constexpr double same_time = 1e-6;
 
 /// What the scan keeps of a packet.
 struct packet_note {
-  std::int64_t pts;   ///< presentation time stamp, or AV_NOPTS_VALUE
-  std::int64_t seek;  ///< time stamp to seek by
-  std::uint64_t
-      digest;         ///< of all that a decoder's output depends on but the payload; recognises the packet after a seek
-  std::int16_t x264;  ///< build of x264 announced so far, or -1: FFmpeg's H.264 decoder works round old builds
-  bool key, shown;    ///< shown: not cut away by an edit list
-  bool entry;         ///< decoding may begin here
+  std::int64_t pts;      ///< presentation time stamp, or AV_NOPTS_VALUE
+  std::int64_t seek;     ///< time stamp to seek by
+  std::uint64_t digest;  ///< recognises the packet after a seek
+  std::int16_t x264;     ///< build of x264 announced so far, or -1: FFmpeg's H.264 decoder works round old builds
+  bool key, shown;       ///< shown: not cut away by an edit list
+  bool entry;            ///< decoding may begin here
 };
 
 /// Pictures per second as the header or the first packets have it; 25 if nothing is known.
@@ -57,7 +55,7 @@ inline double frame_rate(ffmpeg::input const& in, int stream) {
   return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 25;
 }
 
-/// FNV-1a over time stamp, size, flags and sample cuts.
+/// FNV-1a over all that a decoder's output depends on but the payload: time stamp, size, flags and sample cuts.
 inline std::uint64_t digest(ffmpeg::packet const& p) {
   std::uint64_t h = 0xcbf29ce484222325;
   auto const mix = [&](std::uint64_t value) {
@@ -232,9 +230,8 @@ class packet_scan {
     auto const beyond = [&](stream_index const& s, double margin) {
       return s.last_dts > zero + limits_.seconds + margin;
     };
-    return (!index_.video || beyond(index_.video, 1)) && (!index_.sound || beyond(index_.sound, 1))
-               ? true
-               : beyond(index_.video, 10) || beyond(index_.sound, 10);
+    bool const both = (!index_.video || beyond(index_.video, 1)) && (!index_.sound || beyond(index_.sound, 1));
+    return both || beyond(index_.video, 10) || beyond(index_.sound, 10);
   }
 
   void add(stream_index& s, ffmpeg::packet const& p, bool entry, std::int16_t x264) const {

@@ -1,5 +1,4 @@
-/// @file  include/l3/data/stream_decoder.hpp: one stream of a scanned clip, decoded from its start or from an entry
-/// point.
+/// @file  include/l3/data/stream_decoder.hpp: one stream of a scanned clip, decoded from its start or an entry point.
 #pragma once
 #include <algorithm>
 #include <cstddef>

@@ -61,7 +61,8 @@ class correspondence_meter {
     for (std::uint32_t s = 0; s < resamples; ++s) {
       std::uint64_t total = 0, right = 0;
       for (std::uint32_t k = 0; k < videos.size(); ++k) {
-        counts const c = videos[generator(seed, stream::bootstrap, s, k).below(static_cast<std::uint32_t>(videos.size()))];
+        counts const c =
+            videos[generator(seed, stream::bootstrap, s, k).below(static_cast<std::uint32_t>(videos.size()))];
         total += c.total, right += c.right;
       }
       shares[s] = static_cast<double>(right) / static_cast<double>(total);

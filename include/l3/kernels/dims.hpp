@@ -1,4 +1,5 @@
-/// @file  include/l3/kernels/dims.hpp: the plain sizes and settings that kernels take; made by layers, not checked again.
+/// @file  include/l3/kernels/dims.hpp: the plain sizes and settings that kernels take; made by layers, not checked
+/// again.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -62,10 +63,10 @@ struct adam_settings {
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
-  double epsilon = 1e-8;      ///< outside the root
-  double weight_decay = 0;    ///< added to the gradient (Adam) or taken off the weight (AdamW)
-  bool decoupled = false;     ///< true: AdamW
-  std::uint64_t step = 1;     ///< counts from 1
+  double epsilon = 1e-8;    ///< outside the root
+  double weight_decay = 0;  ///< added to the gradient (Adam) or taken off the weight (AdamW)
+  bool decoupled = false;   ///< true: AdamW
+  std::uint64_t step = 1;   ///< counts from 1
 };
 
 }  // namespace l3::inline L3_ISA

@@ -1,10 +1,10 @@
-/// @file  include/l3/kernels/reference.hpp: every operation, forward and backward, as plain loops: contract, textbook and
-/// judge of the fast backends.
+/// @file  include/l3/kernels/reference.hpp: every operation, forward and backward, as plain loops: contract, textbook
+/// and judge of the fast backends.
 ///
 /// All tensors are packed, channels fastest (NHWC); weights lie as in PyTorch: convolution (out, in, 3, 3), dense
 /// (out, in). Inputs and outputs do not overlap. Outputs are overwritten, never added to. `scratch` points to the bytes
-/// that `scratch_size<B>` asks for. Kernels throw nothing. A SIMD backend inherits the plain loop of whatever it does not
-/// do itself; a device backend inherits nothing.
+/// that `scratch_size<B>` asks for. Kernels throw nothing. A SIMD backend inherits the plain loop of whatever it does
+/// not do itself; a device backend inherits nothing.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -30,11 +30,12 @@ inline constexpr bool runs_on_host<simd<A, P>> = true;
 template <class B>
 concept host_backend = backend<B> && detail::runs_on_host<B>;
 
-/// Scratch memory that a backend's kernels need; `batch` in the sizes is ignored, a footprint knows it. Plain loops: none.
+/// Scratch memory that a backend's kernels need; `batch` in the sizes is ignored, a footprint knows it. Plain loops:
+/// none.
 template <backend B>
 struct scratch_size {
   static constexpr footprint conv2d_forward(conv_dims) { return {}; }
-  static constexpr footprint conv2d_backward(conv_dims) { return {}; }  ///< for either of the two gradients
+  static constexpr footprint conv2d_backward(conv_dims) { return {}; }          ///< for either of the two gradients
   static constexpr footprint channels(std::size_t /*channels*/) { return {}; }  ///< channel_sums, moments, batch norm
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims) { return {}; }  ///< backward; here `batch` still unknown, so per item
@@ -139,11 +140,12 @@ void channel_moments(context<B>&, std::size_t rows, std::size_t channels, scalar
 
 /// @name Batch norm
 /// gamma * (x - mean) / sqrt(variance + epsilon) + beta, written as x * scale + shift.
-/// Source  Ioffe & Szegedy (2015); running averages as torch.nn.BatchNorm2d: (1 - momentum) * old + momentum * new, with
-/// the unbiased variance.
+/// Source  Ioffe & Szegedy (2015); running averages as torch.nn.BatchNorm2d: (1 - momentum) * old + momentum * new,
+/// with the unbiased variance.
 /// @{
 
-/// Training: coefficients from the batch's own moments; the running averages take a step. All arrays: one value a channel.
+/// Training: coefficients from the batch's own moments; the running averages take a step. All arrays: one value a
+/// channel.
 template <host_backend B>
 void batch_norm_train_coefficients(context<B>&, std::size_t rows, std::size_t channels, double epsilon, double momentum,
                                    scalar_of<B> const* mean, scalar_of<B> const* variance, scalar_of<B> const* gamma,
@@ -185,8 +187,7 @@ void affine_pool_forward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
           S best = 0;
           for (std::size_t r = 0; r < d.window.height; ++r)
             for (std::size_t s = 0; s < d.window.width; ++s) {
-              std::size_t const pixel =
-                  (n * d.height + i * d.stride.height + r) * d.width + j * d.stride.width + s;
+              std::size_t const pixel = (n * d.height + i * d.stride.height + r) * d.width + j * d.stride.width + s;
               S const value = x[pixel * d.channels + c] * scale[c] + shift[c];
               if (first || value > best) best = value;
               first = false;
@@ -195,15 +196,16 @@ void affine_pool_forward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
         }
 }
 
-/// Backward of y = pool(relu(batch_norm(x))) in training: dx, dgamma, dbeta from dy (the pooled gradient). The first of a
-/// window's equal largest values takes its gradient; where the rectified value is 0 none passes.
+/// Backward of y = pool(relu(batch_norm(x))) in training: dx, dgamma, dbeta from dy (the pooled gradient). The first of
+/// a window's equal largest values takes its gradient; where the rectified value is 0 none passes.
 ///
 /// With g the gradient at batch norm's output and h = (x - mean) * inverse_std:
 /// dbeta = sum g, dgamma = sum g h, dx = gamma * inverse_std * (g - dbeta / rows - h * dgamma / rows).
 template <host_backend B>
 void batch_norm_relu_pool_backward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
                                    norm_state<scalar_of<B>> const& norm, bool relu, scalar_of<B> const* dy,
-                                   scalar_of<B>* dx, scalar_of<B>* dgamma, scalar_of<B>* dbeta, std::byte* /*scratch*/) {
+                                   scalar_of<B>* dx, scalar_of<B>* dgamma, scalar_of<B>* dbeta,
+                                   std::byte* /*scratch*/) {
   using S = scalar_of<B>;
   std::size_t const channels = d.channels, rows = d.rows();
   std::fill_n(dx, rows * channels, S{0});  // holds g until the sums are known
@@ -340,15 +342,16 @@ void dense_backward_weights(context<B>&, dense_dims const& d, scalar_of<B> const
 /// @}
 
 /// @name Fusion of pairs
-/// The head concat -> dense(hidden) -> ReLU -> dense(classes) on pairs of frame i and sound j. Its first layer is a sum of
-/// a visual half u[i] = Wv v[i] and an audio half t[j] = Wa a[j], so all pairs of a batch cost hardly more than the batch.
+/// The head concat -> dense(hidden) -> ReLU -> dense(classes) on pairs of frame i and sound j. Its first layer is a sum
+/// of a visual half u[i] = Wv v[i] and an audio half t[j] = Wa a[j], so all pairs of a batch cost hardly more than the
+/// batch.
 /// @{
 
-/// logits[row] = w2 relu(u[i] + t[j] + b1) + b2 for every row's pair (i, j). u, t (batch, hidden); w2 (classes, hidden).
+/// logits[row] = w2 relu(u[i] + t[j] + b1) + b2 for every row's pair (i, j). u, t (batch, hidden); w2 (classes,
+/// hidden).
 template <host_backend B>
 void pair_scores_forward(context<B>&, pair_dims const& d, scalar_of<B> const* u, scalar_of<B> const* t,
-                         scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* b2,
-                         scalar_of<B>* logits) {
+                         scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* b2, scalar_of<B>* logits) {
   using S = scalar_of<B>;
   for (std::size_t row = 0; row < d.rows(); ++row)
     for (std::size_t o = 0; o < d.classes; ++o) {
@@ -363,8 +366,8 @@ void pair_scores_forward(context<B>&, pair_dims const& d, scalar_of<B> const* u,
 /// Gradients of pair_scores_forward from dlogits: du, dt (batch, hidden), db1 (hidden), dw2, db2.
 template <host_backend B>
 void pair_scores_backward(context<B>&, pair_dims const& d, scalar_of<B> const* u, scalar_of<B> const* t,
-                          scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* dlogits,
-                          scalar_of<B>* du, scalar_of<B>* dt, scalar_of<B>* db1, scalar_of<B>* dw2, scalar_of<B>* db2,
+                          scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* dlogits, scalar_of<B>* du,
+                          scalar_of<B>* dt, scalar_of<B>* db1, scalar_of<B>* dw2, scalar_of<B>* db2,
                           std::byte* /*scratch*/) {
   using S = scalar_of<B>;
   std::fill_n(du, d.batch * d.hidden, S{0});
@@ -394,8 +397,8 @@ void pair_scores_backward(context<B>&, pair_dims const& d, scalar_of<B> const* u
 /// @name Loss and optimizer
 /// @{
 
-/// Returns the sum over rows of weight[row] * -log softmax(logits[row])[label[row]], and its gradient in dlogits when not
-/// null. Sums run in double and in row order.
+/// Returns the sum over rows of weight[row] * -log softmax(logits[row])[label[row]], and its gradient in dlogits when
+/// not null. Sums run in double and in row order.
 template <host_backend B>
 double softmax_cross_entropy(context<B>&, std::size_t rows, std::size_t classes, scalar_of<B> const* logits,
                              std::int32_t const* labels, scalar_of<B> const* weights, scalar_of<B>* dlogits) {
@@ -410,8 +413,7 @@ double softmax_cross_entropy(context<B>&, std::size_t rows, std::size_t classes,
     loss += static_cast<double>(weights[row]) * static_cast<double>(std::log(total) - (x[label] - largest));
     if (dlogits == nullptr) continue;
     for (std::size_t o = 0; o < classes; ++o)
-      dlogits[row * classes + o] =
-          weights[row] * (std::exp(x[o] - largest) / total - (o == label ? S{1} : S{0}));
+      dlogits[row * classes + o] = weights[row] * (std::exp(x[o] - largest) / total - (o == label ? S{1} : S{0}));
   }
   return loss;
 }

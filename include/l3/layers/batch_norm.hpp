@@ -28,8 +28,8 @@ struct norm_kept {
   }
 };
 
-/// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel. In training mean and (biased) variance are those
-/// of the batch and the running averages take a step; in inference the running averages are used.
+/// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel. In training mean and (biased) variance are
+/// those of the batch and the running averages take a step; in inference the running averages are used.
 ///
 /// Shapes  x, y (N, In); weight, bias, running_mean, running_var (C).
 /// Source  Ioffe & Szegedy (2015); torch.nn.BatchNorm2d.
@@ -39,11 +39,10 @@ struct batch_normalisation {
   using output = In;
   static constexpr char const* name = "batch_norm";
   static constexpr std::size_t channels = In::channels;
-  static constexpr auto parameters =
-      lay_out(std::array{parameter{"weight", role::gain, {channels, 1, 1, 1}, 1},
-                         parameter{"bias", role::bias, {channels, 1, 1, 1}, 1},
-                         parameter{"running_mean", role::mean, {channels, 1, 1, 1}, 1},
-                         parameter{"running_var", role::spread, {channels, 1, 1, 1}, 1}});
+  static constexpr auto parameters = lay_out(std::array{
+      parameter{"weight", role::gain, {channels, 1, 1, 1}, 1}, parameter{"bias", role::bias, {channels, 1, 1, 1}, 1},
+      parameter{"running_mean", role::mean, {channels, 1, 1, 1}, 1},
+      parameter{"running_var", role::spread, {channels, 1, 1, 1}, 1}});
   static constexpr double flops = 2.0 * In::size;
   static constexpr pool_dims dims(std::size_t items) { return {items, In::height, In::width, channels, {}, {}}; }
 
@@ -61,8 +60,7 @@ struct batch_normalisation {
   }
   /// Moments of x, coefficients and the step of the running averages.
   template <backend B>
-  static void measure(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x,
-                      norm_kept<scalar_of<B>> const& k) {
+  static void measure(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, norm_kept<scalar_of<B>> const& k) {
     std::size_t const rows = p.items * In::pixels;
     channel_moments(p.on, rows, channels, x, k.mean, k.variance, p.scratch);
     batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon, Settings.momentum, k.mean, k.variance,

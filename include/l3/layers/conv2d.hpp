@@ -26,17 +26,15 @@ struct conv2d {
     else
       return lay_out(std::array{weight});
   }();
-  static constexpr conv_dims dims(std::size_t items) {
-    return {items, In::height, In::width, In::channels, Filters};
-  }
+  static constexpr conv_dims dims(std::size_t items) { return {items, In::height, In::width, In::channels, Filters}; }
   static constexpr double flops = dims(1).flops();
 
   template <backend B>
   static constexpr footprint kept{};
   template <backend B>
-  static constexpr footprint scratch =
-      either(either(scratch_size<B>::conv2d_forward(dims(0)), scratch_size<B>::conv2d_backward(dims(0))),
-             Bias ? scratch_size<B>::channels(Filters) : footprint{});
+  static constexpr footprint scratch = either(either(scratch_size<B>::conv2d_forward(dims(0)),
+                                                     scratch_size<B>::conv2d_backward(dims(0))),
+                                              Bias ? scratch_size<B>::channels(Filters) : footprint{});
 
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {

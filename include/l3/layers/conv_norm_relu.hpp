@@ -6,9 +6,9 @@
 
 namespace l3::inline L3_ISA {
 
-/// What `sequential` makes of conv3x3, batch_norm, relu and, if one follows, max_pool or global_max_pool. The same numbers
-/// as layer after layer, with fewer passes over memory: in training the convolution's output is read once more to
-/// normalise, rectify and pool it; in inference batch norm and rectifier ride on the convolution.
+/// What `sequential` makes of conv3x3, batch_norm, relu and, if one follows, max_pool or global_max_pool. The same
+/// numbers as layer after layer, with fewer passes over memory: in training the convolution's output is read once more
+/// to normalise, rectify and pool it; in inference batch norm and rectifier ride on the convolution.
 ///
 /// Shapes  x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
 /// Kept    the convolution's output and the batch's moments.
@@ -23,8 +23,7 @@ struct conv_norm_relu_node {
   static constexpr std::size_t norm_offset = room_of(Conv::parameters);
   static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
   static constexpr pool_dims dims(std::size_t items) {
-    return {items, conv_output::height, conv_output::width, channels, Pool::window.window,
-            Pool::window.stride};
+    return {items, conv_output::height, conv_output::width, channels, Pool::window.window, Pool::window.stride};
   }
 
   template <class S>
@@ -35,10 +34,11 @@ struct conv_norm_relu_node {
   template <backend B>
   static constexpr footprint kept = conv_values<scalar_of<B>> + Norm::template kept<B>;
   template <backend B>
-  static constexpr footprint scratch =
-      either(conv_values<scalar_of<B>> + either(Conv::template scratch<B>, scratch_size<B>::channels(channels)),
-             channel_values<scalar_of<B>> + channel_values<scalar_of<B>> +
-                 (pools || Conv::has_bias ? conv_values<scalar_of<B>> : footprint{}) + Conv::template scratch<B>);
+  static constexpr footprint scratch = either(conv_values<scalar_of<B>> + either(Conv::template scratch<B>,
+                                                                                 scratch_size<B>::channels(channels)),
+                                              channel_values<scalar_of<B>> + channel_values<scalar_of<B>> +
+                                                  (pools || Conv::has_bias ? conv_values<scalar_of<B>> : footprint{}) +
+                                                  Conv::template scratch<B>);
 
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
@@ -68,7 +68,8 @@ struct conv_norm_relu_node {
     carver keep(kept_bytes, p.items, p.on.threads());
     S* const z = keep.take<S>(conv_values<S>);
     norm_kept<S> const k(keep.rest(), channels);
-    conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::own_epilogue(static_cast<S const*>(params)), z, p.scratch);
+    conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::own_epilogue(static_cast<S const*>(params)), z,
+                   p.scratch);
     Norm::measure(p, params + norm_offset, z, k);
     affine_pool_forward(p.on, dims(p.items), z, k.scale, k.shift, true, y);
   }

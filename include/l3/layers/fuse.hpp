@@ -59,8 +59,7 @@ template <class In>
 inline constexpr bool is_pool<global_max_pool2d<In>> = true;
 
 template <class C, class N, class R>
-concept conv_norm_relu =
-    is_conv<typename C::layer> && is_norm<typename N::layer> && is_relu<typename R::layer>;
+concept conv_norm_relu = is_conv<typename C::layer> && is_norm<typename N::layer> && is_relu<typename R::layer>;
 
 /// Stands where no pool follows.
 template <class Shape>
@@ -71,15 +70,14 @@ struct no_pool {
 
 // conv3x3, batch_norm, relu
 template <class C, class N, class R, class... Rest>
-  requires conv_norm_relu<C, N, R>
+requires conv_norm_relu<C, N, R>
 struct fuse<node_list<C, N, R, Rest...>> {
   using node = conv_norm_relu_node<typename C::layer, typename N::layer, no_pool<typename R::layer::output>>;
   using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };
 // conv3x3, batch_norm, relu, and max_pool or global_max_pool
 template <class C, class N, class R, class P, class... Rest>
-  requires(conv_norm_relu<C, N, R> && is_pool<typename P::layer>)
-struct fuse<node_list<C, N, R, P, Rest...>> {
+requires(conv_norm_relu<C, N, R>&& is_pool<typename P::layer>) struct fuse<node_list<C, N, R, P, Rest...>> {
   using node = conv_norm_relu_node<typename C::layer, typename N::layer, typename P::layer>;
   using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };

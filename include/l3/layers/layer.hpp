@@ -1,5 +1,6 @@
-/// @file  include/l3/layers/layer.hpp: what a layer is: a type that maps an input shape to an output shape, with constant
-/// parameters, FLOPs and memory, and static functions that run it. Own layers offer the same (examples/own_layer.cpp).
+/// @file  include/l3/layers/layer.hpp: what a layer is: a type that maps an input shape to an output shape, with
+/// constant parameters, FLOPs and memory, and static functions that run it. Own layers offer the same
+/// (examples/own_layer.cpp).
 #pragma once
 #include <algorithm>
 #include <array>

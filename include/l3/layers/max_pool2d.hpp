@@ -44,8 +44,8 @@ struct pooling {
     infer(p, params, x, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const* x, scalar_of<B> const*,
-                       std::byte*, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>*) {
+  static void backward(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const* x, scalar_of<B> const*, std::byte*,
+                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>*) {
     if (dx != nullptr) max_pool_backward(p.on, dims(p.items), x, dy, dx);
   }
 };
@@ -56,22 +56,23 @@ constexpr bool check_pool() {
   static_assert(can_pool<In>, "l3::max_pool: the input is not an image");
   if constexpr (can_pool<In>) {
     static_assert(P.stride.height > 0 && P.stride.width > 0, "l3::max_pool: the stride is zero");
-    static_assert(within<std::size_t{1}, P.window.height, In::height>, "l3::max_pool: window empty or taller than the image");
-    static_assert(within<std::size_t{1}, P.window.width, In::width>, "l3::max_pool: window empty or wider than the image");
+    static_assert(within<std::size_t{1}, P.window.height, In::height>,
+                  "l3::max_pool: window empty or taller than the image");
+    static_assert(within<std::size_t{1}, P.window.width, In::width>,
+                  "l3::max_pool: window empty or wider than the image");
   }
   return true;
 }
 }  // namespace detail
 
-/// Keeps the largest value of each window, channel by channel. No parameters. Of equal largest pixels the first takes the
-/// whole gradient.
+/// Keeps the largest value of each window, channel by channel. No parameters. Of equal largest pixels the first takes
+/// the whole gradient.
 ///
 /// Shapes  x (N, In), y (N, pooled<In, P>).
 /// Errors  compile time: input not an image, zero stride, window empty or larger than the image.
 /// Source  Arandjelović & Zisserman (ICCV 2017), figure 2.
 template <item_shape In, pool P>
-  requires(detail::check_pool<In, P>())
-struct max_pool2d : detail::pooling<In, pooled<In, P>, P> {
+requires(detail::check_pool<In, P>()) struct max_pool2d : detail::pooling<In, pooled<In, P>, P> {
   static constexpr char const* name = "max_pool";
 };
 
@@ -80,8 +81,7 @@ struct max_pool2d : detail::pooling<In, pooled<In, P>, P> {
 /// Shapes  x (N, In), y (N, features<C>).
 /// Source  Arandjelović & Zisserman (ICCV 2017), section 3.1 ("pool4").
 template <item_shape In>
-  requires(detail::check_pool<In, pool{{1, 1}, {1, 1}}>())
-struct global_max_pool2d
+requires(detail::check_pool<In, pool{{1, 1}, {1, 1}}>()) struct global_max_pool2d
     : detail::pooling<In, features<In::channels>, pool{{In::height, In::width}, {In::height, In::width}}> {
   static constexpr char const* name = "global_max_pool";
 };

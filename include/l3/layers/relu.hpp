@@ -30,8 +30,8 @@ struct rectifier {
     infer(p, params, x, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const*, scalar_of<B> const* y,
-                       std::byte*, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>*) {
+  static void backward(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const*, scalar_of<B> const* y, std::byte*,
+                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>*) {
     if (dx != nullptr) relu_backward(p.on, p.items * In::size, y, dy, dx);
   }
 };

@@ -1,4 +1,5 @@
-/// @file  include/l3/layers/sequential.hpp: a chain of layers: computes every shape, fuses neighbours, plans the memory.
+/// @file  include/l3/layers/sequential.hpp: a chain of layers: computes every shape, fuses neighbours, plans the
+/// memory.
 #pragma once
 #include <l3/layers/batch_norm.hpp>
 #include <l3/layers/conv2d.hpp>
@@ -70,8 +71,7 @@ struct bind_chain<Prefix, Place, In, named<Name, chain<Inner...>>, Rest...> {
   using output = typename rest::output;
 };
 template <label Prefix, std::size_t Place, class In, class... Inner, class... Rest>
-struct bind_chain<Prefix, Place, In, chain<Inner...>, Rest...>
-    : bind_chain<Prefix, Place, In, Inner..., Rest...> {};
+struct bind_chain<Prefix, Place, In, chain<Inner...>, Rest...> : bind_chain<Prefix, Place, In, Inner..., Rest...> {};
 template <label Prefix, std::size_t Place, class In, class Shape, class... Rest>
 struct bind_chain<Prefix, Place, In, expect<Shape>, Rest...> : bind_chain<Prefix, Place, In, Rest...> {
   static_assert(arrives_as<In, Shape>, "l3::expect: another shape arrives here than the one stated");
@@ -82,8 +82,7 @@ struct chain_of_nodes {
   static_assert(sizeof(List) == 0, "l3::sequential: a network needs at least one layer");
 };
 template <class... Nodes>
-  requires(sizeof...(Nodes) > 0)
-struct chain_of_nodes<node_list<Nodes...>> {
+requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   static constexpr std::size_t length = sizeof...(Nodes);
   template <std::size_t I>
   using node = std::tuple_element_t<I, std::tuple<Nodes...>>;
@@ -145,8 +144,7 @@ struct chain_of_nodes<node_list<Nodes...>> {
   struct workspace {
     scalar_of<B>* slot[2];
     pass<B> inner;
-    explicit workspace(pass<B> const& p)
-        : slot{}, inner{p.on, p.items, nullptr} {
+    explicit workspace(pass<B> const& p) : slot{}, inner{p.on, p.items, nullptr} {
       carver space = p.carve();
       slot[0] = space.template take<scalar_of<B>>(largest_values<B>);
       slot[1] = space.template take<scalar_of<B>>(largest_values<B>);
@@ -171,7 +169,8 @@ struct chain_of_nodes<node_list<Nodes...>> {
   static scalar_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, std::byte* memory) {
     workspace<B> const work(p);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      ((layer_at<I>::forward(work.inner, params + parameters_before<I>, x, values<B, I>(p, memory), kept_at<B, I>(p, memory)),
+      ((layer_at<I>::forward(work.inner, params + parameters_before<I>, x, values<B, I>(p, memory),
+                             kept_at<B, I>(p, memory)),
         x = values<B, I>(p, memory)),
        ...);
     }
@@ -212,9 +211,9 @@ struct chain_of_nodes<node_list<Nodes...>> {
 
 /// A network of Specs on items of shape Input, neighbours fused where that is known to be faster.
 ///
-/// `input`, `output`, `parameters` (names, shapes, offsets), `flops` (one item forward), `kept` and `scratch` (memory as a
-/// formula of batch and threads) are constants; `infer`, `forward` and `backward` run it, in the manner of `layer`.
-/// Errors  compile time, from the layer that a wrong shape reaches.
+/// `input`, `output`, `parameters` (names, shapes, offsets), `flops` (one item forward), `kept` and `scratch` (memory
+/// as a formula of batch and threads) are constants; `infer`, `forward` and `backward` run it, in the manner of
+/// `layer`. Errors  compile time, from the layer that a wrong shape reaches.
 template <item_shape Input, class... Specs>
 using sequential = detail::chain_of_nodes<fuse_nodes<typename detail::bind_chain<label{}, 0, Input, Specs...>::nodes>>;
 

@@ -49,7 +49,7 @@ concept network_config = requires {
   C::name;
   requires image_shape<typename C::frame>;
   requires image_shape<typename C::front_end::output>;
-  requires C::frame_side >= C::frame::height && C::frame_side >= C::frame::width;
+  requires C::frame_side >= C::frame::height&& C::frame_side >= C::frame::width;
   requires within<std::size_t{1}, C::width, std::size_t{4096}>;
   requires within<std::size_t{1}, C::hidden, std::size_t{65536}>;
 };

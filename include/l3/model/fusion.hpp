@@ -7,18 +7,21 @@ namespace l3::inline L3_ISA {
 
 /// concat(v, a) -> dense(Hidden) -> ReLU -> dense(2), on pairs of a batch.
 ///
-/// The joined vector is never made: the first layer's product is the sum of a product with the picture's half and one with
-/// the sound's half of its weights, so scoring every frame with every sound costs little more than scoring pairs.
+/// The joined vector is never made: the first layer's product is the sum of a product with the picture's half and one
+/// with the sound's half of its weights, so scoring every frame with every sound costs little more than scoring pairs.
 ///
-/// Shapes  v, a (N, features<D>), logits (rows, 2): row k is pair (k, k), or with pairing::all row i N + j is pair (i, j);
+/// Shapes  v, a (N, features<D>), logits (rows, 2): row k is pair (k, k), or with pairing::all row i N + j is pair (i,
+/// j);
 ///         fc1.weight (Hidden, 2 D), fc1.bias, fc2.weight (2, Hidden), fc2.bias. Logit 1: they correspond.
 /// Source  Arandjelović & Zisserman (ICCV 2017), section 3.1.
 template <std::size_t D, std::size_t Hidden>
 struct pair_fusion {
   static constexpr std::size_t classes = 2;
-  static constexpr auto parameters = lay_out(std::array{
-      parameter{"fc1.weight", role::weight, {Hidden, 2 * D, 1, 1}, 2}, parameter{"fc1.bias", role::bias, {Hidden, 1, 1, 1}, 1},
-      parameter{"fc2.weight", role::weight, {classes, Hidden, 1, 1}, 2}, parameter{"fc2.bias", role::bias, {classes, 1, 1, 1}, 1}});
+  static constexpr auto parameters =
+      lay_out(std::array{parameter{"fc1.weight", role::weight, {Hidden, 2 * D, 1, 1}, 2},
+                         parameter{"fc1.bias", role::bias, {Hidden, 1, 1, 1}, 1},
+                         parameter{"fc2.weight", role::weight, {classes, Hidden, 1, 1}, 2},
+                         parameter{"fc2.bias", role::bias, {classes, 1, 1, 1}, 1}});
   static constexpr double flops = 2.0 * Hidden * (2 * D + classes);
   static constexpr dense_dims half(std::size_t items) { return {items, D, Hidden, 2 * D}; }
   static constexpr pair_dims pairs(std::size_t items, pairing which) { return {items, Hidden, classes, which}; }
@@ -30,7 +33,8 @@ struct pair_fusion {
   static constexpr footprint kept = hidden_values<B> + hidden_values<B>;
   template <backend B>
   static constexpr footprint scratch = hidden_values<B> + hidden_values<B> +
-      either(scratch_size<B>::dense(half(0)), scratch_size<B>::pairs(pairs(0, pairing::all)));
+                                       either(scratch_size<B>::dense(half(0)),
+                                              scratch_size<B>::pairs(pairs(0, pairing::all)));
 
   /// logits from features; `kept_bytes` serves backward, or is scratch in inference.
   template <backend B>

@@ -10,8 +10,8 @@
 
 namespace l3::inline L3_ISA {
 
-/// The weights of an L³-Net and the types that run it. Copyable only on purpose (`copy_from`); running it changes nothing,
-/// so any number of `inference` objects may share one.
+/// The weights of an L³-Net and the types that run it. Copyable only on purpose (`copy_from`); running it changes
+/// nothing, so any number of `inference` objects may share one.
 ///
 /// Shapes  frames (N, Config::frame), sounds (N, Config::front_end::output); features<8 width> each; logits (N, 2).
 template <backend B, network_config Config = paper>
@@ -58,8 +58,8 @@ class l3_network {
       }
       double const deviation = std::sqrt(2.0 / static_cast<double>(p.fan_in()));
       for (std::size_t i = 0; i < all.size(); ++i)
-        all[i] = static_cast<scalar>(
-            deviation * generator(seed, stream::weights, k, static_cast<std::uint32_t>(i)).normal());
+        all[i] = static_cast<scalar>(deviation *
+                                     generator(seed, stream::weights, k, static_cast<std::uint32_t>(i)).normal());
     }
     batches_tracked_ = 0;
   }
@@ -71,9 +71,7 @@ class l3_network {
 
   /// The values of parameters[k].
   std::span<scalar> values(std::size_t k) { return {data() + parameters[k].offset, parameters[k].count()}; }
-  std::span<scalar const> values(std::size_t k) const {
-    return {data() + parameters[k].offset, parameters[k].count()};
-  }
+  std::span<scalar const> values(std::size_t k) const { return {data() + parameters[k].offset, parameters[k].count()}; }
   /// All values, laid out as `parameters` says.
   scalar* data() { return reinterpret_cast<scalar*>(weights_.data()); }
   scalar const* data() const { return reinterpret_cast<scalar const*>(weights_.data()); }
@@ -101,8 +99,8 @@ class training {
   /// the pairs come on top: their number is the batch or its square.
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
   static constexpr footprint kept = vision::template kept<B> + audio::template kept<B> + fusion::template kept<B>;
-  static constexpr footprint scratch = either(either(vision::template scratch<B>, audio::template scratch<B>),
-                                              fusion::template scratch<B>);
+  static constexpr footprint scratch =
+      either(either(vision::template scratch<B>, audio::template scratch<B>), fusion::template scratch<B>);
   static constexpr footprint plan = kept + features + features + scratch;
 
   /// Room for batches of up to `items`.
@@ -116,7 +114,8 @@ class training {
         dlogits_(fusion::pairs(items, which).rows()) {}
 
   /// Training-mode scores of the batch's pairs. Errors: shape_error if counts differ or exceed the room.
-  batch_view<scalar const, l3::features<2>> forward(Network& net, batch_view<scalar const, typename Network::frame> frames,
+  batch_view<scalar const, l3::features<2>> forward(Network& net,
+                                                    batch_view<scalar const, typename Network::frame> frames,
                                                     batch_view<scalar const, typename Network::sound> sounds) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count > items_ || frames.count == 0)

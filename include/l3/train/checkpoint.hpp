@@ -1,8 +1,10 @@
-/// @file  include/l3/train/checkpoint.hpp: weights, optimizer and what else changes the numbers, in one safetensors file.
+/// @file  include/l3/train/checkpoint.hpp: weights, optimizer and what else changes the numbers, in one safetensors
+/// file.
 ///
 /// Tensors are named and laid out as a PyTorch state_dict would hold them, `num_batches_tracked` included, so that
 /// load_state_dict(strict=True) takes them; the optimizer's are `optimizer.<parameter>.exp_avg` and `.exp_avg_sq`.
-/// Metadata: `l3.model`, `l3.front_end`, `l3.step`, `l3.seed`, and `l3.settings`, a JSON text that l3 does not look into.
+/// Metadata: `l3.model`, `l3.front_end`, `l3.step`, `l3.seed`, and `l3.settings`, a JSON text that l3 does not look
+/// into.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -17,7 +19,7 @@ namespace l3::inline L3_ISA {
 
 /// What a checkpoint says beside its tensors.
 struct checkpoint_facts {
-  std::string model{};    ///< as describe_model gives it
+  std::string model{};      ///< as describe_model gives it
   std::string front_end{};  ///< how sound becomes a picture
   std::uint64_t step = 0;
   std::uint64_t seed = 0;
@@ -31,8 +33,8 @@ std::string describe_model() {
     return std::to_string(S::height) + "x" + std::to_string(S::width) + "x" + std::to_string(S::channels);
   };
   return std::string(Config::name) + " width=" + std::to_string(Config::width) +
-      " frame=" + sides(typename Config::frame{}) + " sound=" + sides(typename Config::front_end::output{}) +
-      " hidden=" + std::to_string(Config::hidden);
+         " frame=" + sides(typename Config::frame{}) + " sound=" + sides(typename Config::front_end::output{}) +
+         " hidden=" + std::to_string(Config::hidden);
 }
 
 /// Reads the facts alone, to choose the network to load it into. Errors: file_error, format_error.
@@ -100,24 +102,28 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net, adam
   out.write(path);
 }
 
-/// Reads a checkpoint of the same network into `net` and, unless null, `optimizer`. Both stay as they were on any error.
-/// Errors: file_error; format_error if it is another network, lacks a tensor, or holds values that are not finite.
+/// Reads a checkpoint of the same network into `net` and, unless null, `optimizer`. Both stay as they were on any
+/// error. Errors: file_error; format_error if it is another network, lacks a tensor, or holds values that are not
+/// finite.
 template <class Network>
 checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net, adam<Network>* optimizer) {
   using S = typename Network::scalar;
   checkpoint_facts const facts = read_checkpoint_facts(path);
   std::string const wanted = describe_model<typename Network::config>();
-  if (facts.model != wanted) throw format_error({path.string(), "a checkpoint of model " + wanted, "one of model " + facts.model});
+  if (facts.model != wanted)
+    throw format_error({path.string(), "a checkpoint of model " + wanted, "one of model " + facts.model});
   if (facts.front_end != Network::config::front_end::name)
     throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name, facts.front_end});
   safetensors_file const file = safetensors_file::open(path);
-  if (optimizer != nullptr && !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
+  if (optimizer != nullptr &&
+      !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
     throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
   Network read_net;
   adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
   std::vector<float> values;
   detail::for_each_tensor<Network>(
-      read_net, optimizer != nullptr ? &read_optimizer : nullptr, [&](std::string const& name, S* to, parameter const& p) {
+      read_net, optimizer != nullptr ? &read_optimizer : nullptr,
+      [&](std::string const& name, S* to, parameter const& p) {
         values.resize(p.count());
         file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
         for (float const v : values)

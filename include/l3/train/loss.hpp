@@ -16,9 +16,9 @@ struct pair_score {
 /// The loss of audio-visual correspondence.
 ///
 /// pairing::paper: the mean of -log softmax(logits)[label] over the batch's pairs.
-/// pairing::all: half the mean over the N positives (frame i with sound i) plus half the mean over the N (N - 1) negatives
-/// (frame i with sound j): both labels weigh the same, as in the paper's balanced batches.
-/// Source  Arandjelović & Zisserman (ICCV 2017), section 3.
+/// pairing::all: half the mean over the N positives (frame i with sound i) plus half the mean over the N (N - 1)
+/// negatives (frame i with sound j): both labels weigh the same, as in the paper's balanced batches. Source
+/// Arandjelović & Zisserman (ICCV 2017), section 3.
 template <backend B>
 class pair_loss {
  public:

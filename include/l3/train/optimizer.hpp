@@ -17,8 +17,8 @@ struct warm_up {
   }
 };
 
-/// Adam over all learned parameters of a network; weight decay touches role::weight only. Running averages are left alone.
-/// Source  torch.optim.Adam, AdamW.
+/// Adam over all learned parameters of a network; weight decay touches role::weight only. Running averages are left
+/// alone. Source  torch.optim.Adam, AdamW.
 template <class Network>
 class adam {
  public:

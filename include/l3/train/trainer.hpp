@@ -16,11 +16,11 @@ namespace l3::inline L3_ISA {
 /// What changes the numbers of a training.
 struct training_settings {
   pairing which = pairing::all;
-  std::size_t batch = 64;          ///< draws a step
+  std::size_t batch = 64;  ///< draws a step
   double learning_rate = 1e-3;
   std::uint64_t warm_up_steps = 100;
   double weight_decay = 1e-5;
-  bool decoupled_decay = false;    ///< AdamW instead of Adam
+  bool decoupled_decay = false;  ///< AdamW instead of Adam
 };
 
 /// What one step did.
@@ -110,8 +110,12 @@ class trainer {
 /// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.
 template <class Source, class Network>
 concept batch_source = requires(Source& source) {
-  { source.next()->frame_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::frame>>;
-  { source.next()->sound_view() } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::sound>>;
+  {
+    source.next()->frame_view()
+    } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::frame>>;
+  {
+    source.next()->sound_view()
+    } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::sound>>;
   { source.next()->label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
 };
 
