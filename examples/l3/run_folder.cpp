@@ -52,6 +52,10 @@ run_folder run_folder::open(std::filesystem::path folder) {
   } catch (json::exception const& e) {
     throw format_error({file.string(), "JSON", e.what()});
   }
+  // A line torn by a crash must not have the next refusal glued to it.
+  std::string whole_lines;
+  for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
+  if (!whole_lines.empty()) write_whole(run.folder_ / "refused.jsonl", whole_lines);
   return run;
 }
 

@@ -152,6 +152,11 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   std::string const refused = content(run / "refused.jsonl");
   for (char const* name : {"empty.mp4", "text.mp4", "cut.mp4", "mute.mp4", "short_sound.mp4"})
     CHECK_THAT(refused, Contains(name));
+  std::ofstream(run / "refused.jsonl", std::ios::app) << "{\"file\": \"torn by a cra";
+  outcome const more = l3("train --resume --pairs 66 --quiet --out " + run.string());
+  INFO(more.err);
+  CHECK(more.code == 0);
+  CHECK(content(run / "refused.jsonl") == refused);
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {
