@@ -1,14 +1,32 @@
 // l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <iterator>
 #include <l3/core/backend.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/version.hpp>
+#include <numeric>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "program.hpp"
 
 namespace {
 using namespace l3::program;
+
+/// Letters to change, add or drop to make one word of the other (Levenshtein).
+std::size_t edits(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j)
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])}));
+  }
+  return row.back();
+}
 
 int run(int argc, char** argv) {
   CLI::App app{
@@ -37,6 +55,19 @@ int run(int argc, char** argv) {
   for (auto const& c : commands) {
     CLI::App* const command = app.add_subcommand(c.name, c.what);
     works.emplace_back(command, c.add(*command));
+  }
+  if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(commands), std::end(commands), [&](auto const& c) {
+        return c.name == std::string_view(argv[1]);
+      })) {
+    std::string known, nearest;
+    std::size_t least = 3;  // further away it is no slip of the finger
+    for (auto const& c : commands) {
+      known += (known.empty() ? "" : ", ") + std::string(c.name);
+      if (std::size_t const d = edits(argv[1], c.name); d < least) least = d, nearest = c.name;
+    }
+    std::cerr << "l3: expected a command (" << known << "), found \"" << argv[1] << '"'
+              << (nearest.empty() ? "" : "; did you mean " + nearest + "?") << std::endl;
+    return usage;
   }
   try {
     app.parse(argc, argv);

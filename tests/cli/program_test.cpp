@@ -23,7 +23,7 @@ TEST_CASE("help and version end with 0 and name every command") {
 TEST_CASE("bad usage ends with 2 and says what is wrong") {
   for (auto const& [arguments, says] :
        std::vector<std::pair<std::string, std::string>>{{"", "subcommand"},
-                                                        {"trian", "trian"},
+                                                        {"trian", "found \"trian\"; did you mean train?"},
                                                         {"train --out x --model huge", "huge"},
                                                         {"train --out x --nonsense", "--nonsense"},
                                                         {"train --out x --pairs -3", "--pairs"},
@@ -79,6 +79,7 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
 
 TEST_CASE("killed at any moment and resumed, a training ends with the bits of one that was left alone") {
   fs::path const whole = scratch() / "whole", parts = scratch() / "parts";
+  fs::remove_all(whole), fs::remove_all(parts);  // each section starts anew
   std::string const settings = training_data() + "--pairs 48 --seed 9 --save-every 1 --valid-every 5 --quiet ";
   REQUIRE(l3("train " + settings + "--threads 1 --out " + whole.string()).code == 0);
   // Started in the background and killed once a checkpoint beyond the first step is there.

@@ -26,7 +26,7 @@ TEST_CASE("every part of a draw's name changes the draw") {
   for (int k = 0; k < 20; ++k) CHECK(a() == b());
 }
 
-TEST_CASE("uniform fills [0, 1) evenly and below(n) is fair") {
+TEST_CASE("uniform and below(n) are fair") {
   std::vector<int> tenths(10), sevenths(7);
   generator g(3, stream::user, 0, 0);
   int const n = 70000;

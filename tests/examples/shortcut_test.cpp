@@ -66,7 +66,7 @@ struct data_set {
   explicit data_set(bool independent)
       : folder(std::filesystem::temp_directory_path() /
                ("l3-shortcut-" + std::to_string(::getpid()) + (independent ? "i" : "d"))) {
-    write_synth(
+    program::write_synth(
         {.out = folder, .videos = 400, .seconds = 3, .seed = 11, .overwrite = true, .independent = independent});
   }
   ~data_set() { std::filesystem::remove_all(folder); }
@@ -82,7 +82,8 @@ void at_chance(correspondence const& r) {
 
 }  // namespace
 
-TEST_CASE("one modality alone, or two that have nothing to do with each other, stay at chance; both learn", "[slow]") {
+TEST_CASE("one modality alone, or two that have nothing to do with each other, stay at chance and both together learn",
+          "[slow]") {
   data_set const dependent(false), independent(true);
   auto const train = dependent.part("train.csv"), test = dependent.part("test.csv");
   constexpr std::uint64_t draws = 20000;

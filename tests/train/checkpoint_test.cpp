@@ -51,7 +51,7 @@ TEST_CASE("equal states give equal files") {
   CHECK(bytes() == bytes());
 }
 
-TEST_CASE("what does not fit is refused with the file, what was expected and what was found; nothing changes") {
+TEST_CASE("what does not fit is refused with the file, what was expected and found, and nothing changes") {
   file_here file;
   network net, before;
   net.initialise(1), before.initialise(1);

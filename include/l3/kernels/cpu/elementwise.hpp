@@ -10,7 +10,7 @@
 namespace l3::inline L3_ISA {
 namespace detail {
 
-/// Calls f.operator()<T>(k) over [0, count) on all threads, in registers and the rest in floats.
+/// Calls `f.operator()<T>(k)` over [0, count) on all threads, in registers and the rest in floats.
 template <class V, class F>
 void each_element(thread_team& team, std::size_t count, F&& f) {
   constexpr std::size_t chunk = 16384;

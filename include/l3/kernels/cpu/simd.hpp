@@ -186,7 +186,7 @@ L3_INLINE float total(T const& v) {
   }
 }
 
-/// Calls f.operator()<T>(k) for k in [0, count) in steps of width<T>: T is V while a whole register is left, then
+/// Calls `f.operator()<T>(k)` for k in [0, count) in steps of `width<T>`: T is V while a whole register is left, then
 /// float.
 template <class V, class F>
 L3_INLINE void each_register(std::size_t count, F&& f) {
