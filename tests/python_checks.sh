@@ -22,15 +22,17 @@ trap 'rm -rf "$work"' EXIT
 "$l3" synth "$work/data" --videos 40 --seconds 3 --seed 7 --quiet
 train() {
   "$l3" train --train "$work/data/train.csv" --valid "$work/data/valid.csv" --out "$work/run" --model tiny --batch 16 \
-    --lr 1e-3 --warmup 0 --seed 7 --quiet "$@"
+    --warmup 0 --seed 7 --quiet "$@"
 }
 evaluate() { "$l3" eval --checkpoint "$1" --data "$work/data/test.csv" --pairs 64 --dump-batches "$2" --quiet; }
 
 case $check in
   curve)
+    # A small learning rate: Adam's first steps divide rounding by rounding where a gradient is nearly 0, and at 1e-3
+    # PyTorch in float leaves PyTorch in double within two steps.
     for pairing in all paper; do
-      train --pairing $pairing --pairs 800 --dump-batches "$work/dump"
-      "$python" "$root/tests/parity/curve.py" "$work/dump" --model tiny --pairing $pairing --lr 1e-3 --steps 50
+      train --pairing $pairing --pairs 320 --lr 1e-5 --dump-batches "$work/dump"
+      "$python" "$root/tests/parity/curve.py" "$work/dump" --model tiny --pairing $pairing --lr 1e-5 --steps 20
       rm -rf "$work/run" "$work/dump"
     done
     ;;
