@@ -18,7 +18,7 @@ refuse() { echo "examples/quickstart.sh: $*" >&2; exit 2; }
 
 seed=1
 out=$PWD/out/quickstart
-pairs=40000
+pairs=32000
 videos=()
 while (($#)); do
   case $1 in
