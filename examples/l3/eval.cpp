@@ -1,6 +1,7 @@
 // l3 eval: how well a network tells pairs that correspond from pairs that do not.
-#include <l3/files/safetensors.hpp>
+#include <optional>
 
+#include "batch_dump.hpp"
 #include "evaluate.hpp"
 
 namespace l3::program {
@@ -35,18 +36,12 @@ int eval_run(eval_options const& o) {
   fixed_pairs pairs(*input, clips, reading, 0);
   progress bar(o, "pairs", static_cast<double>(o.pairs));
   std::size_t scored = 0, batches = 0;
-  if (!o.dump.empty()) std::filesystem::create_directories(o.dump);
+  std::optional<batch_dump> dump;
+  if (!o.dump.empty()) dump.emplace(o.dump, net->facts());
   correspondence const r = evaluate(*net, pairs, o.seed, [&](feed_batch const& b, std::span<float const> logits) {
     scored += b.count;
     bar.update(static_cast<double>(scored), "");
-    if (o.dump.empty()) return;
-    safetensors_writer out;
-    std::vector<std::int64_t> const labels(b.labels.begin(), b.labels.end());
-    out.add("frames", {b.count, net->facts().frame.height, net->facts().frame.width, 3}, b.frames);
-    out.add("sounds", {b.count, net->facts().sound.height, net->facts().sound.width, 1}, b.sounds);
-    out.add("labels", {b.count}, labels);
-    out.add("logits", {b.count, 2}, logits);
-    out.write(std::filesystem::path(o.dump) / text("eval_%06zu.safetensors", batches++));
+    if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
   o.say(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, clips.size() - refused));

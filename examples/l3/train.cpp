@@ -1,7 +1,7 @@
 // l3 train: a network learns from a folder or list of videos.
-#include <l3/files/safetensors.hpp>
 #include <optional>
 
+#include "batch_dump.hpp"
 #include "evaluate.hpp"
 #include "run_folder.hpp"
 
@@ -51,29 +51,6 @@ void take_config(CLI::App& command, train_options& o, run_folder const& run) {
     value = old;
   });
 }
-
-/// Pixel by pixel what a step saw, for comparing with other frameworks.
-class batch_dump {
- public:
-  batch_dump(std::filesystem::path folder, model_facts const& facts) : folder_(std::move(folder)), facts_(facts) {
-    std::filesystem::create_directories(folder_);
-  }
-  void write(char const* name, std::uint64_t number, feed_batch const& b, std::span<float const> extra,
-             char const* extra_name, std::vector<std::size_t> extra_shape) const {
-    safetensors_writer out;
-    std::vector<std::int64_t> const labels(b.labels.begin(), b.labels.end());
-    out.add("frames", {b.count, facts_.frame.height, facts_.frame.width, 3}, b.frames);
-    out.add("sounds", {b.count, facts_.sound.height, facts_.sound.width, 1}, b.sounds);
-    out.add("labels", {b.count}, labels);
-    out.add(extra_name, std::move(extra_shape), extra);
-    out.write(folder_ / text("%s_%06llu.safetensors", name, static_cast<unsigned long long>(number)));
-  }
-  std::filesystem::path const& folder() const { return folder_; }
-
- private:
-  std::filesystem::path folder_;
-  model_facts const& facts_;
-};
 
 int train_run(CLI::App& command, train_options o) {
   std::optional<run_folder> run;
