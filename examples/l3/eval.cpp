@@ -44,13 +44,13 @@ int eval_run(eval_options const& o) {
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
-  o.say(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, clips.size() - refused));
-  o.say(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0],
-             r.interval[1], r.loss));
-  o.say("                     said no  said yes");
+  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, clips.size() - refused));
+  o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0],
+                r.interval[1], r.loss));
+  o.answer("                     said no  said yes");
   for (int label : {0, 1}) {
     auto const& row = r.confusion[static_cast<std::size_t>(label)];
-    o.say(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
+    o.answer(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
   }
   if (refused > 0) o.say(text("%zu files were refused", refused));
   o.print({{"pairs", r.pairs},

@@ -30,20 +30,22 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
   }
   std::size_t const weights = total * sizeof(float);
   std::size_t const train = f.training.bytes(batch, threads), infer = f.inference.bytes(batch, threads);
-  o.say("model        " + f.description);
-  o.say("front end    " + f.front_end);
-  o.say("backend      " + f.backend);
-  o.say(text("learned      %zu numbers (%s)", f.learned, mebibytes(weights).c_str()));
-  o.say(text("one pair     %.3g GFLOP forward, %.3g GFLOP in training", f.flops * 1e-9, 3 * f.flops * 1e-9));
-  o.say(text("embedding    %zu (global), %zu (image grid), %zu (audio grid)", f.embedding, f.frame_grid, f.sound_grid));
-  o.say(text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments",
-             batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
-  o.say(text("             inference at batch %zu: %s and %s of weights", batch, mebibytes(infer).c_str(),
-             mebibytes(weights).c_str()));
+  o.answer("model        " + f.description);
+  o.answer("front end    " + f.front_end);
+  o.answer("backend      " + f.backend);
+  o.answer(text("learned      %zu numbers (%s)", f.learned, mebibytes(weights).c_str()));
+  o.answer(text("one pair     %.3g GFLOP forward, %.3g GFLOP in training", f.flops * 1e-9, 3 * f.flops * 1e-9));
+  o.answer(
+      text("embedding    %zu (global), %zu (image grid), %zu (audio grid)", f.embedding, f.frame_grid, f.sound_grid));
+  o.answer(
+      text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments",
+           batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
+  o.answer(text("             inference at batch %zu: %s and %s of weights", batch, mebibytes(infer).c_str(),
+                mebibytes(weights).c_str()));
   for (tensor_row const& t : f.tensors) {
     std::string shape;
     for (std::size_t const side : t.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(side);
-    o.say(text("  %-*s  %s", static_cast<int>(longest), t.name.c_str(), shape.c_str()));
+    o.answer(text("  %-*s  %s", static_cast<int>(longest), t.name.c_str(), shape.c_str()));
   }
   return {{"model", f.name},
           {"description", f.description},
@@ -65,9 +67,9 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
 
 int info_of_checkpoint(info_options const& o, std::size_t threads) {
   checkpoint_facts const facts = read_checkpoint_facts(o.file);
-  o.say(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
-             static_cast<unsigned long long>(facts.seed)));
-  o.say("settings     " + facts.settings);
+  o.answer(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
+                static_cast<unsigned long long>(facts.seed)));
+  o.answer("settings     " + facts.settings);
   auto const net = make_cpu_engine(model_of_checkpoint(o.file), o.threads);
   net->load(o.file, false);
   json document{{"checkpoint", o.file},
@@ -84,18 +86,18 @@ int info_of_media(info_options const& o) {
   limits.seconds = 0;
   clip_reader const reader(o.file, limits);
   clip_facts const& f = reader.facts();
-  o.say("container    " + f.container);
+  o.answer("container    " + f.container);
   json document{{"file", o.file}, {"container", f.container}};
   if (f.has_video) {
-    o.say(text("pictures     %s, %zu x %zu as displayed, %.3g a second, %.3f-%.3f s%s", f.video_codec.c_str(), f.width,
-               f.height, f.frame_rate, f.video.begin, f.video.end, f.still_image ? ", a still" : ""));
+    o.answer(text("pictures     %s, %zu x %zu as displayed, %.3g a second, %.3f-%.3f s%s", f.video_codec.c_str(),
+                  f.width, f.height, f.frame_rate, f.video.begin, f.video.end, f.still_image ? ", a still" : ""));
     document["video"] = {{"codec", f.video_codec},     {"width", f.width},       {"height", f.height},
                          {"frame_rate", f.frame_rate}, {"rotation", f.rotation}, {"begin", f.video.begin},
                          {"end", f.video.end},         {"still", f.still_image}};
   }
   if (f.has_sound) {
-    o.say(text("sound        %s, %d Hz, %d channels, %.3f-%.3f s", f.audio_codec.c_str(), f.sample_rate, f.channels,
-               f.sound.begin, f.sound.end));
+    o.answer(text("sound        %s, %d Hz, %d channels, %.3f-%.3f s", f.audio_codec.c_str(), f.sample_rate, f.channels,
+                  f.sound.begin, f.sound.end));
     document["audio"] = {{"codec", f.audio_codec},
                          {"sample_rate", f.sample_rate},
                          {"channels", f.channels},
@@ -107,7 +109,7 @@ int info_of_media(info_options const& o) {
                           : !f.has_sound                 ? "no: it has no sound"
                           : !both || both->seconds() < 1 ? "no: sight and sound share less than one second"
                                                          : "yes";
-  o.say("trainable    " + use);
+  o.answer("trainable    " + use);
   document["trainable"] = use;
   o.print(document);
   return done;
@@ -123,16 +125,16 @@ int info_run(info_options const& o) {
     o.print(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
     return done;
   }
-  o.say("l3 " L3_VERSION);
-  o.say(std::string("built for    ") + cpu::name + " (this processor can run it)");
-  o.say("FFmpeg       " + ffmpeg::version());
-  o.say(text("threads      %zu", threads));
+  o.answer("l3 " L3_VERSION);
+  o.answer(std::string("built for    ") + cpu::name + " (this processor can run it)");
+  o.answer("FFmpeg       " + ffmpeg::version());
+  o.answer(text("threads      %zu", threads));
   json models = json::array();
   for (char const* name : model_names) {
     auto const net = make_cpu_engine(name, 1);
     model_facts const& f = net->facts();
-    o.say(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
-               short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
+    o.answer(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
+                  short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
     models.push_back({{"model", name}, {"learned", f.learned}, {"flops_forward", f.flops}});
   }
   o.print({{"version", L3_VERSION},

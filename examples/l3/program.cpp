@@ -19,6 +19,9 @@ void common_options::add_to(CLI::App& command) {
 void common_options::say(std::string const& line) const {
   if (!quiet) (as_json ? std::cerr : std::cout) << line << std::endl;
 }
+void common_options::answer(std::string const& line) const {
+  if (!quiet || !as_json) (as_json ? std::cerr : std::cout) << line << std::endl;
+}
 void common_options::warn(std::string const& line) const {
   if (!quiet) std::cerr << "l3: warning: " << line << std::endl;
 }

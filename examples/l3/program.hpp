@@ -25,6 +25,8 @@ struct common_options {
   void add_to(CLI::App& command);
   /// A remark for people: standard output, or standard error when that belongs to JSON; nothing when quiet.
   void say(std::string const& line) const;
+  /// A line of what was asked for: as a remark, but also when quiet, unless JSON says it then.
+  void answer(std::string const& line) const;
   /// A warning: always standard error, unless quiet.
   void warn(std::string const& line) const;
   /// The result of the work, for scripts.

@@ -60,6 +60,15 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   CHECK(checkpoint.at("settings").at("pairing") == "all");
 }
 
+TEST_CASE("quiet programs say what they were asked for and no more") {
+  CHECK_THAT(l3("info --quiet").out, Contains("FFmpeg"));
+  CHECK(l3("info --quiet --json").err.empty());
+  outcome const eval = l3("eval --quiet --pairs 16 --checkpoint " + (made_up_run() / "best.safetensors").string() +
+                          " --data " + (made_up_videos() / "test.csv").string());
+  CHECK_THAT(eval.out, Contains("accuracy"));
+  CHECK(eval.err.empty());
+}
+
 TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   fs::path const run = made_up_run();
   json const config = json::parse(content(run / "config.json"));

@@ -44,12 +44,13 @@ std::vector<scalar_of<B>> backward_weights(context<B>& on, inputs const& in) {
 }
 
 // Every remainder: pixels a row against tiles of 6 and 14, channels against blocks of 16 and panels of 8, 16 and 32,
-// pictures one pixel high or wide, several strips down and across, several pictures in a strip.
+// pictures one pixel high or wide, several strips down and across, several pictures in a strip. The last two: weights
+// that threads share and more than one group of Winograd's tiles, in the products and in the weight gradient.
 conv_dims const sizes[] = {
-    {1, 1, 1, 1, 1},    {1, 1, 9, 3, 5},     {2, 7, 1, 5, 3},    {3, 2, 2, 16, 16},  {2, 5, 7, 3, 64},
-    {1, 13, 15, 1, 24}, {3, 6, 6, 33, 17},   {2, 8, 12, 64, 33}, {1, 3, 71, 17, 24}, {1, 70, 13, 24, 16},
-    {2, 4, 130, 3, 1},  {1, 9, 28, 64, 48},  {1, 5, 29, 2, 32},  {5, 3, 3, 4, 130},  {1, 6, 11, 150, 6},
-    {2, 31, 33, 1, 16}, {1, 40, 40, 48, 20}, {1, 2, 65, 16, 9},
+    {1, 1, 1, 1, 1},    {1, 1, 9, 3, 5},     {2, 7, 1, 5, 3},    {3, 2, 2, 16, 16},     {2, 5, 7, 3, 64},
+    {1, 13, 15, 1, 24}, {3, 6, 6, 33, 17},   {2, 8, 12, 64, 33}, {1, 3, 71, 17, 24},    {1, 70, 13, 24, 16},
+    {2, 4, 130, 3, 1},  {1, 9, 28, 64, 48},  {1, 5, 29, 2, 32},  {5, 3, 3, 4, 130},     {1, 6, 11, 150, 6},
+    {2, 31, 33, 1, 16}, {1, 40, 40, 48, 20}, {1, 2, 65, 16, 9},  {230, 1, 1, 288, 270}, {2800, 1, 1, 16, 20},
 };
 }  // namespace
 
@@ -59,7 +60,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < 2e-6);
+    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < 4e-6);
   }
 }
 
@@ -76,19 +77,19 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward scales, shifts and rectifies on the way 
           CHECK(
               distance(forward(on, in, {scales ? in.scale.data() : nullptr, shifts ? in.shift.data() : nullptr, relu}),
                        forward(judge, in, {scales ? scale.data() : nullptr, shifts ? shift.data() : nullptr, relu})) <
-              2e-6);
+              4e-6);
         }
   }
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d forward keeps what is not a number visible", "", kernel_backends) {
   context<TestType> on(2);
-  inputs in({1, 4, 4, 16, 16});
+  inputs in({1, 4, 12, 16, 16});
   in.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
   auto const y = forward(on, in, {nullptr, nullptr, true});
   CHECK(std::isnan(y[0]));
-  CHECK(std::isnan(y[5 * 16]));
-  CHECK(!std::isnan(y[2 * 16]));
+  CHECK(std::isnan(y[13 * 16]));
+  CHECK(!std::isnan(y[8 * 16]));  // Winograd spreads it over the tiles that it reaches
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d data gradient agrees with the plain loop in double", "", kernel_backends) {
@@ -97,7 +98,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d data gradient agrees with the plain loop in doub
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    CHECK(distance(backward_data(on, in), backward_data(judge, in)) < 2e-6);
+    CHECK(distance(backward_data(on, in), backward_data(judge, in)) < 4e-6);
   }
 }
 
@@ -112,7 +113,8 @@ TEMPLATE_LIST_TEST_CASE("conv2d weight gradient agrees with the plain loop in do
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16}}) {
+  for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16},
+                        conv_dims{230, 1, 1, 288, 270}}) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
     check_same_bits<TestType>([&](auto& on) { return forward(on, in, {}); });

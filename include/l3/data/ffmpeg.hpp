@@ -60,13 +60,6 @@ using codec_ptr = std::unique_ptr<AVCodecContext, deleter<avcodec_free_context>>
 using scaler_ptr = std::unique_ptr<SwsContext, deleter<sws_freeContext>>;
 using resampler_ptr = std::unique_ptr<SwrContext, deleter<swr_free>>;
 using io_ptr = std::unique_ptr<AVIOContext, deleter<avio_closep>>;
-
-/// Closes the file that a muxer writes, then the muxer.
-inline void free_output(AVFormatContext* c) noexcept {
-  if (c->oformat && !(c->oformat->flags & AVFMT_NOFILE)) avio_closep(&c->pb);
-  avformat_free_context(c);
-}
-using output_ptr = std::unique_ptr<AVFormatContext, deleter<free_output>>;  ///< a muxer with its file
 using demuxer_ptr = std::unique_ptr<AVFormatContext, deleter<avformat_close_input>>;
 
 /// Options by name, as `avcodec_open2` and its kin take them; `&options` is what they want.

@@ -37,9 +37,8 @@ std::string describe_model() {
          " hidden=" + std::to_string(Config::hidden);
 }
 
-/// Reads the facts alone, to choose the network to load it into. Errors: file_error, format_error.
-inline checkpoint_facts read_checkpoint_facts(std::filesystem::path const& path) {
-  safetensors_file const file = safetensors_file::open(path);
+/// The facts of an open checkpoint. Errors: format_error, which names `path`.
+inline checkpoint_facts read_checkpoint_facts(safetensors_file const& file, std::filesystem::path const& path) {
   auto const number = [&](char const* key) -> std::uint64_t {
     std::string const& text = file.metadata(key);
     if (text.empty() || text.size() > 19 || text.find_first_not_of("0123456789") != std::string::npos)
@@ -48,6 +47,11 @@ inline checkpoint_facts read_checkpoint_facts(std::filesystem::path const& path)
   };
   return {file.metadata("l3.model"), file.metadata("l3.front_end"), number("l3.step"), number("l3.seed"),
           file.metadata("l3.settings")};
+}
+
+/// Reads the facts alone, to choose the network to load it into. Errors: file_error, format_error.
+inline checkpoint_facts read_checkpoint_facts(std::filesystem::path const& path) {
+  return read_checkpoint_facts(safetensors_file::open(path), path);
 }
 
 namespace detail {
@@ -108,13 +112,13 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net, adam
 template <class Network>
 checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net, adam<Network>* optimizer) {
   using S = typename Network::scalar;
-  checkpoint_facts const facts = read_checkpoint_facts(path);
+  safetensors_file const file = safetensors_file::open(path);
+  checkpoint_facts const facts = read_checkpoint_facts(file, path);
   std::string const wanted = describe_model<typename Network::config>();
   if (facts.model != wanted)
     throw format_error({path.string(), "a checkpoint of model " + wanted, "one of model " + facts.model});
   if (facts.front_end != Network::config::front_end::name)
     throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name, facts.front_end});
-  safetensors_file const file = safetensors_file::open(path);
   if (optimizer != nullptr &&
       !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
     throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});

@@ -1,35 +1,72 @@
 /// @file  include/l3/kernels/cpu/conv2d.hpp: which algorithm a convolution takes on a processor.
 ///
 /// Every algorithm offers a plan (constexpr sizes and scratch) and a function; another one is one more header and one
-/// more branch here and in scratch.hpp.
+/// more branch here.
 #pragma once
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/kernels/cpu/conv_direct.hpp>
 #include <l3/kernels/cpu/conv_weight_gradient.hpp>
+#include <l3/kernels/cpu/conv_winograd.hpp>
+#include <l3/kernels/cpu/winograd_weight_gradient.hpp>
 #include <l3/kernels/dims.hpp>
+#include <utility>
 
 namespace l3::inline L3_ISA {
+namespace detail {
+
+/// Winograd's transforms are paid for each input and each output channel, the multiplications they save for each pair:
+/// a network's first layer is quicker without.
+constexpr bool winograd_pays(conv_dims const& d) { return d.in >= 16 && d.out >= 16; }
+
+template <class A>
+constexpr footprint conv2d_scratch(conv_dims const& d) {
+  return winograd_pays(d) ? winograd_plan<A>{d.in, d.out, d.height, d.width}.scratch()
+                          : direct_plan<A>{d.in, d.out, d.height, d.width}.scratch();
+}
+template <class A>
+constexpr footprint conv2d_gradient_scratch(conv_dims const& d) {
+  return winograd_pays(d) ? winograd_gradient_plan<A>{d.in, d.out, d.height, d.width}.scratch()
+                          : gradient_plan<A>{d.in, d.out, d.height, d.width}.scratch();
+}
+/// The convolution that gives the data gradient.
+constexpr conv_dims turned(conv_dims d) {
+  std::swap(d.in, d.out);
+  return d;
+}
+template <class A>
+void convolve(thread_team& team, conv_dims const& d, bool turned, float const* x, float const* w,
+              epilogue<float> const& then, float* y, std::byte* scratch) {
+  if (winograd_pays(d))
+    winograd_convolution(team, winograd_plan<A>{d.in, d.out, d.height, d.width}, d.batch, turned, x, w, then, y,
+                         scratch);
+  else
+    direct_convolution(team, direct_plan<A>{d.in, d.out, d.height, d.width}, d.batch, turned, x, w, then, y, scratch);
+}
+
+}  // namespace detail
 
 template <class A, class P>
 void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* w,
                     epilogue<float> const& then, float* y, std::byte* scratch) {
-  detail::direct_plan<A> const plan{d.in, d.out, d.height, d.width};
-  detail::direct_convolution(on.team(), plan, d.batch, false, x, w, then, y, scratch);
+  detail::convolve<A>(on.team(), d, false, x, w, then, y, scratch);
 }
 
 template <class A, class P>
 void conv2d_backward_data(context<simd<A, P>>& on, conv_dims const& d, float const* dy, float const* w, float* dx,
                           std::byte* scratch) {
-  detail::direct_plan<A> const plan{d.out, d.in, d.height, d.width};
-  detail::direct_convolution(on.team(), plan, d.batch, true, dy, w, {}, dx, scratch);
+  detail::convolve<A>(on.team(), detail::turned(d), true, dy, w, {}, dx, scratch);
 }
 
 template <class A, class P>
 void conv2d_backward_weights(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* dy, float* dw,
                              std::byte* scratch) {
-  detail::gradient_plan<A> const plan{d.in, d.out, d.height, d.width};
-  detail::direct_weight_gradient(on.team(), plan, d.batch, x, dy, dw, scratch);
+  using namespace detail;
+  if (winograd_pays(d))
+    winograd_weight_gradient(on.team(), winograd_gradient_plan<A>{d.in, d.out, d.height, d.width}, d.batch, x, dy, dw,
+                             scratch);
+  else
+    direct_weight_gradient(on.team(), gradient_plan<A>{d.in, d.out, d.height, d.width}, d.batch, x, dy, dw, scratch);
 }
 
 }  // namespace l3::inline L3_ISA

@@ -2,8 +2,7 @@
 #pragma once
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cpu/batch_norm.hpp>
-#include <l3/kernels/cpu/conv_direct.hpp>
-#include <l3/kernels/cpu/conv_weight_gradient.hpp>
+#include <l3/kernels/cpu/conv2d.hpp>
 #include <l3/kernels/cpu/pair_scores.hpp>
 #include <l3/kernels/dims.hpp>
 #include <l3/kernels/reference.hpp>
@@ -12,12 +11,9 @@ namespace l3::inline L3_ISA {
 
 template <class A, class P>
 struct scratch_size<simd<A, P>> {
-  static constexpr footprint conv2d_forward(conv_dims d) {
-    return detail::direct_plan<A>{d.in, d.out, d.height, d.width}.scratch();
-  }
+  static constexpr footprint conv2d_forward(conv_dims d) { return detail::conv2d_scratch<A>(d); }
   static constexpr footprint conv2d_backward(conv_dims d) {
-    return either(detail::direct_plan<A>{d.out, d.in, d.height, d.width}.scratch(),
-                  detail::gradient_plan<A>{d.in, d.out, d.height, d.width}.scratch());
+    return either(detail::conv2d_scratch<A>(detail::turned(d)), detail::conv2d_gradient_scratch<A>(d));
   }
   static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
   static constexpr footprint dense(dense_dims) { return {}; }

@@ -1,0 +1,301 @@
+/// @file  include/l3/kernels/cpu/conv_winograd.hpp: convolution by Winograd's F(4x4,3x3); forward, and the data
+/// gradient, which is a convolution with the weights turned by 180 degrees and their channels exchanged.
+///
+/// A group of tiles goes through three phases: its input is transformed to 36 positions, a matrix product at each
+/// position sums over the input channels, and the sums are transformed to outputs. Small groups run all three on one
+/// thread, whose second cache holds them; where the weights are larger than the caches, all threads share one group, so
+/// that the weights stream from memory once. A product's sum is formed in one register, in the order of the channels:
+/// neither schedule nor thread changes a bit.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <l3/core/context.hpp>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/conv_strip.hpp>
+#include <l3/kernels/cpu/winograd.hpp>
+#include <l3/kernels/dims.hpp>
+#include <limits>
+#include <utility>
+
+namespace l3::inline L3_ISA {
+namespace detail {
+
+/// The tiles that cover a batch, numbered picture by picture and row by row.
+struct winograd_grid {
+  std::size_t batch, height, width;
+
+  constexpr std::size_t across() const { return parts_of(width, winograd::tile); }
+  constexpr std::size_t per_item() const { return parts_of(height, winograd::tile) * across(); }
+  constexpr std::size_t count() const { return batch * per_item(); }
+
+  struct place {
+    std::size_t item, row, col;  ///< first output pixel
+    std::size_t rows, cols;      ///< outputs inside the picture
+  };
+  constexpr place operator[](std::size_t k) const {
+    std::size_t const item = k / per_item(), row = k % per_item() / across() * winograd::tile,
+                      col = k % across() * winograd::tile;
+    return {item, row, col, std::min(winograd::tile, height - row), std::min(winograd::tile, width - col)};
+  }
+};
+
+/// A square of pixels, channels innermost.
+struct pixel_square {
+  float const* first;
+  std::size_t row, column;  ///< floats to the next
+};
+
+/// The Side x Side pixels whose upper left one lies `border` above and left of a tile: where they are, or copied with
+/// zeros for what lies outside the picture to `patch`.
+template <std::size_t Side, std::size_t Border>
+pixel_square tile_pixels(winograd_grid const& grid, winograd_grid::place const& at, std::size_t channels,
+                         float const* x, float* patch) {
+  float const* const picture = x + at.item * grid.height * grid.width * channels;
+  std::size_t const last_row = at.row + Side, last_col = at.col + Side;
+  if (at.row >= Border && at.col >= Border && last_row <= grid.height + Border && last_col <= grid.width + Border)
+    return {picture + ((at.row - Border) * grid.width + at.col - Border) * channels, grid.width * channels, channels};
+  float* to = patch;
+  for (std::size_t i = at.row; i < last_row; ++i)
+    for (std::size_t j = at.col; j < last_col; ++j, to += channels)
+      if (i >= Border && i < grid.height + Border && j >= Border && j < grid.width + Border)
+        std::copy_n(picture + ((i - Border) * grid.width + j - Border) * channels, channels, to);
+      else
+        std::fill_n(to, channels, 0.0f);
+  return {patch, Side * channels, channels};
+}
+
+/// Transformed tiles: [position][channel block][tile][channel in block]. Positions lie a cache line more apart than
+/// they need, or all 36 stores of a tile would fall into the same set of the first cache.
+struct winograd_points {
+  static constexpr std::size_t block = 16;
+  std::size_t channels, room;  ///< tiles that fit
+
+  constexpr std::size_t blocks() const { return parts_of(channels, block); }
+  constexpr std::size_t plane() const { return room * block; }  ///< from a channel block to the next
+  constexpr std::size_t position() const { return blocks() * plane() + block; }
+  constexpr std::size_t size() const { return winograd::positions * position(); }
+};
+
+/// Transforms tiles `tiles` of x to places [first, ...) of `to`, zeros in what channels `points` has more than x.
+/// Side 6: a convolution's input; 4: an output gradient.
+template <class V, std::size_t Side>
+void transform_tiles(winograd_grid const& grid, index_range tiles, std::size_t channels, float const* x,
+                     winograd_points const& points, std::size_t first, float* patch, float* to) {
+  constexpr std::size_t block = winograd_points::block;
+  for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
+    auto const from = tile_pixels < Side, Side == winograd::reach ? 1 : 0 > (grid, grid[k], channels, x, patch);
+    float* const tile = to + (first + k - tiles.begin) * block;
+    each_register<V>(channels, [&]<class T>(std::size_t c) {
+      auto const pixel = [&](std::size_t i, std::size_t j) {
+        return load<T>(from.first + i * from.row + j * from.column + c);
+      };
+      float* const here = tile + c / block * points.plane() + c % block;
+      auto const keep = [&](std::size_t position, T const& v) { put(here + position * points.position(), v); };
+      if constexpr (Side == winograd::reach)
+        tile_to_points<T>(pixel, keep);
+      else
+        taps_to_points<T, Side>(pixel, keep);
+    });
+    for (std::size_t c = channels; c < points.blocks() * block; ++c)
+      for (std::size_t position = 0; position < winograd::positions; ++position)
+        tile[c / block * points.plane() + c % block + position * points.position()] = 0.0f;
+  }
+}
+
+/// Sums over all channel blocks for a few tiles times two registers of output channels.
+template <class V, std::size_t Tiles>
+void run_product_tile(float const* x, std::size_t plane, std::size_t blocks, float const* w, float* y,
+                      std::size_t y_step) {
+  constexpr std::size_t lanes = width<V>, block = winograd_points::block;
+  V sum[Tiles][2];  // every loop over it is unrolled, or compilers would keep it in memory
+#pragma GCC unroll 14
+  for (std::size_t m = 0; m < Tiles; ++m) sum[m][0] = sum[m][1] = V(0.0f);
+  for (std::size_t b = 0; b < blocks; ++b, x += plane)
+    for (std::size_t k = 0; k < block; ++k, w += 2 * lanes) {
+      V const w0 = load<V>(w), w1 = load<V>(w + lanes);
+#pragma GCC unroll 14
+      for (std::size_t m = 0; m < Tiles; ++m) {
+        V const value(x[m * block + k]);
+        sum[m][0] = fused(value, w0, sum[m][0]);
+        sum[m][1] = fused(value, w1, sum[m][1]);
+      }
+    }
+#pragma GCC unroll 14
+  for (std::size_t m = 0; m < Tiles; ++m) {
+    put(y + m * y_step, sum[m][0]);
+    put(y + m * y_step + lanes, sum[m][1]);
+  }
+}
+
+/// run_product_tile for 1, 2, ... tiles.
+template <class A>
+inline constexpr auto product_tiles = []<std::size_t... T>(std::index_sequence<T...>) {
+  return std::array{&run_product_tile<lanes<A>, T + 1>...};
+}
+(std::make_index_sequence<conv_tile<A>::pixels>{});
+
+/// Sizes of a Winograd convolution from `in` to `out` channels.
+template <class A>
+struct winograd_plan {
+  static constexpr std::size_t outputs = conv_tile<A>::outputs;
+  static constexpr std::size_t own = 512 << 10;    // bytes of a group that one thread works on alone
+  static constexpr std::size_t shared = 16 << 20;  // bytes of a group that all threads share
+  static constexpr std::size_t most = 10 << 20;    // bytes of weights that caches hold
+
+  std::size_t in, out, height, width;
+
+  constexpr std::size_t panels() const { return parts_of(out, outputs); }
+  constexpr std::size_t blocks() const { return parts_of(in, winograd_points::block); }
+  /// Floats of a panel's weights at one position: [channel][output].
+  constexpr std::size_t panel_weights() const { return blocks() * winograd_points::block * outputs; }
+  /// From a position's weights to the next's: a cache line apart for the reason given at winograd_points.
+  constexpr std::size_t position_weights() const { return panels() * panel_weights() + 16; }
+  constexpr std::size_t weight_count() const { return winograd::positions * position_weights(); }
+  constexpr bool shares() const { return weight_count() * sizeof(float) > most; }
+  constexpr std::size_t group() const {
+    std::size_t const tile = winograd::positions * sizeof(float) * (blocks() * winograd_points::block + sum_step());
+    std::size_t const step = conv_tile<A>::pixels;
+    return std::max<std::size_t>(1, (shares() ? shared : own) / tile / step) * step;
+  }
+  /// Floats from a tile's sums to the next tile's, at one position.
+  constexpr std::size_t sum_step() const { return panels() * outputs; }
+  constexpr std::size_t sum_position() const { return group() * sum_step() + 16; }
+  constexpr winograd_points points() const { return {in, group()}; }
+
+  constexpr footprint weights() const { return fixed<float>(weight_count()); }
+  constexpr footprint input() const { return room(points().size()); }
+  constexpr footprint sums() const { return room(winograd::positions * sum_position()); }
+  constexpr footprint patch() const { return per_thread<float>(winograd::positions * in); }
+  constexpr footprint scratch() const { return weights() + input() + sums() + patch(); }
+
+ private:
+  constexpr footprint room(std::size_t count) const {
+    return shares() ? fixed<float>(count) : per_thread<float>(count);
+  }
+};
+
+/// Transforms weights to [position][panel][channel][output], zeros where channels are missing. `turned`: for the data
+/// gradient.
+template <class A>
+void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool turned, float const* w, float* to) {
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
+    std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
+    for (std::size_t c = b * block; c < (b + 1) * block; ++c) {
+      float taps[9][outputs];
+      for (std::size_t o = 0; o < outputs; ++o) {
+        std::size_t const output = p * outputs + o;
+        bool const exists = output < plan.out && c < plan.in;
+        float const* const from = w + (turned ? c * plan.out + output : output * plan.in + c) * 9;
+        for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? from[turned ? 8 - tap : tap] : 0.0f;
+      }
+      float* const dest = to + p * plan.panel_weights() + c * outputs;
+      each_register<lanes<A>>(outputs, [&]<class T>(std::size_t o) {
+        taps_to_points<T, 3>(
+            [&](std::size_t i, std::size_t j) { return load<T>(taps[i * 3 + j] + o); },
+            [&](std::size_t position, T const& v) { put(dest + position * plan.position_weights() + o, v); });
+      });
+    }
+  });
+}
+
+/// Sums of the first `tiles` tiles of a group at one position and panel.
+template <class A>
+void multiply_tiles(winograd_plan<A> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
+                    float const* points, float const* weights, float* sums) {
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  auto const layout = plan.points();
+  float const* x = points + position * layout.position();
+  float const* const w = weights + position * plan.position_weights() + panel * plan.panel_weights();
+  float* y = sums + position * plan.sum_position() + panel * outputs;
+  // Runs differ by at most one tile: none is so small that the multipliers wait for the sums.
+  std::size_t const runs = parts_of(tiles, conv_tile<A>::pixels);
+  for (std::size_t k = 0; k < runs; ++k) {
+    std::size_t const count = part_of(tiles, runs, k).size();
+    product_tiles<A>[count - 1](x, layout.plane(), plan.blocks(), w, y, plan.sum_step());
+    x += count * block;
+    y += count * plan.sum_step();
+  }
+}
+
+/// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group.
+template <class A>
+void transform_outputs(winograd_plan<A> const& plan, winograd_grid const& grid, index_range tiles, std::size_t first,
+                       float const* sums, epilogue<float> const& then, float* y) {
+  for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
+    auto const at = grid[k];
+    float const* const from = sums + (first + k - tiles.begin) * plan.sum_step();
+    float* const to = y + ((at.item * grid.height + at.row) * grid.width + at.col) * plan.out;
+    each_register<lanes<A>>(plan.out, [&]<class T>(std::size_t o) {
+      T const scale = then.scale != nullptr ? load<T>(then.scale + o) : T(1.0f);
+      T const shift = then.shift != nullptr ? load<T>(then.shift + o) : T(0.0f);
+      T const low(then.relu ? 0.0f : -std::numeric_limits<float>::infinity());
+      points_to_tile<T, winograd::tile>(
+          [&](std::size_t position) { return load<T>(from + position * plan.sum_position() + o); },
+          [&](std::size_t i, std::size_t j, T const& v) {
+            if (i < at.rows && j < at.cols)
+              put(to + (i * grid.width + j) * plan.out + o, larger(low, fused(v, scale, shift)));
+          });
+    });
+  }
+}
+
+/// y = epilogue(conv(x, w)).
+template <class A>
+void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::size_t batch, bool turned,
+                          float const* x, float const* w, epilogue<float> const& then, float* y, std::byte* scratch) {
+  using V = lanes<A>;
+  carver pieces(scratch, batch, team.size());
+  float* const weights = pieces.take<float>(plan.weights());
+  float* const all_points = pieces.take<float>(plan.input());
+  float* const all_sums = pieces.take<float>(plan.sums());
+  float* const patches = pieces.take<float>(plan.patch());
+  auto const of = [](float* all, footprint size, std::size_t slot) {
+    return all + slot * size.per_thread / sizeof(float);
+  };
+  transform_weights(team, plan, turned, w, weights);
+
+  winograd_grid const grid{batch, plan.height, plan.width};
+  std::size_t const panels = plan.panels();
+  if (!plan.shares()) {
+    // Small batches: smaller groups, so that every thread gets its share.
+    std::size_t const wanted = team.size() == 1 ? 1 : 4 * team.size();
+    std::size_t const groups = std::max(parts_of(grid.count(), plan.group()),
+                                        std::min(wanted, parts_of(grid.count(), 2 * conv_tile<A>::pixels)));
+    team.run(groups, [&](std::size_t task, std::size_t slot) {
+      auto const tiles = part_of(grid.count(), groups, task);
+      float* const points = of(all_points, plan.input(), slot);
+      float* const sums = of(all_sums, plan.sums(), slot);
+      transform_tiles<V, winograd::reach>(grid, tiles, plan.in, x, plan.points(), 0, of(patches, plan.patch(), slot),
+                                          points);
+      for (std::size_t position = 0; position < winograd::positions; ++position)
+        for (std::size_t p = 0; p < panels; ++p) multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
+      transform_outputs(plan, grid, tiles, 0, sums, then, y);
+    });
+    return;
+  }
+  constexpr std::size_t chunk = 4;  // tiles or panels of a task
+  std::size_t const groups = parts_of(grid.count(), plan.group());
+  for (std::size_t g = 0; g < groups; ++g) {
+    auto const tiles = part_of(grid.count(), groups, g);
+    std::size_t const chunks = parts_of(tiles.size(), chunk), panel_chunks = parts_of(panels, chunk);
+    team.run(chunks, [&](std::size_t task, std::size_t slot) {
+      auto const mine = part_of(tiles.size(), chunks, task);
+      transform_tiles<V, winograd::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x,
+                                          plan.points(), mine.begin, of(patches, plan.patch(), slot), all_points);
+    });
+    team.run(winograd::positions * panel_chunks, [&](std::size_t task, std::size_t) {
+      auto const mine = part_of(panels, panel_chunks, task % panel_chunks);
+      for (std::size_t p = mine.begin; p < mine.end; ++p)
+        multiply_tiles(plan, tiles.size(), task / panel_chunks, p, all_points, weights, all_sums);
+    });
+    team.run(chunks, [&](std::size_t task, std::size_t) {
+      auto const mine = part_of(tiles.size(), chunks, task);
+      transform_outputs(plan, grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, mine.begin, all_sums, then, y);
+    });
+  }
+}
+
+}  // namespace detail
+}  // namespace l3::inline L3_ISA

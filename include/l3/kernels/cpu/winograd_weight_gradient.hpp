@@ -1,0 +1,129 @@
+/// @file  include/l3/kernels/cpu/winograd_weight_gradient.hpp: the weight gradient of a convolution by Winograd's
+/// F(3x3,4x4): the output gradient's tiles filter the input's tiles.
+///
+/// Groups of tiles follow one another; all threads share a group. Each position's products are summed over the tiles by
+/// whoever takes that position and panel, always in the order of the tiles: there are no partial sums to add, and no
+/// number of threads changes a bit.
+#pragma once
+#include <l3/kernels/cpu/conv_winograd.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail {
+
+/// Adds, over tiles, the products of a few input channels and two registers of output channels.
+template <class V, std::size_t Channels>
+void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::size_t tiles, bool first, float* sums) {
+  constexpr std::size_t lanes = width<V>, block = winograd_points::block;
+  V sum[Channels][2];  // every loop over it is unrolled, or compilers would keep it in memory
+#pragma GCC unroll 8
+  for (std::size_t m = 0; m < Channels; ++m)
+    for (std::size_t h = 0; h < 2; ++h) sum[m][h] = first ? V(0.0f) : load<V>(sums + (2 * m + h) * lanes);
+  for (std::size_t t = 0; t < tiles; ++t, x += block, dy += block) {
+    V const g0 = load<V>(dy), g1 = load<V>(dy + dy_half);
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < Channels; ++m) {
+      V const value(x[m]);
+      sum[m][0] = fused(value, g0, sum[m][0]);
+      sum[m][1] = fused(value, g1, sum[m][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (std::size_t m = 0; m < Channels; ++m)
+    for (std::size_t h = 0; h < 2; ++h) put(sums + (2 * m + h) * lanes, sum[m][h]);
+}
+
+/// Sizes of a Winograd weight gradient.
+template <class A>
+struct winograd_gradient_plan {
+  static constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  static constexpr std::size_t shared = 12 << 20;  // bytes of a group
+  static constexpr std::size_t fewest = 192;       // tiles of a group: the sums are read and written once a group
+
+  std::size_t in, out, height, width;
+
+  constexpr std::size_t panels() const { return parts_of(out, outputs); }
+  constexpr std::size_t blocks() const { return parts_of(in, block); }
+  constexpr std::size_t group() const {
+    std::size_t const channels = round_up(in, block) + round_up(out, block);
+    return std::max(fewest, shared / (winograd::positions * sizeof(float) * channels));
+  }
+  constexpr winograd_points x_points() const { return {in, group()}; }
+  /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.
+  constexpr winograd_points dy_points() const { return {round_up(out, outputs), group()}; }
+  /// Sums: [position][panel][channel][output].
+  constexpr std::size_t panel_sums() const { return blocks() * block * outputs; }
+  constexpr std::size_t position_sums() const { return panels() * panel_sums() + 16; }
+
+  constexpr footprint input() const { return fixed<float>(x_points().size()); }
+  constexpr footprint gradient() const { return fixed<float>(dy_points().size()); }
+  constexpr footprint sums() const { return fixed<float>(winograd::positions * position_sums()); }
+  constexpr footprint patch() const { return per_thread<float>(winograd::positions * std::max(in, out)); }
+  constexpr footprint scratch() const { return input() + gradient() + sums() + patch(); }
+};
+
+/// dw of a convolution.
+template <class A>
+void winograd_weight_gradient(thread_team& team, winograd_gradient_plan<A> const& plan, std::size_t batch,
+                              float const* x, float const* dy, float* dw, std::byte* scratch) {
+  using V = lanes<A>;
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  constexpr std::size_t most = conv_tile<A>::many_registers ? 8 : 6, runs = parts_of(block, most);
+  carver pieces(scratch, batch, team.size());
+  float* const xs = pieces.take<float>(plan.input());
+  float* const dys = pieces.take<float>(plan.gradient());
+  float* const sums = pieces.take<float>(plan.sums());
+  float* const patches = pieces.take<float>(plan.patch());
+
+  winograd_grid const grid{batch, plan.height, plan.width};
+  auto const x_points = plan.x_points(), dy_points = plan.dy_points();
+  std::size_t const groups = parts_of(grid.count(), plan.group());
+  if (groups == 0) return void(std::fill_n(dw, plan.out * plan.in * 9, 0.0f));
+  for (std::size_t g = 0; g < groups; ++g) {
+    auto const tiles = part_of(grid.count(), groups, g);
+    std::size_t const chunks = parts_of(tiles.size(), 8);
+    team.run(2 * chunks, [&](std::size_t task, std::size_t slot) {
+      auto const mine = part_of(tiles.size(), chunks, task / 2);
+      index_range const these{tiles.begin + mine.begin, tiles.begin + mine.end};
+      float* const patch = patches + slot * plan.patch().per_thread / sizeof(float);
+      if (task % 2 == 0)
+        transform_tiles<V, winograd::reach>(grid, these, plan.in, x, x_points, mine.begin, patch, xs);
+      else
+        transform_tiles<V, winograd::tile>(grid, these, plan.out, dy, dy_points, mine.begin, patch, dys);
+    });
+    team.run(winograd::positions * plan.panels(), [&](std::size_t task, std::size_t) {
+      std::size_t const position = task / plan.panels(), p = task % plan.panels();
+      float const* const here =
+          dys + position * dy_points.position() + p * outputs / block * dy_points.plane() + p * outputs % block;
+      std::size_t const half = width<V> < block ? width<V> : dy_points.plane();
+      float* to = sums + position * plan.position_sums() + p * plan.panel_sums();
+      for (std::size_t b = 0; b < plan.blocks(); ++b) {
+        float const* const from = xs + position * x_points.position() + b * x_points.plane();
+        [&]<std::size_t... R>(std::index_sequence<R...>) {
+          ((run_outer_tile<V, part_of(block, runs, R).size()>(from + part_of(block, runs, R).begin, here, half,
+                                                              tiles.size(), g == 0,
+                                                              to + part_of(block, runs, R).begin * outputs)),
+           ...);
+        }
+        (std::make_index_sequence<runs>{});
+        to += block * outputs;
+      }
+    });
+  }
+
+  team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
+    std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
+    for (std::size_t c = b * block; c < std::min((b + 1) * block, plan.in); ++c) {
+      float const* const from = sums + p * plan.panel_sums() + c * outputs;
+      float taps[9][outputs];
+      each_register<V>(outputs, [&]<class T>(std::size_t o) {
+        points_to_tile<T, 3>([&](std::size_t position) { return load<T>(from + position * plan.position_sums() + o); },
+                             [&](std::size_t i, std::size_t j, T const& v) { put(taps[i * 3 + j] + o, v); });
+      });
+      for (std::size_t o = 0; o < std::min(outputs, plan.out - p * outputs); ++o)
+        for (std::size_t tap = 0; tap < 9; ++tap) dw[((p * outputs + o) * plan.in + c) * 9 + tap] = taps[tap][o];
+    }
+  });
+}
+
+}  // namespace detail
+}  // namespace l3::inline L3_ISA
