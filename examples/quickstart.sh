@@ -18,7 +18,7 @@ refuse() { echo "examples/quickstart.sh: $*" >&2; exit 2; }
 
 seed=1
 out=$PWD/out/quickstart
-pairs=32000
+pairs=40000
 videos=()
 while (($#)); do
   case $1 in

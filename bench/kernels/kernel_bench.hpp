@@ -63,6 +63,7 @@ void time_kernel(benchmark::State& state, context<cpu>& on, work const& w, F&& c
   state.counters["best_ms"] = best * 1e3;
   if (w.flops > 0) {
     state.counters["GFLOP/s"] = w.flops / best * 1e-9;
+    // of the textbook's count: above 1 where an algorithm needs fewer
     state.counters["of_flops"] = w.flops / best / most.flops;
   }
   if (w.bytes > 0) {

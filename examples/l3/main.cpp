@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
       {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
+      {"bench", "Measure how fast the network and the loader are here", add_bench},
   };
   std::vector<std::pair<CLI::App*, work>> works;
   for (auto const& c : commands) {

@@ -40,6 +40,7 @@ work add_train(CLI::App& command);
 work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);
 work add_info(CLI::App& command);
+work add_bench(CLI::App& command);
 
 /// Watches SIGINT and SIGTERM while it lives: the first one sets a flag that the work looks at; a second one kills.
 class interruption {

@@ -29,6 +29,10 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
                                                         {"train --out x --pairs -3", "--pairs"},
                                                         {"train --out " + (scratch() / "none").string(), "--train"},
                                                         {"eval --checkpoint x", "--data"},
+                                                        {"bench", "subcommand"},
+                                                        {"bench net --model tiny --what smell", "smell"},
+                                                        {"bench net --what train --batch 1", "--batch"},
+                                                        {"bench net --precision fp7", "fp32"},
                                                         {"embed smell x --checkpoint y --out z", "smell"},
                                                         {"embed audio x --checkpoint y --out z --hop 0", "--hop"}}) {
     INFO(arguments);
@@ -58,6 +62,16 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   json const checkpoint = json::parse(l3("info --json " + (made_up_run() / "last.safetensors").string()).out);
   CHECK(checkpoint.at("step") == 4);
   CHECK(checkpoint.at("settings").at("pairing") == "all");
+  json const net = json::parse(l3("bench net --model tiny --batch 2 --seconds 0 --json").out);
+  for (std::size_t k = 0; k < 3; ++k) {
+    CHECK(net.at("results").at(k).at("what") == std::vector<std::string>{"audio", "vision", "train"}[k]);
+    CHECK(net.at("results").at(k).at("per_s") > 0);
+  }
+  json const loader = json::parse(
+      l3("bench loader --model tiny --batch 4 --pairs 12 --json " + (made_up_videos() / "train.csv").string()).out);
+  CHECK(loader.at("pairs") == 12);
+  CHECK(loader.at("pairs_per_s") > 0);
+  CHECK(loader.at("failures") == 0);
 }
 
 TEST_CASE("quiet programs say what they were asked for and no more") {

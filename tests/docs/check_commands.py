@@ -26,6 +26,8 @@ TOY = {
     "synth": {"--videos": "24", "--seconds": "2"},
     "train": {"--model": "tiny", "--batch": "8", "--pairs": "40", "--valid-pairs": "16"},
     "eval": {"--pairs": "16"},
+    "bench net": {"--model": "tiny", "--batch": "4", "--seconds": "0"},
+    "bench loader": {"--model": "tiny", "--batch": "4", "--pairs": "16"},
 }
 RESUMED = {"--pairs": "48"}  # the rest is what the run was started with
 
@@ -65,7 +67,7 @@ def commands_of(block):
 
 def options_of_help(l3, command):
     """Option -> (takes a value, default or None, required) from `l3 COMMAND --help`."""
-    text = subprocess.run([l3, command, "--help"], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run([l3, *command.split(), "--help"], check=True, capture_output=True, text=True).stdout
     found = {}
     for line in text.splitlines():
         if not (match := re.match(r"  (?:(-\w),)?(--[\w-]+)(.*)", line)):
@@ -74,6 +76,20 @@ def options_of_help(l3, command):
         default = re.search(r"[=\[]([^=\[\]]+?)\]?$", words[0] if len(words) == 1 else " ".join(words[:2]))
         found[match[2]] = (bool(words), default and default[1], "REQUIRED" in words)
     return found
+
+
+def commands_of_help(l3, *above):
+    """Every command that does work: "train", and "bench net" of a command that has commands."""
+    text = subprocess.run([l3, *above, "--help"], check=True, capture_output=True, text=True).stdout
+    names = re.findall(r"^  (\w+)  ", text.partition("Subcommands:")[2], re.MULTILINE)
+    if not names:
+        return [" ".join(above)]
+    return [command for name in names for command in commands_of_help(l3, *above, name)]
+
+
+def named_in(words, commands):
+    """The command that words begin with, or None."""
+    return next((name for name in (" ".join(words[:2]), words[0]) if name in commands), None)
 
 
 def sections_of(file):
@@ -120,9 +136,9 @@ def check_parse(source, commands, block, line):
     program, rest = words[0], words[1:]
     options = {word for word in rest if word.startswith("--")}
     if program in {"l3", "build/release/l3"}:
-        if rest[0] not in commands:
+        if (command := named_in(rest, commands)) is None:
             return problem(block.where, "a subcommand of l3", rest[0])
-        known = commands[rest[0]].keys()
+        known = commands[command].keys()
     elif program == "cmake":
         preset = rest[rest.index("--preset") + 1]
         kind = "buildPresets" if "--build" in options else "configurePresets"
@@ -142,8 +158,7 @@ def check_parse(source, commands, block, line):
 
 def at_toy_size(words):
     """The arguments of l3 with the sizes of TOY. Flags and values that say nothing about size stay."""
-    command = words[0]
-    sizes = RESUMED if "--resume" in words else TOY.get(command, {})
+    sizes = RESUMED if "--resume" in words else TOY.get(named_in(words, TOY), {})
     missing = dict(sizes) if "--resume" not in words else {}
     cut = list(words)
     for k, word in enumerate(cut[:-1]):
@@ -274,11 +289,9 @@ def main():
     l3, source = str(given.l3.resolve()), given.source
     documents = [source / "README.md", *sorted((source / "docs").glob("*.md"))]
 
-    text = subprocess.run([l3, "--help"], check=True, capture_output=True, text=True).stdout
-    names = re.findall(r"^  (\w+)  ", text.partition("Subcommands:")[2], re.MULTILINE)
-    commands = {name: options_of_help(l3, name) for name in names}
-    if not commands or any("--help" not in options for options in commands.values()):
-        problem("l3 --help", "subcommands with options", text)
+    commands = {name: options_of_help(l3, name) for name in commands_of_help(l3)}
+    if any("--help" not in options for options in commands.values()):
+        problem("l3 --help", "subcommands with options", ", ".join(commands))
 
     check_reference(l3, commands, source / "docs" / "commands.md")
     check_map(source, source / "docs" / "architecture.md")

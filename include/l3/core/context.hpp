@@ -14,8 +14,8 @@ namespace l3::inline L3_ISA {
 
 /// A fixed number of threads that loops are spread over.
 ///
-/// Work is cut into tasks by the caller, by sizes alone and never by the number of threads; tasks write apart from each
-/// other. So results are the same bits for any number of threads.
+/// Work is cut into tasks by the caller. Tasks write apart from each other, and no sum is cut by the number of threads:
+/// so results are the same bits for any number of them.
 class thread_team {
  public:
   /// Zero means one thread for each core.

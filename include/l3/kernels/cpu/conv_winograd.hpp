@@ -3,9 +3,9 @@
 ///
 /// A group of tiles goes through three phases: its input is transformed to 36 positions, a matrix product at each
 /// position sums over the input channels, and the sums are transformed to outputs. Small groups run all three on one
-/// thread, whose second cache holds them; where the weights are larger than the caches, all threads share one group, so
-/// that the weights stream from memory once. A product's sum is formed in one register, in the order of the channels:
-/// neither schedule nor thread changes a bit.
+/// thread, near whose core they stay; where the weights are larger than the caches, all threads share one group, so
+/// that the weights stream from memory once a group. A product's sum is formed in one register, in the order of the
+/// channels: neither schedule nor thread changes a bit.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -46,18 +46,18 @@ struct pixel_square {
   std::size_t row, column;  ///< floats to the next
 };
 
-/// The Side x Side pixels whose upper left one lies `border` above and left of a tile: where they are, or copied with
+/// The Side x Side pixels whose upper left one lies `Border` above and left of a tile: where they are, or copied with
 /// zeros for what lies outside the picture to `patch`.
 template <std::size_t Side, std::size_t Border>
 pixel_square tile_pixels(winograd_grid const& grid, winograd_grid::place const& at, std::size_t channels,
                          float const* x, float* patch) {
   float const* const picture = x + at.item * grid.height * grid.width * channels;
-  std::size_t const last_row = at.row + Side, last_col = at.col + Side;
-  if (at.row >= Border && at.col >= Border && last_row <= grid.height + Border && last_col <= grid.width + Border)
+  std::size_t const row_end = at.row + Side, col_end = at.col + Side;
+  if (at.row >= Border && at.col >= Border && row_end <= grid.height + Border && col_end <= grid.width + Border)
     return {picture + ((at.row - Border) * grid.width + at.col - Border) * channels, grid.width * channels, channels};
   float* to = patch;
-  for (std::size_t i = at.row; i < last_row; ++i)
-    for (std::size_t j = at.col; j < last_col; ++j, to += channels)
+  for (std::size_t i = at.row; i < row_end; ++i)
+    for (std::size_t j = at.col; j < col_end; ++j, to += channels)
       if (i >= Border && i < grid.height + Border && j >= Border && j < grid.width + Border)
         std::copy_n(picture + ((i - Border) * grid.width + j - Border) * channels, channels, to);
       else
@@ -187,7 +187,7 @@ void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool tur
       for (std::size_t o = 0; o < outputs; ++o) {
         std::size_t const output = p * outputs + o;
         bool const exists = output < plan.out && c < plan.in;
-        float const* const from = w + (turned ? c * plan.out + output : output * plan.in + c) * 9;
+        float const* const from = exists ? w + (turned ? c * plan.out + output : output * plan.in + c) * 9 : w;
         for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? from[turned ? 8 - tap : tap] : 0.0f;
       }
       float* const dest = to + p * plan.panel_weights() + c * outputs;

@@ -5,8 +5,8 @@
 /// is a product, number by number: 36 products give 16 outputs of 9 taps each, a quarter of the textbook's. Both
 /// directions need six points of the same six inputs, so forward and weight gradient share `picture_to_points`.
 ///
-/// A sum reaches each of a tile's 16 outputs: what is not a number spreads over the tiles it touches, and an infinity
-/// becomes one.
+/// A tile's 4x4 outputs are sums over its 6x6 inputs, with terms that cancel: what is not a number reaches outputs of
+/// its tiles that the textbook's sum would not, and an infinity becomes not a number.
 ///
 /// Source  Lavin & Gray (2016), Fast Algorithms for Convolutional Neural Networks; Toom-Cook for the matrices. The
 ///         points 0.65 and 1.5 keep the sums' terms of like size: half the rounding error of the usual 1 and 2.

@@ -1,23 +1,23 @@
 /// @file  include/l3/kernels/cpu/winograd_weight_gradient.hpp: the weight gradient of a convolution by Winograd's
 /// F(3x3,4x4): the output gradient's tiles filter the input's tiles.
 ///
-/// Groups of tiles follow one another; all threads share a group. Each position's products are summed over the tiles by
-/// whoever takes that position and panel, always in the order of the tiles: there are no partial sums to add, and no
-/// number of threads changes a bit.
+/// Groups of tiles follow one another; all threads share a group. Each position's products are summed over a group's
+/// tiles in registers, and the groups' sums are added in order, by whoever takes that position and panel: no number of
+/// threads changes a bit.
 #pragma once
 #include <l3/kernels/cpu/conv_winograd.hpp>
 
 namespace l3::inline L3_ISA {
 namespace detail {
 
-/// Adds, over tiles, the products of a few input channels and two registers of output channels.
+/// Sums, over a group's tiles, the products of a few input channels and two registers of output channels, and adds them
+/// to `sums`, which the first group overwrites.
 template <class V, std::size_t Channels>
 void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::size_t tiles, bool first, float* sums) {
   constexpr std::size_t lanes = width<V>, block = winograd_points::block;
   V sum[Channels][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 8
-  for (std::size_t m = 0; m < Channels; ++m)
-    for (std::size_t h = 0; h < 2; ++h) sum[m][h] = first ? V(0.0f) : load<V>(sums + (2 * m + h) * lanes);
+  for (std::size_t m = 0; m < Channels; ++m) sum[m][0] = sum[m][1] = V(0.0f);
   for (std::size_t t = 0; t < tiles; ++t, x += block, dy += block) {
     V const g0 = load<V>(dy), g1 = load<V>(dy + dy_half);
 #pragma GCC unroll 8
@@ -29,14 +29,17 @@ void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::s
   }
 #pragma GCC unroll 8
   for (std::size_t m = 0; m < Channels; ++m)
-    for (std::size_t h = 0; h < 2; ++h) put(sums + (2 * m + h) * lanes, sum[m][h]);
+    for (std::size_t h = 0; h < 2; ++h) {
+      float* const to = sums + (2 * m + h) * lanes;
+      put(to, first ? sum[m][h] : load<V>(to) + sum[m][h]);
+    }
 }
 
 /// Sizes of a Winograd weight gradient.
 template <class A>
 struct winograd_gradient_plan {
   static constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
-  static constexpr std::size_t shared = 12 << 20;  // bytes of a group
+  static constexpr std::size_t wanted = 12 << 20;  // bytes of a group
   static constexpr std::size_t fewest = 192;       // tiles of a group: the sums are read and written once a group
 
   std::size_t in, out, height, width;
@@ -45,7 +48,7 @@ struct winograd_gradient_plan {
   constexpr std::size_t blocks() const { return parts_of(in, block); }
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
-    return std::max(fewest, shared / (winograd::positions * sizeof(float) * channels));
+    return std::max(fewest, wanted / (winograd::positions * sizeof(float) * channels));
   }
   constexpr winograd_points x_points() const { return {in, group()}; }
   /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.

@@ -1,0 +1,175 @@
+// l3 bench: how fast the network and the loader are on this machine, for people and for scripts.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <l3/core/backend.hpp>
+#include <l3/core/random.hpp>
+#include <l3/version.hpp>
+#include <thread>
+
+#include "engine.hpp"
+#include "feed.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+namespace {
+
+struct net_options : common_options {
+  std::string model = "paper", backend = "cpu", precision = "fp32";
+  std::vector<std::string> what{"audio", "vision", "train"};
+  std::size_t batch = 16;
+  double seconds = 10;
+};
+
+double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Median seconds of `run()` after one run to warm up: at least three, for `seconds` in all, at most 200.
+template <class F>
+double median_seconds(double seconds, F&& run) {
+  run();
+  std::vector<double> times;
+  for (double spent = 0; times.size() < 3 || (spent < seconds && times.size() < 200); spent += times.back()) {
+    auto const start = std::chrono::steady_clock::now();
+    run();
+    times.push_back(since(start));
+  }
+  auto const middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
+}
+
+/// Numbers between -1 and 1, as frames have.
+std::vector<float> made_up(std::size_t count) {
+  generator draw(1, stream::user, 0, 0);
+  std::vector<float> values(count);
+  for (float& v : values) v = static_cast<float>(draw.uniform(-1, 1));
+  return values;
+}
+
+int net_run(net_options const& o) {
+  for (std::string const& what : o.what) {
+    if (what != "audio" && what != "vision" && what != "train")
+      throw setting_error({"--what", "audio, vision or train", what});
+    if (what == "train" && o.batch < 2)
+      throw setting_error({"--batch", "at least 2 to train", std::to_string(o.batch)});
+  }
+  auto const net = make_cpu_engine(o.model, o.threads);
+  auto const input = make_input(o.model);
+  net->initialise(1);
+  auto const frames = made_up(o.batch * input->frame_size()), sounds = made_up(o.batch * input->sound_size());
+  std::vector<float> features(o.batch * net->facts().embedding);
+  std::vector<std::int32_t> labels(o.batch);
+  for (std::size_t k = 0; k < o.batch; ++k) labels[k] = static_cast<std::int32_t>(k % 2);
+  json results = json::array();
+  for (std::string const& what : o.what) {
+    double seconds = 0;
+    if (what == "train") {
+      net->prepare_training({.which = pairing::all, .batch = o.batch, .learning_rate = 1e-5});
+      seconds = median_seconds(o.seconds, [&] { net->step(frames, sounds, labels, o.batch); });
+    } else {
+      net->prepare_inference(o.batch);
+      modality const m = what == "audio" ? modality::sound : modality::frame;
+      auto const& items = m == modality::sound ? sounds : frames;
+      seconds = median_seconds(o.seconds, [&] { net->embed(m, pooling::global, items, o.batch, features); });
+    }
+    double const rate = static_cast<double>(o.batch) / seconds;
+    o.answer(text("%-8s batch %zu: %.2f ms, %.1f per s", what.c_str(), o.batch, seconds * 1e3, rate));
+    results.push_back({{"what", what}, {"batch", o.batch}, {"ms", seconds * 1e3}, {"per_s", rate}});
+  }
+  std::size_t const cores = std::max(1u, std::thread::hardware_concurrency());
+  o.print({{"results", results},
+           {"model", o.model},
+           {"precision", o.precision},
+           {"threads", o.threads != 0 ? o.threads : cores},
+           {"l3", L3_VERSION},
+           {"cpu", cpu::name}});
+  return done;
+}
+
+struct loader_bench_options : common_options {
+  std::string data, model = "small";
+  std::size_t batch = 16, workers = 0, pairs = 1000;
+  std::uint64_t seed = 0;
+  double seconds = 10;
+};
+
+int loader_run(loader_bench_options const& o) {
+  clip_list clips = read_clips(o.data);
+  std::size_t failures = 0;
+  loader_options reading{
+      .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
+  reading.limits.seconds = o.seconds;
+  reading.on_refusal = [&](refusal const& r) {
+    ++failures;
+    o.warn("refused " + r.why);
+  };
+  auto const input = make_input(o.model);
+  auto const start = std::chrono::steady_clock::now();
+  auto const source = input->open(std::move(clips), std::move(reading));
+  std::size_t read = source->next().count;
+  double const first = since(start);
+  std::size_t const counted_from = read;
+  progress bar(o, "pairs", static_cast<double>(o.pairs), static_cast<double>(read));
+  while (read < std::max(o.pairs, 2 * counted_from)) {
+    read += source->next().count;
+    bar.update(static_cast<double>(read), "");
+  }
+  double const rate = static_cast<double>(read - counted_from) / (since(start) - first);
+  bar.finish();
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  double const peak = static_cast<double>(used.ru_maxrss) / 1024;  // the kernel counts KiB
+  o.answer(text("%.1f pairs/s, first batch after %.2f s, peak memory %.0f MiB, %zu files refused", rate, first, peak,
+                failures));
+  o.print({{"pairs_per_s", rate},
+           {"first_batch_s", first},
+           {"peak_mib", peak},
+           {"failures", failures},
+           {"model", o.model},
+           {"batch", o.batch},
+           {"pairs", read}});
+  return done;
+}
+
+}  // namespace
+
+work add_bench(CLI::App& command) {
+  command.require_subcommand(1);
+  command.footer("Example:\n  l3 bench net --model paper --what audio,vision,train --batch 16 --threads 2 --json");
+
+  auto const n = std::make_shared<net_options>();
+  CLI::App* const net = command.add_subcommand("net", "Subnetworks and training steps on made-up batches");
+  net->add_option("--model", n->model, "paper, small or tiny")->capture_default_str();
+  net->add_option("--what", n->what, "audio, vision: a subnetwork in use; train: forward, backward and Adam")
+      ->delimiter(',')
+      ->capture_default_str();
+  net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(CLI::PositiveNumber);
+  net->add_option("--backend", n->backend, "What computes")->capture_default_str()->check(CLI::IsMember({"cpu"}));
+  net->add_option("--precision", n->precision, "Arithmetic of the products")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fp32"}));
+  net->add_option("--seconds", n->seconds, "To measure each for; three runs at least")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  net->footer("Times are medians after a run to warm up.\nExample:\n  l3 bench net --model tiny --batch 64");
+  n->add_to(*net);
+
+  auto const l = std::make_shared<loader_bench_options>();
+  CLI::App* const loader = command.add_subcommand("loader", "Reading DATA as training does");
+  loader->add_option("data", l->data, "Folder, CSV or list of videos")->required();
+  loader->add_option("--model", l->model, "Whose frames and spectrograms: paper, small or tiny")->capture_default_str();
+  loader->add_option("--batch", l->batch, "Draws of a batch")->capture_default_str()->check(CLI::PositiveNumber);
+  loader->add_option("--pairs", l->pairs, "Draws in total")->capture_default_str()->check(CLI::PositiveNumber);
+  loader->add_option("--seed", l->seed, "Which draws")->capture_default_str();
+  loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
+  loader->footer("Example:\n  l3 bench loader videos --batch 64 --pairs 5000");
+  l->add_to(*loader);
+  return [net, n, l] { return net->parsed() ? net_run(*n) : loader_run(*l); };
+}
+
+}  // namespace l3::program
