@@ -73,6 +73,7 @@ def options_of_help(l3, command):
         if not (match := re.match(r"  (?:(-\w),)?(--[\w-]+)(.*)", line)):
             continue
         words = match[3][:1] == " " and not match[3].startswith("  ") and match[3].split("  ")[0].split() or []
+        words = [word for word in words if word != "..."]  # takes several
         default = re.search(r"[=\[]([^=\[\]]+?)\]?$", words[0] if len(words) == 1 else " ".join(words[:2]))
         found[match[2]] = (bool(words), default and default[1], "REQUIRED" in words)
     return found

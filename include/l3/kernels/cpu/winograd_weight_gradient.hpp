@@ -41,6 +41,7 @@ struct winograd_gradient_plan {
   static constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
   static constexpr std::size_t wanted = 12 << 20;  // bytes of a group
   static constexpr std::size_t fewest = 192;       // tiles of a group: the sums are read and written once a group
+  static constexpr std::size_t longest = 1024;     // tiles of one float sum: longer ones lose digits
 
   std::size_t in, out, height, width;
 
@@ -48,7 +49,7 @@ struct winograd_gradient_plan {
   constexpr std::size_t blocks() const { return parts_of(in, block); }
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
-    return std::max(fewest, wanted / (winograd::positions * sizeof(float) * channels));
+    return std::clamp(wanted / (winograd::positions * sizeof(float) * channels), fewest, longest);
   }
   constexpr winograd_points x_points() const { return {in, group()}; }
   /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.
