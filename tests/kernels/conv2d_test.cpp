@@ -52,6 +52,9 @@ conv_dims const sizes[] = {
     {2, 4, 130, 3, 1},  {1, 9, 28, 64, 48},  {1, 5, 29, 2, 32},  {5, 3, 3, 4, 130},     {1, 6, 11, 150, 6},
     {2, 31, 33, 1, 16}, {1, 40, 40, 48, 20}, {1, 2, 65, 16, 9},  {230, 1, 1, 288, 270}, {2800, 1, 1, 16, 20},
 };
+
+/// Of the largest value. Winograd's transforms, from 16 channels on both sides, have terms larger than the result.
+double tolerance(conv_dims const& d) { return d.in < 16 || d.out < 16 ? 2e-6 : 4e-6; }
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "", kernel_backends) {
@@ -60,7 +63,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < 4e-6);
+    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < tolerance(d));
   }
 }
 
@@ -77,7 +80,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward scales, shifts and rectifies on the way 
           CHECK(
               distance(forward(on, in, {scales ? in.scale.data() : nullptr, shifts ? in.shift.data() : nullptr, relu}),
                        forward(judge, in, {scales ? scale.data() : nullptr, shifts ? shift.data() : nullptr, relu})) <
-              4e-6);
+              tolerance(d));
         }
   }
 }
@@ -98,7 +101,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d data gradient agrees with the plain loop in doub
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    CHECK(distance(backward_data(on, in), backward_data(judge, in)) < 4e-6);
+    CHECK(distance(backward_data(on, in), backward_data(judge, in)) < tolerance(d));
   }
 }
 
