@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/python_checks.sh L3 CHECK: compares l3 with PyTorch. L3 is the program; CHECK is one of
-#   goldens  the stored golden numbers are what PyTorch still says
+#   goldens  the stored golden numbers are what PyTorch and scipy still say
 #   curve    trained on the same batches from the same weights, l3's losses are PyTorch's
 #   logits   PyTorch reads l3's weights and says the same of the same pairs, and l3 of PyTorch's
 # Python is $L3_PYTHON, or python3 where that has torch and safetensors.
@@ -14,6 +14,8 @@ if ! "$python" -c 'import torch, safetensors, numpy' 2> /dev/null; then
   exit 77
 fi
 if [[ $check == goldens ]]; then
+  "$python" -c 'import scipy' 2> /dev/null || { echo "this Python lacks scipy (tests/requirements.txt)" >&2; exit 1; }
+  "$python" "$root/tests/golden/make_spectrogram_golden.py" --check
   exec "$python" "$root/tests/golden/make_goldens.py" --check
 fi
 

@@ -1,7 +1,8 @@
 /// @file  tests/fuzz/csv_fuzz.cpp: any text at all, read as a CSV table (libFuzzer).
 ///
 /// What is accepted must be a table, and must be read back the same after `csv_row` has written it.
-/// clang++ -std=c++20 -O1 -g -Iinclude -fsanitize=fuzzer,address,undefined
+/// CMake links it with mutate.cpp; for libFuzzer: clang++ -std=c++20 -O1 -g -Iinclude
+/// -fsanitize=fuzzer,address,undefined
 #include <cstdint>
 #include <cstdlib>
 #include <l3/files/csv.hpp>

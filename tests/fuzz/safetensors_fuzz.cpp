@@ -2,7 +2,8 @@
 ///
 /// What is accepted must keep its promises: the tensors fill the file, each can be read, and a writer takes it as it
 /// is. The first byte chooses between a whole file and a header alone, to which the right size and some data are added.
-/// clang++ -std=c++20 -O1 -g -Iinclude -fsanitize=fuzzer,address,undefined
+/// CMake links it with mutate.cpp; for libFuzzer: clang++ -std=c++20 -O1 -g -Iinclude
+/// -fsanitize=fuzzer,address,undefined
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -95,6 +95,18 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward keeps what is not a number visible", "",
   CHECK(!std::isnan(y[4 * 16]));  // not in the next tile: Winograd spreads it over the tiles that it reaches
 }
 
+TEMPLATE_LIST_TEST_CASE("conv2d forward hides no infinity", "", kernel_backends) {
+  context<TestType> on(2);
+  for (std::size_t channels : {3, 16}) {
+    inputs in({1, 4, 12, channels, 16});
+    in.x[0] = std::numeric_limits<float>::infinity();
+    auto const y = forward(on, in, {});
+    for (std::size_t pixel : {0, 1, 12, 13})
+      for (std::size_t o = 0; o < 16; ++o) CHECK(!std::isfinite(y[pixel * 16 + o]));
+    CHECK(std::isfinite(y[4 * 16]));
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("conv2d data gradient agrees with the plain loop in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);

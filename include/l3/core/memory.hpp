@@ -51,6 +51,11 @@ template <class T>
 constexpr footprint per_thread(std::size_t count) {
   return {.per_thread = round_up(count * sizeof(T), alignment)};
 }
+/// Thread `slot`'s part of the room at `all` that `per_thread<T>` reserved.
+template <class T>
+constexpr T* share_of(std::size_t slot, T* all, footprint reserved) {
+  return all + slot * reserved.per_thread / sizeof(T);
+}
 /// Room for either of two that are never alive together.
 constexpr footprint either(footprint a, footprint b) {
   return {std::max(a.per_item, b.per_item), std::max(a.per_thread, b.per_thread), std::max(a.fixed, b.fixed)};

@@ -19,18 +19,20 @@ namespace detail {
 /// a network's first layer is quicker without.
 constexpr bool winograd_pays(conv_dims const& d) { return d.in >= 16 && d.out >= 16; }
 
+template <template <class> class Plan, class A>
+constexpr Plan<A> plan_for(conv_dims const& d) {
+  return {d.in, d.out, d.height, d.width};
+}
 template <class A>
 constexpr footprint conv2d_scratch(conv_dims const& d) {
-  return winograd_pays(d) ? winograd_plan<A>{d.in, d.out, d.height, d.width}.scratch()
-                          : direct_plan<A>{d.in, d.out, d.height, d.width}.scratch();
+  return winograd_pays(d) ? plan_for<winograd_plan, A>(d).scratch() : plan_for<direct_plan, A>(d).scratch();
 }
 template <class A>
 constexpr footprint conv2d_gradient_scratch(conv_dims const& d) {
-  return winograd_pays(d) ? winograd_gradient_plan<A>{d.in, d.out, d.height, d.width}.scratch()
-                          : gradient_plan<A>{d.in, d.out, d.height, d.width}.scratch();
+  return winograd_pays(d) ? plan_for<winograd_gradient_plan, A>(d).scratch() : plan_for<gradient_plan, A>(d).scratch();
 }
-/// The convolution that gives the data gradient.
-constexpr conv_dims turned(conv_dims d) {
+/// Sizes of the convolution that gives the data gradient.
+constexpr conv_dims exchanged(conv_dims d) {
   std::swap(d.in, d.out);
   return d;
 }
@@ -38,10 +40,9 @@ template <class A>
 void convolve(thread_team& team, conv_dims const& d, bool turned, float const* x, float const* w,
               epilogue<float> const& then, float* y, std::byte* scratch) {
   if (winograd_pays(d))
-    winograd_convolution(team, winograd_plan<A>{d.in, d.out, d.height, d.width}, d.batch, turned, x, w, then, y,
-                         scratch);
+    winograd_convolution(team, plan_for<winograd_plan, A>(d), d.batch, turned, x, w, then, y, scratch);
   else
-    direct_convolution(team, direct_plan<A>{d.in, d.out, d.height, d.width}, d.batch, turned, x, w, then, y, scratch);
+    direct_convolution(team, plan_for<direct_plan, A>(d), d.batch, turned, x, w, then, y, scratch);
 }
 
 }  // namespace detail
@@ -55,7 +56,7 @@ void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x,
 template <class A, class P>
 void conv2d_backward_data(context<simd<A, P>>& on, conv_dims const& d, float const* dy, float const* w, float* dx,
                           std::byte* scratch) {
-  detail::convolve<A>(on.team(), detail::turned(d), true, dy, w, {}, dx, scratch);
+  detail::convolve<A>(on.team(), detail::exchanged(d), true, dy, w, {}, dx, scratch);
 }
 
 template <class A, class P>
@@ -63,10 +64,9 @@ void conv2d_backward_weights(context<simd<A, P>>& on, conv_dims const& d, float 
                              std::byte* scratch) {
   using namespace detail;
   if (winograd_pays(d))
-    winograd_weight_gradient(on.team(), winograd_gradient_plan<A>{d.in, d.out, d.height, d.width}, d.batch, x, dy, dw,
-                             scratch);
+    winograd_weight_gradient(on.team(), plan_for<winograd_gradient_plan, A>(d), d.batch, x, dy, dw, scratch);
   else
-    direct_weight_gradient(on.team(), gradient_plan<A>{d.in, d.out, d.height, d.width}, d.batch, x, dy, dw, scratch);
+    direct_weight_gradient(on.team(), plan_for<gradient_plan, A>(d), d.batch, x, dy, dw, scratch);
 }
 
 }  // namespace l3::inline L3_ISA

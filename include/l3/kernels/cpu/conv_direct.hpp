@@ -152,7 +152,7 @@ void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size
   }
   team.run(grid.count(), [&](std::size_t task, std::size_t slot) {
     auto const at = grid[task];
-    float* const strip = inputs + slot * plan.input().per_thread / sizeof(float);
+    float* const strip = share_of(slot, inputs, plan.input());
     pack_input<V>(grid, at, plan.in, block, {0, blocks}, x, strip);
     direct_tile t{};
     t.row = (at.size.cols + 2) * block;
@@ -175,7 +175,7 @@ void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size
         t.blocks = std::min(plan.blocks_a_pass(), blocks - b);
         t.first = b == 0, t.last = b + t.blocks == blocks;
         t.w = weights + (p * blocks + b) * plan.block_weights();
-        t.sums = waiting + slot * plan.sums().per_thread / sizeof(float);
+        t.sums = share_of(slot, waiting, plan.sums());
         for (std::size_t n = 0; n < at.size.items; ++n)
           for (std::size_t r = 0; r < at.size.rows; ++r) {
             t.x = strip + b * t.plane + (n * (at.size.rows + 2) + r) * t.row;

@@ -139,8 +139,8 @@ void direct_weight_gradient(thread_team& team, gradient_plan<A> const& plan, std
     std::size_t const part = task / groups, group = task % groups;
     auto const my_blocks = part_of(blocks, plan.block_groups(), group / plan.panel_groups());
     auto const my_panels = part_of(panels, plan.panel_groups(), group % plan.panel_groups());
-    float* const input = inputs + slot * plan.input().per_thread / sizeof(float);
-    float* const gradient = gradients + slot * plan.gradient().per_thread / sizeof(float);
+    float* const input = share_of(slot, inputs, plan.input());
+    float* const gradient = share_of(slot, gradients, plan.gradient());
     auto const strips = part_of(grid.count(), parts, part);
     for (std::size_t k = strips.begin; k < strips.end; ++k) {
       auto const at = grid[k];

@@ -139,9 +139,9 @@ inline constexpr auto product_tiles = []<std::size_t... T>(std::index_sequence<T
 template <class A>
 struct winograd_plan {
   static constexpr std::size_t outputs = conv_tile<A>::outputs;
-  static constexpr std::size_t own = 512 << 10;    // bytes of a group that one thread works on alone
-  static constexpr std::size_t shared = 16 << 20;  // bytes of a group that all threads share
-  static constexpr std::size_t most = 10 << 20;    // bytes of weights that caches hold
+  static constexpr std::size_t own_group_bytes = 512 << 10;     // of a group that one thread works on alone
+  static constexpr std::size_t shared_group_bytes = 16 << 20;   // of a group that all threads share
+  static constexpr std::size_t cached_weight_bytes = 10 << 20;  // of weights that stay in a cache
 
   std::size_t in, out, height, width;
 
@@ -152,11 +152,11 @@ struct winograd_plan {
   /// From a position's weights to the next's: a cache line apart for the reason given at winograd_points.
   constexpr std::size_t position_weights() const { return panels() * panel_weights() + 16; }
   constexpr std::size_t weight_count() const { return winograd::positions * position_weights(); }
-  constexpr bool shares() const { return weight_count() * sizeof(float) > most; }
+  constexpr bool shares() const { return weight_count() * sizeof(float) > cached_weight_bytes; }
   constexpr std::size_t group() const {
     std::size_t const tile = winograd::positions * sizeof(float) * (blocks() * winograd_points::block + sum_step());
     std::size_t const step = conv_tile<A>::pixels;
-    return std::max<std::size_t>(1, (shares() ? shared : own) / tile / step) * step;
+    return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / step) * step;
   }
   /// Floats from a tile's sums to the next tile's, at one position.
   constexpr std::size_t sum_step() const { return panels() * outputs; }
@@ -251,9 +251,6 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
   float* const all_points = pieces.take<float>(plan.input());
   float* const all_sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
-  auto const of = [](float* all, footprint size, std::size_t slot) {
-    return all + slot * size.per_thread / sizeof(float);
-  };
   transform_weights(team, plan, turned, w, weights);
 
   winograd_grid const grid{batch, plan.height, plan.width};
@@ -265,10 +262,10 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
                                         std::min(wanted, parts_of(grid.count(), 2 * conv_tile<A>::pixels)));
     team.run(groups, [&](std::size_t task, std::size_t slot) {
       auto const tiles = part_of(grid.count(), groups, task);
-      float* const points = of(all_points, plan.input(), slot);
-      float* const sums = of(all_sums, plan.sums(), slot);
-      transform_tiles<V, winograd::reach>(grid, tiles, plan.in, x, plan.points(), 0, of(patches, plan.patch(), slot),
-                                          points);
+      float* const points = share_of(slot, all_points, plan.input());
+      float* const sums = share_of(slot, all_sums, plan.sums());
+      transform_tiles<V, winograd::reach>(grid, tiles, plan.in, x, plan.points(), 0,
+                                          share_of(slot, patches, plan.patch()), points);
       for (std::size_t position = 0; position < winograd::positions; ++position)
         for (std::size_t p = 0; p < panels; ++p) multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
       transform_outputs(plan, grid, tiles, 0, sums, then, y);
@@ -283,7 +280,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
     team.run(chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(tiles.size(), chunks, task);
       transform_tiles<V, winograd::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x,
-                                          plan.points(), mine.begin, of(patches, plan.patch(), slot), all_points);
+                                          plan.points(), mine.begin, share_of(slot, patches, plan.patch()), all_points);
     });
     team.run(winograd::positions * panel_chunks, [&](std::size_t task, std::size_t) {
       auto const mine = part_of(panels, panel_chunks, task % panel_chunks);

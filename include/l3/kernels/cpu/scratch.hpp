@@ -13,7 +13,7 @@ template <class A, class P>
 struct scratch_size<simd<A, P>> {
   static constexpr footprint conv2d_forward(conv_dims d) { return detail::conv2d_scratch<A>(d); }
   static constexpr footprint conv2d_backward(conv_dims d) {
-    return either(detail::conv2d_scratch<A>(detail::turned(d)), detail::conv2d_gradient_scratch<A>(d));
+    return either(detail::conv2d_scratch<A>(detail::exchanged(d)), detail::conv2d_gradient_scratch<A>(d));
   }
   static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
   static constexpr footprint dense(dense_dims) { return {}; }

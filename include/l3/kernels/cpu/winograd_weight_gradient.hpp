@@ -39,9 +39,9 @@ void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::s
 template <class A>
 struct winograd_gradient_plan {
   static constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
-  static constexpr std::size_t wanted = 12 << 20;  // bytes of a group
-  static constexpr std::size_t fewest = 192;       // tiles of a group: the sums are read and written once a group
-  static constexpr std::size_t longest = 1024;     // tiles of one float sum: longer ones lose digits
+  static constexpr std::size_t group_bytes = 12 << 20;
+  static constexpr std::size_t fewest_tiles = 192;  // of a group: its sums are read and written once a group
+  static constexpr std::size_t most_tiles = 1024;   // of a group, hence of one float sum: longer ones lose digits
 
   std::size_t in, out, height, width;
 
@@ -49,7 +49,7 @@ struct winograd_gradient_plan {
   constexpr std::size_t blocks() const { return parts_of(in, block); }
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
-    return std::clamp(wanted / (winograd::positions * sizeof(float) * channels), fewest, longest);
+    return std::clamp(group_bytes / (winograd::positions * sizeof(float) * channels), fewest_tiles, most_tiles);
   }
   constexpr winograd_points x_points() const { return {in, group()}; }
   /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.
@@ -88,7 +88,7 @@ void winograd_weight_gradient(thread_team& team, winograd_gradient_plan<A> const
     team.run(2 * chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(tiles.size(), chunks, task / 2);
       index_range const these{tiles.begin + mine.begin, tiles.begin + mine.end};
-      float* const patch = patches + slot * plan.patch().per_thread / sizeof(float);
+      float* const patch = share_of(slot, patches, plan.patch());
       if (task % 2 == 0)
         transform_tiles<V, winograd::reach>(grid, these, plan.in, x, x_points, mine.begin, patch, xs);
       else
