@@ -16,7 +16,7 @@ void embed(std::filesystem::path const& checkpoint, std::filesystem::path const&
   network net;
   l3::load_checkpoint<network>(checkpoint, net, nullptr);  // no optimizer: the weights alone
   l3::context<l3::cpu> threads;
-  l3::inference<network> ask(threads, 1);
+  l3::inference<network> ask(threads, net, 1);
   l3::spectrogram<typename Model::front_end> const to_picture;
   l3::tensor<float, typename network::sound> picture(1);
   l3::tensor<float, typename network::embedding> row(1);
@@ -41,7 +41,7 @@ void embed(std::filesystem::path const& checkpoint, std::filesystem::path const&
     std::size_t const at = start - begin;
     sound.resize(std::max(sound.size(), at + l3::sound_rate));  // a file shorter than a second ends in silence
     to_picture(std::span(sound).subspan(at, l3::sound_rate), picture.view()[0]);
-    ask.embed_sounds(net, picture, row);
+    ask.embed_sounds(picture, row);
     std::cout << static_cast<double>(start) / l3::sound_rate;
     for (float const value : row.values()) std::cout << ',' << value;
     std::cout << '\n';

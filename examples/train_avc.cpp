@@ -17,12 +17,12 @@ void refused(l3::refusal const& r) { std::cerr << "train_avc: left out: " << r.w
 // The network's answers to 500 fixed pairs of frame and second, half of which belong together.
 l3::correspondence test(l3::context<l3::cpu>& threads, network const& net, l3::clip_list const& clips) {
   l3::loader<model> pairs(clips, {.batch = 50, .evaluation_pairs = 500, .on_refusal = refused});
-  l3::inference<network> ask(threads, 50);
+  l3::inference<network> ask(threads, net, 50);
   l3::tensor<float, l3::features<2>> scores(50);
   l3::correspondence_meter meter;
   while (auto const* batch = pairs.next()) {
     auto const logits = scores.view().slice(0, batch->count);
-    ask.score(net, batch->frame_view(), batch->sound_view(), logits);
+    ask.score(batch->frame_view(), batch->sound_view(), logits);
     meter.add(logits.values(), batch->label_view(), std::span(batch->frame_clips).first(batch->count));
   }
   return meter.result(/*seed*/ 1);

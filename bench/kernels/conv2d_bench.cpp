@@ -69,7 +69,7 @@ void check(conv_dims const& d) {
   };
   auto const w = [&](std::size_t o, std::size_t c, std::size_t tap) -> double { return s.w[(o * d.in + c) * 9 + tap]; };
 
-  conv2d_forward(on, d, s.x, s.w, {}, out, s.scratch.data());
+  conv2d_forward(on, d, s.x, s.w, nullptr, out, s.scratch.data());
   for (auto const& p : spots) {
     double sum = 0;
     for (std::size_t tap = 0; tap < 9; ++tap)
@@ -102,7 +102,7 @@ void add_layer(layer const& l) {
   std::string const name = l.name;
   add("conv2d_forward/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
-    time_kernel(state, on, s.effort(), [&](auto& c) { conv2d_forward(c, s.d, s.x, s.w, {}, s.y, s.scratch.data()); });
+    time_kernel(state, on, s.effort(), [&](auto& c) { conv2d_forward(c, s.d, s.x, s.w, nullptr, s.y, s.scratch.data()); });
   });
   add("conv2d_backward_data/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);

@@ -35,7 +35,8 @@ struct model_facts {
   double flops;                   ///< one pair forward
   double learning_rate;           ///< default
   std::size_t batch;              ///< default
-  footprint training, inference;  ///< memory plan without weights, gradients, moments and scores
+  footprint training, inference;  ///< memory plan without weights, gradients, moments and scores; inference has its
+                                  ///< own, transformed weights
   std::vector<tensor_row> tensors;
 };
 

@@ -52,8 +52,12 @@ class cpu_engine final : public engine {
   }
   model_facts const& facts() const override { return facts_; }
 
-  void initialise(std::uint64_t seed) override { net_.initialise(seed); }
+  void initialise(std::uint64_t seed) override {
+    net_.initialise(seed);
+    changed_ = true;
+  }
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
+    changed_ = true;
     load_checkpoint(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr);
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer,
@@ -65,35 +69,37 @@ class cpu_engine final : public engine {
   std::uint64_t steps() const override { return trainer_ ? trainer_->steps() : 0; }
   step_report step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
                    std::size_t count) override {
+    changed_ = true;
     return trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
   }
 
   void prepare_inference(std::size_t items) override {
-    user_.emplace(on_, items);
+    user_.emplace(on_, net_, items);
+    changed_ = false;
     frame_map_ = tensor<float, typename user::vision_map::output>(0);
     sound_map_ = tensor<float, typename user::audio_map::output>(0);
   }
   void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
              std::span<float> logits) override {
-    user_->score(net_, {frames.data(), count}, {sounds.data(), count}, {logits.data(), count});
+    in_use().score({frames.data(), count}, {sounds.data(), count}, {logits.data(), count});
   }
   void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
              std::span<float> out) override {
     if (what == modality::frame) {
       batch_view<float const, typename network::frame> const frames(items.data(), count);
-      if (pool == pooling::global) return user_->embed_frames(net_, frames, {out.data(), count});
+      if (pool == pooling::global) return in_use().embed_frames(frames, {out.data(), count});
       if (frame_map_.count() < count) frame_map_ = tensor<float, typename user::vision_map::output>(user_->room());
       auto const map = frame_map_.view().slice(0, count);
-      user_->map_frames(net_, frames, map);
+      in_use().map_frames(frames, map);
       for (std::size_t k = 0; k < count; ++k)
         pool_to_grid<typename user::vision_map::output, frame_rows, frame_columns>(map[k].data(),
                                                                                    out.data() + k * facts_.frame_grid);
     } else {
       batch_view<float const, typename network::sound> const sounds(items.data(), count);
-      if (pool == pooling::global) return user_->embed_sounds(net_, sounds, {out.data(), count});
+      if (pool == pooling::global) return in_use().embed_sounds(sounds, {out.data(), count});
       if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(user_->room());
       auto const map = sound_map_.view().slice(0, count);
-      user_->map_sounds(net_, sounds, map);
+      in_use().map_sounds(sounds, map);
       for (std::size_t k = 0; k < count; ++k)
         pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
                                                                                   out.data() + k * facts_.sound_grid);
@@ -101,11 +107,19 @@ class cpu_engine final : public engine {
   }
 
  private:
+  /// With the weights of this moment.
+  user& in_use() {
+    if (changed_) user_->refresh(net_);
+    changed_ = false;
+    return *user_;
+  }
+
   model_facts facts_;
   context<cpu> on_;
   network net_;
   std::optional<trainer<network>> trainer_;
   std::optional<user> user_;
+  bool changed_ = false;  // since user_ took over the weights
   tensor<float, typename user::vision_map::output> frame_map_;
   tensor<float, typename user::audio_map::output> sound_map_;
 };

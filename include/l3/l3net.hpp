@@ -17,7 +17,7 @@
 #include <l3/kernels/kernels.hpp>  // the maths
 #include <l3/layers/batch_norm.hpp>
 #include <l3/layers/conv2d.hpp>
-#include <l3/layers/conv_norm_relu.hpp>
+#include <l3/layers/conv_norm.hpp>
 #include <l3/layers/dense.hpp>
 #include <l3/layers/fuse.hpp>
 #include <l3/layers/layer.hpp>  // what a layer is

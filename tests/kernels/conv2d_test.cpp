@@ -19,11 +19,26 @@ struct inputs {
 };
 
 template <class B>
-std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, epilogue<scalar_of<B>> const& then) {
+std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, bool biased = false) {
   std::vector<scalar_of<B>> const x(in.x.begin(), in.x.end()), w(in.w.begin(), in.w.end());
+  std::vector<scalar_of<B>> const bias(in.shift.begin(), in.shift.end());
   output<scalar_of<B>> y(in.d.rows() * in.d.out);
   scratch_memory scratch(scratch_size<B>::conv2d_forward(in.d), in.d.batch, on.threads());
-  conv2d_forward(on, in.d, x.data(), w.data(), then, y, scratch);
+  conv2d_forward(on, in.d, x.data(), w.data(), biased ? bias.data() : nullptr, y, scratch);
+  return y.values();
+}
+/// Inference: weights prepared once, scaled by in.scale and shifted by in.shift if asked.
+template <class B>
+std::vector<scalar_of<B>> infer(context<B>& on, inputs const& in, bool scales, bool shifts, bool relu, bool pool) {
+  using S = scalar_of<B>;
+  std::vector<S> const x(in.x.begin(), in.x.end()), w(in.w.begin(), in.w.end());
+  std::vector<S> const scale(in.scale.begin(), in.scale.end()), shift(in.shift.begin(), in.shift.end());
+  conv_dims const& d = in.d;
+  scratch_memory prepared(scratch_size<B>::conv2d_prepared(d), 0, 0);
+  conv2d_prepare(on, d, w.data(), scales ? scale.data() : nullptr, prepared);
+  output<S> y(d.batch * (pool ? (d.height / 2) * (d.width / 2) : d.height * d.width) * d.out);
+  scratch_memory scratch(scratch_size<B>::conv2d_infer(d), d.batch, on.threads());
+  conv2d_infer(on, d, x.data(), prepared, {shifts ? shift.data() : nullptr, relu, pool}, y, scratch);
   return y.values();
 }
 template <class B>
@@ -63,33 +78,34 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    CHECK(distance(forward(on, in, {}), forward(judge, in, {})) < tolerance(d));
+    for (bool biased : {false, true})
+      CHECK(distance(forward(on, in, biased), forward(judge, in, biased)) < tolerance(d));
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("conv2d forward scales, shifts and rectifies on the way out", "", kernel_backends) {
+TEMPLATE_LIST_TEST_CASE("conv2d in inference scales, shifts, rectifies and pools on the way out", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const& d : {conv_dims{1, 5, 7, 3, 5}, conv_dims{2, 4, 9, 33, 34}}) {
+  auto const check = [&](inputs const& in, bool scales, bool shifts, bool relu, bool pool) {
+    if (pool && !scratch_size<TestType>::conv2d_pools(in.d)) return;
+    CAPTURE(in.d.batch, in.d.height, in.d.width, in.d.in, in.d.out, scales, shifts, relu, pool);
+    CHECK(distance(infer(on, in, scales, shifts, relu, pool), infer(judge, in, scales, shifts, relu, pool)) <
+          tolerance(in.d));
+  };
+  for (auto const& d : {conv_dims{1, 5, 7, 3, 5}, conv_dims{2, 4, 9, 33, 34}, conv_dims{3, 11, 6, 16, 20}}) {
     inputs const in(d);
-    auto const scale = widened(in.scale), shift = widened(in.shift);
-    for (bool relu : {false, true})
-      for (bool scales : {false, true})
-        for (bool shifts : {false, true}) {
-          CAPTURE(d.out, relu, scales, shifts);
-          CHECK(
-              distance(forward(on, in, {scales ? in.scale.data() : nullptr, shifts ? in.shift.data() : nullptr, relu}),
-                       forward(judge, in, {scales ? scale.data() : nullptr, shifts ? shift.data() : nullptr, relu})) <
-              tolerance(d));
-        }
+    for (int k = 0; k < 16; ++k) check(in, k & 1, k & 2, k & 4, k & 8);
   }
+  // Pools: every remainder of tiles of 4, and tiles that threads share.
+  for (auto const& d : sizes) check(inputs(d), true, true, true, true);
+  check(inputs({20, 2, 3, 288, 270}), true, true, true, true);
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d forward keeps what is not a number visible", "", kernel_backends) {
   context<TestType> on(2);
   inputs in({1, 4, 12, 16, 16});
   in.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
-  auto const y = forward(on, in, {nullptr, nullptr, true});
+  auto const y = forward(on, in);
   CHECK(std::isnan(y[0]));
   CHECK(std::isnan(y[13 * 16]));
   CHECK(!std::isnan(y[4 * 16]));  // not in the next tile: Winograd spreads it over the tiles that it reaches
@@ -100,7 +116,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward hides no infinity", "", kernel_backends)
   for (std::size_t channels : {3, 16}) {
     inputs in({1, 4, 12, channels, 16});
     in.x[0] = std::numeric_limits<float>::infinity();
-    auto const y = forward(on, in, {});
+    auto const y = forward(on, in);
     for (std::size_t pixel : {0, 1, 12, 13})
       for (std::size_t o = 0; o < 16; ++o) CHECK(!std::isfinite(y[pixel * 16 + o]));
     CHECK(std::isfinite(y[4 * 16]));
@@ -129,10 +145,13 @@ TEMPLATE_LIST_TEST_CASE("conv2d weight gradient agrees with the plain loop in do
 
 TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "", fast_backends) {
   for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16},
-                        conv_dims{230, 1, 1, 288, 270}}) {
+                        conv_dims{230, 1, 1, 288, 270}, conv_dims{60, 2, 3, 288, 270}}) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    check_same_bits<TestType>([&](auto& on) { return forward(on, in, {}); });
+    check_same_bits<TestType>([&](auto& on) { return forward(on, in); });
+    for (bool pool : {false, true})
+      if (!pool || scratch_size<TestType>::conv2d_pools(d))
+        check_same_bits<TestType>([&](auto& on) { return infer(on, in, true, true, true, pool); });
     check_same_bits<TestType>([&](auto& on) { return backward_data(on, in); });
     check_same_bits<TestType>([&](auto& on) { return backward_weights(on, in); });
   }
@@ -142,7 +161,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d of an empty batch is nothing, its weight gradien
   context<TestType> on(2);
   for (std::size_t channels : {3, 16}) {
     inputs const none({0, 4, 4, channels, 16});
-    CHECK(forward(on, none, {}).empty());
+    CHECK(forward(on, none).empty());
     CHECK(backward_data(on, none).empty());
     CHECK(backward_weights(on, none) == std::vector<float>(16 * channels * 9, 0.0f));
   }

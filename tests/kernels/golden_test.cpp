@@ -45,7 +45,7 @@ TEMPLATE_LIST_TEST_CASE("convolutions give PyTorch's numbers", "", golden_backen
     output<S> y(dy.size()), dx(x.size()), dw(w.size());
     scratch_memory forward(scratch_size<TestType>::conv2d_forward(d), d.batch, 2);
     scratch_memory backward(scratch_size<TestType>::conv2d_backward(d), d.batch, 2);
-    conv2d_forward(on, d, x.data(), w.data(), {}, y, forward);
+    conv2d_forward(on, d, x.data(), w.data(), nullptr, y, forward);
     conv2d_backward_data(on, d, dy.data(), w.data(), dx, backward);
     conv2d_backward_weights(on, d, x.data(), dy.data(), dw, backward);
     CHECK(distance(y.values(), golden(name + ".y")) < near);
@@ -96,7 +96,7 @@ TEMPLATE_LIST_TEST_CASE("batch norm gives PyTorch's numbers", "", golden_backend
   CHECK(distance(dbeta.values(), golden(name + "dbeta")) < near);
 
   batch_norm_eval_coefficients(on, d.channels, 1e-5, running_mean.data(), running_variance.data(), gamma.data(),
-                               beta.data(), scale.data(), shift.data());
+                               beta.data(), nullptr, scale.data(), shift.data());
   affine_pool_forward(on, d, x.data(), scale.data(), shift.data(), false, y_eval);
   CHECK(distance(y_eval.values(), golden(name + "y_eval")) < near);
 }
@@ -193,7 +193,7 @@ TEMPLATE_LIST_TEST_CASE("convolution, batch norm, rectifier and pooling together
   scratch_memory forward(scratch_size<TestType>::conv2d_forward(d), d.batch, 2);
   scratch_memory backward(scratch_size<TestType>::conv2d_backward(d), d.batch, 2);
   scratch_memory sums(scratch_size<TestType>::channels(d.out), d.batch, 2);
-  conv2d_forward(on, d, x.data(), w.data(), {}, z, forward);
+  conv2d_forward(on, d, x.data(), w.data(), nullptr, z, forward);
   trained_norm<TestType> norm(on, d.rows(), d.out, z.data(), gamma, beta, running_mean, running_variance);
   affine_pool_forward(on, pool, z.data(), norm.scale.data(), norm.shift.data(), true, y);
   CHECK(distance(y.values(), golden("fused.y")) < near);
@@ -208,11 +208,14 @@ TEMPLATE_LIST_TEST_CASE("convolution, batch norm, rectifier and pooling together
   CHECK(distance(dx.values(), golden("fused.dx")) < near);
   CHECK(distance(dw.values(), golden("fused.dw")) < near);
 
-  // Inference: batch norm folded into the convolution's epilogue.
+  // Inference: batch norm folded into the convolution's weights and the convolution's epilogue.
   output<S> scale(d.out), shift(d.out), y_eval(dy.size());
   batch_norm_eval_coefficients(on, d.out, 1e-5, running_mean.data(), running_variance.data(), gamma.data(), beta.data(),
-                               scale.data(), shift.data());
-  conv2d_forward(on, d, x.data(), w.data(), {scale.data(), shift.data(), true}, z, forward);
+                               nullptr, scale.data(), shift.data());
+  std::vector<std::byte> prepared(scratch_size<TestType>::conv2d_prepared(d).fixed);
+  conv2d_prepare(on, d, w.data(), scale.data(), prepared.data());
+  scratch_memory infer(scratch_size<TestType>::conv2d_infer(d), d.batch, 2);
+  conv2d_infer(on, d, x.data(), prepared.data(), {shift.data(), true}, z, infer);
   max_pool_forward(on, pool, z.data(), y_eval);
   CHECK(distance(y_eval.values(), golden("fused.y_eval")) < near);
 }

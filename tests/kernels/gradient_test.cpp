@@ -42,7 +42,7 @@ TEST_CASE("conv2d gradients are those that finite differences find") {
     auto const dy = normal<double>(d.rows() * d.out, 3);
     numbers y(dy.size()), dx(x.size()), dw(w.size());
     auto const loss = [&] {
-      conv2d_forward(on, d, x.data(), w.data(), {}, y.data(), nullptr);
+      conv2d_forward(on, d, x.data(), w.data(), nullptr, y.data(), nullptr);
       return dot(y, dy);
     };
     conv2d_backward_data(on, d, dy.data(), w.data(), dx.data(), nullptr);

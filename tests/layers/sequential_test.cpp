@@ -11,7 +11,8 @@ using seven_by_ten = image<7, 10, 3>;
 template <template <item_shape, class...> class Kind>
 using block = Kind<seven_by_ten, named<"conv1", conv3x3<5>>, named<"bn1", batch_norm<>>, relu, max_pool<>,
                    named<"conv2", conv3x3<6, true>>, named<"bn2", batch_norm<>>, relu, named<"conv3", conv3x3<4>>,
-                   named<"bn3", batch_norm<>>, relu, global_max_pool, named<"fc", dense<3>>, relu>;
+                   named<"bn3", batch_norm<>>, named<"conv4", conv3x3<4>>, named<"bn4", batch_norm<>>, relu,
+                   global_max_pool, named<"fc", dense<3>>, relu>;
 template <item_shape In, class... Specs>
 using fused_t = sequential<In, Specs...>;
 template <item_shape In, class... Specs>
@@ -19,8 +20,8 @@ using plain_t = unfused_sequential<In, Specs...>;
 using fused_block = block<fused_t>;
 using plain_block = block<plain_t>;
 
-static_assert(fused_block::length == 5);  // three convolution blocks, dense, relu
-static_assert(plain_block::length == 13);
+static_assert(fused_block::length == 6);  // four convolution blocks, dense, relu
+static_assert(plain_block::length == 15);
 static_assert(std::same_as<fused_block::output, features<3>>);
 static_assert(fused_block::parameters.size() == plain_block::parameters.size());
 static_assert(
@@ -35,7 +36,8 @@ struct runner {
   context<B> on;
   std::size_t n;
   tensor<S, features<1>> params{Chain::parameter_room}, gradients{Chain::parameter_room};
-  arena kept{Chain::template kept<B>.bytes(8, 8)}, scratch{Chain::template scratch<B>.bytes(8, 8)};
+  arena kept{Chain::template kept<B>.bytes(n, on.threads())},
+      scratch{Chain::template scratch<B>.bytes(n, on.threads())};
   tensor<S, typename Chain::input> x, dx;
   tensor<S, typename Chain::output> dy;
 
@@ -66,6 +68,14 @@ struct runner {
     Chain::infer(at(), params.data(), x.data(), y.data());
     return {y.values().begin(), y.values().end()};
   }
+  std::vector<S> infer_prepared() {
+    tensor<S, typename Chain::output> y(n);
+    arena prepared(Chain::template prepared<B>.fixed);
+    Chain::prepare(on, params.data(), prepared.data());
+    arena just_enough(Chain::template infer_scratch<B>.bytes(n, on.threads()));
+    Chain::infer_prepared(pass<B>{on, n, just_enough.data()}, params.data(), prepared.data(), x.data(), y.data());
+    return {y.values().begin(), y.values().end()};
+  }
   /// dy . y, whose gradients backward gives. Running averages are put back: a finite difference must not move them.
   double objective() {
     std::vector<S> const before(params.values().begin(), params.values().end());
@@ -94,6 +104,7 @@ TEMPLATE_TEST_CASE("a fused chain gives what its layers give one by one", "", re
   runner<reference<double>, plain_block> plain(3);
   double const tolerance = std::is_same_v<TestType, reference<double>> ? 1e-12 : 2e-5;
   close(fused.infer(), plain.infer(), tolerance);
+  CHECK(fused.infer_prepared() == fused.infer());
   close(fused.forward(), plain.forward(), tolerance);
   fused.backward(), plain.backward();
   close(fused.dx.values(), plain.dx.values(), 10 * tolerance);

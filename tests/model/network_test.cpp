@@ -100,9 +100,9 @@ TEMPLATE_TEST_CASE("three steps of training are PyTorch's", "", reference<double
       check_close(std::span<S const>(p.net.values(k)), values(p.file, name), exact ? 1e-5 : 2e-2);
     }
     if (which != pairing::paper) continue;
-    inference<network> use(p.on, 4);
+    inference<network> use(p.on, p.net, 4);
     tensor<S, features<2>> logits(4);
-    use.score(p.net, p.frames.view(), p.sounds.view(), logits.view());
+    use.score(p.frames.view(), p.sounds.view(), logits.view());
     check_close(std::span<S const>(logits.values()), values(p.file, "paper.eval_logits"), exact ? 1e-4 : 2e-2);
   }
 }
@@ -172,28 +172,60 @@ TEST_CASE("initial weights are He normal and follow the seed") {
   }
 }
 
+TEST_CASE("inference keeps the weights it took until it takes others") {
+  using network = l3_network<cpu, micro>;
+  context<cpu> on(2);
+  network net;
+  net.initialise(3);
+  inference<network> use(on, net, 2);
+  auto const frames = uniform_batch<float, network::frame>(2, 1);
+  auto const sounds = uniform_batch<float, network::sound>(2, 2);
+  auto const answers = [&](inference<network>& ask) {
+    tensor<float, network::embedding> v(2), a(2);
+    tensor<float, inference<network>::vision_map::output> vision_map(2);
+    tensor<float, inference<network>::audio_map::output> audio_map(2);
+    tensor<float, features<2>> logits(2);
+    ask.embed_frames(frames.view(), v.view());
+    ask.embed_sounds(sounds.view(), a.view());
+    ask.map_frames(frames.view(), vision_map.view());
+    ask.map_sounds(sounds.view(), audio_map.view());
+    ask.score(frames.view(), sounds.view(), logits.view());
+    std::vector<float> all;
+    auto const add = [&](auto const& values) { all.insert(all.end(), values.begin(), values.end()); };
+    add(v.values()), add(a.values()), add(vision_map.values()), add(audio_map.values()), add(logits.values());
+    return all;
+  };
+  auto const before = answers(use);
+  net.initialise(4);
+  CHECK(answers(use) == before);
+  use.refresh(net);
+  inference<network> anew(on, net, 2);
+  CHECK(answers(use) == answers(anew));
+  CHECK(answers(use) != before);
+}
+
 TEST_CASE("batch size and neighbours do not change an embedding's bits") {
   using network = l3_network<cpu, micro>;
   context<cpu> on(2);
   network net;
   net.initialise(3);
-  inference<network> use(on, 5);
+  inference<network> use(on, net, 5);
   auto const frames = uniform_batch<float, network::frame>(5, 1);
   auto const sounds = uniform_batch<float, network::sound>(5, 2);
   tensor<float, network::embedding> together(5), alone(1);
-  use.embed_frames(net, frames.view(), together.view());
+  use.embed_frames(frames.view(), together.view());
   for (std::size_t k = 0; k < 5; ++k) {
-    use.embed_frames(net, frames.view().slice(k, 1), alone.view());
+    use.embed_frames(frames.view().slice(k, 1), alone.view());
     CHECK(std::equal(alone.values().begin(), alone.values().end(), together.view()[k].begin()));
   }
-  use.embed_sounds(net, sounds.view(), together.view());
+  use.embed_sounds(sounds.view(), together.view());
   for (std::size_t k = 0; k < 5; ++k) {
-    use.embed_sounds(net, sounds.view().slice(k, 1), alone.view());
+    use.embed_sounds(sounds.view().slice(k, 1), alone.view());
     CHECK(std::equal(alone.values().begin(), alone.values().end(), together.view()[k].begin()));
   }
-  CHECK_THROWS_AS(use.embed_frames(net, uniform_batch<float, network::frame>(6, 1).view(),
-                                   tensor<float, network::embedding>(6).view()),
-                  shape_error);
+  CHECK_THROWS_AS(
+      use.embed_frames(uniform_batch<float, network::frame>(6, 1).view(), tensor<float, network::embedding>(6).view()),
+      shape_error);
 }
 
 TEST_CASE("the largest value of a map, rectified, is its global pool") {
@@ -201,12 +233,12 @@ TEST_CASE("the largest value of a map, rectified, is its global pool") {
   context<cpu> on(1);
   network net;
   net.initialise(3);
-  inference<network> use(on, 2);
+  inference<network> use(on, net, 2);
   auto const sounds = uniform_batch<float, network::sound>(2, 2);
   tensor<float, network::embedding> pooled(2);
   tensor<float, inference<network>::audio_map::output> map(2);
-  use.embed_sounds(net, sounds.view(), pooled.view());
-  use.map_sounds(net, sounds.view(), map.view());
+  use.embed_sounds(sounds.view(), pooled.view());
+  use.map_sounds(sounds.view(), map.view());
   using shape = inference<network>::audio_map::output;
   bool some_negative = false;
   for (std::size_t n = 0; n < 2; ++n)

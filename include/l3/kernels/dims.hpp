@@ -31,13 +31,14 @@ struct dense_dims {
   std::size_t weight_stride = in;
 };
 
-/// What happens to a convolution's sums on their way to memory: `scale[c] * sum + shift[c]`, then max(., 0).
-/// Null pointers leave a step out. This is how a folded batch norm or a bias costs no pass of its own.
+/// What happens in inference to a convolution's sums on their way to memory, so that it costs no pass of its own: a
+/// bias or the shift of a folded batch norm, `sum + shift[c]` unless null; max(., 0); and the largest of each 2x2
+/// window side by side, which halves height and width and drops an odd last line.
 template <class S>
 struct epilogue {
-  S const* scale = nullptr;
   S const* shift = nullptr;
   bool relu = false;
+  bool pool = false;
 };
 
 /// Batch norm as its backward pass needs it, each with one value a channel.

@@ -30,39 +30,82 @@ inline constexpr bool runs_on_host<simd<A, P>> = true;
 template <class B>
 concept host_backend = backend<B> && detail::runs_on_host<B>;
 
-/// Scratch memory that a backend's kernels need; `batch` in the sizes is ignored, a footprint knows it. Plain loops:
-/// none.
+/// Scratch memory that a backend's kernels need, and the size of prepared weights; `batch` in the sizes is ignored, a
+/// footprint knows it. Plain loops: none.
 template <backend B>
 struct scratch_size {
   static constexpr footprint conv2d_forward(conv_dims) { return {}; }
+  static constexpr footprint conv2d_infer(conv_dims) { return {}; }
   static constexpr footprint conv2d_backward(conv_dims) { return {}; }          ///< for either of the two gradients
   static constexpr footprint channels(std::size_t /*channels*/) { return {}; }  ///< channel_sums, moments, batch norm
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims) { return {}; }  ///< backward; here `batch` still unknown, so per item
+  /// Not scratch: what conv2d_prepare writes, and whether conv2d_infer can pool.
+  static constexpr footprint conv2d_prepared(conv_dims d) { return fixed<scalar_of<B>>(d.out * d.in * 9); }
+  static constexpr bool conv2d_pools(conv_dims) { return true; }
 };
 
 /// @name Convolution
 /// @{
 
-/// y[n,i,j,o] = epilogue(sum over r, s, c of x[n, i+r-1, j+s-1, c] * w[o,c,r,s]), zeros outside the image.
+namespace detail {
+/// sum over r, s, c of x[n, i+r-1, j+s-1, c] * w[o,c,r,s], zeros outside the image.
+template <class S>
+S convolved(conv_dims const& d, S const* x, S const* w, std::size_t n, std::size_t i, std::size_t j, std::size_t o) {
+  S sum = 0;
+  for (std::size_t r = 0; r < 3; ++r)
+    for (std::size_t s = 0; s < 3; ++s) {
+      if (i + r < 1 || i + r > d.height || j + s < 1 || j + s > d.width) continue;
+      S const* const pixel = x + ((n * d.height + i + r - 1) * d.width + j + s - 1) * d.in;
+      for (std::size_t c = 0; c < d.in; ++c) sum += pixel[c] * w[((o * d.in + c) * 3 + r) * 3 + s];
+    }
+  return sum;
+}
+}  // namespace detail
+
+/// y[n,i,j,o] = bias[o] + sum over r, s, c of x[n, i+r-1, j+s-1, c] * w[o,c,r,s], zeros outside the image; bias may be
+/// null.
 template <host_backend B>
 void conv2d_forward(context<B>&, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* w,
-                    epilogue<scalar_of<B>> const& then, scalar_of<B>* y, std::byte* /*scratch*/) {
-  using S = scalar_of<B>;
+                    scalar_of<B> const* bias, scalar_of<B>* y, std::byte* /*scratch*/) {
   for (std::size_t n = 0; n < d.batch; ++n)
     for (std::size_t i = 0; i < d.height; ++i)
       for (std::size_t j = 0; j < d.width; ++j)
         for (std::size_t o = 0; o < d.out; ++o) {
-          S sum = 0;
-          for (std::size_t r = 0; r < 3; ++r)
-            for (std::size_t s = 0; s < 3; ++s) {
-              if (i + r < 1 || i + r > d.height || j + s < 1 || j + s > d.width) continue;
-              S const* const pixel = x + ((n * d.height + i + r - 1) * d.width + j + s - 1) * d.in;
-              for (std::size_t c = 0; c < d.in; ++c) sum += pixel[c] * w[((o * d.in + c) * 3 + r) * 3 + s];
-            }
-          if (then.scale != nullptr) sum *= then.scale[o];
-          if (then.shift != nullptr) sum += then.shift[o];
-          y[((n * d.height + i) * d.width + j) * d.out + o] = then.relu ? std::max(sum, S{0}) : sum;
+          auto const sum = detail::convolved(d, x, w, n, i, j, o);
+          *y++ = bias != nullptr ? sum + bias[o] : sum;
+        }
+}
+
+/// Weights in the form that conv2d_infer reads, each output channel's multiplied by scale[o] unless null: for weights
+/// that many calls share.
+template <host_backend B>
+void conv2d_prepare(context<B>&, conv_dims const& d, scalar_of<B> const* w, scalar_of<B> const* scale,
+                    std::byte* prepared) {
+  auto* const to = reinterpret_cast<scalar_of<B>*>(prepared);
+  for (std::size_t o = 0; o < d.out; ++o)
+    for (std::size_t k = o * d.in * 9; k < (o + 1) * d.in * 9; ++k) to[k] = scale != nullptr ? w[k] * scale[o] : w[k];
+}
+
+/// The convolution with weights from conv2d_prepare, and what follows it.
+template <host_backend B>
+void conv2d_infer(context<B>&, conv_dims const& d, scalar_of<B> const* x, std::byte const* prepared,
+                  epilogue<scalar_of<B>> const& then, scalar_of<B>* y, std::byte* /*scratch*/) {
+  using S = scalar_of<B>;
+  auto const value = [&](std::size_t n, std::size_t i, std::size_t j, std::size_t o) {
+    S sum = detail::convolved(d, x, reinterpret_cast<S const*>(prepared), n, i, j, o);
+    if (then.shift != nullptr) sum += then.shift[o];
+    return then.relu ? std::max(sum, S{0}) : sum;
+  };
+  std::size_t const side = then.pool ? 2 : 1;
+  for (std::size_t n = 0; n < d.batch; ++n)
+    for (std::size_t i = 0; i < d.height / side; ++i)
+      for (std::size_t j = 0; j < d.width / side; ++j)
+        for (std::size_t o = 0; o < d.out; ++o) {
+          S best = value(n, i * side, j * side, o);
+          for (std::size_t k = 1; k < side * side; ++k)
+            best = std::max(best, value(n, i * side + k / side, j * side + k % side, o));
+          *y++ = best;
         }
 }
 
@@ -162,15 +205,16 @@ void batch_norm_train_coefficients(context<B>&, std::size_t rows, std::size_t ch
   }
 }
 
-/// Inference: coefficients from the running averages.
+/// Inference: coefficients from the running averages, for x or, with `bias`, for a convolution's sums before it.
 template <host_backend B>
 void batch_norm_eval_coefficients(context<B>&, std::size_t channels, double epsilon, scalar_of<B> const* running_mean,
                                   scalar_of<B> const* running_variance, scalar_of<B> const* gamma,
-                                  scalar_of<B> const* beta, scalar_of<B>* scale, scalar_of<B>* shift) {
+                                  scalar_of<B> const* beta, scalar_of<B> const* bias, scalar_of<B>* scale,
+                                  scalar_of<B>* shift) {
   using S = scalar_of<B>;
   for (std::size_t c = 0; c < channels; ++c) {
     scale[c] = gamma[c] * static_cast<S>(1.0 / std::sqrt(static_cast<double>(running_variance[c]) + epsilon));
-    shift[c] = beta[c] - running_mean[c] * scale[c];
+    shift[c] = beta[c] - (bias != nullptr ? running_mean[c] - bias[c] : running_mean[c]) * scale[c];
   }
 }
 

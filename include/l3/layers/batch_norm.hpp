@@ -52,11 +52,12 @@ struct batch_normalisation {
   static constexpr footprint scratch =
       scratch_size<B>::channels(channels) + fixed<scalar_of<B>>(2 * round_up(channels, alignment / sizeof(float)));
 
-  /// Running averages as scale and shift, into two arrays of `channels`.
+  /// Running averages as scale and shift, into two arrays of `channels`: of x or, with `bias`, of what lacks that bias.
   template <backend B>
-  static void folded(context<B>& on, scalar_of<B> const* params, scalar_of<B>* scale, scalar_of<B>* shift) {
+  static void folded(context<B>& on, scalar_of<B> const* params, scalar_of<B> const* bias, scalar_of<B>* scale,
+                     scalar_of<B>* shift) {
     batch_norm_eval_coefficients(on, channels, Settings.epsilon, at<2>(params), at<3>(params), at<0>(params),
-                                 at<1>(params), scale, shift);
+                                 at<1>(params), bias, scale, shift);
   }
   /// Moments of x, coefficients and the step of the running averages.
   template <backend B>
@@ -77,7 +78,7 @@ struct batch_normalisation {
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
     auto* const scale = reinterpret_cast<scalar_of<B>*>(p.scratch);
     auto* const shift = scale + round_up(channels, alignment / sizeof(float));
-    folded(p.on, params, scale, shift);
+    folded(p.on, params, nullptr, scale, shift);
     affine_pool_forward(p.on, dims(p.items), x, scale, shift, false, y);
   }
   template <backend B>

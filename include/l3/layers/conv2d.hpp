@@ -18,7 +18,6 @@ struct conv2d {
   using input = In;
   using output = image<In::height, In::width, Filters>;
   static constexpr char const* name = "conv3x3";
-  static constexpr bool has_bias = Bias;
   static constexpr parameter weight{"weight", role::weight, {Filters, In::channels, 3, 3}, 4};
   static constexpr auto parameters = [] {
     if constexpr (Bias)
@@ -38,7 +37,7 @@ struct conv2d {
 
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
-    conv2d_forward(p.on, dims(p.items), x, params, own_epilogue(params), y, p.scratch);
+    conv2d_forward(p.on, dims(p.items), x, params, bias_of(params), y, p.scratch);
   }
   template <backend B>
   static void forward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y,
@@ -53,13 +52,7 @@ struct conv2d {
     if (dx != nullptr) conv2d_backward_data(p.on, dims(p.items), dy, params, dx, p.scratch);
   }
 
-  /// Adds the bias, if there is one.
-  template <class S>
-  static epilogue<S> own_epilogue(S const* params) {
-    return {.scale = nullptr, .shift = bias_of(params), .relu = false};
-  }
-
- private:
+  /// The bias, null if there is none.
   template <class S>
   static S* bias_of(S* params) {
     if constexpr (Bias)

@@ -1,6 +1,6 @@
 /// @file  include/l3/layers/fuse.hpp: neighbours in a list of layers that become one node.
 #pragma once
-#include <l3/layers/conv_norm_relu.hpp>
+#include <l3/layers/conv_norm.hpp>
 #include <l3/layers/relu.hpp>
 
 namespace l3::inline L3_ISA {
@@ -58,8 +58,8 @@ inline constexpr bool is_pool<max_pool2d<In, P>> = true;
 template <class In>
 inline constexpr bool is_pool<global_max_pool2d<In>> = true;
 
-template <class C, class N, class R>
-concept conv_norm_relu = is_conv<typename C::layer> && is_norm<typename N::layer> && is_relu<typename R::layer>;
+template <class C, class N>
+concept conv_norm = is_conv<typename C::layer> && is_norm<typename N::layer>;
 
 /// Stands where no pool follows.
 template <class Shape>
@@ -68,22 +68,29 @@ struct no_pool {
   static constexpr pool window{{1, 1}, {1, 1}};
 };
 
+// conv3x3, batch_norm
+template <class C, class N, class... Rest>
+requires conv_norm<C, N>
+struct fuse<node_list<C, N, Rest...>> {
+  using node = conv_norm_node<typename C::layer, typename N::layer, false, no_pool<typename N::layer::output>>;
+  using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
+};
 // conv3x3, batch_norm, relu
 template <class C, class N, class R, class... Rest>
-requires conv_norm_relu<C, N, R>
-struct fuse<node_list<C, N, R, Rest...>> {
-  using node = conv_norm_relu_node<typename C::layer, typename N::layer, no_pool<typename R::layer::output>>;
+requires(conv_norm<C, N>&& is_relu<typename R::layer>) struct fuse<node_list<C, N, R, Rest...>> {
+  using node = conv_norm_node<typename C::layer, typename N::layer, true, no_pool<typename R::layer::output>>;
   using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };
 // conv3x3, batch_norm, relu, and max_pool or global_max_pool
 template <class C, class N, class R, class P, class... Rest>
-requires(conv_norm_relu<C, N, R>&& is_pool<typename P::layer>) struct fuse<node_list<C, N, R, P, Rest...>> {
-  using node = conv_norm_relu_node<typename C::layer, typename N::layer, typename P::layer>;
+requires(conv_norm<C, N>&& is_relu<typename R::layer>&&
+             is_pool<typename P::layer>) struct fuse<node_list<C, N, R, P, Rest...>> {
+  using node = conv_norm_node<typename C::layer, typename N::layer, true, typename P::layer>;
   using type = typename prepend<fused_layers<node, C, N>, typename fuse<node_list<Rest...>>::type>::type;
 };
 }  // namespace detail
 
-/// The list with every conv3x3-batch_norm-relu(-pool) as one node.
+/// The list with every conv3x3-batch_norm(-relu(-pool)) as one node.
 template <class List>
 using fuse_nodes = typename detail::fuse<List>::type;
 

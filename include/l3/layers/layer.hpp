@@ -113,6 +113,11 @@ struct pass {
 ///   forward(pass, params, x, y, kept)                         training: batch statistics, `kept` is for backward
 ///   backward(pass, params, x, y, kept, dy, dx, gradients)     dx is null where nobody needs it
 ///
+/// A layer may also offer what it makes of its parameters once, for many calls of inference to share:
+///
+///   prepare(on, params, prepared)                             `prepared<B>` bytes, fixed
+///   infer_prepared(pass, prepared, x, y)                      as infer, with `infer_scratch<B>` for scratch
+///
 /// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
 /// live from forward to backward. FLOPs are those of one item's forward pass.
 template <class L, class B>
@@ -126,6 +131,15 @@ concept layer = backend<B> && item_shape<typename L::input> && item_shape<typena
   L::infer(p, c, c, v);
   L::forward(p, v, c, v, kept);
   L::backward(p, c, c, c, kept, c, v, v);
+};
+
+/// A layer that prepares its parameters for inference.
+template <class L, class B>
+concept prepares = requires(pass<B> const& p, context<B>& on, scalar_of<B>* v, scalar_of<B> const* c, std::byte* to) {
+  { L::template prepared<B> } -> std::convertible_to<footprint>;
+  { L::template infer_scratch<B> } -> std::convertible_to<footprint>;
+  L::prepare(on, c, to);
+  L::infer_prepared(p, to, c, v);
 };
 
 }  // namespace l3::inline L3_ISA

@@ -77,6 +77,25 @@ struct bind_chain<Prefix, Place, In, expect<Shape>, Rest...> : bind_chain<Prefix
   static_assert(arrives_as<In, Shape>, "l3::expect: another shape arrives here than the one stated");
 };
 
+template <class L, class B>
+constexpr footprint prepared_size() {
+  if constexpr (prepares<L, B>) {
+    constexpr footprint size = L::template prepared<B>;
+    static_assert(size.per_item == 0 && size.per_thread == 0,
+                  "l3::sequential: what a layer prepares depends neither on the batch nor on the threads");
+    return size;
+  } else {
+    return {};
+  }
+}
+template <class L, class B>
+constexpr footprint prepared_scratch() {
+  if constexpr (prepares<L, B>)
+    return L::template infer_scratch<B>;
+  else
+    return L::template scratch<B>;
+}
+
 template <class List>
 struct chain_of_nodes {
   static_assert(sizeof(List) == 0, "l3::sequential: a network needs at least one layer");
@@ -126,10 +145,24 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     (std::make_index_sequence<length>{});
     return most;
   }();
+  template <class B, std::size_t I>
+  static constexpr footprint prepared_before = [] {
+    footprint sum;
+    [&]<std::size_t... K>(std::index_sequence<K...>) { ((sum = sum + prepared_size<layer_at<K>, B>()), ...); }
+    (std::make_index_sequence<I>{});
+    return sum;
+  }();
   template <class B>
   static constexpr footprint layer_scratch = [] {
     footprint most;
     ((most = either(most, Nodes::layer::template scratch<B>)), ...);
+    return most;
+  }();
+
+  template <class B>
+  static constexpr footprint layer_infer_scratch = [] {
+    footprint most;
+    ((most = either(most, prepared_scratch<typename Nodes::layer, B>())), ...);
     return most;
   }();
 
@@ -152,29 +185,52 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     }
   };
 
+  /// What the layers make of the parameters once, for many calls of `infer_prepared`.
+  template <backend B>
+  static constexpr footprint prepared = prepared_before<B, length>;
+  /// Scratch of `infer_prepared`, which needs less than training.
+  template <backend B>
+  static constexpr footprint infer_scratch = largest_values<B> + largest_values<B> + layer_infer_scratch<B>;
+  template <backend B>
+  static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
+    each([&]<std::size_t I>() {
+      if constexpr (prepares<layer_at<I>, B>)
+        layer_at<I>::prepare(on, params + parameters_before<I>, to + prepared_before<B, I>.fixed);
+    });
+  }
+
   /// Running averages, nothing kept.
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
     workspace<B> const work(p);
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      ((layer_at<I>::infer(work.inner, params + parameters_before<I>, x, I + 1 == length ? y : work.slot[I % 2]),
-        x = work.slot[I % 2]),
-       ...);
-    }
-    (std::make_index_sequence<length>{});
+    each([&]<std::size_t I>() {
+      scalar_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
+      layer_at<I>::infer(work.inner, params + parameters_before<I>, std::exchange(x, out), out);
+    });
+  }
+  /// The same with the parameters that `prepare` was given, and what it made of them.
+  template <backend B>
+  static void infer_prepared(pass<B> const& p, scalar_of<B> const* params, std::byte const* from, scalar_of<B> const* x,
+                             scalar_of<B>* y) {
+    workspace<B> const work(p);
+    each([&]<std::size_t I>() {
+      scalar_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
+      if constexpr (prepares<layer_at<I>, B>)
+        layer_at<I>::infer_prepared(work.inner, from + prepared_before<B, I>.fixed, std::exchange(x, out), out);
+      else
+        layer_at<I>::infer(work.inner, params + parameters_before<I>, std::exchange(x, out), out);
+    });
   }
 
   /// Training pass; returns the output, which lies in `memory`, a block of `kept<B>`.
   template <backend B>
   static scalar_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, std::byte* memory) {
     workspace<B> const work(p);
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      ((layer_at<I>::forward(work.inner, params + parameters_before<I>, x, values<B, I>(p, memory),
-                             kept_at<B, I>(p, memory)),
-        x = values<B, I>(p, memory)),
-       ...);
-    }
-    (std::make_index_sequence<length>{});
+    each([&]<std::size_t I>() {
+      scalar_of<B>* const out = values<B, I>(p, memory);
+      layer_at<I>::forward(work.inner, params + parameters_before<I>, std::exchange(x, out), out,
+                           kept_at<B, I>(p, memory));
+    });
     return x;
   }
 
@@ -183,21 +239,24 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, std::byte* memory,
                        scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
     workspace<B> const work(p);
-    auto const step = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+    each([&]<std::size_t Step>() {
+      constexpr std::size_t I = length - 1 - Step;
       scalar_of<B> const* in = x;
       scalar_of<B>* out = dx;
       if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[I % 2];
       layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
                             kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
       dy = out;
-    };
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (step(std::integral_constant<std::size_t, length - 1 - I>{}), ...);
-    }
-    (std::make_index_sequence<length>{});
+    });
   }
 
  private:
+  /// f.operator()<0>(), f.operator()<1>(), ... for all layers.
+  template <class F>
+  static void each(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (f.template operator()<I>(), ...); }
+    (std::make_index_sequence<length>{});
+  }
   template <class B, std::size_t I>
   static scalar_of<B>* values(pass<B> const& p, std::byte* memory) {
     return reinterpret_cast<scalar_of<B>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
@@ -212,8 +271,8 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
 /// A network of Specs on items of shape Input, neighbours fused where that is known to be faster.
 ///
 /// `input`, `output`, `parameters` (names, shapes, offsets), `flops` (one item forward), `kept` and `scratch` (memory
-/// as a formula of batch and threads) are constants; `infer`, `forward` and `backward` run it, in the manner of
-/// `layer`. Errors  compile time, from the layer that a wrong shape reaches.
+/// as a formula of batch and threads) are constants; `infer`, `forward` and `backward` run it, and `prepare` and
+/// `infer_prepared`, in the manner of `layer`. Errors  compile time, from the layer that a wrong shape reaches.
 template <item_shape Input, class... Specs>
 using sequential = detail::chain_of_nodes<fuse_nodes<typename detail::bind_chain<label{}, 0, Input, Specs...>::nodes>>;
 

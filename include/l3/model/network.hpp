@@ -183,7 +183,8 @@ class training {
   scalar const* a_ = nullptr;
 };
 
-/// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction.
+/// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction,
+/// and the weights as they are then, transformed for the kernels; `refresh` takes them again.
 template <class Network>
 class inference {
  public:
@@ -195,52 +196,68 @@ class inference {
   using audio_map = conv4_2_before_relu<typename Network::sound, width>;
   static_assert(vision_map::parameter_room == Network::vision::parameter_room);
   static_assert(audio_map::parameter_room == Network::audio::parameter_room);
+  static_assert(vision_map::template prepared<B> == Network::vision::template prepared<B>);
+  static_assert(audio_map::template prepared<B> == Network::audio::template prepared<B>);
 
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  /// The weights: transformed, and as they are for layers that use them so.
+  static constexpr footprint weights = Network::vision::template prepared<B> + Network::audio::template prepared<B> +
+                                       fixed<scalar>(Network::parameter_room);
   static constexpr footprint plan =
-      features + features +
-      either(either(either(Network::vision::template scratch<B>, Network::audio::template scratch<B>),
-                    either(vision_map::template scratch<B>, audio_map::template scratch<B>)),
+      weights + features + features +
+      either(either(either(Network::vision::template infer_scratch<B>, Network::audio::template infer_scratch<B>),
+                    either(vision_map::template infer_scratch<B>, audio_map::template infer_scratch<B>)),
              fusion::template kept<B> + fusion::template scratch<B>);
 
   /// Room for batches of up to `items`.
-  inference(context<B>& on, std::size_t items) : on_(on), items_(items), memory_(plan.bytes(items, on.threads())) {}
+  inference(context<B>& on, Network const& net, std::size_t items)
+      : on_(on), items_(items), memory_(plan.bytes(items, on.threads())) {
+    refresh(net);
+  }
+  /// Takes the network's weights as they are now.
+  void refresh(Network const& net) {
+    places const at(*this);
+    std::copy_n(net.data(), Network::parameter_room, at.params);
+    Network::vision::prepare(on_, at.params + Network::vision_offset, at.vision);
+    Network::audio::prepare(on_, at.params + Network::audio_offset, at.audio);
+  }
 
   /// "pool4" of pictures. Errors: shape_error if counts differ or exceed the room, as in all that follow.
-  void embed_frames(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+  void embed_frames(batch_view<scalar const, typename Network::frame> frames,
                     batch_view<scalar, typename Network::embedding> out) {
-    run<typename Network::vision>(net.data() + Network::vision_offset, frames, out);
+    run<typename Network::vision>(Network::vision_offset, places(*this).vision, frames, out);
   }
   /// "pool4" of sounds.
-  void embed_sounds(Network const& net, batch_view<scalar const, typename Network::sound> sounds,
+  void embed_sounds(batch_view<scalar const, typename Network::sound> sounds,
                     batch_view<scalar, typename Network::embedding> out) {
-    run<typename Network::audio>(net.data() + Network::audio_offset, sounds, out);
+    run<typename Network::audio>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// The last convolution's map of pictures, after ReLU.
-  void map_frames(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+  void map_frames(batch_view<scalar const, typename Network::frame> frames,
                   batch_view<scalar, typename vision_map::output> out) {
-    run<vision_map>(net.data() + Network::vision_offset, frames, out);
+    run<vision_map>(Network::vision_offset, places(*this).vision, frames, out);
   }
   /// The last convolution's map of sounds, after batch norm and before ReLU.
-  void map_sounds(Network const& net, batch_view<scalar const, typename Network::sound> sounds,
+  void map_sounds(batch_view<scalar const, typename Network::sound> sounds,
                   batch_view<scalar, typename audio_map::output> out) {
-    run<audio_map>(net.data() + Network::audio_offset, sounds, out);
+    run<audio_map>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// Scores of frame k with sound k.
-  void score(Network const& net, batch_view<scalar const, typename Network::frame> frames,
+  void score(batch_view<scalar const, typename Network::frame> frames,
              batch_view<scalar const, typename Network::sound> sounds, batch_view<scalar, l3::features<2>> logits) {
     require_same_count("pairs to score: sounds for the frames", frames.count, sounds.count);
     require_same_count("pairs to score: logits", frames.count, logits.count);
-    carver space(memory_.data(), frames.count, on_.threads());
+    check(frames.count);
+    places const at(*this);
+    carver space(at.rest, frames.count, on_.threads());
     auto* const v = space.template take<scalar>(features);
     auto* const a = space.template take<scalar>(features);
     pass<B> p{on_, frames.count, space.rest()};
-    check(frames.count);
-    Network::vision::infer(p, net.data() + Network::vision_offset, frames.data, v);
-    Network::audio::infer(p, net.data() + Network::audio_offset, sounds.data, a);
+    Network::vision::infer_prepared(p, at.params + Network::vision_offset, at.vision, frames.data, v);
+    Network::audio::infer_prepared(p, at.params + Network::audio_offset, at.audio, sounds.data, a);
     auto* const hidden = space.template take<std::byte>(fusion::template kept<B>);
     p.scratch = space.rest();
-    fusion::forward(p, pairing::paper, net.data() + Network::fusion_offset, v, a, logits.data, hidden);
+    fusion::forward(p, pairing::paper, at.params + Network::fusion_offset, v, a, logits.data, hidden);
   }
 
   std::size_t room() const { return items_; }
@@ -251,12 +268,25 @@ class inference {
       throw shape_error({"inference batch", "at most " + std::to_string(items_) + " items", std::to_string(count)});
   }
   template <class Chain>
-  void run(scalar const* params, batch_view<scalar const, typename Chain::input> x,
+  void run(std::size_t offset, std::byte const* prepared, batch_view<scalar const, typename Chain::input> x,
            batch_view<scalar, typename Chain::output> y) {
     require_same_count("inference: outputs for the inputs", x.count, y.count);
     check(x.count);
-    Chain::infer(pass<B>{on_, x.count, memory_.data()}, params, x.data, y.data);
+    places const at(*this);
+    Chain::infer_prepared(pass<B>{on_, x.count, at.rest}, at.params + offset, prepared, x.data, y.data);
   }
+  struct places {
+    std::byte *vision, *audio;
+    scalar* params;
+    std::byte* rest;
+    explicit places(inference const& t) {
+      carver space(t.memory_.data(), 0, 0);
+      vision = space.template take<std::byte>(Network::vision::template prepared<B>);
+      audio = space.template take<std::byte>(Network::audio::template prepared<B>);
+      params = space.template take<scalar>(fixed<scalar>(Network::parameter_room));
+      rest = space.rest();
+    }
+  };
 
   context<B>& on_;
   std::size_t items_;

@@ -23,6 +23,11 @@ template <template <class> class Plan, class A>
 constexpr Plan<A> plan_for(conv_dims const& d) {
   return {d.in, d.out, d.height, d.width};
 }
+/// Weights as the algorithm reads them.
+template <class A>
+constexpr footprint conv2d_weights(conv_dims const& d) {
+  return winograd_pays(d) ? plan_for<winograd_plan, A>(d).weights() : plan_for<direct_plan, A>(d).weights();
+}
 template <class A>
 constexpr footprint conv2d_scratch(conv_dims const& d) {
   return winograd_pays(d) ? plan_for<winograd_plan, A>(d).scratch() : plan_for<direct_plan, A>(d).scratch();
@@ -36,27 +41,56 @@ constexpr conv_dims exchanged(conv_dims d) {
   std::swap(d.in, d.out);
   return d;
 }
+/// `turned`: for the data gradient.
 template <class A>
-void convolve(thread_team& team, conv_dims const& d, bool turned, float const* x, float const* w,
+void prepare(thread_team& team, conv_dims const& d, bool turned, float const* w, float const* scale, float* to) {
+  if (winograd_pays(d))
+    transform_weights(team, plan_for<winograd_plan, A>(d), turned, w, scale, to);
+  else
+    pack_weights(team, plan_for<direct_plan, A>(d), turned, w, scale, to);
+}
+template <class A, class P>
+void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* prepared,
               epilogue<float> const& then, float* y, std::byte* scratch) {
   if (winograd_pays(d))
-    winograd_convolution(team, plan_for<winograd_plan, A>(d), d.batch, turned, x, w, then, y, scratch);
+    winograd_convolution(on.team(), plan_for<winograd_plan, A>(d), d.batch, x, prepared, then, y, scratch);
   else
-    direct_convolution(team, plan_for<direct_plan, A>(d), d.batch, turned, x, w, then, y, scratch);
+    direct_convolution(on.team(), plan_for<direct_plan, A>(d), d.batch, x, prepared, then, y, scratch);
+}
+/// Prepares the weights in scratch first.
+template <class A, class P>
+void convolve_once(context<simd<A, P>>& on, conv_dims const& d, bool turned, float const* x, float const* w,
+                   float const* bias, float* y, std::byte* scratch) {
+  carver pieces(scratch, d.batch, on.threads());
+  float* const prepared = pieces.take<float>(conv2d_weights<A>(d));
+  prepare<A>(on.team(), d, turned, w, nullptr, prepared);
+  convolve(on, d, x, prepared, {.shift = bias}, y, pieces.rest());
 }
 
 }  // namespace detail
 
 template <class A, class P>
-void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* w,
-                    epilogue<float> const& then, float* y, std::byte* scratch) {
-  detail::convolve<A>(on.team(), d, false, x, w, then, y, scratch);
+void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* w, float const* bias,
+                    float* y, std::byte* scratch) {
+  detail::convolve_once(on, d, false, x, w, bias, y, scratch);
+}
+
+template <class A, class P>
+void conv2d_prepare(context<simd<A, P>>& on, conv_dims const& d, float const* w, float const* scale,
+                    std::byte* prepared) {
+  detail::prepare<A>(on.team(), d, false, w, scale, reinterpret_cast<float*>(prepared));
+}
+
+template <class A, class P>
+void conv2d_infer(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
+                  epilogue<float> const& then, float* y, std::byte* scratch) {
+  detail::convolve(on, d, x, reinterpret_cast<float const*>(prepared), then, y, scratch);
 }
 
 template <class A, class P>
 void conv2d_backward_data(context<simd<A, P>>& on, conv_dims const& d, float const* dy, float const* w, float* dx,
                           std::byte* scratch) {
-  detail::convolve<A>(on.team(), detail::exchanged(d), true, dy, w, {}, dx, scratch);
+  detail::convolve_once(on, detail::exchanged(d), true, dy, w, nullptr, dx, scratch);
 }
 
 template <class A, class P>

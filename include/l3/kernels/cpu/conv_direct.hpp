@@ -26,7 +26,6 @@ struct direct_tile {
   float const* w;      ///< packed weights of this pass
   float* sums;         ///< [pixel][outputs]; not used when this pass is the first and the last
   bool first, last;    ///< pass
-  float const* scale;  ///< [outputs]
   float const* shift;  ///< [outputs]
   bool relu;
   float* y;              ///< the tile's first pixel
@@ -67,8 +66,7 @@ void run_direct_tile(direct_tile const& t) {
   for (std::size_t m = 0; m < Pixels; ++m) {
     float* const y = t.y + m * t.y_stride;
     float* const to = t.outputs == 2 * lanes ? y : edge;
-    for (std::size_t h = 0; h < 2; ++h)
-      put(to + h * lanes, larger(low, fused(sum[m][h], load<V>(t.scale + h * lanes), load<V>(t.shift + h * lanes))));
+    for (std::size_t h = 0; h < 2; ++h) put(to + h * lanes, larger(low, sum[m][h] + load<V>(t.shift + h * lanes)));
     if (to == edge) std::copy_n(edge, t.outputs, y);
   }
 }
@@ -102,13 +100,14 @@ struct direct_plan {
   constexpr footprint weights() const { return fixed<float>(panels() * blocks() * block_weights()); }
   constexpr footprint input() const { return per_thread<float>(strip().padded() * blocks() * block()); }
   constexpr footprint sums() const { return per_thread<float>(strip().pixels() * conv_tile<A>::outputs); }
-  constexpr footprint scratch() const { return weights() + input() + sums(); }
+  constexpr footprint scratch() const { return input() + sums(); }
 };
 
 /// Packs weights as [panel][channel block][tap][channel][output], zeros where channels are missing. `turned`: for the
 /// data gradient.
 template <class A>
-void pack_weights(thread_team& team, direct_plan<A> const& plan, bool turned, float const* w, float* to) {
+void pack_weights(thread_team& team, direct_plan<A> const& plan, bool turned, float const* w, float const* scale,
+                  float* to) {
   constexpr std::size_t outputs = conv_tile<A>::outputs;
   std::size_t const block = plan.block(), blocks = plan.blocks();
   team.run(plan.panels() * blocks, [&](std::size_t task, std::size_t) {
@@ -119,23 +118,22 @@ void pack_weights(thread_team& team, direct_plan<A> const& plan, bool turned, fl
         std::size_t const output = p * outputs + o, input = b * block + c;
         bool const exists = output < plan.out && input < plan.in;
         float const* const from = w + (turned ? input * plan.out + output : output * plan.in + input) * 9;
+        float const times = exists && scale != nullptr ? scale[output] : 1.0f;
         for (std::size_t tap = 0; tap < 9; ++tap)
-          dest[(tap * block + c) * outputs + o] = exists ? from[turned ? 8 - tap : tap] : 0.0f;
+          dest[(tap * block + c) * outputs + o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
       }
   });
 }
 
 /// y = epilogue(conv(x, w)).
 template <class A>
-void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, bool turned, float const* x,
-                        float const* w, epilogue<float> const& then, float* y, std::byte* scratch) {
+void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, float const* x,
+                        float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
   using V = lanes<A>;
   constexpr std::size_t outputs = conv_tile<A>::outputs, most = conv_tile<A>::pixels;
   carver pieces(scratch, batch, team.size());
-  float* const weights = pieces.take<float>(plan.weights());
   float* const inputs = pieces.take<float>(plan.input());
   float* const waiting = pieces.take<float>(plan.sums());
-  pack_weights(team, plan, turned, w, weights);
 
   std::size_t const block = plan.block(), blocks = plan.blocks();
   auto const& tiles = block == 1 ? direct_tiles<A, 1> : block == 3 ? direct_tiles<A, 3> : direct_tiles<A, 16>;
@@ -164,13 +162,11 @@ void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size
     std::size_t const small = at.size.cols / across, large = at.size.cols % across;
 
     for (std::size_t p = 0; p < plan.panels(); ++p) {
-      float scale[outputs], shift[outputs];
+      float shift[outputs];
       t.outputs = std::min(outputs, plan.out - p * outputs);
-      for (std::size_t o = 0; o < outputs; ++o) {
-        scale[o] = then.scale != nullptr && o < t.outputs ? then.scale[p * outputs + o] : 1.0f;
+      for (std::size_t o = 0; o < outputs; ++o)
         shift[o] = then.shift != nullptr && o < t.outputs ? then.shift[p * outputs + o] : 0.0f;
-      }
-      t.scale = scale, t.shift = shift;
+      t.shift = shift;
       for (std::size_t b = 0; b < blocks; b += plan.blocks_a_pass()) {
         t.blocks = std::min(plan.blocks_a_pass(), blocks - b);
         t.first = b == 0, t.last = b + t.blocks == blocks;

@@ -21,22 +21,24 @@
 namespace l3::inline L3_ISA {
 namespace detail {
 
-/// The tiles that cover a batch, numbered picture by picture and row by row.
+/// The tiles that cover a batch, numbered picture by picture and row by row; with `rows` and `cols`, only that many
+/// outputs of each picture.
 struct winograd_grid {
   std::size_t batch, height, width;
+  std::size_t rows = height, cols = width;
 
-  constexpr std::size_t across() const { return parts_of(width, winograd::tile); }
-  constexpr std::size_t per_item() const { return parts_of(height, winograd::tile) * across(); }
+  constexpr std::size_t across() const { return parts_of(cols, winograd::tile); }
+  constexpr std::size_t per_item() const { return parts_of(rows, winograd::tile) * across(); }
   constexpr std::size_t count() const { return batch * per_item(); }
 
   struct place {
     std::size_t item, row, col;  ///< first output pixel
-    std::size_t rows, cols;      ///< outputs inside the picture
+    std::size_t rows, cols;      ///< outputs wanted
   };
   constexpr place operator[](std::size_t k) const {
     std::size_t const item = k / per_item(), row = k % per_item() / across() * winograd::tile,
                       col = k % across() * winograd::tile;
-    return {item, row, col, std::min(winograd::tile, height - row), std::min(winograd::tile, width - col)};
+    return {item, row, col, std::min(winograd::tile, rows - row), std::min(winograd::tile, cols - col)};
   }
 };
 
@@ -167,7 +169,7 @@ struct winograd_plan {
   constexpr footprint input() const { return room(points().size()); }
   constexpr footprint sums() const { return room(winograd::positions * sum_position()); }
   constexpr footprint patch() const { return per_thread<float>(winograd::positions * in); }
-  constexpr footprint scratch() const { return weights() + input() + sums() + patch(); }
+  constexpr footprint scratch() const { return input() + sums() + patch(); }
 
  private:
   constexpr footprint room(std::size_t count) const {
@@ -175,10 +177,11 @@ struct winograd_plan {
   }
 };
 
-/// Transforms weights to [position][panel][channel][output], zeros where channels are missing. `turned`: for the data
-/// gradient.
+/// Transforms weights, each output's times its scale unless null, to [position][panel][channel][output], zeros where
+/// channels are missing. `turned`: for the data gradient.
 template <class A>
-void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool turned, float const* w, float* to) {
+void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool turned, float const* w, float const* scale,
+                       float* to) {
   constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
   team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
     std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
@@ -188,7 +191,8 @@ void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool tur
         std::size_t const output = p * outputs + o;
         bool const exists = output < plan.out && c < plan.in;
         float const* const from = exists ? w + (turned ? c * plan.out + output : output * plan.in + c) * 9 : w;
-        for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? from[turned ? 8 - tap : tap] : 0.0f;
+        float const times = exists && scale != nullptr ? scale[output] : 1.0f;
+        for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
       }
       float* const dest = to + p * plan.panel_weights() + c * outputs;
       each_register<lanes<A>>(outputs, [&]<class T>(std::size_t o) {
@@ -219,42 +223,56 @@ void multiply_tiles(winograd_plan<A> const& plan, std::size_t tiles, std::size_t
   }
 }
 
-/// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group.
-template <class A>
+/// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group. A tile's corner is even, so its 2x2
+/// windows lie inside it.
+template <class A, bool Pool>
 void transform_outputs(winograd_plan<A> const& plan, winograd_grid const& grid, index_range tiles, std::size_t first,
                        float const* sums, epilogue<float> const& then, float* y) {
+  constexpr std::size_t side = Pool ? 2 : 1;
+  std::size_t const height = grid.height / side, width = grid.width / side;
   for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
     auto const at = grid[k];
     float const* const from = sums + (first + k - tiles.begin) * plan.sum_step();
-    float* const to = y + ((at.item * grid.height + at.row) * grid.width + at.col) * plan.out;
+    float* const to = y + ((at.item * height + at.row / side) * width + at.col / side) * plan.out;
     each_register<lanes<A>>(plan.out, [&]<class T>(std::size_t o) {
-      T const scale = then.scale != nullptr ? load<T>(then.scale + o) : T(1.0f);
       T const shift = then.shift != nullptr ? load<T>(then.shift + o) : T(0.0f);
       T const low(then.relu ? 0.0f : -std::numeric_limits<float>::infinity());
-      points_to_tile<T, winograd::tile>(
-          [&](std::size_t position) { return load<T>(from + position * plan.sum_position() + o); },
-          [&](std::size_t i, std::size_t j, T const& v) {
-            if (i < at.rows && j < at.cols)
-              put(to + (i * grid.width + j) * plan.out + o, larger(low, fused(v, scale, shift)));
-          });
+      auto const from_position = [&](std::size_t position) {
+        return load<T>(from + position * plan.sum_position() + o);
+      };
+      auto const keep = [&](std::size_t i, std::size_t j, T const& sum) {
+        if (i < at.rows / side && j < at.cols / side)
+          put(to + (i * width + j) * plan.out + o, larger(low, sum + shift));
+      };
+      if constexpr (Pool) {  // the largest before shift and rectifier is the largest after them
+        T sums_of[winograd::tile][winograd::tile];
+        points_to_tile<T, winograd::tile>(from_position,
+                                          [&](std::size_t i, std::size_t j, T const& sum) { sums_of[i][j] = sum; });
+        for (std::size_t i = 0; i < winograd::tile; i += 2)
+          for (std::size_t j = 0; j < winograd::tile; j += 2)
+            keep(i / 2, j / 2,
+                 larger(larger(sums_of[i][j], sums_of[i][j + 1]), larger(sums_of[i + 1][j], sums_of[i + 1][j + 1])));
+      } else {
+        points_to_tile<T, winograd::tile>(from_position, keep);
+      }
     });
   }
 }
 
 /// y = epilogue(conv(x, w)).
 template <class A>
-void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::size_t batch, bool turned,
-                          float const* x, float const* w, epilogue<float> const& then, float* y, std::byte* scratch) {
+void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::size_t batch, float const* x,
+                          float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
   using V = lanes<A>;
   carver pieces(scratch, batch, team.size());
-  float* const weights = pieces.take<float>(plan.weights());
   float* const all_points = pieces.take<float>(plan.input());
   float* const all_sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
-  transform_weights(team, plan, turned, w, weights);
 
-  winograd_grid const grid{batch, plan.height, plan.width};
+  std::size_t const side = then.pool ? 2 : 1;  // no window reaches an odd last line
+  winograd_grid const grid{batch, plan.height, plan.width, plan.height / side * side, plan.width / side * side};
   std::size_t const panels = plan.panels();
+  auto const outputs = then.pool ? transform_outputs<A, true> : transform_outputs<A, false>;
   if (!plan.shares()) {
     // Small batches: smaller groups, so that every thread gets its share.
     std::size_t const wanted = team.size() == 1 ? 1 : 4 * team.size();
@@ -268,7 +286,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
                                           share_of(slot, patches, plan.patch()), points);
       for (std::size_t position = 0; position < winograd::positions; ++position)
         for (std::size_t p = 0; p < panels; ++p) multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
-      transform_outputs(plan, grid, tiles, 0, sums, then, y);
+      outputs(plan, grid, tiles, 0, sums, then, y);
     });
     return;
   }
@@ -289,7 +307,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
     });
     team.run(chunks, [&](std::size_t task, std::size_t) {
       auto const mine = part_of(tiles.size(), chunks, task);
-      transform_outputs(plan, grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, mine.begin, all_sums, then, y);
+      outputs(plan, grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, mine.begin, all_sums, then, y);
     });
   }
 }

@@ -11,10 +11,13 @@ namespace l3::inline L3_ISA {
 
 template <class A, class P>
 struct scratch_size<simd<A, P>> {
-  static constexpr footprint conv2d_forward(conv_dims d) { return detail::conv2d_scratch<A>(d); }
+  static constexpr footprint conv2d_forward(conv_dims d) { return conv2d_prepared(d) + conv2d_infer(d); }
+  static constexpr footprint conv2d_infer(conv_dims d) { return detail::conv2d_scratch<A>(d); }
   static constexpr footprint conv2d_backward(conv_dims d) {
-    return either(detail::conv2d_scratch<A>(detail::exchanged(d)), detail::conv2d_gradient_scratch<A>(d));
+    return either(conv2d_forward(detail::exchanged(d)), detail::conv2d_gradient_scratch<A>(d));
   }
+  static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<A>(d); }
+  static constexpr bool conv2d_pools(conv_dims d) { return detail::winograd_pays(d); }
   static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims d) { return detail::pair_share(d); }

@@ -1,0 +1,129 @@
+"""l3 and the programs that people use instead, side by side on this machine: the same networks, by turns.
+
+    python bench/peers/compare.py build/release/l3 --what audio,vision --batch 1,8
+    python bench/peers/compare.py build/release/l3 --what train --batch 16
+Every contender is a process of its own, started and warmed up once; then all are measured one after the other, round
+by round, so that a busy moment of the machine falls on all of them. A contender whose answer is not PyTorch's is left
+out, and so is one that this Python lacks; both are named. What counts is the ratio within a round.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+here = pathlib.Path(__file__).resolve().parent
+engines = {
+    "fp32": ["torch", "torch-channels-last", "torch-compiled", "onnxruntime", "openvino", "keras"],
+    "bf16": ["torch-bf16", "openvino-bf16"],
+}
+allowed = {"fp32": 1e-4, "bf16": 5e-2}  # difference from PyTorch in float, of the largest value
+
+
+class Peer:
+    def __init__(self, engine, what, batch, o):
+        self.name = engine
+        command = [sys.executable, here / "peer.py", "--engine", engine, "--model", o.model, "--what", what,
+                   "--batch", str(batch), "--threads", str(o.threads)]
+        env = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True,
+                                        stderr=None if o.verbose else subprocess.DEVNULL)
+        self.difference = self.answer()["difference"]
+
+    def answer(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):  # some libraries print what they please
+                return json.loads(line)
+        raise RuntimeError(f"ended with {self.process.wait()} (see it with --verbose)")
+
+    def milliseconds(self, seconds):
+        print(seconds, file=self.process.stdin, flush=True)
+        return self.answer()["ms"]
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class L3:
+    name = "l3"
+
+    def __init__(self, what, batch, o):
+        self.command = [o.l3, "bench", "net", "--model", o.model, "--what", what, "--batch", str(batch), "--threads",
+                        str(o.threads), "--json"]
+
+    def milliseconds(self, seconds):
+        run = subprocess.run([*self.command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
+        return json.loads(run.stdout)["results"][0]["ms"]
+
+    def end(self):
+        pass
+
+
+def contenders(what, batch, o):
+    yield L3(what, batch, o)
+    for precision in o.precision.split(","):
+        for engine in engines[precision]:
+            if what == "train" and not engine.startswith("torch"):
+                continue
+            if o.only and engine not in o.only.split(","):
+                continue
+            try:
+                peer = Peer(engine, what, batch, o)
+            except RuntimeError as why:
+                print(f"{engine}: left out, {why}", file=sys.stderr)
+                continue
+            if peer.difference is not None and not peer.difference <= allowed[precision]:
+                print(f"{engine}: left out, its answer is {peer.difference:.1e} off PyTorch's", file=sys.stderr)
+                peer.end()
+                continue
+            yield peer
+
+
+def compare(what, batch, o):
+    """{name: milliseconds of each round}"""
+    all_of_them = list(contenders(what, batch, o))
+    times = {c.name: [] for c in all_of_them}
+    for _ in range(o.rounds):
+        for c in all_of_them:
+            times[c.name].append(c.milliseconds(o.seconds))
+    for c in all_of_them:
+        c.end()
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("l3", help="the program")
+    parser.add_argument("--model", default="paper")
+    parser.add_argument("--what", default="audio,vision", help="audio, vision, train")
+    parser.add_argument("--batch", default="1,8")
+    parser.add_argument("--precision", default="fp32", help="of the peers: fp32, bf16")
+    parser.add_argument("--only", help="these peers alone, separated by commas")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="a contender is measured in each round")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="show what the peers say")
+    o = parser.parse_args()
+    results = []
+    for what in o.what.split(","):
+        for batch in map(int, o.batch.split(",")):
+            times = compare(what, batch, o)
+            results.append({"what": what, "batch": batch, "model": o.model, "threads": o.threads, "ms": times})
+            if o.json:
+                continue
+            print(f"\n{o.model} {what}, batch {batch}, {o.threads} threads, {o.rounds} rounds\n")
+            print("| program | ms | times l3 |\n| --- | ---: | ---: |")
+            for name, ms in sorted(times.items(), key=lambda item: statistics.median(item[1])):
+                ratios = [theirs / ours for theirs, ours in zip(ms, times["l3"])]
+                print(f"| {name} | {statistics.median(ms):.1f} | {statistics.median(ratios):.2f} "
+                      f"({min(ratios):.2f} to {max(ratios):.2f}) |", flush=True)
+    if o.json:
+        print(json.dumps({"results": results}))
+
+
+if __name__ == "__main__":
+    main()

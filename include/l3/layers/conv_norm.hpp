@@ -1,0 +1,119 @@
+/// @file  include/l3/layers/conv_norm.hpp: convolution, batch norm, rectifier and pooling as one node.
+#pragma once
+#include <l3/layers/batch_norm.hpp>
+#include <l3/layers/conv2d.hpp>
+#include <l3/layers/max_pool2d.hpp>
+
+namespace l3::inline L3_ISA {
+
+/// What `sequential` makes of conv3x3, batch_norm and, if they follow, relu and behind it max_pool or global_max_pool.
+/// The same numbers as layer after layer, with fewer passes over memory. In training the convolution's output is read
+/// once more to normalise, rectify and pool it. In inference batch norm is folded into the weights, and rectifier and
+/// 2x2 pools ride on the convolution.
+///
+/// Shapes    x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
+/// Kept      the convolution's output and the batch's moments.
+/// Prepared  the convolution's weights times batch norm's scale, and batch norm's shift.
+template <class Conv, class Norm, bool Rectifies, class Pool>
+struct conv_norm_node {
+  using input = typename Conv::input;
+  using output = typename Pool::output;
+  using conv_output = typename Conv::output;
+  static constexpr char const* name = Rectifies ? "conv3x3+batch_norm+relu" : "conv3x3+batch_norm";
+  static constexpr bool whole = Pool::window == pool{{1, 1}, {1, 1}};  ///< no pool
+  static constexpr std::size_t channels = conv_output::channels;
+  static constexpr std::size_t norm_offset = room_of(Conv::parameters);
+  static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
+  static constexpr pool_dims dims(std::size_t items) {
+    return {items, conv_output::height, conv_output::width, channels, Pool::window.window, Pool::window.stride};
+  }
+
+  template <class S>
+  static constexpr footprint conv_values = per_item<S>(conv_output::size);
+  template <class S>
+  static constexpr footprint channel_values = fixed<S>(round_up(channels, alignment / sizeof(S)));
+
+  template <backend B>
+  static constexpr footprint kept = conv_values<scalar_of<B>> + Norm::template kept<B>;
+  template <backend B>
+  static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
+  template <backend B>
+  static constexpr footprint prepared = conv_weights<B> + channel_values<scalar_of<B>> + channel_values<scalar_of<B>>;
+  /// Pooling rides on the convolution.
+  template <backend B>
+  static constexpr bool halves = Pool::window == pool{{2, 2}, {2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0));
+  template <backend B>
+  static constexpr footprint infer_scratch = scratch_size<B>::conv2d_infer(Conv::dims(0)) +
+                                             (whole || halves<B> ? footprint{} : conv_values<scalar_of<B>>);
+  template <backend B>
+  static constexpr footprint scratch = either(prepared<B> + infer_scratch<B>,
+                                              conv_values<scalar_of<B>> + either(Conv::template scratch<B>,
+                                                                                 scratch_size<B>::channels(channels)));
+
+  template <backend B>
+  static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
+    using S = scalar_of<B>;
+    carver pieces(to, 0, 0);
+    std::byte* const weights = pieces.take<std::byte>(conv_weights<B>);
+    S* const shift = pieces.take<S>(channel_values<S>);
+    S* const scale = pieces.take<S>(channel_values<S>);
+    Norm::folded(on, params + norm_offset, Conv::bias_of(params), scale, shift);
+    conv2d_prepare(on, Conv::dims(0), params, scale, weights);
+  }
+  template <backend B>
+  static void infer_prepared(pass<B> const& p, std::byte const* from, scalar_of<B> const* x, scalar_of<B>* y) {
+    using S = scalar_of<B>;
+    auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
+    epilogue<S> const then{.shift = shift, .relu = Rectifies, .pool = halves<B>};
+    if constexpr (whole || halves<B>) {
+      conv2d_infer(p.on, Conv::dims(p.items), x, from, then, y, p.scratch);
+    } else {
+      carver pieces = p.carve();
+      S* const map = pieces.take<S>(conv_values<S>);
+      conv2d_infer(p.on, Conv::dims(p.items), x, from, then, map, pieces.rest());
+      max_pool_forward(p.on, dims(p.items), map, y);
+    }
+  }
+  template <backend B>
+  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+    carver pieces = p.carve();
+    std::byte* const weights = pieces.take<std::byte>(prepared<B>);
+    prepare(p.on, params, weights);
+    infer_prepared(pass<B>{p.on, p.items, pieces.rest()}, weights, x, y);
+  }
+
+  template <backend B>
+  static void forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, scalar_of<B>* y,
+                      std::byte* kept_bytes) {
+    using S = scalar_of<B>;
+    carver keep(kept_bytes, p.items, p.on.threads());
+    S* const z = keep.take<S>(conv_values<S>);
+    norm_kept<S> const k(keep.rest(), channels);
+    conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::bias_of(params), z, p.scratch);
+    Norm::measure(p, params + norm_offset, z, k);
+    affine_pool_forward(p.on, dims(p.items), z, k.scale, k.shift, Rectifies, y);
+  }
+
+  template <backend B>
+  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B> const*,
+                       std::byte* kept_bytes, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+    using S = scalar_of<B>;
+    carver keep(kept_bytes, p.items, p.on.threads());
+    S const* const z = keep.take<S>(conv_values<S>);
+    norm_kept<S> const k(keep.rest(), channels);
+    carver scratch_space = p.carve();
+    S* const dz = scratch_space.take<S>(conv_values<S>);
+    std::byte* const rest = scratch_space.rest();
+    batch_norm_relu_pool_backward(p.on, dims(p.items), z, Norm::template state<S>(params + norm_offset, k), Rectifies,
+                                  dy, dz, Norm::template at<0>(gradients + norm_offset),
+                                  Norm::template at<1>(gradients + norm_offset), rest);
+    Conv::backward(pass<B>{p.on, p.items, rest}, params, x, z, nullptr, dz, dx, gradients);
+  }
+
+  /// The block's parameters under the names that its layers have in the network.
+  static constexpr auto named(label const& conv, label const& norm) {
+    return join(conv, Conv::parameters, norm, Norm::parameters);
+  }
+};
+
+}  // namespace l3::inline L3_ISA
