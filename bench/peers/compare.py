@@ -43,23 +43,30 @@ class Peer:
         return self.answer()["ms"]
 
     def end(self):
+        """Peak memory in MiB."""
         self.process.stdin.close()
-        self.process.wait()
+        return os.wait4(self.process.pid, 0)[2].ru_maxrss / 1024  # the kernel counts KiB
 
 
 class L3:
     name = "l3"
+    peak = 0
 
     def __init__(self, what, batch, o):
         self.command = [o.l3, "bench", "net", "--model", o.model, "--what", what, "--batch", str(batch), "--threads",
                         str(o.threads), "--json"]
 
     def milliseconds(self, seconds):
-        run = subprocess.run([*self.command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
-        return json.loads(run.stdout)["results"][0]["ms"]
+        run = subprocess.Popen([*self.command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+        text = run.stdout.read()
+        _, status, used = os.wait4(run.pid, 0)
+        if status != 0:
+            sys.exit(f"{' '.join(self.command)}: failed")
+        self.peak = max(self.peak, used.ru_maxrss / 1024)
+        return json.loads(text)["results"][0]["ms"]
 
     def end(self):
-        pass
+        return self.peak
 
 
 def contenders(what, batch, o):
@@ -83,15 +90,13 @@ def contenders(what, batch, o):
 
 
 def compare(what, batch, o):
-    """{name: milliseconds of each round}"""
+    """{name: milliseconds of each round}, {name: peak memory in MiB}"""
     all_of_them = list(contenders(what, batch, o))
     times = {c.name: [] for c in all_of_them}
     for _ in range(o.rounds):
         for c in all_of_them:
             times[c.name].append(c.milliseconds(o.seconds))
-    for c in all_of_them:
-        c.end()
-    return times
+    return times, {c.name: c.end() for c in all_of_them}
 
 
 def main():
@@ -111,16 +116,17 @@ def main():
     results = []
     for what in o.what.split(","):
         for batch in map(int, o.batch.split(",")):
-            times = compare(what, batch, o)
-            results.append({"what": what, "batch": batch, "model": o.model, "threads": o.threads, "ms": times})
+            times, peaks = compare(what, batch, o)
+            results.append({"what": what, "batch": batch, "model": o.model, "threads": o.threads, "ms": times,
+                            "peak_mib": peaks})
             if o.json:
                 continue
             print(f"\n{o.model} {what}, batch {batch}, {o.threads} threads, {o.rounds} rounds\n")
-            print("| program | ms | times l3 |\n| --- | ---: | ---: |")
+            print("| program | ms | times l3 | peak MiB |\n| --- | ---: | ---: | ---: |")
             for name, ms in sorted(times.items(), key=lambda item: statistics.median(item[1])):
                 ratios = [theirs / ours for theirs, ours in zip(ms, times["l3"])]
                 print(f"| {name} | {statistics.median(ms):.1f} | {statistics.median(ratios):.2f} "
-                      f"({min(ratios):.2f} to {max(ratios):.2f}) |", flush=True)
+                      f"({min(ratios):.2f} to {max(ratios):.2f}) | {peaks[name]:.0f} |", flush=True)
     if o.json:
         print(json.dumps({"results": results}))
 

@@ -144,10 +144,10 @@ def make(o):
         run = trainers[o.engine](o)
         run()
         return run, None
-    with torch.inference_mode():
+    with torch.no_grad():
         net, x = subnet_and_input(o.what, o)
         expected = net(x).numpy()
-    run = inference[o.engine](net, x, o)
+        run = inference[o.engine](net, x, o)
     return run, float(np.abs(run() - expected).max() / np.abs(expected).max())
 
 
