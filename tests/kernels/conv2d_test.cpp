@@ -78,8 +78,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d forward agrees with the plain loop in double", "
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
-    for (bool biased : {false, true})
-      CHECK(distance(forward(on, in, biased), forward(judge, in, biased)) < tolerance(d));
+    CHECK(distance(forward(on, in, true), forward(judge, in, true)) < tolerance(d));
   }
 }
 
@@ -144,8 +143,7 @@ TEMPLATE_LIST_TEST_CASE("conv2d weight gradient agrees with the plain loop in do
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16},
-                        conv_dims{230, 1, 1, 288, 270}, conv_dims{60, 2, 3, 288, 270}}) {
+  for (auto const& d : {conv_dims{3, 6, 6, 33, 17}, conv_dims{2, 40, 37, 16, 48}, conv_dims{1, 20, 70, 3, 16}}) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
     check_same_bits<TestType>([&](auto& on) { return forward(on, in); });
@@ -155,6 +153,10 @@ TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "
     check_same_bits<TestType>([&](auto& on) { return backward_data(on, in); });
     check_same_bits<TestType>([&](auto& on) { return backward_weights(on, in); });
   }
+  // Tiles that threads share, more than a group of them: all convolutions of a backend take this one way.
+  inputs const in({230, 2, 2, 288, 270});
+  check_same_bits<TestType>([&](auto& on) { return infer(on, in, true, true, true, true); }, 1);
+  check_same_bits<TestType>([&](auto& on) { return backward_weights(on, in); }, 1);
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d of an empty batch is nothing, its weight gradient zero", "", fast_backends) {
