@@ -17,21 +17,18 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"))
-from l3_torch import L3Net, Subnet, loss_all, make_adam, models  # noqa: E402
+from l3_torch import L3Net, loss_all, make_adam, models  # noqa: E402
 
 
 def subnet_and_input(what, o):
     """A subnetwork in evaluation mode with running averages off their defaults, and a batch for it, NCHW."""
     width, image_size, sound_size = models[o.model]
-    channels, size = (3, image_size) if what == "vision" else (1, sound_size)
-    net = Subnet(channels, width).eval()
+    shape = (3, *image_size) if what == "vision" else (1, *sound_size)
+    net = getattr(L3Net(width, image_size, sound_size), what).eval()
     for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.running_var.uniform_(0.5, 1.5)
         norm.running_mean.normal_(0, 0.1)
-    for block in net.children():
-        for conv in block.conv1, block.conv2:
-            torch.nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return net, torch.rand(o.batch, channels, *size) * 2 - 1
+    return net, torch.rand(o.batch, *shape) * 2 - 1
 
 
 def fold_batch_norm(subnet):

@@ -172,14 +172,27 @@ TEST_CASE("initial weights are He normal and follow the seed") {
   }
 }
 
-TEST_CASE("inference keeps the weights it took until it takes others") {
+namespace {
+/// An untrained network at work, and a batch for it.
+template <std::size_t Items>
+struct in_use {
   using network = l3_network<cpu, micro>;
-  context<cpu> on(2);
-  network net;
-  net.initialise(3);
-  inference<network> use(on, net, 2);
-  auto const frames = uniform_batch<float, network::frame>(2, 1);
-  auto const sounds = uniform_batch<float, network::sound>(2, 2);
+  context<cpu> on{2};
+  network net = [] {
+    network made;
+    made.initialise(3);
+    return made;
+  }();
+  inference<network> use{on, net, Items};
+  tensor<float, network::frame> frames = uniform_batch<float, network::frame>(Items, 1);
+  tensor<float, network::sound> sounds = uniform_batch<float, network::sound>(Items, 2);
+};
+}  // namespace
+
+TEST_CASE("inference keeps the weights it took until it takes others") {
+  in_use<2> t;
+  auto& [on, net, use, frames, sounds] = t;
+  using network = in_use<2>::network;
   auto const answers = [&](inference<network>& ask) {
     tensor<float, network::embedding> v(2), a(2);
     tensor<float, inference<network>::vision_map::output> vision_map(2);
@@ -205,13 +218,9 @@ TEST_CASE("inference keeps the weights it took until it takes others") {
 }
 
 TEST_CASE("batch size and neighbours do not change an embedding's bits") {
-  using network = l3_network<cpu, micro>;
-  context<cpu> on(2);
-  network net;
-  net.initialise(3);
-  inference<network> use(on, net, 5);
-  auto const frames = uniform_batch<float, network::frame>(5, 1);
-  auto const sounds = uniform_batch<float, network::sound>(5, 2);
+  in_use<5> t;
+  auto& [on, net, use, frames, sounds] = t;
+  using network = in_use<5>::network;
   tensor<float, network::embedding> together(5), alone(1);
   use.embed_frames(frames.view(), together.view());
   for (std::size_t k = 0; k < 5; ++k) {
