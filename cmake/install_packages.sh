@@ -6,7 +6,7 @@ l3_build_packages=(
   libtbb-dev libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libarchive-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
 )
-l3_test_packages=(catch2 libbenchmark-dev doxygen ffmpeg)
+l3_test_packages=(catch2 libbenchmark-dev doxygen ffmpeg python3)
 
 # install_packages PACKAGE...: installs those that are missing, and only those. Asks nothing when none is.
 install_packages() {

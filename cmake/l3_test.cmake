@@ -5,7 +5,8 @@ include_guard(GLOBAL)
 #
 # Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
 # the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
-# Cases tagged [slow] get the label `slow`, all others `fast`.
+# Cases tagged [slow] get the label `slow`, all others `fast`. Of what CTest runs at once, the programs that take long
+# begin first (COST, in about seconds), so that none is left alone at the end.
 function(l3_add_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "FILES")
   set(target l3_${name}_tests)
@@ -27,18 +28,22 @@ function(l3_add_tests name)
       if(tier STREQUAL "fast" OR slow_files)
         set(spec "$<IF:$<STREQUAL:${tier},slow>,[slow],~[slow]>")
         add_test(NAME ${name}.${tier} COMMAND ${target} "${spec}")
-        set_tests_properties(${name}.${tier} PROPERTIES SKIP_RETURN_CODE 77 LABELS ${tier} TIMEOUT 900)
+        set_tests_properties(${name}.${tier} PROPERTIES SKIP_RETURN_CODE 77 LABELS ${tier} TIMEOUT 900 COST 100)
       endif()
     endforeach()
     return()
   endif()
+  set(cost 1)
+  if(name STREQUAL "train")
+    set(cost 40)
+  endif()
   # `NoTests` makes a name that matches no case a failure: CTest splits a name at a semicolon.
   catch_discover_tests(${target} TEST_SPEC "~[slow]" TEST_PREFIX "${name}: " EXTRA_ARGS --warn NoTests
-    PROPERTIES LABELS fast TIMEOUT 300 SKIP_REGULAR_EXPRESSION "${skipped}")
+    PROPERTIES LABELS fast TIMEOUT 300 COST ${cost} SKIP_REGULAR_EXPRESSION "${skipped}")
   l3_files_with_slow_cases(slow_files ${arg_FILES})
   if(slow_files)
     catch_discover_tests(${target} TEST_SPEC "[slow]" TEST_PREFIX "${name}: " EXTRA_ARGS --warn NoTests
-      PROPERTIES LABELS slow TIMEOUT 3600 SKIP_REGULAR_EXPRESSION "${skipped}")
+      PROPERTIES LABELS slow TIMEOUT 3600 COST 1000 SKIP_REGULAR_EXPRESSION "${skipped}")
   endif()
 endfunction()
 

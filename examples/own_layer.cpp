@@ -59,6 +59,7 @@ static_assert(std::same_as<net::output, l3::features<2>>);
 
 // 4. The derivative of a weighted sum of the outputs, as backward has it and as differences of that sum.
 int main() try {
+  l3::require_processor();
   constexpr std::size_t items = 4;
   l3::context<judge> threads;
   l3::arena scratch(net::scratch<judge>.bytes(items, threads.threads()));

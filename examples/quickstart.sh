@@ -27,6 +27,7 @@ while (($#)); do
     *) refuse "expected --seed, --out, --pairs, --videos or --help, found $1" ;;
   esac
   [[ $1 == --out || $2 =~ ^[0-9]+$ ]] || refuse "$1: expected a whole number, found $2"
+  [[ $1 != --videos || $2 -ge 100 ]] || refuse "--videos: expected at least 100 (a batch takes 64 of the 70 % to train on), found $2"
   case $1 in
     --seed) seed=$2 ;;
     --out) [[ $2 == /* ]] && out=$2 || out=${here%/}/$2 ;;

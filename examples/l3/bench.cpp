@@ -48,6 +48,13 @@ std::vector<float> made_up(std::size_t count) {
   return values;
 }
 
+/// Most memory this process has held.
+double peak_mebibytes() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  return static_cast<double>(used.ru_maxrss) / 1024;  // the kernel counts KiB
+}
+
 int net_run(net_options const& o) {
   for (std::string const& what : o.what) {
     if (what != "audio" && what != "vision" && what != "train")
@@ -78,8 +85,10 @@ int net_run(net_options const& o) {
     o.answer(text("%-8s batch %zu: %.2f ms, %.1f per s", what.c_str(), o.batch, seconds * 1e3, rate));
     results.push_back({{"what", what}, {"batch", o.batch}, {"ms", seconds * 1e3}, {"per_s", rate}});
   }
+  o.answer(text("peak memory %.0f MiB", peak_mebibytes()));
   std::size_t const cores = std::max(1u, std::thread::hardware_concurrency());
   o.print({{"results", results},
+           {"peak_mib", peak_mebibytes()},
            {"model", o.model},
            {"precision", o.precision},
            {"threads", o.threads != 0 ? o.threads : cores},
@@ -118,9 +127,7 @@ int loader_run(loader_bench_options const& o) {
   }
   double const rate = static_cast<double>(read - counted_from) / (since(start) - first);
   bar.finish();
-  rusage used{};
-  getrusage(RUSAGE_SELF, &used);
-  double const peak = static_cast<double>(used.ru_maxrss) / 1024;  // the kernel counts KiB
+  double const peak = peak_mebibytes();
   o.answer(text("%.1f pairs/s, first batch after %.2f s, peak memory %.0f MiB, %zu files refused", rate, first, peak,
                 failures));
   o.print({{"pairs_per_s", rate},
@@ -166,7 +173,9 @@ work add_bench(CLI::App& command) {
   loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
+  loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   loader->footer("Example:\n  l3 bench loader videos --batch 64 --pairs 5000");
   l->add_to(*loader);
   return [net, n, l] { return net->parsed() ? net_run(*n) : loader_run(*l); };

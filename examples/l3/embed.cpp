@@ -5,6 +5,7 @@
 #include <l3/files/npz.hpp>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include "engine.hpp"
 #include "feed.hpp"
@@ -28,20 +29,21 @@ struct job {
   fs::path file, name;
 };
 
-std::set<std::string> const sound_endings{".wav", ".flac", ".mp3",  ".ogg", ".oga", ".opus", ".m4a",
-                                          ".aac", ".aif",  ".aiff", ".wma", ".ac3", ".mka"};
-std::set<std::string> const picture_endings{".png", ".jpg",  ".jpeg", ".bmp", ".webp",
-                                            ".tif", ".tiff", ".gif",  ".ppm", ".pgm"};
+constexpr std::string_view sound_endings[] = {".wav", ".flac", ".mp3",  ".ogg", ".oga", ".opus", ".m4a",
+                                              ".aac", ".aif",  ".aiff", ".wma", ".ac3", ".mka"};
+constexpr std::string_view picture_endings[] = {".png", ".jpg",  ".jpeg", ".bmp", ".webp",
+                                                ".tif", ".tiff", ".gif",  ".ppm", ".pgm"};
 
 bool suits(fs::path const& file, std::string const& kind) {
   std::string ending = file.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (kind == "image") return picture_endings.contains(ending);
-  return has_video_extension(file) || (kind == "audio" && sound_endings.contains(ending));
+  auto const among = [&](auto const& endings) { return std::ranges::find(endings, ending) != std::end(endings); };
+  if (kind == "image") return among(picture_endings);
+  return has_video_extension(file) || (kind == "audio" && among(sound_endings));
 }
 
 /// All files, named below the deepest folder that holds them all, so that the output mirrors the input. Two files that
-/// differ in their ending alone keep it in the name.
+/// differ in their ending alone keep it in the name, and so does one whose name would be another's.
 std::vector<job> list_jobs(embed_options const& o) {
   std::vector<fs::path> files;
   fs::path common;
@@ -76,6 +78,7 @@ std::vector<job> list_jobs(embed_options const& o) {
     fs::path const relative = file.lexically_relative(common);
     jobs.push_back({file, relative});
     ++uses[fs::path(relative).replace_extension()];
+    ++uses[relative];
   }
   for (job& j : jobs)
     if (fs::path const stem = fs::path(j.name).replace_extension(); uses[stem] == 1) j.name = stem;
@@ -231,9 +234,13 @@ int embed_run(embed_options o) {
   auto const input = make_input(model);
   if (o.size != 0) {
     model_facts const& f = net->facts();
-    std::size_t const grid = o.kind == "image" ? f.frame_grid : f.sound_grid;
-    if (o.size != f.embedding && o.size != grid && o.size != f.frame_grid)
-      throw setting_error({"--size", std::to_string(f.embedding) + " (global) or " + std::to_string(grid) + " (grid)",
+    std::vector<std::size_t> grids;
+    if (o.kind != "image") grids.push_back(f.sound_grid);
+    if (o.kind != "audio") grids.push_back(f.frame_grid);
+    if (o.size != f.embedding && std::ranges::find(grids, o.size) == grids.end())
+      throw setting_error({"--size",
+                           std::to_string(f.embedding) + " (global) or " + std::to_string(grids.front()) +
+                               (grids.size() > 1 ? " or " + std::to_string(grids.back()) : "") + " (grid)",
                            std::to_string(o.size)});
     o.pool = o.size == f.embedding ? "global" : "grid";
   }
@@ -256,31 +263,35 @@ int embed_run(embed_options o) {
       return to;
     };
     // A file without one of the streams still gives the other; what cannot be done is said, and nothing else is lost.
+    // False: the file cannot even be opened.
     auto const attempt = [&](fs::path const& to, auto&& make) {
       if (!o.overwrite && fs::exists(to)) {
         ++skipped;
-        return;
+        return true;
       }
+      auto const refuse = [&](char const* why) {
+        refused.push_back({j.file.string(), why});
+        o.warn(why);
+      };
       try {
         fs::create_directories(to.parent_path());
         std::size_t const rows = make(to);
         results.push_back({{"file", j.file.string()}, {"output", to.string()}, {"rows", rows}});
-      } catch (file_error const&) {
-        if (!fs::exists(j.file) || !fs::is_directory(to.parent_path()))
-          refused.push_back({j.file.string(), "no such file"});
-        else
+      } catch (file_error const& e) {
+        std::error_code problem;
+        if (fs::is_regular_file(j.file, problem) && std::ifstream(j.file))
           throw;  // the output cannot be written: that is no fault of this input
+        refuse(e.what());
+        return false;
       } catch (media_error const& e) {
-        refused.push_back({j.file.string(), e.what()});
-        o.warn(e.what());
+        refuse(e.what());
       }
+      return true;
     };
     if (o.kind == "audio") attempt(target(""), [&](fs::path const& to) { return work.sound(j.file, to); });
     if (o.kind == "image") attempt(target(""), [&](fs::path const& to) { return work.frames(j.file, to, true); });
-    if (o.kind == "video") {
-      attempt(target("_audio"), [&](fs::path const& to) { return work.sound(j.file, to); });
+    if (o.kind == "video" && attempt(target("_audio"), [&](fs::path const& to) { return work.sound(j.file, to); }))
       attempt(target("_image"), [&](fs::path const& to) { return work.frames(j.file, to, false); });
-    }
     bar.update(static_cast<double>(++finished), j.name.string());
   }
   bar.finish();
@@ -294,7 +305,7 @@ int embed_run(embed_options o) {
            {"refused", refusals},
            {"hop", work.hop_seconds()},
            {"model", net->facts().description}});
-  return signal != 0 ? 128 + signal : refused.empty() ? done : some_refused;
+  return signal != 0 && finished < jobs.size() ? 128 + signal : refused.empty() ? done : some_refused;
 }
 
 }  // namespace

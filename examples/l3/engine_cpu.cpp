@@ -135,7 +135,11 @@ std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t th
 
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {
   std::string const description = read_checkpoint_facts(checkpoint).model;
-  return description.substr(0, description.find(' '));
+  std::string const name = description.substr(0, description.find(' '));
+  if (name != paper::name && name != small::name && name != tiny::name)
+    throw format_error(
+        {checkpoint.string(), "a checkpoint of paper, small or tiny", "one of model " + detail::excerpt(description)});
+  return name;
 }
 
 }  // namespace l3::program

@@ -79,7 +79,9 @@ work add_eval(CLI::App& command) {
   command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
+  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [o] { return eval_run(*o); };

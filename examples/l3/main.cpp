@@ -1,5 +1,6 @@
 // l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <iterator>
@@ -95,9 +96,18 @@ int run(int argc, char** argv) {
 }
 }  // namespace
 
-int main(int argc, char** argv) {
+/// Before main and every other initialiser: any of them may already need the instructions that are missing.
+[[gnu::constructor(101)]] void leave_if_unfit() {
   try {
     l3::require_processor();
+  } catch (l3::device_error const& e) {
+    std::fprintf(stderr, "l3: %s\n", e.what());
+    std::_Exit(failed);
+  }
+}
+
+int main(int argc, char** argv) {
+  try {
     return run(argc, argv);
   } catch (std::exception const& e) {
     std::cerr << "l3: " << e.what() << std::endl;

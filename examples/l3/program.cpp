@@ -26,7 +26,7 @@ void common_options::warn(std::string const& line) const {
   if (!quiet) std::cerr << "l3: warning: " << line << std::endl;
 }
 void common_options::print(json const& document) const {
-  if (as_json) std::cout << document.dump(2) << std::endl;
+  if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
 namespace {

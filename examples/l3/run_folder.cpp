@@ -1,8 +1,10 @@
 // The folder of one training.
 #include "run_folder.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstring>
-#include <fstream>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
 #include <sstream>
@@ -18,11 +20,13 @@ void write_whole(std::filesystem::path const& path, std::string const& content) 
   file.write(content);
   file.commit();
 }
-// Appended rows are small and end in a line break; a torn last one is cut when the run resumes.
+// Appended rows are small and end in a line break; a torn last one is cut when the run resumes. They are on the disk
+// before the checkpoint that counts on them.
 void append_line(std::filesystem::path const& path, std::string const& line) {
-  std::ofstream out(path, std::ios::binary | std::ios::app);
-  out << line << std::flush;
-  if (!out) throw file_error({path.string(), "room for another line", std::strerror(errno)});
+  detail::file_descriptor const file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
+  if (!file.is_open() || ::write(file.get(), line.data(), line.size()) != static_cast<::ssize_t>(line.size()) ||
+      ::fsync(file.get()) != 0)
+    throw file_error({path.string(), "room for another line", std::strerror(errno)});
 }
 
 }  // namespace
@@ -55,13 +59,19 @@ run_folder run_folder::open(std::filesystem::path folder) {
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
-  if (!whole_lines.empty()) write_whole(run.folder_ / "refused.jsonl", whole_lines);
+  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_whole(run.folder_ / "refused.jsonl", whole_lines);
   return run;
 }
 
 void run_folder::write_config(json const& config) {
   config_ = config;
-  write_whole(folder_ / "config.json", config.dump(2) + "\n");
+  std::string text;
+  try {
+    text = config.dump(2) + "\n";
+  } catch (json::type_error const&) {
+    throw setting_error({"--train, --valid", "names in UTF-8, to be kept in config.json", "another encoding"});
+  }
+  write_whole(folder_ / "config.json", text);
 }
 
 void run_folder::cut_log(std::uint64_t step) {

@@ -76,6 +76,8 @@ int train_run(CLI::App& command, train_options o) {
   if (o.batch < 2 || (which == pairing::paper && o.batch % 2 != 0))
     throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2",
                          std::to_string(o.batch)});
+  if (o.valid_pairs % 2 != 0)
+    throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
   std::uint64_t const last_step = (o.pairs + o.batch - 1) / o.batch;
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
@@ -146,7 +148,7 @@ int train_run(CLI::App& command, train_options o) {
   log_row row;
   std::uint64_t rows_steps = 0;
   double seconds = 0, wait = 0;
-  correspondence last_valid;
+  std::optional<correspondence> last_valid;
   auto const flush = [&] {
     if (rows_steps == 0) return;
     auto const n = static_cast<double>(rows_steps);
@@ -155,8 +157,14 @@ int train_run(CLI::App& command, train_options o) {
     run->append(row);
     row = {}, rows_steps = 0, seconds = wait = 0;
   };
+  std::uint64_t saved = net->steps();
+  auto const save_last = [&] {
+    flush();
+    save(run->last());
+    saved = net->steps();
+  };
   double shown_loss = 0;
-  while (net->steps() < last_step && interruption::signal() == 0) {
+  auto const one_step = [&] {
     auto const start = clock::now();
     feed_batch const batch = source->next();
     wait += since(start);
@@ -164,8 +172,7 @@ int train_run(CLI::App& command, train_options o) {
     try {
       report = net->step(batch.frames, batch.sounds, batch.labels, batch.count);
     } catch (numeric_error const& e) {
-      flush();
-      save(run->last());
+      save_last();
       bar.finish();
       throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
                           "; a smaller --lr may help");
@@ -182,20 +189,32 @@ int train_run(CLI::App& command, train_options o) {
     bool const end = report.step == last_step;
     if (report.step % o.valid_every == 0 || end) {
       last_valid = evaluate(*net, valid, o.seed);
-      row.valid_loss = last_valid.loss, row.valid_accuracy = last_valid.accuracy;
+      row.valid_loss = last_valid->loss, row.valid_accuracy = last_valid->accuracy;
       bar.finish();
       o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",
-                 static_cast<unsigned long long>(report.step), shown_loss, last_valid.loss, last_valid.accuracy));
-      if (last_valid.accuracy > best + 1e-6) {  // the log holds six digits
-        best = last_valid.accuracy;
+                 static_cast<unsigned long long>(report.step), shown_loss, last_valid->loss, last_valid->accuracy));
+      if (last_valid->accuracy > best + 1e-6) {  // the log holds six digits
+        best = last_valid->accuracy;
         save(run->best());
       }
     }
     bar.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss,
                                                        report.score.accuracy, 100 * wait / seconds));
-    bool const save_now = report.step % o.save_every == 0 || end || interruption::signal() != 0;
-    if (report.step % o.log_every == 0 || row.valid_loss >= 0 || save_now) flush();
-    if (save_now) save(run->last());
+    if (report.step % o.log_every == 0 || row.valid_loss >= 0) flush();
+    if (report.step % o.save_every == 0 || end) save_last();
+  };
+  try {
+    while (net->steps() < last_step && interruption::signal() == 0) one_step();
+    if (net->steps() != saved) save_last();  // interrupted
+  } catch (...) {
+    // Whatever stopped it, what was learned since the last save is kept, if that can be done.
+    bar.finish();
+    if (net->steps() != saved) try {
+        save_last();
+      } catch (error const& e) {
+        o.warn(e.what());
+      }
+    throw;
   }
   bar.finish();
 
@@ -210,9 +229,9 @@ int train_run(CLI::App& command, train_options o) {
                run->last().c_str()));
   o.print({{"steps", net->steps()},
            {"pairs", net->steps() * o.batch},
-           {"loss", shown_loss},
-           {"valid_loss", last_valid.loss},
-           {"valid_accuracy", last_valid.accuracy},
+           {"loss", shown_loss > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
+           {"valid_loss", last_valid ? json(last_valid->loss) : json()},
+           {"valid_accuracy", last_valid ? json(last_valid->accuracy) : json()},
            {"best_valid_accuracy", best},
            {"refused", refused},
            {"seconds", bar.seconds()},
@@ -258,7 +277,7 @@ work add_train(CLI::App& command) {
   command.add_option("--seed", o->seed, "Everything random follows from it")->capture_default_str();
   command.add_option("--valid-every", o->valid_every, "Steps between validations; 0: a twentieth of the training")
       ->capture_default_str();
-  command.add_option("--valid-pairs", o->valid_pairs, "Pairs to validate on")
+  command.add_option("--valid-pairs", o->valid_pairs, "Pairs to validate on, an even number")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command.add_option("--save-every", o->save_every, "Steps between checkpoints; 0: with each validation")
@@ -267,7 +286,9 @@ work add_train(CLI::App& command) {
   command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")->capture_default_str();
+  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command.add_flag("--resume", o->resume,
                    "Go on with the run in OUT, with its settings (more --pairs may be asked for)");
   command.add_option("--dump-batches", o->dump, "")->group("");

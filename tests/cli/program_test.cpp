@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 
 #include "run_program.hpp"
@@ -9,8 +11,8 @@ namespace fs = std::filesystem;
 TEST_CASE("help and version end with 0 and name every command") {
   outcome const help = l3("--help");
   CHECK(help.code == 0);
-  for (char const* command : {"synth", "train", "eval", "embed", "info"}) {
-    CHECK_THAT(help.out, Contains(command));
+  for (char const* command : {"synth", "train", "eval", "embed", "info", "bench net", "bench loader"}) {
+    CHECK_THAT(help.out, Contains(std::string(command).substr(0, 5)));
     outcome const own = l3(std::string(command) + " --help");
     CHECK(own.code == 0);
     CHECK_THAT(own.out, Contains("Example:") && Contains("--json") && Contains("--threads"));
@@ -28,6 +30,7 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
                                                         {"train --out x --nonsense", "--nonsense"},
                                                         {"train --out x --pairs -3", "--pairs"},
                                                         {"train --out " + (scratch() / "none").string(), "--train"},
+                                                        {"train --out x --workers 5000", "--workers"},
                                                         {"eval --checkpoint x", "--data"},
                                                         {"bench", "subcommand"},
                                                         {"bench net --model tiny --what smell", "smell"},
@@ -172,15 +175,59 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   INFO(r.err);
   CHECK(r.code == 0);
   json const document = json::parse(r.out);
-  CHECK(document.at("refused").get<int>() >= 5);
+  CHECK(document.at("refused").get<int>() >= 6);
   std::string const refused = content(run / "refused.jsonl");
-  for (char const* name : {"empty.mp4", "text.mp4", "cut.mp4", "mute.mp4", "short_sound.mp4"})
+  for (char const* name : {"empty.mp4", "text.mp4", "cut.mp4", "mute.mp4", "short_sound.mp4", "one_frame.mp4"})
     CHECK_THAT(refused, Contains(name));
   std::ofstream(run / "refused.jsonl", std::ios::app) << "{\"file\": \"torn by a cra";
   outcome const more = l3("train --resume --pairs 66 --quiet --out " + run.string());
   INFO(more.err);
   CHECK(more.code == 0);
   CHECK(content(run / "refused.jsonl") == refused);
+  std::ofstream(run / "refused.jsonl") << "{\"file\": \"torn, and nothing before";
+  REQUIRE(l3("train --resume --pairs 72 --quiet --out " + run.string()).code == 0);
+  CHECK(l3("train --resume --pairs 78 --quiet --out " + run.string()).code == 0);
+
+  // Embedding does the others too.
+  REQUIRE(::mkfifo((data / "pipe.mp4").c_str(), 0666) == 0);
+  outcome const embedded =
+      l3("embed audio " + data.string() + " " + (data / "missing.wav").string() + " --hop 0.5 --json --checkpoint " +
+         (run / "best.safetensors").string() + " --out " + (scratch() / "mixed_embeddings").string());
+  INFO(embedded.err);
+  CHECK(embedded.code == 3);
+  json const made = json::parse(embedded.out);
+  CHECK(made.at("outputs").size() >= 8);
+  for (char const* name : {"empty.mp4", "text.mp4", "mute.mp4", "pipe.mp4", "missing.wav"}) {
+    CHECK_THAT(made.at("refused").dump(), Contains(name));
+    CHECK_THAT(embedded.err, Contains(name));
+  }
+  CHECK_THAT(embedded.err, Contains("short_sound.mp4: shorter than one second"));
+}
+
+TEST_CASE("settings that validation cannot take are refused before anything is made, odd batches are taken") {
+  fs::path const run = scratch() / "odd";
+  std::string const d = made_up_videos().string();
+  std::string const train = "train --train " + d + "/train.csv --valid " + d + "/valid.csv --model tiny --batch 5 ";
+  outcome const pairs = l3(train + "--pairs 10 --valid-pairs 7 --out " + run.string());
+  CHECK(pairs.code == 2);
+  CHECK_THAT(pairs.err, Contains("--valid-pairs") && Contains("even") && Contains("7"));
+  CHECK_FALSE(fs::exists(run));
+  outcome const batch = l3(train + "--pairs 10 --valid-pairs 8 --valid-every 1 --out " + run.string());
+  INFO(batch.err);
+  CHECK(batch.code == 0);
+}
+
+TEST_CASE("an error between two saves loses nothing") {
+  fs::path const run = scratch() / "mute_run", mute = scratch() / "mute_videos";
+  fs::create_directories(mute);
+  for (char const* name : {"a.mp4", "b.mp4"}) std::ofstream(mute / name) << "no video at all\n";
+  std::string const d = made_up_videos().string();
+  outcome const r = l3("train --train " + d + "/train.csv --valid " + mute.string() +
+                       " --model tiny --batch 4 --pairs 40 --valid-every 3 --save-every 100 --out " + run.string());
+  INFO(r.err);
+  CHECK(r.code == 1);
+  json const kept = json::parse(l3("info --json " + (run / "last.safetensors").string()).out);
+  CHECK(kept.at("step") == 3);
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {
@@ -217,6 +264,17 @@ TEST_CASE("checkpoints that are none, or of another network, are refused by name
     std::ofstream(bad, std::ios::binary) << whole.substr(0, whole.size() / 2);
   }
   SECTION("missing") { fs::remove(bad); }
+  SECTION("of an unknown model") {
+    std::string whole = content(made_up_run() / "last.safetensors");
+    auto const at = whole.find("tiny width");
+    REQUIRE(at != whole.npos);
+    std::ofstream(bad, std::ios::binary) << whole.replace(at, 4, "tint");
+  }
+  SECTION("not a number among the weights") {
+    std::string whole = content(made_up_run() / "last.safetensors");
+    std::fill(whole.end() - (1 << 20), whole.end(), '\xff');
+    std::ofstream(bad, std::ios::binary) << whole;
+  }
   outcome const r = eval();
   INFO(r.err);
   CHECK(r.code == 1);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <iostream>
 #include <l3/data/decode.hpp>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <tuple>
@@ -495,6 +496,7 @@ TEST_CASE("files that cannot be read say why") {
   auto const list = fixtures::write_file("list.m3u8", {});
   std::ofstream(list) << "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nzero.mp4\n#EXT-X-ENDLIST\n";
   CHECK_THROWS_AS(open(list)(), l3::media_error);  // a playlist opens no other file
+  CHECK_THROWS_AS(l3::clip_reader(list, {.wall_seconds = std::nan("")}), l3::setting_error);
   if (::geteuid() != 0) {
     auto const secret = fixtures::write_file("secret.mp4", text);
     fixtures::fs::permissions(secret, fixtures::fs::perms::none);
@@ -508,6 +510,14 @@ TEST_CASE("files that cannot be read say why") {
   CHECK_THAT(complaint_of<l3::media_error>([&] { l3::clip_reader(video_only).sound(0, second); }),
              Contains("sound") && Contains("only pictures"));
   CHECK_THROWS_AS(l3::clip_reader(video_only).frame(std::nan("")), l3::setting_error);
+  l3::decode_limits const no_watchdog{.wall_seconds = std::numeric_limits<double>::infinity()};
+  CHECK(l3::clip_reader(video_only, no_watchdog).facts().has_video);
+  auto const concat = fixtures::write_file("concat.mp4", {});  // known by its content, and names a file that is there
+  std::ofstream(concat) << "ffconcat version 1.0\nfile " << video_only.filename().string() << "\n";
+  auto const here = fixtures::fs::current_path();
+  fixtures::fs::current_path(video_only.parent_path());
+  CHECK_THROWS_AS(open(concat)(), l3::media_error);
+  fixtures::fs::current_path(here);
   auto whole = fixtures::read_file(video_only);
   whole.resize(whole.size() * 2 / 3);  // the index, at the end, is gone
   CHECK_THAT(complaint_of<l3::media_error>(open(fixtures::write_file("truncated.mp4", whole))),

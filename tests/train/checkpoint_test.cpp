@@ -27,7 +27,9 @@ TEST_CASE("a checkpoint holds exactly what a PyTorch state_dict would, and what 
   network net;
   net.initialise(4);
   net.batches_tracked(12);
-  save_checkpoint<network>(file.path, net, nullptr, {.step = 12, .seed = 4});
+  constexpr auto largest = std::numeric_limits<std::uint64_t>::max();
+  save_checkpoint<network>(file.path, net, nullptr, {.step = 12, .seed = largest});
+  CHECK(read_checkpoint_facts(file.path).seed == largest);
   auto const read = safetensors_file::open(file.path);
   CHECK(read.tensors().size() == 84 + 16);  // parameters and running averages, and a counter a batch norm
   CHECK(read.tensors().at("vision.block1.conv1.weight").shape == std::vector<std::size_t>{4, 3, 3, 3});

@@ -128,6 +128,12 @@ TEST_CASE("batches that do not fit are refused") {
   auto const sounds = uniform_batch<float, network::sound>(7, 2);
   CHECK_THROWS_AS(s.t.step(frames.view(), sounds.view(), {}), shape_error);
   CHECK_THROWS_AS(s.t.step(frames.view().slice(0, 5), sounds.view().slice(0, 4), {}), shape_error);
+  training_settings in_pairs = settings;
+  in_pairs.which = pairing::paper;
+  session p(1, in_pairs), untouched(1, in_pairs);
+  std::vector<std::int32_t> const signs{1, -1, 1, -1, 1, -1};
+  CHECK_THROWS_AS(p.t.step(frames.view().slice(0, 6), sounds.view().slice(0, 6), signs), setting_error);
+  CHECK(same_bits(p.net, untouched.net));
 }
 
 TEST_CASE("a step allocates nothing") {

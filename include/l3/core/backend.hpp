@@ -64,6 +64,9 @@ inline void require_processor() {
   if (!__builtin_cpu_supports(feature))                                                                              \
   throw device_error({"this processor", "the instruction set " feature " (this build of l3 is for " L3_ISA_NAME ")", \
                       "a processor without it; build with -DL3_ARCH=native"})
+#if defined(__AVX__)
+  L3_NEED("avx");
+#endif
 #if defined(__AVX2__)
   L3_NEED("avx2");
   L3_NEED("fma");
@@ -73,6 +76,25 @@ inline void require_processor() {
   L3_NEED("avx512bw");
   L3_NEED("avx512dq");
   L3_NEED("avx512vl");
+#endif
+// What -march=native may add, and an older processor with AVX-512 lacks.
+#if defined(__AVX512VBMI__)
+  L3_NEED("avx512vbmi");
+#endif
+#if defined(__AVX512VBMI2__)
+  L3_NEED("avx512vbmi2");
+#endif
+#if defined(__AVX512VNNI__)
+  L3_NEED("avx512vnni");
+#endif
+#if defined(__AVX512IFMA__)
+  L3_NEED("avx512ifma");
+#endif
+#if defined(__AVX512BITALG__)
+  L3_NEED("avx512bitalg");
+#endif
+#if defined(__AVX512VPOPCNTDQ__)
+  L3_NEED("avx512vpopcntdq");
 #endif
 #undef L3_NEED
 #endif

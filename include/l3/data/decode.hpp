@@ -88,6 +88,7 @@ class clip_reader {
       : file_(std::move(file), limits), scale_(file_.name(), limits.max_pixels) {
     find_facts();
   }
+  clip_reader(clip_reader&&) = delete;  // passes over the file keep its address
 
   clip_facts const& facts() const { return facts_; }
 
@@ -263,13 +264,18 @@ class clip_reader {
       source_.emplace(sound_from_start());
       source_position_ = 0;
     }
-    std::vector<float> skipped(4096);
-    while (source_position_ < first) {
-      auto const got = source_->read(std::span(skipped).first(std::min(skipped.size(), first - source_position_)));
-      if (got == 0) return;
-      source_position_ += got;
+    try {
+      std::vector<float> skipped(4096);
+      while (source_position_ < first) {
+        auto const got = source_->read(std::span(skipped).first(std::min(skipped.size(), first - source_position_)));
+        if (got == 0) return;
+        source_position_ += got;
+      }
+      source_position_ += source_->read(out);
+    } catch (...) {
+      source_.reset();  // it may stand elsewhere than source_position_ says
+      throw;
     }
-    source_position_ += source_->read(out);
   }
 
   detail::clip_file file_;

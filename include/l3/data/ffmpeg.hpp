@@ -1,6 +1,7 @@
 /// @file  include/l3/data/ffmpeg.hpp: owners, error texts and a guarded input for FFmpeg; the only header that names an
 /// AV type.
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <cstdarg>
 #include <cstddef>
@@ -105,6 +106,8 @@ inline void quiet() {
       char line[256];
       std::vsnprintf(line, sizeof line, format, arguments);
       std::string text(line);
+      for (char& c : text)
+        if (static_cast<unsigned char>(c) < ' ' && c != '\n') c = '?';  // it may quote the file
       while (!text.empty() && (text.back() == '\n' || text.back() == '.')) text.pop_back();
       if (!text.empty()) last_message() = text;
     });
@@ -234,6 +237,8 @@ class input {
     quiet();
     last_message().clear();
     require_regular_file(file);
+    if (!(wall_seconds >= 0))
+      throw setting_error({"seconds for the watchdog", "0 or more", std::to_string(wall_seconds)});
     watch_->allowed = wall_seconds;
     restart_watch();
     AVIOInterruptCB const interrupt{[](void* w) { return static_cast<watch*>(w)->over() ? 1 : 0; }, watch_.get()};
@@ -245,8 +250,13 @@ class input {
     context->pb = io_.get();
     context->flags |= AVFMT_FLAG_CUSTOM_IO;
     context->io_open = [](AVFormatContext*, AVIOContext**, char const*, int, AVDictionary**) { return AVERROR(EPERM); };
+    // Play lists that FFmpeg knows by their content open their entries in contexts of their own, which inherit this.
+    AVDictionary* options = nullptr;
+    av_dict_set(&options, "protocol_whitelist", "none", 0);
     // On failure avformat_open_input frees the context itself. No name is passed: the extension decides nothing.
-    require(avformat_open_input(&context, nullptr, nullptr, nullptr), "a media file that FFmpeg can open");
+    int const code = avformat_open_input(&context, nullptr, nullptr, &options);
+    av_dict_free(&options);
+    require(code, "a media file that FFmpeg can open");
     context_.reset(context);
     find_streams();
   }
@@ -267,12 +277,15 @@ class input {
   }
 
   /// Next packet in the file's order; false at the end. A damaged file ends where it cannot be read on.
+  /// Errors  file_error: the disk fails. media_error: over budget.
   bool read(AVPacket& to) {
     check_watch();
     av_packet_unref(&to);
     int const code = av_read_frame(context_.get(), &to);
     check_watch();
     if (code == AVERROR(ENOMEM)) check(code, name_, "packets of a possible size");
+    if (code < 0 && io_->error < 0 && io_->error != AVERROR_EOF)  // a disk that fails is no end
+      throw file_error({name_, "a file that can be read to its end", error_text(io_->error)});
     return code >= 0;
   }
 
@@ -299,7 +312,7 @@ class input {
 
   /// Starts the watchdog's time anew; each request and each step of a long pass does.
   void restart_watch() {
-    auto const allowed = std::chrono::duration<double>(watch_->allowed);
+    auto const allowed = std::chrono::duration<double>(std::min(watch_->allowed, 1e9));  // the clock ends at 9e9
     watch_->end =
         std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(allowed);
   }

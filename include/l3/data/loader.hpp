@@ -202,6 +202,7 @@ class loader {
     if (o.evaluation_pairs > 0) {
       o.pairs = pairing::paper;
       o.batch = std::min<std::size_t>(o.batch, o.evaluation_pairs);
+      if (o.batch > 2) o.batch -= o.batch % 2;  // pairs come in twos, and are the same for any batch size
     }
     if (o.workers == 0) o.workers = static_cast<std::size_t>(tbb::info::default_concurrency());
     batch_sampler::require_valid({.pairs = o.pairs,

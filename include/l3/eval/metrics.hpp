@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <iterator>
+#include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
 #include <span>
 #include <vector>
@@ -24,7 +25,14 @@ struct correspondence {
 class correspondence_meter {
  public:
   /// Adds pairs: logits (count, 2), labels, and a number that names the frame's video.
+  ///
+  /// Errors  shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1.
   void add(std::span<float const> logits, std::span<std::int32_t const> labels, std::span<std::uint32_t const> videos) {
+    if (logits.size() != 2 * labels.size() || videos.size() != labels.size())
+      throw shape_error({"scored pairs",
+                         "two logits and one video for each of " + std::to_string(labels.size()) + " labels",
+                         std::to_string(logits.size()) + " logits and " + std::to_string(videos.size()) + " videos"});
+    require_labels(labels);
     for (std::size_t k = 0; k < labels.size(); ++k) {
       auto const label = static_cast<std::size_t>(labels[k]);
       double const margin = static_cast<double>(logits[2 * k + label]) - static_cast<double>(logits[2 * k + 1 - label]);

@@ -6,6 +6,7 @@
 /// Metadata: `l3.model`, `l3.front_end`, `l3.step`, `l3.seed`, and `l3.settings`, a JSON text that l3 does not look
 /// into.
 #pragma once
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -41,9 +42,11 @@ std::string describe_model() {
 inline checkpoint_facts read_checkpoint_facts(safetensors_file const& file, std::filesystem::path const& path) {
   auto const number = [&](char const* key) -> std::uint64_t {
     std::string const& text = file.metadata(key);
-    if (text.empty() || text.size() > 19 || text.find_first_not_of("0123456789") != std::string::npos)
-      throw format_error({path.string(), std::string("a whole number in metadata ") + key, '"' + text + '"'});
-    return std::stoull(text);
+    std::uint64_t value = 0;
+    auto const [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (problem != std::errc{} || end != text.data() + text.size())
+      throw format_error({path.string(), std::string("a whole number in metadata ") + key, detail::excerpt(text)});
+    return value;
   };
   return {file.metadata("l3.model"), file.metadata("l3.front_end"), number("l3.step"), number("l3.seed"),
           file.metadata("l3.settings")};
@@ -116,9 +119,11 @@ checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net
   checkpoint_facts const facts = read_checkpoint_facts(file, path);
   std::string const wanted = describe_model<typename Network::config>();
   if (facts.model != wanted)
-    throw format_error({path.string(), "a checkpoint of model " + wanted, "one of model " + facts.model});
+    throw format_error(
+        {path.string(), "a checkpoint of model " + wanted, "one of model " + detail::excerpt(facts.model)});
   if (facts.front_end != Network::config::front_end::name)
-    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name, facts.front_end});
+    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
+                        detail::excerpt(facts.front_end)});
   if (optimizer != nullptr &&
       !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
     throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});

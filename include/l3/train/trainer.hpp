@@ -53,10 +53,13 @@ class trainer {
   /// One step on a batch of settings.batch draws. `labels` (1 corresponds) matter with pairing::paper only.
   ///
   /// Errors  numeric_error if loss or gradients are not finite: the network and the optimizer are then as they were
-  ///         before the step. shape_error if the counts do not fit.
+  ///         before the step. shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1.
   step_report step(batch_view<scalar const, typename Network::frame> frames,
                    batch_view<scalar const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
-    if (settings_.which == pairing::paper) require_same_count("training batch: labels", frames.count, labels.size());
+    if (settings_.which == pairing::paper) {
+      require_same_count("training batch: labels", frames.count, labels.size());
+      require_labels(labels);
+    }
     keep_averages();
     auto const logits = pass_.forward(net_, frames, sounds);
     step_report report;
