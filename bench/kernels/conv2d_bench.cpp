@@ -1,5 +1,5 @@
-/// @file  bench/kernels/conv2d_bench.cpp: the three passes of the networks' convolutions; results are checked, then
-/// timed.
+/// @file  bench/kernels/conv2d_bench.cpp: the three passes of the networks' convolutions, and the one of inference with
+/// prepared weights, bias, rectifier and (where sides are even) pooling; results are checked, then timed.
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -34,11 +34,21 @@ layer const layers[] = {
 struct setting {
   conv_dims d;
   buffer x{d.rows() * d.in, 1}, y{d.rows() * d.out, 2}, w{d.out * d.in * 9, 3};
-  arena scratch;
+  buffer shift{d.out, 4};
+  epilogue<float> then{.shift = shift, .relu = true, .pool = pools()};
+  arena scratch, prepared;
   setting(conv_dims const& dims, context<cpu>& on)
       : d(dims),
-        scratch(either(scratch_size<cpu>::conv2d_forward(d), scratch_size<cpu>::conv2d_backward(d))
-                    .bytes(d.batch, on.threads())) {}
+        scratch(either(either(scratch_size<cpu>::conv2d_forward(d), scratch_size<cpu>::conv2d_backward(d)),
+                       scratch_size<cpu>::conv2d_infer(d))
+                    .bytes(d.batch, on.threads())),
+        prepared(scratch_size<cpu>::conv2d_prepared(d).bytes(0, 0)) {
+    conv2d_prepare(on, d, w, nullptr, prepared.data());
+  }
+  bool pools() const { return d.height % 2 == 0 && d.width % 2 == 0 && scratch_size<cpu>::conv2d_pools(d); }
+  /// Values of inference's output.
+  std::size_t inferred() const { return d.rows() * d.out / (pools() ? 4 : 1); }
+  void infer(context<cpu>& on) { conv2d_infer(on, d, x, prepared.data(), then, y, scratch.data()); }
   work effort() const { return {d.flops(), 4.0 * static_cast<double>(d.rows() * (d.in + d.out) + d.out * d.in * 9)}; }
 };
 
@@ -77,6 +87,19 @@ void check(conv_dims const& d) {
         for (std::size_t c = 0; c < d.in; ++c) sum += x(p.n, p.i + tap / 3 - 1, p.j + tap % 3 - 1, c) * w(p.o, c, tap);
     fail("forward", out[((p.n * d.height + p.i) * d.width + p.j) * d.out + p.o], sum);
   }
+  // Inference against the forward pass that was just judged.
+  std::vector<float> expected(s.inferred(), 0.0f);
+  for (std::size_t n = 0; n < d.batch; ++n)
+    for (std::size_t i = 0; i < d.height; ++i)
+      for (std::size_t j = 0; j < d.width; ++j)
+        for (std::size_t o = 0; o < d.out; ++o) {
+          std::size_t const half = s.pools() ? 2 : 1;
+          float& most = expected[((n * (d.height / half) + i / half) * (d.width / half) + j / half) * d.out + o];
+          most = std::max(most, out[((n * d.height + i) * d.width + j) * d.out + o] + s.shift[o]);
+        }
+  setting inference(d, on);
+  inference.infer(on);
+  require_equal("conv2d_infer", inference.y, expected.data(), expected.size());
   conv2d_backward_data(on, d, s.y, s.w, out, s.scratch.data());
   for (auto const& p : spots) {
     double sum = 0;
@@ -102,7 +125,14 @@ void add_layer(layer const& l) {
   std::string const name = l.name;
   add("conv2d_forward/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
-    time_kernel(state, on, s.effort(), [&](auto& c) { conv2d_forward(c, s.d, s.x, s.w, nullptr, s.y, s.scratch.data()); });
+    time_kernel(state, on, s.effort(),
+                [&](auto& c) { conv2d_forward(c, s.d, s.x, s.w, nullptr, s.y, s.scratch.data()); });
+  });
+  add("conv2d_infer/" + name, [=](benchmark::State& state, context<cpu>& on) {
+    setting s(l.d, on);
+    work effort = s.effort();
+    effort.bytes -= 4.0 * static_cast<double>(s.d.rows() * s.d.out - s.inferred());
+    time_kernel(state, on, effort, [&](auto& c) { s.infer(c); });
   });
   add("conv2d_backward_data/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);

@@ -18,7 +18,10 @@ layer const layers[] = {{"fusion_half", {64, 512, 128, 1024}},
 struct dense_setting {
   dense_dims d;
   buffer x{d.batch * d.in, 1}, w{d.out * d.weight_stride, 2}, bias{d.out, 3}, y{d.batch * d.out, 4};
-  double flops() const { return 2.0 * static_cast<double>(d.batch * d.in * d.out); }
+  work effort() const {
+    return {.flops = 2.0 * static_cast<double>(d.batch * d.in * d.out),
+            .bytes = 4.0 * static_cast<double>(d.batch * (d.in + d.out) + d.in * d.out)};
+  }
 };
 
 struct pair_setting {
@@ -27,7 +30,12 @@ struct pair_setting {
       b2{d.classes, 5}, logits{d.rows() * d.classes, 6}, du{d.batch * d.hidden}, dt{d.batch * d.hidden}, db1{d.hidden},
       dw2{d.classes * d.hidden}, db2{d.classes};
   arena scratch{scratch_size<cpu>::pairs(d).bytes(d.batch, 1)};
-  double flops() const { return 2.0 * static_cast<double>(d.rows() * d.hidden * d.classes); }
+  /// `gradients`: the backward pass has three products of the forward one's size, and writes what that one read.
+  work effort(bool gradients) const {
+    double const read = static_cast<double>(2 * d.batch * d.hidden + d.classes * d.hidden);
+    return {.flops = (gradients ? 6.0 : 2.0) * static_cast<double>(d.rows() * d.hidden * d.classes),
+            .bytes = 4.0 * ((gradients ? 2.0 : 1.0) * read + static_cast<double>(d.rows() * d.classes))};
+  }
 
   template <class B>
   void forward(context<B>& on) {
@@ -64,7 +72,7 @@ void add_all() {
     auto const time = [&](std::string const& kernel, auto call) {
       add(kernel + '/' + l.name, [=](benchmark::State& state, context<cpu>& on) {
         dense_setting s{l.d};
-        time_kernel(state, on, {.flops = s.flops()}, [&](auto& c) { call(s, c); });
+        time_kernel(state, on, s.effort(), [&](auto& c) { call(s, c); });
       });
     };
     time("dense_forward",
@@ -79,11 +87,11 @@ void add_all() {
     auto const name = "/all_" + std::to_string(batch);
     add("pair_scores_forward" + name, [=](benchmark::State& state, context<cpu>& on) {
       pair_setting s{d};
-      time_kernel(state, on, {.flops = s.flops()}, [&](auto& c) { s.forward(c); });
+      time_kernel(state, on, s.effort(false), [&](auto& c) { s.forward(c); });
     });
     add("pair_scores_backward" + name, [=](benchmark::State& state, context<cpu>& on) {
       pair_setting s{d};
-      time_kernel(state, on, {.flops = 3 * s.flops()}, [&](auto& c) { s.backward(c); });
+      time_kernel(state, on, s.effort(true), [&](auto& c) { s.backward(c); });
     });
   }
 }

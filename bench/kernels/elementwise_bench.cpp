@@ -1,4 +1,5 @@
-/// @file  bench/kernels/elementwise_bench.cpp: passes over single numbers: Adam, rectifier, pooling, sums over rows.
+/// @file  bench/kernels/elementwise_bench.cpp: passes over single numbers: Adam, rectifier, pooling, sums over rows,
+/// the loss.
 #include "kernel_bench.hpp"
 
 namespace {
@@ -20,6 +21,22 @@ void check() {
   relu_forward(on, count, g, w);
   relu_forward(judge, count, g, w2);
   require_equal("relu_forward", w, w2, count);
+  relu_backward(on, count, w, g, m);
+  relu_backward(judge, count, w, g, m2);
+  require_equal("relu_backward", m, m2, count);
+
+  std::size_t const values = picture.rows() * picture.channels;
+  buffer x(values, 5), y(values / 4), y2(values / 4), dy(values / 4, 6), dx(values), dx2(values);
+  max_pool_forward(on, picture, x, y);
+  max_pool_forward(judge, picture, x, y2);
+  require_equal("max_pool_forward", y, y2, values / 4);
+  max_pool_backward(on, picture, x, dy, dx);
+  max_pool_backward(judge, picture, x, dy, dx2);
+  require_equal("max_pool_backward", dx, dx2, values);
+  arena scratch(scratch_size<cpu>::channels(picture.channels).bytes(1, on.threads()));
+  channel_sums(on, picture.rows(), picture.channels, x, y, scratch.data());
+  channel_sums(judge, picture.rows(), picture.channels, x, y2, nullptr);
+  require_equal("channel_sums", y, y2, picture.channels);
 }
 
 void add_all() {
@@ -51,6 +68,19 @@ void add_all() {
     arena scratch(scratch_size<cpu>::channels(picture.channels).bytes(1, on.threads()));
     time_kernel(state, on, {.bytes = 4.0 * values},
                 [&](auto& c) { channel_sums(c, picture.rows(), picture.channels, x, sums, scratch.data()); });
+  });
+  add("all_finite/paper", [](benchmark::State& state, context<cpu>& on) {
+    buffer g(weights);
+    time_kernel(state, on, {.bytes = 4.0 * weights},
+                [&](auto& c) { benchmark::DoNotOptimize(all_finite(c, weights, g)); });
+  });
+  add("softmax_cross_entropy/all_64", [](benchmark::State& state, context<cpu>& on) {
+    constexpr std::size_t rows = 64 * 64;
+    buffer logits(2 * rows), dlogits(2 * rows), share(rows);
+    std::vector<std::int32_t> const labels(rows, 1);
+    time_kernel(state, on, {.bytes = 4.0 * 6 * rows}, [&](auto& c) {
+      benchmark::DoNotOptimize(softmax_cross_entropy(c, rows, 2, logits, labels.data(), share, dlogits));
+    });
   });
 }
 }  // namespace
