@@ -175,7 +175,7 @@ work add_bench(CLI::App& command) {
       ->check(CLI::NonNegativeNumber);
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096).description(""));
   loader->footer("Example:\n  l3 bench loader videos --batch 64 --pairs 5000");
   l->add_to(*loader);
   return [net, n, l] { return net->parsed() ? net_run(*n) : loader_run(*l); };

@@ -81,7 +81,7 @@ work add_eval(CLI::App& command) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096).description(""));
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [o] { return eval_run(*o); };

@@ -288,7 +288,7 @@ work add_train(CLI::App& command) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096).description(""));
   command.add_flag("--resume", o->resume,
                    "Go on with the run in OUT, with its settings (more --pairs may be asked for)");
   command.add_option("--dump-batches", o->dump, "")->group("");
