@@ -143,9 +143,9 @@ struct made_up_reader {
   std::string name;
   l3::clip_facts known;
 };
-l3::clip_list made_up(std::vector<std::string> const& names) {
+l3::clip_list made_up(std::vector<std::string> const& called) {
   l3::clip_list clips;
-  for (auto const& name : names) clips.push_back({"nowhere/" + name, name, ""});
+  for (auto const& name : called) clips.push_back({"nowhere/" + name, name, ""});
   return clips;
 }
 

@@ -36,7 +36,7 @@ std::string output_of(std::string const& command) {
 }
 
 constexpr std::array<std::array<int, 3>, 4> colours{{{200, 40, 40}, {40, 180, 60}, {50, 60, 190}, {128, 128, 128}}};
-float tone(std::size_t sample) {
+float tone_at(std::size_t sample) {
   return 0.25f * std::sin(static_cast<float>(2 * std::numbers::pi * 440 / 48000) * static_cast<float>(sample));
 }
 
@@ -52,7 +52,7 @@ bytes little_film() {
   for (std::size_t at = 0, piece = 1; at < 57600;
        at += piece, piece = std::min<std::size_t>(2 * piece + 7, 57600 - at)) {
     std::vector<float> samples;
-    for (auto s = at; s < at + piece; ++s) samples.push_back(tone(s));
+    for (auto s = at; s < at + piece; ++s) samples.push_back(tone_at(s));
     writer.add_sound(samples);
   }
   return writer.finish();
@@ -97,8 +97,8 @@ TEST_CASE("pictures and sound come back at their times", "[media_writer]") {
   for (std::size_t s = 2400; s < 55200; ++s) {  // a shift by one sample alone would give 5.8 % here
     float value;
     std::memcpy(&value, sound.data() + s * sizeof value, sizeof value);
-    error += std::pow(value - tone(s), 2);
-    power += std::pow(tone(s), 2);
+    error += std::pow(value - tone_at(s), 2);
+    power += std::pow(tone_at(s), 2);
   }
   CHECK(std::sqrt(error / power) < 0.02);
 }

@@ -9,15 +9,8 @@
 
 using namespace l3_test;
 using Catch::Matchers::Contains;
-using floats = std::vector<float>;
 
 namespace {
-
-floats matrix() {
-  floats values(15);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 4 - 1;
-  return values;
-}
 
 /// numpy.save of matrix() as 3 x 5; `check_with_python.py golden` prints it.
 std::string golden_npy() {

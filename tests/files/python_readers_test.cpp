@@ -14,15 +14,8 @@
 #include "scratch.hpp"
 
 using namespace l3_test;
-using floats = std::vector<float>;
 
 namespace {
-
-floats matrix() {
-  floats values(15);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 4 - 1;
-  return values;
-}
 
 /// Runs the script; false, after saying so, where Python or its packages are missing.
 bool python(std::string const& what, scratch const& here) {

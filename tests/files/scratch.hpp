@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace l3_test {
 
@@ -48,6 +49,15 @@ inline std::string content(std::filesystem::path const& path) {
   std::ostringstream all;
   all << std::ifstream(path, std::ios::binary).rdbuf();
   return all.str();
+}
+
+using floats = std::vector<float>;
+
+/// The 3 x 5 numbers that tests write and check_with_python.py knows.
+inline floats matrix() {
+  floats values(15);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 4 - 1;
+  return values;
 }
 
 /// While it lives no file of this process may grow beyond `bytes`: the nearest to a full disk that needs no rights.
