@@ -57,7 +57,7 @@ step() {
   printf '   (%d min %02d s)\n' $((took / 60)) $((took % 60))
 }
 build() {
-  cmake --preset release -DL3_BUILD_BENCH=OFF > "$out/configure.log" 2>&1 || { cat "$out/configure.log" >&2; return 1; }
+  cmake --preset release > "$out/configure.log" 2>&1 || { cat "$out/configure.log" >&2; return 1; }
   cmake --build --preset release --target l3
 }
 l3=$PWD/build/release/l3

@@ -33,8 +33,8 @@ case $check in
     # A small learning rate: Adam's first steps divide rounding by rounding where a gradient is nearly 0, and at 1e-3
     # PyTorch in float leaves PyTorch in double within two steps.
     for pairing in all paper; do
-      train --pairing $pairing --pairs 320 --lr 1e-5 --dump-batches "$work/dump"
-      "$python" "$root/tests/parity/curve.py" "$work/dump" --model tiny --pairing $pairing --lr 1e-5 --steps 20
+      train --pairing $pairing --pairs 800 --lr 1e-5 --dump-batches "$work/dump"
+      "$python" "$root/tests/parity/curve.py" "$work/dump" --model tiny --pairing $pairing --lr 1e-5 --steps 50
       rm -rf "$work/run" "$work/dump"
     done
     ;;

@@ -16,7 +16,7 @@ if [[ -z ${L3_PYTHON:-} && ! -x $python ]]; then
   build/peers/bin/pip install --quiet -r bench/peers/requirements.txt
 fi
 install_packages "${l3_build_packages[@]}"
-cmake --preset release -DL3_BUILD_BENCH=OFF > /dev/null
+cmake --preset release > /dev/null
 cmake --build --preset release --target l3
 build/release/l3 --version
 lscpu | grep -E 'Model name|^CPU\(s\)'

@@ -62,12 +62,9 @@ std::vector<job> list_jobs(embed_options const& o) {
       share(path.parent_path());
       continue;
     }
-    std::size_t const before = files.size();
-    for (auto const& entry : fs::recursive_directory_iterator(path))
-      if (!entry.is_directory() && suits(entry.path(), o.kind)) files.push_back(entry.path());
-    if (files.size() == before)
-      throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
-    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
+    auto const found = files_below(path, [&](fs::path const& file) { return suits(file, o.kind); });
+    if (found.empty()) throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
+    files.insert(files.end(), found.begin(), found.end());
     share(path.has_filename() ? path : path.parent_path());
   }
   std::vector<job> jobs;

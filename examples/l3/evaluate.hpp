@@ -13,7 +13,7 @@ namespace l3::program {
 class fixed_pairs {
  public:
   fixed_pairs(model_input const& input, clip_list clips, loader_options options,
-              std::size_t budget_bytes = std::size_t{1} << 29);
+              std::size_t budget_bytes = std::size_t{1} << 30);
   /// Calls f(batch) for each batch.
   void for_each(std::function<void(feed_batch const&)> const& f);
 

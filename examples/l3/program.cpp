@@ -23,7 +23,8 @@ void common_options::answer(std::string const& line) const {
   if (!quiet || !as_json) (as_json ? std::cerr : std::cout) << line << std::endl;
 }
 void common_options::warn(std::string const& line) const {
-  if (!quiet) std::cerr << "l3: warning: " << line << std::endl;
+  char const* const over_progress = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
+  if (!quiet) std::cerr << over_progress << "l3: warning: " << line << std::endl;
 }
 void common_options::print(json const& document) const {
   if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
@@ -33,6 +34,8 @@ namespace {
 std::atomic<int> stop_signal{0};
 extern "C" void take_signal(int number) {
   stop_signal = number;
+  constexpr char message[] = "\nl3: finishing what is begun; once more ends it at once\n";
+  [[maybe_unused]] auto const told = ::write(STDERR_FILENO, message, sizeof message - 1);
   std::signal(number, SIG_DFL);  // a second one ends the program at once
 }
 }  // namespace

@@ -93,6 +93,10 @@ void run_folder::append(log_row const& r) {
                    r.pairs_per_second, r.wait_share));
 }
 
+bool run_folder::has_progress() const {
+  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv").rows.empty();
+}
+
 double run_folder::best_accuracy() const {
   double best = -1;
   csv_table const log = read_csv(folder_ / "log.csv");

@@ -32,6 +32,8 @@ class run_folder {
   json const& config() const { return config_; }
   void write_config(json const& config);
 
+  /// It has learned: there was a last checkpoint, even if it is gone.
+  bool has_progress() const;
   /// Drops the log's rows behind `step`.
   void cut_log(std::uint64_t step);
   void append(log_row const& row);

@@ -33,7 +33,8 @@ json config_of(train_options& o) {
   return config;
 }
 
-/// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for.
+/// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for, and
+/// another learning rate.
 void take_config(CLI::App& command, train_options& o, run_folder const& run) {
   for_each_setting(o, [&](std::string const name, auto& value) {
     std::string const file = (run.folder() / "config.json").string();
@@ -45,7 +46,7 @@ void take_config(CLI::App& command, train_options& o, run_folder const& run) {
       throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), run.config()[name].dump()});
     }
     bool const given = command.get_option("--" + name)->count() > 0;
-    if (given && name == "pairs" && !(value < old)) return;
+    if (given && ((name == "pairs" && !(value < old)) || name == "lr")) return;
     if (given && value != old)
       throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
     value = old;
@@ -88,7 +89,7 @@ int train_run(CLI::App& command, train_options o) {
                          .learning_rate = o.learning_rate,
                          .warm_up_steps = o.warm_up,
                          .weight_decay = o.weight_decay});
-  if (run && std::filesystem::exists(run->last())) net->load(run->last(), true);
+  if (run && (std::filesystem::exists(run->last()) || run->has_progress())) net->load(run->last(), true);
   if (!run)
     run = run_folder::create(o.out, config_of(o));
   else
@@ -175,7 +176,8 @@ int train_run(CLI::App& command, train_options o) {
       save_last();
       bar.finish();
       throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
-                          "; a smaller --lr may help");
+                          "; to go on from it: l3 train --out " +
+                          o.out + " --resume --lr, with less than " + text("%g", o.learning_rate));
     }
     seconds += since(start);
     if (dump) {
@@ -232,7 +234,7 @@ int train_run(CLI::App& command, train_options o) {
            {"loss", shown_loss > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
            {"valid_loss", last_valid ? json(last_valid->loss) : json()},
            {"valid_accuracy", last_valid ? json(last_valid->accuracy) : json()},
-           {"best_valid_accuracy", best},
+           {"best_valid_accuracy", best < 0 ? json() : json(best)},
            {"refused", refused},
            {"seconds", bar.seconds()},
            {"last", run->last().string()},
@@ -290,7 +292,7 @@ work add_train(CLI::App& command) {
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
   command.add_flag("--resume", o->resume,
-                   "Go on with the run in OUT, with its settings (more --pairs may be asked for)");
+                   "Go on with the run in OUT, with its settings (but more --pairs or another --lr)");
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [&command, o] { return train_run(command, *o); };

@@ -198,11 +198,11 @@ TEST_CASE("inference keeps the weights it took until it takes others") {
     tensor<float, inference<network>::vision_map::output> vision_map(2);
     tensor<float, inference<network>::audio_map::output> audio_map(2);
     tensor<float, features<2>> logits(2);
-    ask.embed_frames(frames.view(), v.view());
-    ask.embed_sounds(sounds.view(), a.view());
-    ask.map_frames(frames.view(), vision_map.view());
-    ask.map_sounds(sounds.view(), audio_map.view());
-    ask.score(frames.view(), sounds.view(), logits.view());
+    ask.embed_frames(t.frames.view(), v.view());
+    ask.embed_sounds(t.sounds.view(), a.view());
+    ask.map_frames(t.frames.view(), vision_map.view());
+    ask.map_sounds(t.sounds.view(), audio_map.view());
+    ask.score(t.frames.view(), t.sounds.view(), logits.view());
     std::vector<float> all;
     auto const add = [&](auto const& values) { all.insert(all.end(), values.begin(), values.end()); };
     add(v.values()), add(a.values()), add(vision_map.values()), add(audio_map.values()), add(logits.values());

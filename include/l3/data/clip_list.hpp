@@ -58,38 +58,48 @@ namespace detail {
 
 /// Collects the videos at and below `folder`. `open_folders` are the real names of the folders the walk is in: a link
 /// back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4` behind.
-inline void find_videos(std::filesystem::path const& folder, std::vector<std::filesystem::path>& open_folders,
-                        clip_list& found) {
+template <class Wanted>
+void find_files(std::filesystem::path const& folder, Wanted const& wanted,
+                std::vector<std::filesystem::path>& open_folders, std::vector<std::filesystem::path>& found) {
   namespace fs = std::filesystem;
   auto const real = fs::canonical(folder);
   if (std::find(open_folders.begin(), open_folders.end(), real) != open_folders.end()) return;
   open_folders.push_back(real);
   for (auto const& entry : fs::directory_iterator(folder)) {
     if (entry.path().filename().string().starts_with('.')) continue;
-    std::error_code gone;  // a dangling link is listed, so that it is reported as a refused file and not lost
-    auto const type = entry.status(gone).type();
-    if (type == fs::file_type::directory) {
-      find_videos(entry.path(), open_folders, found);
-    } else if ((type == fs::file_type::regular || type == fs::file_type::not_found) &&
-               has_video_extension(entry.path())) {
-      found.push_back({entry.path(), {}, {}});
-    }
+    std::error_code unknown;
+    if (entry.status(unknown).type() == fs::file_type::directory)
+      find_files(entry.path(), wanted, open_folders, found);
+    else if (wanted(entry.path()))  // a pipe or a dangling link too: it shall be reported, not lost
+      found.push_back(entry.path());
   }
   open_folders.pop_back();
 }
 
-inline clip_list clips_of_folder(std::filesystem::path const& folder) {
-  clip_list clips;
-  std::vector<std::filesystem::path> open_folders;
+}  // namespace detail
+
+/// All files below a folder, links followed, that `wanted(path)` says yes to; sorted.
+///
+/// Errors  file_error: a folder that cannot be read.
+template <class Wanted>
+std::vector<std::filesystem::path> files_below(std::filesystem::path const& folder, Wanted const& wanted) {
+  std::vector<std::filesystem::path> open_folders, found;
   try {
-    find_videos(folder, open_folders, clips);
+    detail::find_files(folder, wanted, open_folders, found);
   } catch (std::filesystem::filesystem_error const& failure) {
     throw file_error(complaint{failure.path1().string(), "a folder that can be read", failure.code().message()});
   }
-  for (auto& each : clips) {
-    auto const inside = each.file.lexically_relative(folder);
-    each.name = inside.generic_string();
-    if (inside.has_parent_path()) each.label = inside.begin()->string();
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+namespace detail {
+
+inline clip_list clips_of_folder(std::filesystem::path const& folder) {
+  clip_list clips;
+  for (auto const& file : files_below(folder, has_video_extension)) {
+    auto const inside = file.lexically_relative(folder);
+    clips.push_back({file, inside.generic_string(), inside.has_parent_path() ? inside.begin()->string() : ""});
   }
   std::sort(clips.begin(), clips.end(), [](clip const& a, clip const& b) { return a.name < b.name; });
   return clips;
