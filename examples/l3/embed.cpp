@@ -142,7 +142,18 @@ class embedder {
         inputs_(o.batch * std::max(input.frame_size(), input.sound_size())),
         outputs_(o.batch * std::max(net.width_of(modality::frame, pool_), net.width_of(modality::sound, pool_))) {
     limits_.seconds = 0;  // the whole file
+    net.prepare_inference(o.kind == "audio" ? 1 : o.batch);
+    if (o.kind != "image" && hop_samples_ % input.column_samples() == 0) {
+      std::size_t const hop = hop_samples_ / input.column_samples();
+      // Whatever the batch, so that it does not change the rows; and no more than some seconds, which take memory.
+      std::size_t const windows = std::clamp<std::size_t>(12 * input.sound_columns() / hop, 2, 128);
+      if (net.prepare_sliding(hop, windows)) windows_ = windows;
+      outputs_.resize(std::max(outputs_.size(), windows_ * net.width_of(modality::sound, pool_)));
+    }
+    if (o.kind == "audio" && !shares()) net.prepare_inference(o.batch);
   }
+  /// Seconds that overlap share the work on what they have in common.
+  bool shares() const { return windows_ > 0; }
   double hop_seconds() const { return static_cast<double>(hop_samples_) / sound_rate; }
 
   /// Row k covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but there is
@@ -152,18 +163,14 @@ class embedder {
     if (!reader.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
     table out(to, net_.width_of(modality::sound, pool_), true, o_.format);
     sound_source source = reader.sound_from_start();
-    std::vector<float> window(sound_rate), skipped;
-    std::size_t filled = source.read(window);
+    std::vector<float> samples(sound_rate + (shares() ? windows_ - 1 : 0) * hop_samples_);
+    std::size_t const filled = source.read(samples);
     if (filled == 0) throw media_error({file.string(), "at least one sample of sound", "none"});
-    if (filled < window.size()) o_.warn(file.string() + ": shorter than one second, filled up with silence");
-    for (bool more = true; more;) {
-      std::size_t n = 0;
-      for (; n < o_.batch && more; ++n) {
-        input_.spectrum(window, std::span(inputs_).subspan(n * input_.sound_size(), input_.sound_size()));
-        more = filled == window.size() && advance(source, window, skipped);
-      }
-      flush(modality::sound, n, out);
-    }
+    if (filled < sound_rate) o_.warn(file.string() + ": shorter than one second, filled up with silence");
+    if (shares())
+      sounds_together(source, samples, filled, out);
+    else
+      sounds_alone(source, samples, filled, out);
     out.commit(hop_seconds());
     return out.count();
   }
@@ -191,6 +198,33 @@ class embedder {
   }
 
  private:
+  void sounds_alone(sound_source& source, std::vector<float>& window, std::size_t filled, table& out) {
+    std::vector<float> skipped;
+    for (bool more = true; more;) {
+      std::size_t n = 0;
+      for (; n < o_.batch && more; ++n) {
+        input_.spectrum(window, std::span(inputs_).subspan(n * input_.sound_size(), input_.sound_size()));
+        more = filled == window.size() && advance(source, window, skipped);
+      }
+      flush(modality::sound, n, out);
+    }
+  }
+  void sounds_together(sound_source& source, std::vector<float>& samples, std::size_t filled, table& out) {
+    for (;;) {
+      std::size_t const n = filled < sound_rate ? 1 : (filled - sound_rate) / hop_samples_ + 1;
+      std::size_t const width = input_.sound_columns() + (n - 1) * (hop_samples_ / input_.column_samples());
+      spectrum_.resize(input_.sound_size() / input_.sound_columns() * width);
+      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * hop_samples_), width, spectrum_);
+      net_.embed_sliding(pool_, spectrum_, n, outputs_);
+      keep(n * net_.width_of(modality::sound, pool_), out);
+      if (filled < samples.size()) return;  // the sound has ended
+      auto const kept = std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * hop_samples_), samples.end(),
+                                  samples.begin());
+      filled = static_cast<std::size_t>(kept - samples.begin());
+      filled += source.read(std::span(samples).subspan(filled));
+      if (filled < sound_rate) return;
+    }
+  }
   // Moves the window one hop on; false when the sound does not fill it any more.
   bool advance(sound_source& source, std::vector<float>& window, std::vector<float>& skipped) {
     std::size_t const kept = window.size() > hop_samples_ ? window.size() - hop_samples_ : 0;
@@ -207,18 +241,21 @@ class embedder {
     std::size_t const size = what == modality::frame ? input_.frame_size() : input_.sound_size();
     std::size_t const width = net_.width_of(what, pool_);
     net_.embed(what, pool_, {inputs_.data(), n * size}, n, outputs_);
-    for (float const v : std::span(outputs_).first(n * width))
+    keep(n * width, out);
+  }
+  void keep(std::size_t values, table& out) {
+    for (float const v : std::span(outputs_).first(values))
       if (!std::isfinite(v)) throw numeric_error({"embedding", "finite values", std::to_string(v)});
-    out.append(std::span<float const>(outputs_).first(n * width));
+    out.append(std::span<float const>(outputs_).first(values));
   }
 
   embed_options const& o_;
   engine& net_;
   model_input const& input_;
   pooling pool_;
-  std::size_t hop_samples_;
+  std::size_t hop_samples_, windows_ = 0;
   decode_limits limits_;
-  std::vector<float> inputs_, outputs_;
+  std::vector<float> inputs_, outputs_, spectrum_;
 };
 
 int embed_run(embed_options o) {
@@ -227,7 +264,6 @@ int embed_run(embed_options o) {
   std::string const model = model_of_checkpoint(o.checkpoint);
   auto const net = make_cpu_engine(model, o.threads);
   net->load(o.checkpoint, false);
-  net->prepare_inference(o.batch);
   auto const input = make_input(model);
   if (o.size != 0) {
     model_facts const& f = net->facts();
@@ -301,6 +337,7 @@ int embed_run(embed_options o) {
            {"skipped", skipped},
            {"refused", refusals},
            {"hop", work.hop_seconds()},
+           {"shares_overlap", work.shares()},
            {"model", net->facts().description}});
   return signal != 0 && finished < jobs.size() ? 128 + signal : refused.empty() ? done : some_refused;
 }

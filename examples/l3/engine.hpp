@@ -67,6 +67,12 @@ class engine {
   /// Embeddings (count, width_of(what, pool)).
   virtual void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
                      std::span<float> out) = 0;
+  /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
+  /// apart. False, and none taken, where sharing what they have in common would save nothing.
+  virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
+  /// Embeddings (count, width_of(modality::sound, pool)) of the windows of one spectrogram.
+  virtual void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,
+                             std::span<float> out) = 0;
   std::size_t width_of(modality what, pooling pool) const {
     return pool == pooling::global   ? facts().embedding
            : what == modality::frame ? facts().frame_grid

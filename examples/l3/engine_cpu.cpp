@@ -1,6 +1,7 @@
 // The three models on the processor.
 #include <l3/core/tensor.hpp>
 #include <l3/kernels/kernels.hpp>
+#include <l3/model/sliding.hpp>
 #include <optional>
 
 #include "engine.hpp"
@@ -74,6 +75,7 @@ class cpu_engine final : public engine {
   }
 
   void prepare_inference(std::size_t items) override {
+    sliding_.reset();
     user_.emplace(on_, net_, items);
     changed_ = false;
     frame_map_ = tensor<float, typename user::vision_map::output>(0);
@@ -100,13 +102,32 @@ class cpu_engine final : public engine {
       if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(user_->room());
       auto const map = sound_map_.view().slice(0, count);
       in_use().map_sounds(sounds, map);
-      for (std::size_t k = 0; k < count; ++k)
-        pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
-                                                                                  out.data() + k * facts_.sound_grid);
+      pool_sound_grids(map, out);
     }
+  }
+  bool prepare_sliding(std::size_t hop, std::size_t windows) override {
+    sliding_.reset();
+    if (hop > 0 && sliding::cost(hop) < 0.9) sliding_.emplace(on_, *user_, hop, windows);
+    return sliding_.has_value();
+  }
+  void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,
+                     std::span<float> out) override {
+    in_use();
+    if (pool == pooling::global) return sliding_->embed(spectrogram.data(), {out.data(), count});
+    if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(sliding_->room());
+    auto const map = sound_map_.view().slice(0, count);
+    sliding_->map(spectrogram.data(), map);
+    pool_sound_grids(map, out);
   }
 
  private:
+  using sliding = sliding_sounds<network>;
+
+  void pool_sound_grids(batch_view<float, typename user::audio_map::output> map, std::span<float> out) {
+    for (std::size_t k = 0; k < map.count; ++k)
+      pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
+                                                                                out.data() + k * facts_.sound_grid);
+  }
   /// With the weights of this moment.
   user& in_use() {
     if (changed_) user_->refresh(net_);
@@ -119,6 +140,7 @@ class cpu_engine final : public engine {
   network net_;
   std::optional<trainer<network>> trainer_;
   std::optional<user> user_;
+  std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;  // since user_ took over the weights
   tensor<float, typename user::vision_map::output> frame_map_;
   tensor<float, typename user::audio_map::output> sound_map_;

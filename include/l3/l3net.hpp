@@ -27,6 +27,7 @@
 #include <l3/model/config.hpp>       // paper, small, tiny
 #include <l3/model/fusion.hpp>       // do they belong together?
 #include <l3/model/network.hpp>      // l3_network, training, inference
+#include <l3/model/sliding.hpp>      // seconds that overlap share their work
 #include <l3/model/subnet.hpp>       // four blocks of convolutions
 #include <l3/train/checkpoint.hpp>
 #include <l3/train/loss.hpp>

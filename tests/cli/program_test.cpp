@@ -336,6 +336,27 @@ TEST_CASE("embeddings have the sizes and times that they should") {
   std::string const csv = content(out / video.stem().replace_extension(".csv"));
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 4);
   CHECK_THAT(csv, Contains(",e1535\n"));
+  SECTION("seconds that overlap share work and are those that do not") {
+    fs::path const tone = scratch() / "tone.wav";
+    REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i 'aevalsrc=0.3*sin(400*t*t)+0.1*random(0):d=14.2' " +
+                         tone.string())
+                            .c_str()) == 0);
+    auto const rows = [&](std::string const& options, bool shares) {
+      outcome const r = l3("embed audio " + tone.string() + checkpoint + options +
+                           " --overwrite --format json --json --out " + out.string());
+      REQUIRE(r.code == 0);
+      CHECK(json::parse(r.out).at("shares_overlap") == shares);
+      return json::parse(content(out / "tone.json")).at("embedding").get<std::vector<std::vector<float>>>();
+    };
+    auto const often = rows(" --hop 0.1", true), seldom = rows(" --hop 1", false);
+    CHECK(rows(" --hop 0.1 --batch 3", true) == often);
+    CHECK(rows(" --hop 0.1001", false).size() == 132);
+    REQUIRE(often.size() == 133);
+    REQUIRE(seldom.size() == 14);
+    for (std::size_t k = 0; k < seldom.size(); ++k)
+      for (std::size_t d = 0; d < seldom[k].size(); ++d)
+        CHECK(often[10 * k][d] == Approx(seldom[k][d]).epsilon(1e-4).margin(1e-5));
+  }
   SECTION("a picture has one row and no time, and .npz holds the same numbers") {
     fs::path const picture = scratch() / "picture.png";
     REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i testsrc=s=96x72 -frames:v 1 " + picture.string()).c_str()) ==

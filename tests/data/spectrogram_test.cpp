@@ -248,6 +248,30 @@ TEST_CASE(
                      b.begin() + static_cast<std::ptrdiff_t>(f * frames)));
 }
 
+TEMPLATE_TEST_CASE("any second of a long sound's picture is that second's, bit for bit", "", paper_front_end,
+                   coarse_front_end) {
+  using transform = l3::spectrogram<TestType>;
+  using output = typename TestType::output;
+  transform const to_picture;
+  for (std::size_t const more : {0, 1, 5, 200}) {
+    std::size_t const width = output::width + more;
+    auto x = noise(0.1);
+    while (x.size() < second + more * transform::apart) x.insert(x.end(), x.begin(), x.begin() + second / 2);
+    x.resize(second + more * transform::apart);
+    floats all(output::height * width), one(output::size);
+    to_picture.of_long_sound(x, width, all);
+    for (std::size_t const k : {std::size_t{0}, more / 2, more}) {
+      to_picture(std::span(x).subspan(k * transform::apart, second), std::span<float, output::size>(one));
+      for (std::size_t f = 0; f < output::height; ++f)
+        CHECK(std::equal(one.begin() + static_cast<std::ptrdiff_t>(f * output::width),
+                         one.begin() + static_cast<std::ptrdiff_t>((f + 1) * output::width),
+                         all.begin() + static_cast<std::ptrdiff_t>(f * width + k)));
+    }
+    CHECK_THROWS_AS(to_picture.of_long_sound(std::span(x).first(x.size() - 1), width, all), l3::shape_error);
+    CHECK_THROWS_AS(to_picture.of_long_sound(x, width - 1, all), l3::shape_error);
+  }
+}
+
 TEST_CASE("one object serves many threads, from and to any address, with the same bits") {
   l3::spectrogram<paper_front_end> const transform;
   auto const x = noise(0.1);

@@ -56,3 +56,20 @@ TEMPLATE_LIST_TEST_CASE("adam_update agrees with the plain loop in double", "", 
 TEMPLATE_LIST_TEST_CASE("adam_update gives the same bits on any number of threads", "", fast_backends) {
   check_same_bits<TestType>([&](auto& on) { return adam(on, {.weight_decay = 1e-5, .step = 3}, 100003); });
 }
+
+TEMPLATE_LIST_TEST_CASE("one value that is not finite is found wherever it is", "", kernel_backends) {
+  context<TestType> on(2);
+  using limits = std::numeric_limits<float>;
+  CHECK(all_finite(on, 0, static_cast<float const*>(nullptr)));
+  for (auto const count : counts) {
+    auto x = normal(count, 1, 0, 1e37);
+    x[count / 2] = limits::max(), x[count / 3] = -limits::denorm_min(), x[0] = -0.0f;
+    CHECK(all_finite(on, count, x.data()));
+    for (std::size_t const k : {std::size_t{0}, count / 2, count - 1})
+      for (float const bad : {limits::infinity(), -limits::infinity(), limits::quiet_NaN()}) {
+        float const good = std::exchange(x[k], bad);
+        CHECK_FALSE(all_finite(on, count, x.data()));
+        x[k] = good;
+      }
+  }
+}

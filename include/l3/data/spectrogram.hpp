@@ -73,24 +73,42 @@ class spectrogram<F> {
     if (samples.size() != F::samples)
       throw shape_error(complaint{"sound for a spectrogram", std::to_string(F::samples) + " samples",
                                   std::to_string(samples.size())});
-    for (std::size_t done = 0; done < columns; done += together) {
-      std::size_t const first = std::min(done, columns - together);  // the last ones reach back, never past the samples
-      some_columns(samples.data() + first * apart, out.data() + first);
-    }
+    all_columns(samples.data(), columns, out.data());
+  }
+
+  static constexpr std::size_t apart = F::hop * F::frames_pooled;  ///< samples from a column to the next
+
+  /// The same of a longer sound, `width` columns of it: those from column k on are, bit for bit, the picture of the
+  /// second that begins at sample `k * apart`.
+  ///
+  /// Shapes  samples ((width - output::width) * apart + F::samples), out (output::height, width).
+  /// Errors  shape_error for less than a picture's width, or another number of samples or values.
+  void of_long_sound(std::span<float const> samples, std::size_t width, std::span<float> out) const {
+    if (width < columns || samples.size() != (width - columns) * apart + F::samples || out.size() != rows * width)
+      throw shape_error(complaint{"long sound for a spectrogram",
+                                  "samples and values for at least " + std::to_string(columns) + " columns",
+                                  std::to_string(samples.size()) + " samples and " + std::to_string(out.size()) +
+                                      " values for " + std::to_string(width)});
+    all_columns(samples.data(), width, out.data());
   }
 
  private:
   using lanes = detail::lanes<arch::best>;
   static constexpr std::size_t rows = output::height, columns = output::width;
-  static constexpr std::size_t together = detail::width<lanes>;    ///< columns computed at once
-  static constexpr std::size_t apart = F::hop * F::frames_pooled;  ///< samples from a column to the next
+  static constexpr std::size_t together = detail::width<lanes>;  ///< columns computed at once
   static constexpr std::size_t pooled = F::bins_pooled * F::frames_pooled;
   static_assert(columns >= together, "l3::spectrogram: fewer columns than lanes");
   static_assert((F::frames - 1) * F::hop + F::window <= F::samples, "l3::spectrogram: a frame reaches past the sound");
   static_assert(rows * F::bins_pooled <= real_fft<F::fft>::bins, "l3::spectrogram: more bins than the transform gives");
 
-  /// `together` columns: writes rows of so many values, the rows `columns` apart.
-  void some_columns(float const* samples, float* out) const {
+  void all_columns(float const* samples, std::size_t width, float* out) const {
+    for (std::size_t done = 0; done < width; done += together) {
+      std::size_t const first = std::min(done, width - together);  // the last ones reach back, never past the samples
+      some_columns(samples + first * apart, width, out + first);
+    }
+  }
+  /// `together` columns: writes rows of so many values, the rows `width` apart.
+  void some_columns(float const* samples, std::size_t width, float* out) const {
     alignas(alignment) float sound[F::fft * together];
     alignas(alignment) float picture[rows * together] = {};
     for (std::size_t part = 0; part < F::frames_pooled; ++part) {
@@ -113,7 +131,7 @@ class spectrogram<F> {
       float const level = scale * detail::natural_log(v * (1.0f / pooled));
       v = silence > level ? silence : level;  // in this order not-a-number stays
     }
-    for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * columns);
+    for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * width);
   }
 
   /// Frame l, `l * apart` samples on, into lane l; zeros up to the transform's size.

@@ -20,12 +20,30 @@ struct conv_norm_node {
   using output = typename Pool::output;
   using conv_output = typename Conv::output;
   static constexpr char const* name = Rectifies ? "conv3x3+batch_norm+relu" : "conv3x3+batch_norm";
-  static constexpr bool whole = Pool::window == pool{{1, 1}, {1, 1}};  ///< no pool
+  static constexpr pool pooling = Pool::window;
+  static constexpr bool whole = pooling == pool{{1, 1}, {1, 1}};  ///< no pool
   static constexpr std::size_t channels = conv_output::channels;
   static constexpr std::size_t norm_offset = room_of(Conv::parameters);
   static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
   static constexpr pool_dims dims(std::size_t items) {
     return {items, conv_output::height, conv_output::width, channels, Pool::window.window, Pool::window.stride};
+  }
+
+  static constexpr conv_dims region(std::size_t items, extent2 size) {
+    conv_dims dims = Conv::dims(items);
+    dims.height = size.height, dims.width = size.width;
+    return dims;
+  }
+  /// The pool is none, or can ride on the convolution.
+  template <backend B>
+  static constexpr bool rides(pool const& pools) {
+    return pools == pool{{1, 1}} || (pools == pool{{2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0)));
+  }
+  /// Scratch of infer_region.
+  template <backend B>
+  static constexpr footprint region_scratch(extent2 size, pool const& pools) {
+    return scratch_size<B>::conv2d_infer(region(0, size)) +
+           (rides<B>(pools) ? footprint{} : per_item<scalar_of<B>>(size.height * size.width * channels));
   }
 
   template <class S>
@@ -39,12 +57,8 @@ struct conv_norm_node {
   static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
   template <backend B>
   static constexpr footprint prepared = conv_weights<B> + channel_values<scalar_of<B>> + channel_values<scalar_of<B>>;
-  /// Pooling rides on the convolution.
   template <backend B>
-  static constexpr bool halves = Pool::window == pool{{2, 2}, {2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0));
-  template <backend B>
-  static constexpr footprint infer_scratch = scratch_size<B>::conv2d_infer(Conv::dims(0)) +
-                                             (whole || halves<B> ? footprint{} : conv_values<scalar_of<B>>);
+  static constexpr footprint infer_scratch = region_scratch<B>({input::height, input::width}, pooling);
   template <backend B>
   static constexpr footprint scratch = either(prepared<B> + infer_scratch<B>,
                                               conv_values<scalar_of<B>> + either(Conv::template scratch<B>,
@@ -62,17 +76,24 @@ struct conv_norm_node {
   }
   template <backend B>
   static void infer_prepared(pass<B> const& p, std::byte const* from, scalar_of<B> const* x, scalar_of<B>* y) {
+    infer_region(p, {input::height, input::width}, pooling, from, x, y);
+  }
+  /// infer_prepared on pictures of another size, with another pool or, if its window is one pixel, none; only the first
+  /// `wanted` columns of the convolution count.
+  template <backend B>
+  static void infer_region(pass<B> const& p, extent2 size, pool const& pools, std::byte const* from,
+                           scalar_of<B> const* x, scalar_of<B>* y,
+                           std::size_t wanted = epilogue<scalar_of<B>>{}.columns) {
     using S = scalar_of<B>;
     auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
-    epilogue<S> const then{.shift = shift, .relu = Rectifies, .pool = halves<B>};
-    if constexpr (whole || halves<B>) {
-      conv2d_infer(p.on, Conv::dims(p.items), x, from, then, y, p.scratch);
-    } else {
-      carver pieces = p.carve();
-      S* const map = pieces.take<S>(conv_values<S>);
-      conv2d_infer(p.on, Conv::dims(p.items), x, from, then, map, pieces.rest());
-      max_pool_forward(p.on, dims(p.items), map, y);
-    }
+    conv_dims const conv = region(p.items, size);
+    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}}, .columns = wanted};
+    if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch);
+    then.pool = false;
+    carver pieces = p.carve();
+    S* const map = pieces.take<S>(per_item<S>(size.height * size.width * channels));
+    conv2d_infer(p.on, conv, x, from, then, map, pieces.rest());
+    max_pool_forward(p.on, pool_dims{p.items, size.height, size.width, channels, pools.window, pools.stride}, map, y);
   }
   template <backend B>
   static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {

@@ -261,6 +261,8 @@ class inference {
   }
 
   std::size_t room() const { return items_; }
+  /// What `Network::audio::infer_prepared` reads.
+  std::byte const* audio_weights() const { return places(*this).audio; }
 
  private:
   void check(std::size_t count) const {

@@ -1,6 +1,8 @@
-/// @file  include/l3/kernels/cpu/elementwise.hpp: operations on one number after the other: rectifier, Adam.
+/// @file  include/l3/kernels/cpu/elementwise.hpp: operations on one number after the other: rectifier, Adam, and
+/// whether all are numbers.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <l3/core/context.hpp>
@@ -10,13 +12,15 @@
 namespace l3::inline L3_ISA {
 namespace detail {
 
+/// Numbers of one task.
+inline constexpr std::size_t element_chunk = 16384;
+
 /// Calls `f.operator()<T>(k)` over [0, count) on all threads, in registers and the rest in floats.
 template <class V, class F>
 void each_element(thread_team& team, std::size_t count, F&& f) {
-  constexpr std::size_t chunk = 16384;
-  team.run(parts_of(count, chunk), [&](std::size_t task, std::size_t) {
-    std::size_t const first = task * chunk;
-    each_register<V>(std::min(chunk, count - first),
+  team.run(parts_of(count, element_chunk), [&](std::size_t task, std::size_t) {
+    std::size_t const first = task * element_chunk;
+    each_register<V>(std::min(element_chunk, count - first),
                      [&]<class T>(std::size_t k) { f.template operator()<T>(first + k); });
   });
 }
@@ -56,6 +60,29 @@ void adam_update(context<simd<A, P>>& on, adam_settings const& a, std::size_t co
     put(v + k, second);
     put(w + k, T(keep) * weight - T(step_size) * first / fused(root(second), T(undo_bias), T(eps)));
   });
+}
+
+template <class A, class P>
+bool all_finite(context<simd<A, P>>& on, std::size_t count, float const* x) {
+  using namespace detail;
+  using V = lanes<A>;
+  constexpr std::size_t sums = 4;  // at a time, or each would wait for the one before
+  std::atomic<bool> finite = true;
+  on.team().run(parts_of(count, element_chunk), [&](std::size_t task, std::size_t) {
+    std::size_t const end = std::min(count, (task + 1) * element_chunk);
+    std::size_t k = task * element_chunk;
+    V sum[sums];
+    for (V& s : sum) s = V(0.0f);
+    for (; k + sums * width<V> <= end; k += sums * width<V>)
+#pragma GCC unroll 4
+      for (std::size_t s = 0; s < sums; ++s) sum[s] = fused(load<V>(x + k + s * width<V>), V(0.0f), sum[s]);
+    float all[width<V>], rest = 0;
+    put(all, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (float const one : all) rest += one;
+    for (; k < end; ++k) rest += x[k] * 0.0f;
+    if (!(rest == 0.0f)) finite = false;
+  });
+  return finite;
 }
 
 }  // namespace l3::inline L3_ISA

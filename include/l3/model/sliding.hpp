@@ -1,0 +1,365 @@
+/// @file  include/l3/model/sliding.hpp: sounds that overlap: what neighbouring seconds share is computed once.
+///
+/// Far from a window's ends a convolution's map holds the same numbers in every window over the same sound: only near
+/// its ends does a window see its own border of zeros. So each convolution runs once over the whole spectrogram, and
+/// once more over the two *edges* of each window, narrow pictures of the columns that differ. A 2x2 pool pairs columns
+/// from where its window begins: where some windows begin at odd columns, it makes two maps of each, one from column 0
+/// and one from column 1. Those are the *phases*.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <l3/core/tensor.hpp>
+#include <l3/model/network.hpp>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+namespace detail {
+
+/// One convolution, and the 2x2 pool that may follow it, at the ends of windows of `width` columns.
+struct edge_step {
+  struct columns {
+    std::size_t left, right;
+  };
+  std::size_t width;
+  bool pools;
+  columns own;      ///< so many columns at a window's left and right are its own where they arrive
+  columns leaves;   ///< and where they leave
+  columns picture;  ///< widths of the pictures that these are computed from
+  columns result;   ///< widths of what comes of them: the left one's own columns are its first, the right one's its last
+
+  constexpr edge_step(std::size_t window, columns arrives, bool halves)
+      : width(window), pools(halves), own(arrives), leaves{own.left + 1, own.right + 1}, picture{}, result{} {
+    // Each picture has a column or two more inwards, whose own results are wrong for want of a neighbour.
+    if (!pools) {
+      picture = result = {leaves.left + 1, leaves.right + 1};
+    } else {  // both begin at an even column of the window
+      leaves = {(leaves.left + 1) / 2, width / 2 - (width - std::min(width, leaves.right)) / 2};
+      picture = {2 * leaves.left + 1, 2 * leaves.right + 2 + width % 2};
+      result = {picture.left / 2, picture.right / 2};
+    }
+  }
+  constexpr std::size_t out_width() const { return pools ? width / 2 : width; }
+  /// Something is left to share between the edges.
+  constexpr bool fits() const {
+    return picture.left + own.right <= width && picture.right + own.left <= width &&
+           leaves.left + leaves.right < out_width();
+  }
+};
+
+template <class>
+inline constexpr bool is_conv_norm_node = false;
+template <class C, class N, bool R, class P>
+inline constexpr bool is_conv_norm_node<conv_norm_node<C, N, R, P>> = true;
+
+inline constexpr pool halving{{2, 2}, {2, 2}};
+
+/// Of each node of a chain. The last node's pool, which may be over the whole picture, is not looked at.
+template <class Chain>
+inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...>) {
+  static_assert((is_conv_norm_node<typename Chain::template layer_at<I>> && ...),
+                "l3::sliding_sounds: every node must be a convolution with batch norm");
+  static_assert(((Chain::template layer_at<I>::pooling == halving || Chain::template layer_at<I>::whole ||
+                  I + 1 == Chain::length) && ...),
+                "l3::sliding_sounds: every pool but the last must be of 2x2");
+  edge_step::columns own{0, 0};
+  auto const next = [&own](std::size_t width, bool pools) {
+    edge_step const step(width, own, pools);
+    own = step.leaves;
+    return step;
+  };
+  return std::array{next(Chain::template layer_at<I>::input::width,
+                         I + 1 < Chain::length && Chain::template layer_at<I>::pooling == halving)...};
+}
+(std::make_index_sequence<Chain::length>{});
+
+}  // namespace detail
+
+/// The audio subnetwork on windows of one long sound that begin `hop` columns of its spectrogram apart. All memory is
+/// taken at construction. The weights are those of an `inference`, which must live as long.
+///
+/// Blocks share while that saves work; the deepest ones, whose maps are narrow, may be left to each window alone.
+///
+/// The results are those of `inference::embed_sounds` and `map_sounds` to rounding, and do not depend on the number of
+/// threads. Values that are not finite reach neighbouring windows too.
+///
+/// Shapes  spectrogram (F, columns(windows), 1), features (windows, Network::embedding), maps (windows,
+///         inference::audio_map::output).
+/// Errors  shape_error: a hop of zero, more windows than there is room for.
+template <class Network>
+class sliding_sounds {
+  using audio = typename Network::audio;
+  static constexpr std::size_t length = audio::length;
+  static constexpr auto steps = detail::edge_steps<audio>;
+
+ public:
+  using user = inference<Network>;
+  using B = typename user::B;
+  using scalar = typename user::scalar;
+  using audio_map = typename user::audio_map;
+  static_assert(host_backend<B>);
+
+  /// FLOPs of a window among many that are `hop` columns apart, as a part of those of a window alone: at 1 there is
+  /// nothing to gain.
+  static constexpr double cost(std::size_t hop) { return plan(hop).cost; }
+
+  /// Room for up to `windows` at a time. Sharing works among those: many are better than few.
+  sliding_sounds(context<B>& on, user const& net, std::size_t hop, std::size_t windows)
+      : on_(on),
+        net_(net),
+        hop_(hop),
+        windows_(windows),
+        shared_(plan(hop).shared),
+        column_(windows),
+        phase_(windows),
+        starts_(windows) {
+    if (hop == 0) throw shape_error({"sliding_sounds", "a hop of at least one column", "0"});
+    walk(windows, [&]<std::size_t I>(level const& at) {
+      using node = typename audio::template layer_at<I>;
+      using out = typename node::conv_output;
+      constexpr std::size_t column = std::max(node::input::height * node::input::channels, out::height * out::channels);
+      map_ = either(map_, fixed<scalar>(at.phases * at.columns * column));
+      edge_ = either(edge_, fixed<scalar>(windows * std::max(at.picture.left, at.picture.right) * column));
+      // The pool of a second phase reads one pixel past the end.
+      if (at.splits)
+        unpooled_ = either(unpooled_, fixed<scalar>((at.phases * out::height * at.columns + 1) * out::channels));
+      auto const region = [&](std::size_t items, std::size_t width, bool pools) {
+        auto const size = node::template region_scratch<B>({node::input::height, width}, windows_of(pools));
+        scratch_ = either(scratch_, {.fixed = size.bytes(items, on.threads())});
+      };
+      region(windows, at.picture.left, at.pools);
+      region(windows, at.picture.right, at.pools);
+      region(at.phases, at.columns, at.pools && !at.splits);
+    });
+    alone_ = per_item<scalar>(audio_map::output::size);
+    each([&]<std::size_t I>() {
+      using node = typename audio::template layer_at<I>;
+      if (I < shared_) return;
+      alone_ = either(alone_, per_item<scalar>(node::input::size));
+      scratch_ = either(scratch_, {.fixed = node::template infer_scratch<B>.bytes(slice, on.threads())});
+    });
+    memory_ = arena((map_ + map_ + unpooled_ + edge_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
+                        .bytes(slice, on.threads()));
+  }
+
+  /// Columns of the spectrogram that hold so many windows.
+  std::size_t columns(std::size_t windows) const { return (windows - 1) * hop_ + audio::input::width; }
+  std::size_t room() const { return windows_; }
+
+  /// "pool4" of windows.
+  void embed(scalar const* spectrogram, batch_view<scalar, typename Network::embedding> out) {
+    run<audio>(spectrogram, out.count, out.data);
+  }
+  /// The last convolution's map of windows, after batch norm and before ReLU.
+  void map(scalar const* spectrogram, batch_view<scalar, typename audio_map::output> out) {
+    run<audio_map>(spectrogram, out.count, out.data);
+  }
+
+ private:
+  static constexpr std::size_t slice = 16;  ///< windows that go on alone at a time
+
+  /// How many nodes share, and what a window then costs.
+  struct choice {
+    std::size_t shared = 0;
+    double cost = 1;
+  };
+  static constexpr choice plan(std::size_t hop) {
+    std::array<double, length> alone{}, sharing{};
+    double all = 0;
+    std::size_t stride = 1;
+    each([&]<std::size_t I>() {
+      double const column = audio::template layer_at<I>::flops / static_cast<double>(steps[I].width);
+      std::size_t const fresh = hop / std::gcd(hop, stride);  // columns, of all phases together, that are new
+      alone[I] = column * static_cast<double>(steps[I].width);
+      sharing[I] = column * static_cast<double>(fresh + steps[I].picture.left + steps[I].picture.right);
+      all += alone[I];
+      if (steps[I].pools) stride *= 2;
+    });
+    choice best;
+    double saved = 0;
+    for (std::size_t k = 0; k < length && steps[k].fits(); ++k) {
+      saved += alone[k] - sharing[k];
+      if (1 - saved / all < best.cost) best = {k + 1, 1 - saved / all};
+    }
+    return best;
+  }
+
+  /// The step of one node, and what the spectrogram has become where it begins.
+  struct level : detail::edge_step {
+    std::size_t phases, columns;
+    bool splits;  ///< its pool makes two phases of each
+  };
+  /// Pictures in a block, in pixels: where each begins and the width of its rows.
+  struct pictures {
+    std::size_t item, row;
+    std::size_t const* starts = nullptr;  ///< null: one after the other
+    std::size_t start(std::size_t k) const { return starts != nullptr ? starts[k] : k * item; }
+  };
+
+  /// f.operator()<I>() for all nodes.
+  template <class F>
+  static constexpr void each(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (f.template operator()<I>(), ...); }
+    (std::make_index_sequence<length>{});
+  }
+  static constexpr pool windows_of(bool pools) { return pools ? detail::halving : pool{{1, 1}}; }
+
+  /// f.operator()<I>(level) for the nodes that share.
+  template <class F>
+  void walk(std::size_t windows, F&& f) const {
+    std::size_t phases = 1, stride = 1, wide = columns(windows);
+    each([&]<std::size_t I>() {
+      if (I >= shared_) return;
+      bool const splits = steps[I].pools && hop_ % (2 * stride) != 0;
+      f.template operator()<I>(level{steps[I], phases, wide, splits});
+      if (!steps[I].pools) return;
+      stride *= 2, wide /= 2;
+      if (splits) phases *= 2;
+    });
+  }
+
+  /// Columns [from_column, + n) of `count` pictures to columns [to_column, + n) of others.
+  template <image_shape Shape>
+  void copy(std::size_t count, scalar const* x, pictures const& from, std::size_t from_column, scalar* y,
+            pictures const& to, std::size_t to_column, std::size_t n) {
+    if (n == 0) return;
+    on_.team().run(count, [&](std::size_t k, std::size_t) {
+      for (std::size_t r = 0; r < Shape::height; ++r)
+        std::copy_n(x + (from.start(k) + r * from.row + from_column) * Shape::channels, n * Shape::channels,
+                    y + (to.start(k) + r * to.row + to_column) * Shape::channels);
+    });
+  }
+
+  /// What a node leaves for the next: the map of all of the sound, and of each window its own columns.
+  struct shared_map {
+    scalar const* all;
+    std::size_t columns;
+    scalar *left, *right;
+    detail::edge_step::columns width, own;  ///< of the pictures `left` and `right`, and their own columns
+  };
+  template <image_shape Shape>
+  static pictures of_width(std::size_t width) {
+    return {Shape::height * width, width};
+  }
+  /// Where the windows are in the map of all of the sound.
+  template <image_shape Shape>
+  pictures windows_in(shared_map const& from, std::size_t count) {
+    for (std::size_t k = 0; k < count; ++k)
+      starts_[k] = phase_[k] * Shape::height * from.columns + column_[k];
+    return {0, from.columns, starts_.data()};
+  }
+  /// Windows [first, first + n), put together.
+  template <image_shape Shape>
+  void assemble(shared_map const& from, pictures const& windows, std::size_t first, std::size_t n, scalar* to) {
+    auto const [own_left, own_right] = from.own;
+    auto const left = of_width<Shape>(from.width.left), right = of_width<Shape>(from.width.right),
+               whole = of_width<Shape>(Shape::width);
+    copy<Shape>(n, from.left + first * left.item * Shape::channels, left, 0, to, whole, 0, own_left);
+    copy<Shape>(n, from.all, {0, windows.row, windows.starts + first}, own_left, to, whole, own_left,
+                Shape::width - own_left - own_right);
+    copy<Shape>(n, from.right + first * right.item * Shape::channels, right, from.width.right - own_right, to, whole,
+                Shape::width - own_right, own_right);
+  }
+
+  template <class Chain>
+  void run(scalar const* spectrogram, std::size_t count, scalar* y) {
+    if (count == 0 || count > windows_)
+      throw shape_error({"sliding_sounds", "1 to " + std::to_string(windows_) + " windows", std::to_string(count)});
+    carver space(memory_.data(), slice, on_.threads());
+    scalar* next = space.template take<scalar>(map_);
+    scalar* other = space.template take<scalar>(map_);
+    scalar* const unpooled = space.template take<scalar>(unpooled_);
+    scalar* const left = space.template take<scalar>(edge_);
+    scalar* const right = space.template take<scalar>(edge_);
+    shared_map now{spectrogram, columns(count), {}, {}, {}, {}};
+    now.left = space.template take<scalar>(edge_);
+    now.right = space.template take<scalar>(edge_);
+    scalar* const slot[2] = {space.template take<scalar>(alone_), space.template take<scalar>(alone_)};
+    std::byte* const scratch = space.rest();
+    auto const weights_of = [&]<std::size_t I>() {
+      return net_.audio_weights() + Chain::template prepared_before<B, I>.fixed;
+    };
+
+    for (std::size_t k = 0; k < count; ++k) column_[k] = k * hop_, phase_[k] = 0;
+    walk(count, [&]<std::size_t I>(level const& at) {
+      using node = typename Chain::template layer_at<I>;
+      using in = typename node::input;
+      using out = typename node::conv_output;
+      auto const convolve = [&](std::size_t items, std::size_t width, std::size_t wanted, bool pools, scalar const* x,
+                                scalar* to) {
+        node::infer_region(pass<B>{on_, items, scratch}, {in::height, width}, windows_of(pools),
+                           weights_of.template operator()<I>(), x, to, wanted);
+      };
+      // The edges: a window's own columns, and inwards from there what it shares.
+      auto const windows = windows_in<in>(now, count);
+      std::size_t const l = at.picture.left, r = at.picture.right;
+      copy<in>(count, now.left, of_width<in>(now.width.left), 0, left, of_width<in>(l), 0, at.own.left);
+      copy<in>(count, now.all, windows, at.own.left, left, of_width<in>(l), at.own.left, l - at.own.left);
+      copy<in>(count, now.all, windows, at.width - r, right, of_width<in>(r), 0, r - at.own.right);
+      copy<in>(count, now.right, of_width<in>(now.width.right), now.width.right - at.own.right, right, of_width<in>(r),
+               r - at.own.right, at.own.right);
+      convolve(count, l, l - 1, at.pools, left, now.left);
+      convolve(count, r, r, at.pools, right, now.right);
+      // All of the sound.
+      if (!at.splits) {
+        convolve(at.phases, at.columns, at.columns, at.pools, now.all, next);
+      } else {
+        pool_dims const dims{at.phases, in::height, at.columns, out::channels, {2, 2}, {2, 2}};
+        convolve(at.phases, at.columns, at.columns, false, now.all, unpooled);
+        max_pool_forward(on_, dims, unpooled, next);
+        // From column 1 on: where the width is even a row's last pair is of two rows, but no window reaches there.
+        max_pool_forward(on_, dims, unpooled + out::channels,
+                         next + at.phases * dims.out_height() * dims.out_width() * out::channels);
+      }
+      now.all = next;
+      std::swap(next, other);
+      now.width = at.result, now.own = at.leaves;
+      if (!at.pools) return;
+      now.columns /= 2;
+      for (std::size_t k = 0; k < count; ++k) {
+        if (at.splits) phase_[k] += column_[k] % 2 * at.phases;
+        column_[k] /= 2;
+      }
+    });
+
+    // From here on each window alone.
+    pictures windows{};
+    for (std::size_t first = 0; first < count; first += slice) {
+      std::size_t const n = std::min(slice, count - first);
+      scalar* const to = y + first * Chain::output::size;
+      pass<B> const p{on_, n, scratch};
+      scalar const* x = slot[1];
+      each([&]<std::size_t I>() {
+        using node = typename Chain::template layer_at<I>;
+        using in = typename node::input;
+        if (I < shared_) return;
+        if (I == shared_) {
+          if (first == 0) windows = windows_in<in>(now, count);
+          assemble<in>(now, windows, first, n, slot[(I + 1) % 2]);
+          x = slot[(I + 1) % 2];
+        }
+        scalar* const out = I + 1 == length ? to : slot[I % 2];
+        node::infer_prepared(p, weights_of.template operator()<I>(), std::exchange(x, out), out);
+      });
+      if (shared_ < length) continue;
+      using last = typename Chain::template layer_at<length - 1>;
+      using map_shape = typename last::conv_output;
+      if (first == 0) windows = windows_in<map_shape>(now, count);
+      assemble<map_shape>(now, windows, first, n, last::whole ? to : slot[0]);
+      if constexpr (!last::whole) max_pool_forward(on_, last::dims(n), slot[0], to);
+    }
+  }
+
+  context<B>& on_;
+  user const& net_;
+  std::size_t hop_, windows_, shared_;
+  std::vector<std::size_t> column_, phase_, starts_;  // of each window: in the map of its phase; which; first pixel
+  footprint map_, unpooled_, edge_, alone_, scratch_;
+  arena memory_;
+};
+
+}  // namespace l3::inline L3_ISA
