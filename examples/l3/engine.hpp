@@ -20,6 +20,14 @@ struct tensor_row {
   bool learned;
 };
 
+/// A layer as it runs: what was fused is one.
+struct layer_row {
+  std::string name, kind;
+  std::vector<std::size_t> output;  ///< height, width, channels, or features alone
+  double flops;                     ///< one item forward
+  std::string algorithm;            ///< of its convolution
+};
+
 /// What is known of a model before it runs.
 struct model_facts {
   std::string name;         ///< paper, small, tiny
@@ -37,6 +45,7 @@ struct model_facts {
   std::size_t batch;              ///< default
   footprint training, inference;  ///< memory plan without weights, gradients, moments and scores; inference has its
                                   ///< own, transformed weights
+  std::vector<layer_row> layers;  ///< of the two subnetworks
   std::vector<tensor_row> tensors;
 };
 

@@ -47,7 +47,10 @@ class cpu_engine final : public engine {
               .batch = Config::batch,
               .training = training<network>::plan,
               .inference = user::plan,
+              .layers = {},
               .tensors = {}};
+    add_layers<typename network::vision>("vision.");
+    add_layers<typename network::audio>("audio.");
     for (parameter const& p : network::parameters)
       facts_.tensors.push_back({std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
   }
@@ -128,6 +131,25 @@ class cpu_engine final : public engine {
       pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
                                                                                 out.data() + k * facts_.sound_grid);
   }
+
+  template <class Chain>
+  void add_layers(std::string const& prefix) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (add_layer<typename Chain::template node<I>>(prefix), ...); }
+    (std::make_index_sequence<Chain::length>{});
+  }
+  template <class Node>
+  void add_layer(std::string const& prefix) {
+    using layer = typename Node::layer;
+    using shape = typename layer::output;
+    layer_row row{prefix + std::string(Node::name.view()), layer::name, {}, layer::flops, ""};
+    if constexpr (image_shape<shape>)
+      row.output = {shape::height, shape::width, shape::channels};
+    else
+      row.output = {shape::size};
+    if constexpr (requires { layer::template algorithm<cpu>; }) row.algorithm = layer::template algorithm<cpu>;
+    facts_.layers.push_back(std::move(row));
+  }
+
   /// With the weights of this moment.
   user& in_use() {
     if (changed_) user_->refresh(net_);

@@ -18,6 +18,13 @@ struct info_options : common_options {
 
 std::string mebibytes(std::size_t bytes) { return text("%.1f MiB", static_cast<double>(bytes) / 1048576.0); }
 
+/// "3 x 4 x 5"
+std::string product(std::vector<std::size_t> const& sides) {
+  std::string all;
+  for (std::size_t const side : sides) all += (all.empty() ? "" : " x ") + std::to_string(side);
+  return all;
+}
+
 json describe(model_facts const& f, std::size_t batch, std::size_t threads, common_options const& o) {
   std::size_t total = 0, longest = 4;
   json tensors = json::array();
@@ -40,13 +47,19 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
   o.answer(
       text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments",
            batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
-  o.answer(text("             inference at batch %zu: %s and %s of weights", batch, mebibytes(infer).c_str(),
-                mebibytes(weights).c_str()));
-  for (tensor_row const& t : f.tensors) {
-    std::string shape;
-    for (std::size_t const side : t.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(side);
-    o.answer(text("  %-*s  %s", static_cast<int>(longest), t.name.c_str(), shape.c_str()));
+  o.answer(text("             inference at batch %zu: %s, transformed weights among them, and %s of weights", batch,
+                mebibytes(infer).c_str(), mebibytes(weights).c_str()));
+  json layers = json::array();
+  o.answer("layers       (name, kind, output, GFLOP of an item, algorithm)");
+  for (layer_row const& l : f.layers) {
+    o.answer(text("  %-20s  %-23s  %-15s  %7.3f  %s", l.name.c_str(), l.kind.c_str(), product(l.output).c_str(),
+                  l.flops * 1e-9, l.algorithm.c_str()));
+    layers.push_back(
+        {{"name", l.name}, {"kind", l.kind}, {"output", l.output}, {"flops", l.flops}, {"algorithm", l.algorithm}});
   }
+  o.answer("tensors");
+  for (tensor_row const& t : f.tensors)
+    o.answer(text("  %-*s  %s", static_cast<int>(longest), t.name.c_str(), product(t.shape).c_str()));
   return {{"model", f.name},
           {"description", f.description},
           {"front_end", f.front_end},
@@ -62,6 +75,7 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
           {"training_bytes_per_item", f.training.per_item},
           {"inference_bytes", infer},
           {"weight_bytes", weights},
+          {"layers", layers},
           {"tensors", tensors}};
 }
 

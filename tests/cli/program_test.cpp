@@ -52,6 +52,13 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   CHECK(model.at("learned") == 9504898);
   CHECK(model.at("training_bytes").get<double>() < 24.0 * (1u << 30));
   CHECK(model.at("tensors").size() == 84);
+  REQUIRE(model.at("layers").size() == 16);
+  json const first = model.at("layers").at(0), last = model.at("layers").at(15);
+  CHECK(first.at("name") == "vision.block1.conv1");
+  CHECK(first.at("algorithm") == "direct");  // three channels
+  CHECK(last.at("name") == "audio.block4.conv2");
+  CHECK(last.at("algorithm") == "Winograd F(4x4,3x3)");
+  CHECK(last.at("output") == std::vector<std::size_t>{512});
   fs::path const video = made_up_videos() / "videos";
   json const media = json::parse(l3("info --json " + fs::directory_iterator(video)->path().string()).out);
   CHECK(media.at("trainable") == "yes");

@@ -43,6 +43,8 @@ struct scratch_size {
   /// Not scratch: what conv2d_prepare writes, and whether conv2d_infer can pool.
   static constexpr footprint conv2d_prepared(conv_dims d) { return fixed<scalar_of<B>>(d.out * d.in * 9); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
+  /// How a convolution of these sizes is computed, for people to read.
+  static constexpr char const* conv2d_algorithm(conv_dims) { return "plain loops"; }
 };
 
 /// @name Convolution

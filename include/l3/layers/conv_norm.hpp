@@ -46,6 +46,10 @@ struct conv_norm_node {
            (rides<B>(pools) ? footprint{} : per_item<scalar_of<B>>(size.height * size.width * channels));
   }
 
+  /// How the convolution is computed, for people to read.
+  template <backend B>
+  static constexpr char const* algorithm = scratch_size<B>::conv2d_algorithm(Conv::dims(1));
+
   template <class S>
   static constexpr footprint conv_values = per_item<S>(conv_output::size);
   template <class S>

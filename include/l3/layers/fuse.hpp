@@ -17,6 +17,7 @@ struct bound {
 template <class Node, class ConvBound, class NormBound>
 struct fused_layers {
   using layer = Node;
+  static constexpr label name = ConvBound::name;
   static constexpr auto parameters = Node::named(ConvBound::name, NormBound::name);
 };
 

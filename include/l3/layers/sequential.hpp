@@ -138,10 +138,13 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     (std::make_index_sequence<I>{});
     return sum;
   }();
-  template <class B>
+  /// Room for the values of any of the layers 0, 2, 4, ... or 1, 3, 5, ...
+  template <class B, std::size_t Parity>
   static constexpr footprint largest_values = [] {
     footprint most;
-    [&]<std::size_t... K>(std::index_sequence<K...>) { ((most = either(most, values_out<B, K>)), ...); }
+    [&]<std::size_t... K>(std::index_sequence<K...>) {
+      ((most = K % 2 == Parity ? either(most, values_out<B, K>) : most), ...);
+    }
     (std::make_index_sequence<length>{});
     return most;
   }();
@@ -169,9 +172,12 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   /// Alive from forward to backward: every layer's output and what it keeps.
   template <backend B>
   static constexpr footprint kept = kept_before<B, length>;
-  /// Alive inside one call: two buffers to pass values (or gradients) from layer to layer, and the layers' own scratch.
+  /// Two buffers to pass values, or their gradients, from layer to layer: those of layer k lie in slot k % 2.
+  template <class B>
+  static constexpr footprint slots = largest_values<B, 0> + largest_values<B, 1>;
+  /// Alive inside one call: the slots and the layers' own scratch.
   template <backend B>
-  static constexpr footprint scratch = largest_values<B> + largest_values<B> + layer_scratch<B>;
+  static constexpr footprint scratch = slots<B> + layer_scratch<B>;
 
   template <backend B>
   struct workspace {
@@ -179,8 +185,8 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     pass<B> inner;
     explicit workspace(pass<B> const& p) : slot{}, inner{p.on, p.items, nullptr} {
       carver space = p.carve();
-      slot[0] = space.template take<scalar_of<B>>(largest_values<B>);
-      slot[1] = space.template take<scalar_of<B>>(largest_values<B>);
+      slot[0] = space.template take<scalar_of<B>>(largest_values<B, 0>);
+      slot[1] = space.template take<scalar_of<B>>(largest_values<B, 1>);
       inner.scratch = space.rest();
     }
   };
@@ -190,7 +196,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   static constexpr footprint prepared = prepared_before<B, length>;
   /// Scratch of `infer_prepared`, which needs less than training.
   template <backend B>
-  static constexpr footprint infer_scratch = largest_values<B> + largest_values<B> + layer_infer_scratch<B>;
+  static constexpr footprint infer_scratch = slots<B> + layer_infer_scratch<B>;
   template <backend B>
   static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
     each([&]<std::size_t I>() {
@@ -243,7 +249,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
       constexpr std::size_t I = length - 1 - Step;
       scalar_of<B> const* in = x;
       scalar_of<B>* out = dx;
-      if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[I % 2];
+      if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[(I - 1) % 2];
       layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
                             kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
       dy = out;

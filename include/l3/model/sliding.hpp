@@ -122,7 +122,8 @@ class sliding_sounds {
       using node = typename audio::template layer_at<I>;
       using out = typename node::conv_output;
       constexpr std::size_t column = std::max(node::input::height * node::input::channels, out::height * out::channels);
-      map_ = either(map_, fixed<scalar>(at.phases * at.columns * column));
+      map_[I % 2] = either(map_[I % 2], fixed<scalar>(at.phases * at.columns * out::height * out::channels /
+                                                      (at.pools ? at.splits ? 2 : 4 : 1)));
       edge_ = either(edge_, fixed<scalar>(windows * std::max(at.picture.left, at.picture.right) * column));
       // The pool of a second phase reads one pixel past the end.
       if (at.splits)
@@ -142,7 +143,7 @@ class sliding_sounds {
       alone_ = either(alone_, per_item<scalar>(node::input::size));
       scratch_ = either(scratch_, {.fixed = node::template infer_scratch<B>.bytes(slice, on.threads())});
     });
-    memory_ = arena((map_ + map_ + unpooled_ + edge_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
+    memory_ = arena((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
                         .bytes(slice, on.threads()));
   }
 
@@ -270,8 +271,7 @@ class sliding_sounds {
     if (count == 0 || count > windows_)
       throw shape_error({"sliding_sounds", "1 to " + std::to_string(windows_) + " windows", std::to_string(count)});
     carver space(memory_.data(), slice, on_.threads());
-    scalar* next = space.template take<scalar>(map_);
-    scalar* other = space.template take<scalar>(map_);
+    scalar* const map[2] = {space.template take<scalar>(map_[0]), space.template take<scalar>(map_[1])};
     scalar* const unpooled = space.template take<scalar>(unpooled_);
     scalar* const left = space.template take<scalar>(edge_);
     scalar* const right = space.template take<scalar>(edge_);
@@ -305,6 +305,7 @@ class sliding_sounds {
       convolve(count, l, l - 1, at.pools, left, now.left);
       convolve(count, r, r, at.pools, right, now.right);
       // All of the sound.
+      scalar* const next = map[I % 2];
       if (!at.splits) {
         convolve(at.phases, at.columns, at.columns, at.pools, now.all, next);
       } else {
@@ -316,7 +317,6 @@ class sliding_sounds {
                          next + at.phases * dims.out_height() * dims.out_width() * out::channels);
       }
       now.all = next;
-      std::swap(next, other);
       now.width = at.result, now.own = at.leaves;
       if (!at.pools) return;
       now.columns /= 2;
@@ -358,7 +358,8 @@ class sliding_sounds {
   user const& net_;
   std::size_t hop_, windows_, shared_;
   std::vector<std::size_t> column_, phase_, starts_;  // of each window: in the map of its phase; which; first pixel
-  footprint map_, unpooled_, edge_, alone_, scratch_;
+  footprint map_[2];  // node k's map lies in slot k % 2
+  footprint unpooled_, edge_, alone_, scratch_;
   arena memory_;
 };
 

@@ -18,6 +18,9 @@ struct scratch_size<simd<A, P>> {
   }
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<A>(d); }
   static constexpr bool conv2d_pools(conv_dims d) { return detail::winograd_pays(d); }
+  static constexpr char const* conv2d_algorithm(conv_dims d) {
+    return detail::winograd_pays(d) ? "Winograd F(4x4,3x3)" : "direct";
+  }
   static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims d) { return detail::pair_share(d); }
