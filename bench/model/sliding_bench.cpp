@@ -19,9 +19,7 @@ struct at_work {
   l3::context<l3::cpu> on;
   network net;
   l3::inference<network> use;
-  explicit at_work(std::size_t threads)
-      : on(threads),
-        use((net.initialise(1), on), net, batch) {}
+  explicit at_work(std::size_t threads) : on(threads), use((net.initialise(1), on), net, batch) {}
   std::vector<float> noise(std::size_t columns) const {
     std::vector<float> x(sound::height * columns);
     l3::generator g(1, l3::stream::user, 0, 0);
@@ -46,7 +44,7 @@ void sliding(benchmark::State& state) {
   using sound = typename work::sound;
   work w(static_cast<std::size_t>(state.range(0)));
   auto const hop = static_cast<std::size_t>(state.range(1));
-  std::size_t const windows = std::clamp<std::size_t>(12 * sound::width / hop, 2, 128);
+  std::size_t const windows = std::min<std::size_t>(12 * sound::width / hop, 128);
   l3::sliding_sounds<typename work::network> together(w.on, w.use, hop, windows);
   std::size_t const columns = together.columns(windows);
   auto const x = w.noise(columns);

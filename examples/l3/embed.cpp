@@ -142,11 +142,12 @@ class embedder {
         inputs_(o.batch * std::max(input.frame_size(), input.sound_size())),
         outputs_(o.batch * std::max(net.width_of(modality::frame, pool_), net.width_of(modality::sound, pool_))) {
     limits_.seconds = 0;  // the whole file
+    // Where sounds are all there is and share their work, nothing comes in batches: no memory for them.
     net.prepare_inference(o.kind == "audio" ? 1 : o.batch);
     if (o.kind != "image" && hop_samples_ % input.column_samples() == 0) {
       std::size_t const hop = hop_samples_ / input.column_samples();
-      // Whatever the batch, so that it does not change the rows; and no more than some seconds, which take memory.
-      std::size_t const windows = std::clamp<std::size_t>(12 * input.sound_columns() / hop, 2, 128);
+      // Whatever the batch, so that it does not change the rows; and no more than 12 seconds, which take memory.
+      std::size_t const windows = std::min<std::size_t>(12 * input.sound_columns() / hop, 128);
       if (net.prepare_sliding(hop, windows)) windows_ = windows;
       outputs_.resize(std::max(outputs_.size(), windows_ * net.width_of(modality::sound, pool_)));
     }
@@ -209,17 +210,25 @@ class embedder {
       flush(modality::sound, n, out);
     }
   }
+  static constexpr std::size_t few = 3;  ///< so many seconds have more edges than they share
   void sounds_together(sound_source& source, std::vector<float>& samples, std::size_t filled, table& out) {
     for (;;) {
       std::size_t const n = filled < sound_rate ? 1 : (filled - sound_rate) / hop_samples_ + 1;
-      std::size_t const width = input_.sound_columns() + (n - 1) * (hop_samples_ / input_.column_samples());
-      spectrum_.resize(input_.sound_size() / input_.sound_columns() * width);
-      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * hop_samples_), width, spectrum_);
-      net_.embed_sliding(pool_, spectrum_, n, outputs_);
-      keep(n * net_.width_of(modality::sound, pool_), out);
+      if (n <= few) {
+        for (std::size_t k = 0; k < n; ++k) {
+          input_.spectrum(std::span(samples).subspan(k * hop_samples_, sound_rate), inputs_);
+          flush(modality::sound, 1, out);
+        }
+      } else {
+        std::size_t const width = input_.sound_columns() + (n - 1) * (hop_samples_ / input_.column_samples());
+        spectrum_.resize(input_.sound_size() / input_.sound_columns() * width);
+        input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * hop_samples_), spectrum_);
+        net_.embed_sliding(pool_, spectrum_, n, outputs_);
+        keep(n * net_.width_of(modality::sound, pool_), out);
+      }
       if (filled < samples.size()) return;  // the sound has ended
-      auto const kept = std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * hop_samples_), samples.end(),
-                                  samples.begin());
+      auto const kept =
+          std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * hop_samples_), samples.end(), samples.begin());
       filled = static_cast<std::size_t>(kept - samples.begin());
       filled += source.read(std::span(samples).subspan(filled));
       if (filled < sound_rate) return;
@@ -366,7 +375,8 @@ work add_embed(CLI::App& command) {
   command.add_option("--format", o->format, "npz, csv or json")
       ->check(CLI::IsMember({"npz", "csv", "json"}))
       ->capture_default_str();
-  command.add_option("--batch", o->batch, "Rows computed at a time; does not change them")
+  command
+      .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");

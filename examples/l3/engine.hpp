@@ -77,7 +77,8 @@ class engine {
   virtual void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
                      std::span<float> out) = 0;
   /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
-  /// apart. False, and none taken, where sharing what they have in common would save nothing.
+  /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
+  /// prepare_inference, which undoes it.
   virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
   /// Embeddings (count, width_of(modality::sound, pool)) of the windows of one spectrogram.
   virtual void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,

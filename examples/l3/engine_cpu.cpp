@@ -110,12 +110,13 @@ class cpu_engine final : public engine {
   }
   bool prepare_sliding(std::size_t hop, std::size_t windows) override {
     sliding_.reset();
-    if (hop > 0 && sliding::cost(hop) < 0.9) sliding_.emplace(on_, *user_, hop, windows);
+    constexpr double worthwhile = 0.9;  // copying columns costs a few per cent too
+    if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
     return sliding_.has_value();
   }
   void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,
                      std::span<float> out) override {
-    in_use();
+    in_use();  // sliding_ reads its weights
     if (pool == pooling::global) return sliding_->embed(spectrogram.data(), {out.data(), count});
     if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(sliding_->room());
     auto const map = sound_map_.view().slice(0, count);
@@ -163,7 +164,7 @@ class cpu_engine final : public engine {
   std::optional<trainer<network>> trainer_;
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
-  bool changed_ = false;  // since user_ took over the weights
+  bool changed_ = false;            // since user_ took over the weights
   tensor<float, typename user::vision_map::output> frame_map_;
   tensor<float, typename user::audio_map::output> sound_map_;
 };

@@ -38,8 +38,8 @@ class input_of final : public model_input {
   }
   std::size_t column_samples() const override { return front_end_.apart; }
   std::size_t sound_columns() const override { return sound::width; }
-  void long_spectrum(std::span<float const> samples, std::size_t width, std::span<float> out) const override {
-    front_end_.of_long_sound(samples, width, out);
+  void long_spectrum(std::span<float const> samples, std::span<float> out) const override {
+    front_end_.of_long_sound(samples, out);
   }
   std::unique_ptr<feed> open(clip_list clips, loader_options options) const override {
     return std::make_unique<loader_feed<Config>>(std::move(clips), std::move(options));

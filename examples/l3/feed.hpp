@@ -39,8 +39,8 @@ class model_input {
   virtual void spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   /// Samples from one column of that picture to the next.
   virtual std::size_t column_samples() const = 0;
-  /// Front end on a longer sound: `width` columns.
-  virtual void long_spectrum(std::span<float const> samples, std::size_t width, std::span<float> out) const = 0;
+  /// Front end on a longer sound.
+  virtual void long_spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   virtual std::size_t sound_columns() const = 0;  ///< of one second's picture
   /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
   virtual std::unique_ptr<feed> open(clip_list clips, loader_options options) const = 0;

@@ -52,7 +52,7 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
   json layers = json::array();
   o.answer("layers       (name, kind, output, GFLOP of an item, algorithm)");
   for (layer_row const& l : f.layers) {
-    o.answer(text("  %-20s  %-23s  %-15s  %7.3f  %s", l.name.c_str(), l.kind.c_str(), product(l.output).c_str(),
+    o.answer(text("  %-20s  %-39s  %-15s  %7.3f  %s", l.name.c_str(), l.kind.c_str(), product(l.output).c_str(),
                   l.flops * 1e-9, l.algorithm.c_str()));
     layers.push_back(
         {{"name", l.name}, {"kind", l.kind}, {"output", l.output}, {"flops", l.flops}, {"algorithm", l.algorithm}});

@@ -176,8 +176,8 @@ int train_run(CLI::App& command, train_options o) {
       save_last();
       bar.finish();
       throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
-                          "; to go on from it: l3 train --out " +
-                          o.out + " --resume --lr, with less than " + text("%g", o.learning_rate));
+                          "; to go on from it: l3 train --out " + o.out + " --resume --lr, with less than " +
+                          text("%g", o.learning_rate));
     }
     seconds += since(start);
     if (dump) {

@@ -59,6 +59,7 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   CHECK(last.at("name") == "audio.block4.conv2");
   CHECK(last.at("algorithm") == "Winograd F(4x4,3x3)");
   CHECK(last.at("output") == std::vector<std::size_t>{512});
+  CHECK(last.at("kind") == "conv3x3+batch_norm+relu+global_max_pool");
   fs::path const video = made_up_videos() / "videos";
   json const media = json::parse(l3("info --json " + fs::directory_iterator(video)->path().string()).out);
   CHECK(media.at("trainable") == "yes");
@@ -345,9 +346,10 @@ TEST_CASE("embeddings have the sizes and times that they should") {
   CHECK_THAT(csv, Contains(",e1535\n"));
   SECTION("seconds that overlap share work and are those that do not") {
     fs::path const tone = scratch() / "tone.wav";
-    REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i 'aevalsrc=0.3*sin(400*t*t)+0.1*random(0):d=14.2' " +
-                         tone.string())
-                            .c_str()) == 0);
+    auto const last = [&](std::string const& seconds) {
+      std::string const source = "'aevalsrc=0.3*sin(400*t*t)+0.1*random(0):s=48000:d=" + seconds + "' ";
+      REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i " + source + tone.string()).c_str()) == 0);
+    };
     auto const rows = [&](std::string const& options, bool shares) {
       outcome const r = l3("embed audio " + tone.string() + checkpoint + options +
                            " --overwrite --format json --json --out " + out.string());
@@ -355,14 +357,33 @@ TEST_CASE("embeddings have the sizes and times that they should") {
       CHECK(json::parse(r.out).at("shares_overlap") == shares);
       return json::parse(content(out / "tone.json")).at("embedding").get<std::vector<std::vector<float>>>();
     };
+    // A computation takes 118 rows together, of 12.7 seconds.
+    for (auto const& [seconds, count] : std::vector<std::pair<char const*, std::size_t>>{{"0.4", 1},
+                                                                                         {"1", 1},
+                                                                                         {"1.09", 1},
+                                                                                         {"1.5", 6},
+                                                                                         {"12.69", 117},
+                                                                                         {"12.7", 118},
+                                                                                         {"12.79", 118},
+                                                                                         {"12.8", 119}}) {
+      last(seconds);
+      INFO(seconds << " seconds");
+      CHECK(rows(" --hop 0.1", true).size() == count);
+    }
+    last("14.2");
     auto const often = rows(" --hop 0.1", true), seldom = rows(" --hop 1", false);
     CHECK(rows(" --hop 0.1 --batch 3", true) == often);
     CHECK(rows(" --hop 0.1001", false).size() == 132);
     REQUIRE(often.size() == 133);
     REQUIRE(seldom.size() == 14);
-    for (std::size_t k = 0; k < seldom.size(); ++k)
+    auto const grids = rows(" --hop 0.1 --pool grid", true), few_grids = rows(" --hop 1 --pool grid", false);
+    REQUIRE(grids.size() == 133);
+    for (std::size_t k = 0; k < seldom.size(); ++k) {
       for (std::size_t d = 0; d < seldom[k].size(); ++d)
         CHECK(often[10 * k][d] == Approx(seldom[k][d]).epsilon(1e-4).margin(1e-5));
+      for (std::size_t d = 0; d < few_grids[k].size(); ++d)
+        CHECK(grids[10 * k][d] == Approx(few_grids[k][d]).epsilon(1e-4).margin(1e-5));
+    }
   }
   SECTION("a picture has one row and no time, and .npz holds the same numbers") {
     fs::path const picture = scratch() / "picture.png";

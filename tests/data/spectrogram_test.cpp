@@ -259,7 +259,7 @@ TEMPLATE_TEST_CASE("any second of a long sound's picture is that second's, bit f
     while (x.size() < second + more * transform::apart) x.insert(x.end(), x.begin(), x.begin() + second / 2);
     x.resize(second + more * transform::apart);
     floats all(output::height * width), one(output::size);
-    to_picture.of_long_sound(x, width, all);
+    to_picture.of_long_sound(x, all);
     for (std::size_t const k : {std::size_t{0}, more / 2, more}) {
       to_picture(std::span(x).subspan(k * transform::apart, second), std::span<float, output::size>(one));
       for (std::size_t f = 0; f < output::height; ++f)
@@ -267,8 +267,8 @@ TEMPLATE_TEST_CASE("any second of a long sound's picture is that second's, bit f
                          one.begin() + static_cast<std::ptrdiff_t>((f + 1) * output::width),
                          all.begin() + static_cast<std::ptrdiff_t>(f * width + k)));
     }
-    CHECK_THROWS_AS(to_picture.of_long_sound(std::span(x).first(x.size() - 1), width, all), l3::shape_error);
-    CHECK_THROWS_AS(to_picture.of_long_sound(x, width - 1, all), l3::shape_error);
+    CHECK_THROWS_AS(to_picture.of_long_sound(std::span(x).first(x.size() - 1), all), l3::shape_error);
+    CHECK_THROWS_AS(to_picture.of_long_sound(x, std::span(all).first(all.size() - 1)), l3::shape_error);
   }
 }
 

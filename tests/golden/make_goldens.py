@@ -33,6 +33,7 @@ micro_net.safetensors: l3_torch.L3Net of width 4, image 32x48, sound 40x33, hidd
   {paper,all}.grad.<name>    gradients of step 1, without the L2 term
   {paper,all}.after3.<name>  weights and running values after step 3; for `all` only tensors of at most 1200 elements
   {paper,all}.eval_logits    evaluation mode, after step 3
+  {paper,all}.curve (50)     losses of as many steps from init; in step s = 1, 2, ... frame k comes with sound (k + s) % 4
 
 ReLU and pooling switch where two numbers nearly tie, and Adam turns a gradient near 0 into a whole step, so rounding
 can show far above its size. The seed is one of few where it hardly does: with noise of 3e-6 (rms, relative) added to
@@ -222,11 +223,15 @@ def micro_net(dtype=torch.float64, seed=30):
         losses = [train_step(net, adam, pairing, *batch)[0] for _ in range(3)]
         out[f"{pairing}.loss"] = torch.tensor(losses, dtype=torch.float64)
         # The size of the file allows all of it once.
-        after = {k: t for k, t in net.state_dict().items() if pairing == "paper" or t.numel() <= 1200}
+        after = {k: t.clone() for k, t in net.state_dict().items() if pairing == "paper" or t.numel() <= 1200}
         out.update({f"{pairing}.after3.{k}": t for k, t in after.items()})
         net.eval()
         with torch.no_grad():
             out[f"{pairing}.eval_logits"] = loss_of(net, pairing, *batch)[1]
+        net.load_state_dict(init)
+        adam = make_adam(net, lr=1e-3)
+        losses = [train_step(net, adam, pairing, batch[0], batch[1].roll(-s, dims=0), labels)[0] for s in range(1, 51)]
+        out[f"{pairing}.curve"] = torch.tensor(losses, dtype=torch.float64)
     return out
 
 

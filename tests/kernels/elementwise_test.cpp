@@ -65,7 +65,7 @@ TEMPLATE_LIST_TEST_CASE("one value that is not finite is found wherever it is", 
     auto x = normal(count, 1, 0, 1e37);
     x[count / 2] = limits::max(), x[count / 3] = -limits::denorm_min(), x[0] = -0.0f;
     CHECK(all_finite(on, count, x.data()));
-    for (std::size_t const k : {std::size_t{0}, count / 2, count - 1})
+    for (std::size_t k = 0; k<count; k += count> 1000 ? 997 : 1)
       for (float const bad : {limits::infinity(), -limits::infinity(), limits::quiet_NaN()}) {
         float const good = std::exchange(x[k], bad);
         CHECK_FALSE(all_finite(on, count, x.data()));

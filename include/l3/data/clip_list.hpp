@@ -56,8 +56,9 @@ inline bool has_video_extension(std::filesystem::path const& file) {
 
 namespace detail {
 
-/// Collects the videos at and below `folder`. `open_folders` are the real names of the folders the walk is in: a link
-/// back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4` behind.
+/// Collects the wanted files at and below `folder`. `open_folders` are the real names of the folders the walk is in: a
+/// link back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4`
+/// behind.
 template <class Wanted>
 void find_files(std::filesystem::path const& folder, Wanted const& wanted,
                 std::vector<std::filesystem::path>& open_folders, std::vector<std::filesystem::path>& found) {

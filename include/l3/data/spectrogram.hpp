@@ -78,17 +78,19 @@ class spectrogram<F> {
 
   static constexpr std::size_t apart = F::hop * F::frames_pooled;  ///< samples from a column to the next
 
-  /// The same of a longer sound, `width` columns of it: those from column k on are, bit for bit, the picture of the
-  /// second that begins at sample `k * apart`.
+  /// The same of a longer sound: from column k on its picture is, bit for bit, that of the second that begins at sample
+  /// `k * apart`.
   ///
-  /// Shapes  samples ((width - output::width) * apart + F::samples), out (output::height, width).
-  /// Errors  shape_error for less than a picture's width, or another number of samples or values.
-  void of_long_sound(std::span<float const> samples, std::size_t width, std::span<float> out) const {
-    if (width < columns || samples.size() != (width - columns) * apart + F::samples || out.size() != rows * width)
-      throw shape_error(complaint{"long sound for a spectrogram",
-                                  "samples and values for at least " + std::to_string(columns) + " columns",
-                                  std::to_string(samples.size()) + " samples and " + std::to_string(out.size()) +
-                                      " values for " + std::to_string(width)});
+  /// Shapes  samples (F::samples + n * apart), out (output::height, output::width + n).
+  /// Errors  shape_error for other numbers of samples and values.
+  void of_long_sound(std::span<float const> samples, std::span<float> out) const {
+    std::size_t const width = out.size() / rows;
+    if (width < columns || out.size() != rows * width || samples.size() != F::samples + (width - columns) * apart)
+      throw shape_error(
+          complaint{"long sound for a spectrogram",
+                    std::to_string(F::samples) + " samples and " + std::to_string(apart) +
+                        " for each further column of the picture",
+                    std::to_string(samples.size()) + " samples and " + std::to_string(out.size()) + " values"});
     all_columns(samples.data(), width, out.data());
   }
 

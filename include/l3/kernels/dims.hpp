@@ -34,14 +34,14 @@ struct dense_dims {
 
 /// What happens in inference to a convolution's sums on their way to memory, so that it costs no pass of its own: a
 /// bias or the shift of a folded batch norm, `sum + shift[c]` unless null; max(., 0); and the largest of each 2x2
-/// window side by side, which halves height and width and drops an odd last line. Columns from `columns` on are not
-/// wanted: whatever stands in them.
+/// window side by side, which halves height and width and drops an odd last line. Columns from
+/// `wanted_columns` on may be left unwritten where that is quicker.
 template <class S>
 struct epilogue {
   S const* shift = nullptr;
   bool relu = false;
   bool pool = false;
-  std::size_t columns = std::numeric_limits<std::size_t>::max();
+  std::size_t wanted_columns = std::numeric_limits<std::size_t>::max();
 };
 
 /// Batch norm as its backward pass needs it, each with one value a channel.

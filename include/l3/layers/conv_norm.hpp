@@ -19,9 +19,12 @@ struct conv_norm_node {
   using input = typename Conv::input;
   using output = typename Pool::output;
   using conv_output = typename Conv::output;
-  static constexpr char const* name = Rectifies ? "conv3x3+batch_norm+relu" : "conv3x3+batch_norm";
   static constexpr pool pooling = Pool::window;
   static constexpr bool whole = pooling == pool{{1, 1}, {1, 1}};  ///< no pool
+  static constexpr char const* name = !Rectifies              ? "conv3x3+batch_norm"
+                                      : whole                 ? "conv3x3+batch_norm+relu"
+                                      : feature_shape<output> ? "conv3x3+batch_norm+relu+global_max_pool"
+                                                              : "conv3x3+batch_norm+relu+max_pool";
   static constexpr std::size_t channels = conv_output::channels;
   static constexpr std::size_t norm_offset = room_of(Conv::parameters);
   static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
@@ -87,11 +90,11 @@ struct conv_norm_node {
   template <backend B>
   static void infer_region(pass<B> const& p, extent2 size, pool const& pools, std::byte const* from,
                            scalar_of<B> const* x, scalar_of<B>* y,
-                           std::size_t wanted = epilogue<scalar_of<B>>{}.columns) {
+                           std::size_t wanted = epilogue<scalar_of<B>>{}.wanted_columns) {
     using S = scalar_of<B>;
     auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
     conv_dims const conv = region(p.items, size);
-    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}}, .columns = wanted};
+    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}}, .wanted_columns = wanted};
     if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch);
     then.pool = false;
     carver pieces = p.carve();

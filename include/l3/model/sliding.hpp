@@ -22,17 +22,17 @@ namespace detail {
 
 /// One convolution, and the 2x2 pool that may follow it, at the ends of windows of `width` columns.
 struct edge_step {
-  struct columns {
+  struct sides {
     std::size_t left, right;
   };
   std::size_t width;
   bool pools;
-  columns own;      ///< so many columns at a window's left and right are its own where they arrive
-  columns leaves;   ///< and where they leave
-  columns picture;  ///< widths of the pictures that these are computed from
-  columns result;   ///< widths of what comes of them: the left one's own columns are its first, the right one's its last
+  sides own;      ///< so many columns at a window's left and right are its own where they arrive
+  sides leaves;   ///< and where they leave
+  sides picture;  ///< widths of the pictures that these are computed from
+  sides result;   ///< widths of what comes of them: the left one's own columns are its first, the right one's its last
 
-  constexpr edge_step(std::size_t window, columns arrives, bool halves)
+  constexpr edge_step(std::size_t window, sides arrives, bool halves)
       : width(window), pools(halves), own(arrives), leaves{own.left + 1, own.right + 1}, picture{}, result{} {
     // Each picture has a column or two more inwards, whose own results are wrong for want of a neighbour.
     if (!pools) {
@@ -64,9 +64,10 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
   static_assert((is_conv_norm_node<typename Chain::template layer_at<I>> && ...),
                 "l3::sliding_sounds: every node must be a convolution with batch norm");
   static_assert(((Chain::template layer_at<I>::pooling == halving || Chain::template layer_at<I>::whole ||
-                  I + 1 == Chain::length) && ...),
+                  I + 1 == Chain::length) &&
+                 ...),
                 "l3::sliding_sounds: every pool but the last must be of 2x2");
-  edge_step::columns own{0, 0};
+  edge_step::sides own{0, 0};
   auto const next = [&own](std::size_t width, bool pools) {
     edge_step const step(width, own, pools);
     own = step.leaves;
@@ -82,7 +83,7 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
 /// The audio subnetwork on windows of one long sound that begin `hop` columns of its spectrogram apart. All memory is
 /// taken at construction. The weights are those of an `inference`, which must live as long.
 ///
-/// Blocks share while that saves work; the deepest ones, whose maps are narrow, may be left to each window alone.
+/// Convolutions share while that saves work; the deepest ones, whose maps are narrow, may be left to each window alone.
 ///
 /// The results are those of `inference::embed_sounds` and `map_sounds` to rounding, and do not depend on the number of
 /// threads. Values that are not finite reach neighbouring windows too.
@@ -143,7 +144,7 @@ class sliding_sounds {
       alone_ = either(alone_, per_item<scalar>(node::input::size));
       scratch_ = either(scratch_, {.fixed = node::template infer_scratch<B>.bytes(slice, on.threads())});
     });
-    memory_ = arena((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
+    memory_ = arena((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
                         .bytes(slice, on.threads()));
   }
 
@@ -169,23 +170,20 @@ class sliding_sounds {
     double cost = 1;
   };
   static constexpr choice plan(std::size_t hop) {
-    std::array<double, length> alone{}, sharing{};
-    double all = 0;
-    std::size_t stride = 1;
-    each([&]<std::size_t I>() {
-      double const column = audio::template layer_at<I>::flops / static_cast<double>(steps[I].width);
-      std::size_t const fresh = hop / std::gcd(hop, stride);  // columns, of all phases together, that are new
-      alone[I] = column * static_cast<double>(steps[I].width);
-      sharing[I] = column * static_cast<double>(fresh + steps[I].picture.left + steps[I].picture.right);
-      all += alone[I];
-      if (steps[I].pools) stride *= 2;
-    });
     choice best;
-    double saved = 0;
-    for (std::size_t k = 0; k < length && steps[k].fits(); ++k) {
-      saved += alone[k] - sharing[k];
-      if (1 - saved / all < best.cost) best = {k + 1, 1 - saved / all};
-    }
+    double cost = 1;
+    std::size_t stride = 1;
+    bool fits = true;
+    each([&]<std::size_t I>() {
+      detail::edge_step const& step = steps[I];
+      if (!(fits = fits && step.fits())) return;
+      std::size_t const fresh = hop / std::gcd(hop, stride);  // columns, of all phases together, that are new
+      double const part =
+          static_cast<double>(fresh + step.picture.left + step.picture.right) / static_cast<double>(step.width);
+      cost += (part - 1) * audio::template layer_at<I>::flops / audio::flops;
+      if (cost < best.cost) best = {I + 1, cost};
+      if (step.pools) stride *= 2;
+    });
     return best;
   }
 
@@ -240,7 +238,7 @@ class sliding_sounds {
     scalar const* all;
     std::size_t columns;
     scalar *left, *right;
-    detail::edge_step::columns width, own;  ///< of the pictures `left` and `right`, and their own columns
+    detail::edge_step::sides width, own;  ///< of the pictures `left` and `right`, and their own columns
   };
   template <image_shape Shape>
   static pictures of_width(std::size_t width) {
@@ -249,8 +247,7 @@ class sliding_sounds {
   /// Where the windows are in the map of all of the sound.
   template <image_shape Shape>
   pictures windows_in(shared_map const& from, std::size_t count) {
-    for (std::size_t k = 0; k < count; ++k)
-      starts_[k] = phase_[k] * Shape::height * from.columns + column_[k];
+    for (std::size_t k = 0; k < count; ++k) starts_[k] = phase_[k] * Shape::height * from.columns + column_[k];
     return {0, from.columns, starts_.data()};
   }
   /// Windows [first, first + n), put together.
@@ -273,8 +270,7 @@ class sliding_sounds {
     carver space(memory_.data(), slice, on_.threads());
     scalar* const map[2] = {space.template take<scalar>(map_[0]), space.template take<scalar>(map_[1])};
     scalar* const unpooled = space.template take<scalar>(unpooled_);
-    scalar* const left = space.template take<scalar>(edge_);
-    scalar* const right = space.template take<scalar>(edge_);
+    scalar* const edge = space.template take<scalar>(edge_);
     shared_map now{spectrogram, columns(count), {}, {}, {}, {}};
     now.left = space.template take<scalar>(edge_);
     now.right = space.template take<scalar>(edge_);
@@ -297,13 +293,13 @@ class sliding_sounds {
       // The edges: a window's own columns, and inwards from there what it shares.
       auto const windows = windows_in<in>(now, count);
       std::size_t const l = at.picture.left, r = at.picture.right;
-      copy<in>(count, now.left, of_width<in>(now.width.left), 0, left, of_width<in>(l), 0, at.own.left);
-      copy<in>(count, now.all, windows, at.own.left, left, of_width<in>(l), at.own.left, l - at.own.left);
-      copy<in>(count, now.all, windows, at.width - r, right, of_width<in>(r), 0, r - at.own.right);
-      copy<in>(count, now.right, of_width<in>(now.width.right), now.width.right - at.own.right, right, of_width<in>(r),
+      copy<in>(count, now.left, of_width<in>(now.width.left), 0, edge, of_width<in>(l), 0, at.own.left);
+      copy<in>(count, now.all, windows, at.own.left, edge, of_width<in>(l), at.own.left, l - at.own.left);
+      convolve(count, l, l - 1, at.pools, edge, now.left);
+      copy<in>(count, now.all, windows, at.width - r, edge, of_width<in>(r), 0, r - at.own.right);
+      copy<in>(count, now.right, of_width<in>(now.width.right), now.width.right - at.own.right, edge, of_width<in>(r),
                r - at.own.right, at.own.right);
-      convolve(count, l, l - 1, at.pools, left, now.left);
-      convolve(count, r, r, at.pools, right, now.right);
+      convolve(count, r, r, at.pools, edge, now.right);
       // All of the sound.
       scalar* const next = map[I % 2];
       if (!at.splits) {
@@ -312,7 +308,10 @@ class sliding_sounds {
         pool_dims const dims{at.phases, in::height, at.columns, out::channels, {2, 2}, {2, 2}};
         convolve(at.phases, at.columns, at.columns, false, now.all, unpooled);
         max_pool_forward(on_, dims, unpooled, next);
-        // From column 1 on: where the width is even a row's last pair is of two rows, but no window reaches there.
+        // From column 1 on: where the width is even a row's last pair is of two rows, the very last one reaches past
+        // the map. No window looks there, but a Winograd tile may, and what it adds cancels to rounding only: so it is
+        // always the same.
+        std::fill_n(unpooled + dims.rows() * out::channels, out::channels, scalar{0});
         max_pool_forward(on_, dims, unpooled + out::channels,
                          next + at.phases * dims.out_height() * dims.out_width() * out::channels);
       }
@@ -332,7 +331,7 @@ class sliding_sounds {
       std::size_t const n = std::min(slice, count - first);
       scalar* const to = y + first * Chain::output::size;
       pass<B> const p{on_, n, scratch};
-      scalar const* x = slot[1];
+      scalar const* x = nullptr;
       each([&]<std::size_t I>() {
         using node = typename Chain::template layer_at<I>;
         using in = typename node::input;
@@ -358,7 +357,7 @@ class sliding_sounds {
   user const& net_;
   std::size_t hop_, windows_, shared_;
   std::vector<std::size_t> column_, phase_, starts_;  // of each window: in the map of its phase; which; first pixel
-  footprint map_[2];  // node k's map lies in slot k % 2
+  footprint map_[2];                                  // node k's map lies in slot k % 2
   footprint unpooled_, edge_, alone_, scratch_;
   arena memory_;
 };

@@ -271,7 +271,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
 
   std::size_t const side = then.pool ? 2 : 1;  // no window reaches an odd last line
   winograd_grid const grid{batch, plan.height, plan.width, plan.height / side * side,
-                           std::min(plan.width / side * side, then.columns)};
+                           std::min(plan.width / side * side, then.wanted_columns)};
   std::size_t const panels = plan.panels();
   auto const outputs = then.pool ? transform_outputs<A, true> : transform_outputs<A, false>;
   if (!plan.shares()) {

@@ -66,8 +66,8 @@ template <class A, class P>
 bool all_finite(context<simd<A, P>>& on, std::size_t count, float const* x) {
   using namespace detail;
   using V = lanes<A>;
-  constexpr std::size_t sums = 4;  // at a time, or each would wait for the one before
-  std::atomic<bool> finite = true;
+  constexpr std::size_t sums = 4;   // at a time, or each would wait for the one before
+  std::atomic<bool> finite = true;  // 0 * x is 0 for every finite x, and not a number for the others
   on.team().run(parts_of(count, element_chunk), [&](std::size_t task, std::size_t) {
     std::size_t const end = std::min(count, (task + 1) * element_chunk);
     std::size_t k = task * element_chunk;
