@@ -2,7 +2,8 @@
 #
 # l3's kernels are templates, compiled in the user's own units with the user's own flags, and use the best instruction
 # set those flags allow. This function sets them from the cache variable L3_ARCH: `native` (this machine), a level of the
-# x86-64 psABI (`x86-64-v3`: AVX2 and FMA, `x86-64-v4`: AVX-512), `generic` (no flag), or another name -march= takes.
+# x86-64 psABI (`x86-64-v3`: AVX2 and FMA, `x86-64-v4`: AVX-512), `generic` (no flag), or another name -march= takes
+# (`cooperlake` or `znver4` for bf16 products, which no level has).
 # A program built so calls l3::require_processor() first in main, which says plainly what a lesser machine lacks.
 include_guard(GLOBAL)
 
@@ -32,7 +33,7 @@ function(l3_optimize target)
   # g++ 12's AVX-512 headers start from deliberately undefined registers, and -Wmaybe-uninitialized reports them at every
   # intrinsic (GCC bug 105593, mended in 13): there is nothing to see there for a user.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND
-      arg_ARCH MATCHES "native|v4|avx512|znver4|server")
+      arg_ARCH MATCHES "native|v4|avx512|znver4|lake|rapids|server")
     target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized -Wno-uninitialized>)
   endif()
 endfunction()

@@ -17,7 +17,7 @@ import sys
 here = pathlib.Path(__file__).resolve().parent
 engines = {
     "fp32": ["torch", "torch-channels-last", "torch-compiled", "onnxruntime", "openvino", "keras"],
-    "bf16": ["torch-bf16", "openvino-bf16"],
+    "bf16": ["torch-bf16", "torch-bf16-channels-last", "torch-bf16-compiled", "openvino-bf16"],
 }
 allowed = {"fp32": 1e-4, "bf16": 5e-2}  # difference from PyTorch in float, of the largest value
 
@@ -49,12 +49,12 @@ class Peer:
 
 
 class L3:
-    name = "l3"
     peak = 0
 
-    def __init__(self, what, batch, o):
+    def __init__(self, precision, what, batch, o):
+        self.name = "l3" if precision == "fp32" else f"l3-{precision}"
         self.command = [o.l3, "bench", "net", "--model", o.model, "--what", what, "--batch", str(batch), "--threads",
-                        str(o.threads), "--json"]
+                        str(o.threads), "--precision", precision, "--json"]
 
     def milliseconds(self, seconds):
         run = subprocess.Popen([*self.command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
@@ -70,8 +70,8 @@ class L3:
 
 
 def contenders(what, batch, o):
-    yield L3(what, batch, o)
     for precision in o.precision.split(","):
+        yield L3(precision, what, batch, o)
         for engine in engines[precision]:
             if what == "train" and not engine.startswith("torch"):
                 continue
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--model", default="paper")
     parser.add_argument("--what", default="audio,vision", help="audio, vision, train")
     parser.add_argument("--batch", default="1,8")
-    parser.add_argument("--precision", default="fp32", help="of the peers: fp32, bf16")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16; l3 is there in each")
     parser.add_argument("--only", help="these peers alone, separated by commas")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
@@ -122,11 +122,13 @@ def main():
             if o.json:
                 continue
             print(f"\n{o.model} {what}, batch {batch}, {o.threads} threads, {o.rounds} rounds\n")
-            print("| program | ms | times l3 | peak MiB |\n| --- | ---: | ---: | ---: |")
+            ours = [name for name in times if name.startswith("l3")]
+            print(f"| program | ms | {' | '.join(f'times {name}' for name in ours)} | peak MiB |")
+            print(f"| --- | ---: |{' ---: |' * len(ours)} ---: |")
             for name, ms in sorted(times.items(), key=lambda item: statistics.median(item[1])):
-                ratios = [theirs / ours for theirs, ours in zip(ms, times["l3"])]
-                print(f"| {name} | {statistics.median(ms):.1f} | {statistics.median(ratios):.2f} "
-                      f"({min(ratios):.2f} to {max(ratios):.2f}) | {peaks[name]:.0f} |", flush=True)
+                ratios = [[theirs / mine for theirs, mine in zip(ms, times[judge])] for judge in ours]
+                cells = [f"{statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in ratios]
+                print(f"| {name} | {statistics.median(ms):.1f} | {' | '.join(cells)} | {peaks[name]:.0f} |", flush=True)
     if o.json:
         print(json.dumps({"results": results}))
 

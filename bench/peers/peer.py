@@ -99,6 +99,8 @@ inference = {
     "torch-channels-last": lambda *a: in_torch(*a, memory_format=torch.channels_last),
     "torch-compiled": lambda *a: in_torch(*a, compiled=True),
     "torch-bf16": lambda *a: in_torch(*a, dtype=torch.bfloat16),
+    "torch-bf16-channels-last": lambda *a: in_torch(*a, memory_format=torch.channels_last, dtype=torch.bfloat16),
+    "torch-bf16-compiled": lambda *a: in_torch(*a, dtype=torch.bfloat16, compiled=True),
     "onnxruntime": in_onnxruntime,
     "openvino": in_openvino,
     "openvino-bf16": lambda *a: in_openvino(*a, precision="bf16"),
@@ -132,6 +134,8 @@ trainers = {
     "torch-channels-last": lambda o: training(o, memory_format=torch.channels_last),
     "torch-compiled": lambda o: training(o, compiled=True),
     "torch-bf16": lambda o: training(o, bf16=True),
+    "torch-bf16-channels-last": lambda o: training(o, memory_format=torch.channels_last, bf16=True),
+    "torch-bf16-compiled": lambda o: training(o, bf16=True, compiled=True),
 }
 
 

@@ -62,7 +62,7 @@ int net_run(net_options const& o) {
     if (what == "train" && o.batch < 2)
       throw setting_error({"--batch", "at least 2 to train", std::to_string(o.batch)});
   }
-  auto const net = make_cpu_engine(o.model, o.threads);
+  auto const net = make_cpu_engine(o.model, o.threads, o.precision);
   auto const input = make_input(o.model);
   net->initialise(1);
   auto const frames = made_up(o.batch * input->frame_size()), sounds = made_up(o.batch * input->sound_size());
@@ -154,9 +154,7 @@ work add_bench(CLI::App& command) {
       ->capture_default_str();
   net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(CLI::PositiveNumber);
   net->add_option("--backend", n->backend, "What computes")->capture_default_str()->check(CLI::IsMember({"cpu"}));
-  net->add_option("--precision", n->precision, "Arithmetic of the products")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"fp32"}));
+  add_precision(*net, n->precision);
   net->add_option("--seconds", n->seconds, "To measure each for; three runs at least")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, pool = "global", format = "npz";
+  std::string kind, checkpoint, out, pool = "global", format = "npz", precision = "fp32";
   std::vector<std::string> files;
   double hop = 0.1;
   std::size_t batch = 32, size = 0;
@@ -271,7 +271,7 @@ int embed_run(embed_options o) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
   std::string const model = model_of_checkpoint(o.checkpoint);
-  auto const net = make_cpu_engine(model, o.threads);
+  auto const net = make_cpu_engine(model, o.threads, o.precision);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   if (o.size != 0) {
@@ -379,6 +379,7 @@ work add_embed(CLI::App& command) {
       .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  add_precision(command, o->precision);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
   return [o] { return embed_run(*o); };

@@ -93,8 +93,12 @@ class engine {
 /// Names of the models there are.
 inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
 
-/// A model on the processor. Threads: zero means one a core. Errors: setting_error for an unknown model.
-std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads);
+/// A model on the processor. Threads: zero means one a core. Errors: setting_error for an unknown model or a precision
+/// that this build does not have.
+std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads, std::string const& precision);
+std::unique_ptr<engine> make_cpu_engine_bf16(std::string const& model, std::size_t threads);
+/// Whether this build has make_cpu_engine_bf16.
+extern bool const has_bf16;
 
 /// The model that a checkpoint was written for. Errors: file_error, format_error.
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint);

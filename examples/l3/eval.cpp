@@ -8,7 +8,7 @@ namespace l3::program {
 namespace {
 
 struct eval_options : common_options {
-  std::string checkpoint, data, dump;
+  std::string checkpoint, data, precision = "fp32", dump;
   std::size_t batch = 64, workers = 0;
   std::uint32_t pairs = 2000;
   std::uint64_t seed = 0;
@@ -17,7 +17,7 @@ struct eval_options : common_options {
 
 int eval_run(eval_options const& o) {
   std::string const model = model_of_checkpoint(o.checkpoint);
-  auto const net = make_cpu_engine(model, o.threads);
+  auto const net = make_cpu_engine(model, o.threads, o.precision);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   clip_list const clips = read_clips(o.data);
@@ -82,6 +82,7 @@ work add_eval(CLI::App& command) {
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
+  add_precision(command, o->precision);
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [o] { return eval_run(*o); };

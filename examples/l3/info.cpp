@@ -12,7 +12,7 @@ namespace l3::program {
 namespace {
 
 struct info_options : common_options {
-  std::string file, model;
+  std::string file, model, precision = "fp32";
   std::size_t batch = 0;
 };
 
@@ -84,7 +84,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
   o.answer(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
                 static_cast<unsigned long long>(facts.seed)));
   o.answer("settings     " + facts.settings);
-  auto const net = make_cpu_engine(model_of_checkpoint(o.file), o.threads);
+  auto const net = make_cpu_engine(model_of_checkpoint(o.file), o.threads, o.precision);
   net->load(o.file, false);
   json document{{"checkpoint", o.file},
                 {"step", facts.step},
@@ -135,17 +135,20 @@ int info_run(info_options const& o) {
     return std::filesystem::path(o.file).extension() == ".safetensors" ? info_of_checkpoint(o, threads)
                                                                        : info_of_media(o);
   if (!o.model.empty()) {
-    auto const net = make_cpu_engine(o.model, o.threads);
+    auto const net = make_cpu_engine(o.model, o.threads, o.precision);
     o.print(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
     return done;
   }
   o.answer("l3 " L3_VERSION);
   o.answer(std::string("built for    ") + cpu::name + " (this processor can run it)");
+  json precisions{"fp32"};
+  if (has_bf16) precisions.push_back("bf16");
+  o.answer(std::string("products     fp32") + (has_bf16 ? ", bf16" : ""));
   o.answer("FFmpeg       " + ffmpeg::version());
   o.answer(text("threads      %zu", threads));
   json models = json::array();
   for (char const* name : model_names) {
-    auto const net = make_cpu_engine(name, 1);
+    auto const net = make_cpu_engine(name, 1, "fp32");
     model_facts const& f = net->facts();
     o.answer(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
                   short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
@@ -153,6 +156,7 @@ int info_run(info_options const& o) {
   }
   o.print({{"version", L3_VERSION},
            {"arch", cpu::name},
+           {"precisions", precisions},
            {"ffmpeg", ffmpeg::version()},
            {"threads", threads},
            {"models", models}});
@@ -167,6 +171,7 @@ work add_info(CLI::App& command) {
   command.add_option("file", o->file, "A checkpoint (.safetensors) or a media file; nothing: this build");
   command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
       ->check(CLI::IsMember({"paper", "small", "tiny"}));
+  add_precision(command, o->precision);
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();
   o->add_to(command);
   return [o] { return info_run(*o); };

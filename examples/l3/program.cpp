@@ -30,6 +30,12 @@ void common_options::print(json const& document) const {
   if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
+void add_precision(CLI::App& command, std::string& precision) {
+  command.add_option("--precision", precision, "Arithmetic of the convolutions' products: fp32; bf16 with AVX512_BF16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+}
+
 namespace {
 std::atomic<int> stop_signal{0};
 extern "C" void take_signal(int number) {

@@ -33,6 +33,9 @@ struct common_options {
   void print(json const& document) const;
 };
 
+/// Option --precision of a command that runs a network.
+void add_precision(CLI::App& command, std::string& precision);
+
 /// A subcommand registers its options and returns its work, which returns an exit code.
 using work = std::function<int()>;
 work add_synth(CLI::App& command);

@@ -62,8 +62,7 @@ int train_run(CLI::App& command, train_options o) {
   if (o.train.empty() || o.valid.empty())
     throw setting_error({o.train.empty() ? "--train" : "--valid", "a folder, CSV or list of videos", "nothing"});
   if (o.backend != "cpu") throw setting_error({"--backend", "cpu (this build has no other)", o.backend});
-  if (o.precision != "fp32") throw setting_error({"--precision", "fp32 on this backend", o.precision});
-  auto const net = make_cpu_engine(o.model, o.threads);
+  auto const net = make_cpu_engine(o.model, o.threads, o.precision);
   model_facts const& facts = net->facts();
   if (o.batch == 0) o.batch = facts.batch;
   if (o.learning_rate == 0) o.learning_rate = facts.learning_rate;
@@ -258,7 +257,7 @@ work add_train(CLI::App& command) {
       ->check(CLI::IsMember({"paper", "small", "tiny"}))
       ->capture_default_str();
   command.add_option("--backend", o->backend, "What computes")->capture_default_str();
-  command.add_option("--precision", o->precision, "Arithmetic of the products")->capture_default_str();
+  add_precision(command, o->precision);
   command
       .add_option("--pairing", o->pairs_as,
                   "all: every frame of a batch with every sound; paper: as many positive as negative pairs")

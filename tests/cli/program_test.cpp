@@ -111,6 +111,32 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   CHECK_THAT(again.err, Contains("--resume") && Contains(run.string()));
 }
 
+TEST_CASE("bf16 products are close to fp32, and refused by name where this build has none") {
+  json const precisions = json::parse(l3("info --json").out).at("precisions");
+  bool const available = std::find(precisions.begin(), precisions.end(), "bf16") != precisions.end();
+  fs::path const run = scratch() / "bf16";
+  outcome const training = l3("train " + training_data() + "--pairs 16 --precision bf16 --out " + run.string());
+  if (!available) {
+    CHECK(training.code == 2);
+    CHECK_THAT(training.err, Contains("--precision") && Contains("AVX512_BF16"));
+    CHECK_FALSE(fs::exists(run));
+    return;
+  }
+  CHECK(training.code == 0);
+  CHECK(json::parse(content(run / "config.json")).at("precision") == "bf16");
+  outcome const other = l3("train --resume --precision fp32 --pairs 32 --out " + run.string());
+  CHECK(other.code == 2);
+  CHECK_THAT(other.err, Contains("--precision") && Contains("bf16") && Contains("fp32"));
+  auto const loss = [&](std::string const& precision) {
+    outcome const r = l3("eval --json --pairs 16 --checkpoint " + (run / "last.safetensors").string() + " --data " +
+                         (made_up_videos() / "test.csv").string() + " --precision " + precision);
+    return json::parse(r.out).at("loss").get<double>();
+  };
+  double const apart = std::abs(loss("bf16") - loss("fp32"));
+  CHECK(apart < 0.02);
+  CHECK(apart > 0);  // or these were no bf16 products
+}
+
 TEST_CASE("killed at any moment and resumed, a training ends with the bits of one that was left alone") {
   fs::path const whole = scratch() / "whole", parts = scratch() / "parts";
   fs::remove_all(whole), fs::remove_all(parts);  // each section starts anew

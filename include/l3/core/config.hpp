@@ -4,13 +4,22 @@
 /// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two
 /// translation units built with different flags (a dispatching program does that) therefore share no symbol, and the
 /// linker cannot hand AVX-512 code to a machine without it. Users write `l3::name` as if it were not there.
+/// L3_ARCH_TAG is the set as kernels are written for it; bf16 products come on top.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define L3_ARCH_TAG avx512
+#if defined(__AVX512BF16__)
+#define L3_ISA avx512_bf16
+#define L3_ISA_NAME "avx512 with bf16"
+#else
 #define L3_ISA avx512
 #define L3_ISA_NAME "avx512"
+#endif
 #elif defined(__AVX2__) && defined(__FMA__)
+#define L3_ARCH_TAG avx2
 #define L3_ISA avx2
 #define L3_ISA_NAME "avx2"
 #else
+#define L3_ARCH_TAG generic
 #define L3_ISA generic
 #define L3_ISA_NAME "generic"
 #endif

@@ -19,22 +19,31 @@ namespace detail {
 /// a network's first layer is quicker without.
 constexpr bool winograd_pays(conv_dims const& d) { return d.in >= 16 && d.out >= 16; }
 
-template <template <class> class Plan, class A>
-constexpr Plan<A> plan_for(conv_dims const& d) {
+template <class Plan>
+constexpr Plan plan_for(conv_dims const& d) {
   return {d.in, d.out, d.height, d.width};
 }
+/// f(plan) of the algorithm for these sizes.
+template <class Winograd, class Direct, class F>
+constexpr auto with_plan(conv_dims const& d, F&& f) {
+  return winograd_pays(d) ? f(plan_for<Winograd>(d)) : f(plan_for<Direct>(d));
+}
+template <class A, class P, class F>
+constexpr auto with_convolution(conv_dims const& d, F&& f) {
+  return with_plan<winograd_plan<A, P>, direct_plan<A>>(d, f);
+}
 /// Weights as the algorithm reads them.
-template <class A>
+template <class A, class P>
 constexpr footprint conv2d_weights(conv_dims const& d) {
-  return winograd_pays(d) ? plan_for<winograd_plan, A>(d).weights() : plan_for<direct_plan, A>(d).weights();
+  return with_convolution<A, P>(d, [](auto const& plan) { return plan.weights(); });
 }
-template <class A>
+template <class A, class P>
 constexpr footprint conv2d_scratch(conv_dims const& d) {
-  return winograd_pays(d) ? plan_for<winograd_plan, A>(d).scratch() : plan_for<direct_plan, A>(d).scratch();
+  return with_convolution<A, P>(d, [](auto const& plan) { return plan.scratch(); });
 }
-template <class A>
+template <class A, class P>
 constexpr footprint conv2d_gradient_scratch(conv_dims const& d) {
-  return winograd_pays(d) ? plan_for<winograd_gradient_plan, A>(d).scratch() : plan_for<gradient_plan, A>(d).scratch();
+  return with_plan<winograd_gradient_plan<A, P>, gradient_plan<A>>(d, [](auto const& plan) { return plan.scratch(); });
 }
 /// Sizes of the convolution that gives the data gradient.
 constexpr conv_dims exchanged(conv_dims d) {
@@ -42,28 +51,28 @@ constexpr conv_dims exchanged(conv_dims d) {
   return d;
 }
 /// `turned`: for the data gradient.
-template <class A>
-void prepare(thread_team& team, conv_dims const& d, bool turned, float const* w, float const* scale, float* to) {
-  if (winograd_pays(d))
-    transform_weights(team, plan_for<winograd_plan, A>(d), turned, w, scale, to);
-  else
-    pack_weights(team, plan_for<direct_plan, A>(d), turned, w, scale, to);
+template <class A, class P>
+void prepare(context<simd<A, P>>& on, conv_dims const& d, bool turned, float const* w, float const* scale,
+             std::byte* to) {
+  with_convolution<A, P>(d, [&]<class Plan>(Plan const& plan) {
+    prepare_weights(on.team(), plan, turned, w, scale, reinterpret_cast<typename Plan::value*>(to));
+  });
 }
 template <class A, class P>
-void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* prepared,
+void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
               epilogue<float> const& then, float* y, std::byte* scratch) {
-  if (winograd_pays(d))
-    winograd_convolution(on.team(), plan_for<winograd_plan, A>(d), d.batch, x, prepared, then, y, scratch);
-  else
-    direct_convolution(on.team(), plan_for<direct_plan, A>(d), d.batch, x, prepared, then, y, scratch);
+  with_convolution<A, P>(d, [&]<class Plan>(Plan const& plan) {
+    run_convolution(on.team(), plan, d.batch, x, reinterpret_cast<typename Plan::value const*>(prepared), then, y,
+                    scratch);
+  });
 }
 /// Prepares the weights in scratch first.
 template <class A, class P>
 void convolve_once(context<simd<A, P>>& on, conv_dims const& d, bool turned, float const* x, float const* w,
                    float const* bias, float* y, std::byte* scratch) {
   carver pieces(scratch, d.batch, on.threads());
-  float* const prepared = pieces.take<float>(conv2d_weights<A>(d));
-  prepare<A>(on.team(), d, turned, w, nullptr, prepared);
+  std::byte* const prepared = pieces.take<std::byte>(conv2d_weights<A, P>(d));
+  prepare(on, d, turned, w, nullptr, prepared);
   convolve(on, d, x, prepared, {.shift = bias}, y, pieces.rest());
 }
 
@@ -78,13 +87,13 @@ void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x,
 template <class A, class P>
 void conv2d_prepare(context<simd<A, P>>& on, conv_dims const& d, float const* w, float const* scale,
                     std::byte* prepared) {
-  detail::prepare<A>(on.team(), d, false, w, scale, reinterpret_cast<float*>(prepared));
+  detail::prepare(on, d, false, w, scale, prepared);
 }
 
 template <class A, class P>
 void conv2d_infer(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
                   epilogue<float> const& then, float* y, std::byte* scratch) {
-  detail::convolve(on, d, x, reinterpret_cast<float const*>(prepared), then, y, scratch);
+  detail::convolve(on, d, x, prepared, then, y, scratch);
 }
 
 template <class A, class P>
@@ -97,10 +106,8 @@ template <class A, class P>
 void conv2d_backward_weights(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* dy, float* dw,
                              std::byte* scratch) {
   using namespace detail;
-  if (winograd_pays(d))
-    winograd_weight_gradient(on.team(), plan_for<winograd_gradient_plan, A>(d), d.batch, x, dy, dw, scratch);
-  else
-    direct_weight_gradient(on.team(), plan_for<gradient_plan, A>(d), d.batch, x, dy, dw, scratch);
+  with_plan<winograd_gradient_plan<A, P>, gradient_plan<A>>(
+      d, [&](auto const& plan) { run_weight_gradient(on.team(), plan, d.batch, x, dy, dw, scratch); });
 }
 
 }  // namespace l3::inline L3_ISA

@@ -81,6 +81,7 @@ inline constexpr auto direct_tiles = []<std::size_t... P>(std::index_sequence<P.
 /// Sizes of a direct convolution from `in` to `out` channels.
 template <class A>
 struct direct_plan {
+  using value = float;                          ///< of prepared weights
   static constexpr std::size_t l1 = 18 << 10;   // bytes of weights a pass may use of the first cache
   static constexpr std::size_t l2 = 384 << 10;  // bytes of the second cache for a strip
 
@@ -106,8 +107,8 @@ struct direct_plan {
 /// Packs weights as [panel][channel block][tap][channel][output], zeros where channels are missing. `turned`: for the
 /// data gradient.
 template <class A>
-void pack_weights(thread_team& team, direct_plan<A> const& plan, bool turned, float const* w, float const* scale,
-                  float* to) {
+void prepare_weights(thread_team& team, direct_plan<A> const& plan, bool turned, float const* w, float const* scale,
+                     float* to) {
   constexpr std::size_t outputs = conv_tile<A>::outputs;
   std::size_t const block = plan.block(), blocks = plan.blocks();
   team.run(plan.panels() * blocks, [&](std::size_t task, std::size_t) {
@@ -127,8 +128,8 @@ void pack_weights(thread_team& team, direct_plan<A> const& plan, bool turned, fl
 
 /// y = epilogue(conv(x, w)).
 template <class A>
-void direct_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, float const* x,
-                        float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
+void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, float const* x,
+                     float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
   using V = lanes<A>;
   constexpr std::size_t outputs = conv_tile<A>::outputs, most = conv_tile<A>::pixels;
   carver pieces(scratch, batch, team.size());

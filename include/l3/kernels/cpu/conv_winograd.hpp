@@ -67,60 +67,101 @@ pixel_square tile_pixels(winograd_grid const& grid, winograd_grid::place const& 
   return {patch, Side * channels, channels};
 }
 
-/// Transformed tiles: [position][channel block][tile][channel in block]. Positions lie a cache line more apart than
-/// they need, or all 36 stores of a tile would fall into the same set of the first cache.
+/// Values between positions that lie a multiple of many cache lines apart, or all 36 stores of a tile would fall into
+/// the same set of the first cache.
+template <class Value>
+inline constexpr std::size_t position_gap = alignment / sizeof(Value);
+
+/// Transformed tiles as factors of a product that sums over channels (Depth 1), or over tiles, Depth of them side by
+/// side: [position][channel block][tile / Depth][channel in block][tile % Depth].
+template <class Value, std::size_t Depth>
 struct winograd_points {
-  static constexpr std::size_t block = 16;
-  std::size_t channels, room;  ///< tiles that fit
+  static constexpr std::size_t block = winograd::channel_block, depth = Depth;
+  std::size_t channels, room;  ///< tiles that fit, a multiple of Depth
 
   constexpr std::size_t blocks() const { return parts_of(channels, block); }
   constexpr std::size_t plane() const { return room * block; }  ///< from a channel block to the next
-  constexpr std::size_t position() const { return blocks() * plane() + block; }
+  constexpr std::size_t position() const { return blocks() * plane() + position_gap<Value>; }
   constexpr std::size_t size() const { return winograd::positions * position(); }
 };
 
-/// Transforms tiles `tiles` of x to places [first, ...) of `to`, zeros in what channels `points` has more than x.
-/// Side 6: a convolution's input; 4: an output gradient.
-template <class V, std::size_t Side>
+/// Writes what one step of a product multiplies: `make(k, keep)` gives the values of the step's term k to
+/// keep(position, value), and `at(position)` is where they lie.
+template <class T, std::size_t Depth, class Make, class At>
+L3_INLINE void put_terms(Make&& make, At&& at) {
+  static_assert(Depth == 1 || Depth == 2);
+  if constexpr (Depth == 1) {
+    make(0, [&](std::size_t position, T const& v) { put(at(position), v); });
+  } else {
+    T even[winograd::positions];
+    make(0, [&](std::size_t position, T const& v) { even[position] = v; });
+    make(1, [&](std::size_t position, T const& v) { put_pairs(at(position), even[position], v); });
+  }
+}
+
+/// Floats of the patches that transform_tiles needs.
+template <std::size_t Depth>
+constexpr std::size_t patch_size(std::size_t channels) {
+  return Depth * winograd::positions * channels;
+}
+
+/// Transforms tiles `tiles` of x to places [first, ...) of `to`, `first` a multiple of Depth; zeros in what channels
+/// `points` has more than x, and in the tiles missing to a multiple of Depth. Side 6: a convolution's input; 4: an
+/// output gradient.
+template <class V, std::size_t Side, class Value, std::size_t Depth>
 void transform_tiles(winograd_grid const& grid, index_range tiles, std::size_t channels, float const* x,
-                     winograd_points const& points, std::size_t first, float* patch, float* to) {
-  constexpr std::size_t block = winograd_points::block;
-  for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
-    auto const from = tile_pixels < Side, Side == winograd::reach ? 1 : 0 > (grid, grid[k], channels, x, patch);
-    float* const tile = to + (first + k - tiles.begin) * block;
+                     winograd_points<Value, Depth> const& points, std::size_t first, float* patches, Value* to) {
+  constexpr std::size_t block = winograd::channel_block, border = Side == winograd::reach ? 1 : 0;
+  for (std::size_t k = tiles.begin; k < tiles.end; k += Depth) {
+    pixel_square from[Depth];
+    for (std::size_t term = 0; term < Depth; ++term) {
+      float* const patch = patches + term * patch_size<1>(channels);
+      if (k + term < tiles.end) {
+        from[term] = tile_pixels<Side, border>(grid, grid[k + term], channels, x, patch);
+      } else {
+        std::fill_n(patch, channels, 0.0f);
+        from[term] = {patch, 0, 0};
+      }
+    }
+    Value* const tile = to + (first + k - tiles.begin) * block;
     each_register<V>(channels, [&]<class T>(std::size_t c) {
-      auto const pixel = [&](std::size_t i, std::size_t j) {
-        return load<T>(from.first + i * from.row + j * from.column + c);
-      };
-      float* const here = tile + c / block * points.plane() + c % block;
-      auto const keep = [&](std::size_t position, T const& v) { put(here + position * points.position(), v); };
-      if constexpr (Side == winograd::reach)
-        tile_to_points<T>(pixel, keep);
-      else
-        taps_to_points<T, Side>(pixel, keep);
+      Value* const here = tile + c / block * points.plane() + c % block * Depth;
+      put_terms<T, Depth>(
+          [&](std::size_t term, auto const& keep) {
+            auto const pixel = [&](std::size_t i, std::size_t j) {
+              return load<T>(from[term].first + i * from[term].row + j * from[term].column + c);
+            };
+            if constexpr (Side == winograd::reach)
+              tile_to_points<T>(pixel, keep);
+            else
+              taps_to_points<T, Side>(pixel, keep);
+          },
+          [&](std::size_t position) { return here + position * points.position(); });
     });
     for (std::size_t c = channels; c < points.blocks() * block; ++c)
       for (std::size_t position = 0; position < winograd::positions; ++position)
-        tile[c / block * points.plane() + c % block + position * points.position()] = 0.0f;
+        std::fill_n(tile + c / block * points.plane() + c % block * Depth + position * points.position(), Depth,
+                    Value{});
   }
 }
 
 /// Sums over all channel blocks for a few tiles times two registers of output channels.
-template <class V, std::size_t Tiles>
-void run_product_tile(float const* x, std::size_t plane, std::size_t blocks, float const* w, float* y,
-                      std::size_t y_step) {
-  constexpr std::size_t lanes = width<V>, block = winograd_points::block;
+template <class V, class P, std::size_t Tiles>
+void run_product_tile(typename products<V, P>::value const* x, std::size_t plane, std::size_t blocks,
+                      typename products<V, P>::value const* w, float* y, std::size_t y_step) {
+  using product = products<V, P>;
+  constexpr std::size_t lanes = width<V>, block = winograd::channel_block, depth = product::depth;
   V sum[Tiles][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Tiles; ++m) sum[m][0] = sum[m][1] = V(0.0f);
   for (std::size_t b = 0; b < blocks; ++b, x += plane)
-    for (std::size_t k = 0; k < block; ++k, w += 2 * lanes) {
-      V const w0 = load<V>(w), w1 = load<V>(w + lanes);
+    for (std::size_t k = 0; k < block; k += depth, w += 2 * lanes * depth) {
+      auto const w0 = product::load(w), w1 = product::load(w + lanes * depth);
 #pragma GCC unroll 14
       for (std::size_t m = 0; m < Tiles; ++m) {
-        V const value(x[m * block + k]);
-        sum[m][0] = fused(value, w0, sum[m][0]);
-        sum[m][1] = fused(value, w1, sum[m][1]);
+        auto const value = product::all(x + m * block + k);
+        sum[m][0] = product::add(value, w0, sum[m][0]);
+        sum[m][1] = product::add(value, w1, sum[m][1]);
       }
     }
 #pragma GCC unroll 14
@@ -131,15 +172,19 @@ void run_product_tile(float const* x, std::size_t plane, std::size_t blocks, flo
 }
 
 /// run_product_tile for 1, 2, ... tiles.
-template <class A>
+template <class A, class P>
 inline constexpr auto product_tiles = []<std::size_t... T>(std::index_sequence<T...>) {
-  return std::array{&run_product_tile<lanes<A>, T + 1>...};
+  return std::array{&run_product_tile<lanes<A>, P, T + 1>...};
 }
 (std::make_index_sequence<conv_tile<A>::pixels>{});
 
 /// Sizes of a Winograd convolution from `in` to `out` channels.
-template <class A>
+template <class A, class P>
 struct winograd_plan {
+  using product = products<lanes<A>, P>;
+  static_assert(product::exist, "l3::simd: bf16 products need a build for a processor with AVX512_BF16");
+  using value = typename product::value;
+  using layout = winograd_points<value, 1>;
   static constexpr std::size_t outputs = conv_tile<A>::outputs;
   static constexpr std::size_t own_group_bytes = 512 << 10;     // of a group that one thread works on alone
   static constexpr std::size_t shared_group_bytes = 16 << 20;   // of a group that all threads share
@@ -148,76 +193,86 @@ struct winograd_plan {
   std::size_t in, out, height, width;
 
   constexpr std::size_t panels() const { return parts_of(out, outputs); }
-  constexpr std::size_t blocks() const { return parts_of(in, winograd_points::block); }
-  /// Floats of a panel's weights at one position: [channel][output].
-  constexpr std::size_t panel_weights() const { return blocks() * winograd_points::block * outputs; }
-  /// From a position's weights to the next's: a cache line apart for the reason given at winograd_points.
-  constexpr std::size_t position_weights() const { return panels() * panel_weights() + 16; }
+  constexpr std::size_t blocks() const { return parts_of(in, layout::block); }
+  /// Values of a panel's weights at one position: [channel / depth][output][channel % depth].
+  constexpr std::size_t panel_weights() const { return blocks() * layout::block * outputs; }
+  /// From a position's weights to the next's.
+  constexpr std::size_t position_weights() const { return panels() * panel_weights() + position_gap<value>; }
   constexpr std::size_t weight_count() const { return winograd::positions * position_weights(); }
-  constexpr bool shares() const { return weight_count() * sizeof(float) > cached_weight_bytes; }
+  constexpr bool shares() const { return weight_count() * sizeof(value) > cached_weight_bytes; }
   constexpr std::size_t group() const {
-    std::size_t const tile = winograd::positions * sizeof(float) * (blocks() * winograd_points::block + sum_step());
+    std::size_t const tile =
+        winograd::positions * (sizeof(value) * blocks() * layout::block + sizeof(float) * sum_step());
     std::size_t const step = conv_tile<A>::pixels;
     return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / step) * step;
   }
   /// Floats from a tile's sums to the next tile's, at one position.
   constexpr std::size_t sum_step() const { return panels() * outputs; }
-  constexpr std::size_t sum_position() const { return group() * sum_step() + 16; }
-  constexpr winograd_points points() const { return {in, group()}; }
+  constexpr std::size_t sum_position() const { return group() * sum_step() + position_gap<float>; }
+  constexpr layout points() const { return {in, group()}; }
 
-  constexpr footprint weights() const { return fixed<float>(weight_count()); }
-  constexpr footprint input() const { return room(points().size()); }
-  constexpr footprint sums() const { return room(winograd::positions * sum_position()); }
-  constexpr footprint patch() const { return per_thread<float>(winograd::positions * in); }
+  constexpr footprint weights() const { return fixed<value>(weight_count()); }
+  constexpr footprint input() const { return room<value>(points().size()); }
+  constexpr footprint sums() const { return room<float>(winograd::positions * sum_position()); }
+  constexpr footprint patch() const { return per_thread<float>(patch_size<1>(in)); }
   constexpr footprint scratch() const { return input() + sums() + patch(); }
 
  private:
+  template <class T>
   constexpr footprint room(std::size_t count) const {
-    return shares() ? fixed<float>(count) : per_thread<float>(count);
+    return shares() ? fixed<T>(count) : per_thread<T>(count);
   }
 };
 
-/// Transforms weights, each output's times its scale unless null, to [position][panel][channel][output], zeros where
-/// channels are missing. `turned`: for the data gradient.
-template <class A>
-void transform_weights(thread_team& team, winograd_plan<A> const& plan, bool turned, float const* w, float const* scale,
-                       float* to) {
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+/// Transforms weights, each output's times its scale unless null, to [position][panel][channel / depth][output]
+/// [channel % depth], zeros where channels are missing. `turned`: for the data gradient.
+template <class A, class P>
+void prepare_weights(thread_team& team, winograd_plan<A, P> const& plan, bool turned, float const* w,
+                     float const* scale, typename winograd_plan<A, P>::value* to) {
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
+  constexpr std::size_t depth = winograd_plan<A, P>::product::depth;
   team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
     std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
-    for (std::size_t c = b * block; c < (b + 1) * block; ++c) {
-      float taps[9][outputs];
-      for (std::size_t o = 0; o < outputs; ++o) {
-        std::size_t const output = p * outputs + o;
-        bool const exists = output < plan.out && c < plan.in;
-        float const* const from = exists ? w + (turned ? c * plan.out + output : output * plan.in + c) * 9 : w;
-        float const times = exists && scale != nullptr ? scale[output] : 1.0f;
-        for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
-      }
-      float* const dest = to + p * plan.panel_weights() + c * outputs;
+    for (std::size_t c = b * block; c < (b + 1) * block; c += depth) {
+      float taps[depth][9][outputs];
+      for (std::size_t term = 0; term < depth; ++term)
+        for (std::size_t o = 0; o < outputs; ++o) {
+          std::size_t const output = p * outputs + o, input = c + term;
+          bool const exists = output < plan.out && input < plan.in;
+          float const* const from =
+              exists ? w + (turned ? input * plan.out + output : output * plan.in + input) * 9 : w;
+          float const times = exists && scale != nullptr ? scale[output] : 1.0f;
+          for (std::size_t tap = 0; tap < 9; ++tap)
+            taps[term][tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
+        }
+      auto* const dest = to + p * plan.panel_weights() + c * outputs;
       each_register<lanes<A>>(outputs, [&]<class T>(std::size_t o) {
-        taps_to_points<T, 3>(
-            [&](std::size_t i, std::size_t j) { return load<T>(taps[i * 3 + j] + o); },
-            [&](std::size_t position, T const& v) { put(dest + position * plan.position_weights() + o, v); });
+        put_terms<T, depth>(
+            [&](std::size_t term, auto const& keep) {
+              taps_to_points<T, 3>([&](std::size_t i, std::size_t j) { return load<T>(taps[term][i * 3 + j] + o); },
+                                   keep);
+            },
+            [&](std::size_t position) { return dest + position * plan.position_weights() + o * depth; });
       });
     }
   });
 }
 
 /// Sums of the first `tiles` tiles of a group at one position and panel.
-template <class A>
-void multiply_tiles(winograd_plan<A> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
-                    float const* points, float const* weights, float* sums) {
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+template <class A, class P>
+void multiply_tiles(winograd_plan<A, P> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
+                    typename winograd_plan<A, P>::value const* points,
+                    typename winograd_plan<A, P>::value const* weights, float* sums) {
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
   auto const layout = plan.points();
-  float const* x = points + position * layout.position();
-  float const* const w = weights + position * plan.position_weights() + panel * plan.panel_weights();
+  auto const* x = points + position * layout.position();
+  auto const* const w = weights + position * plan.position_weights() + panel * plan.panel_weights();
   float* y = sums + position * plan.sum_position() + panel * outputs;
   // Runs differ by at most one tile: none is so small that the multipliers wait for the sums.
   std::size_t const runs = parts_of(tiles, conv_tile<A>::pixels);
   for (std::size_t k = 0; k < runs; ++k) {
     std::size_t const count = part_of(tiles, runs, k).size();
-    product_tiles<A>[count - 1](x, layout.plane(), plan.blocks(), w, y, plan.sum_step());
+    product_tiles<A, P>[count - 1](x, layout.plane(), plan.blocks(), w, y, plan.sum_step());
     x += count * block;
     y += count * plan.sum_step();
   }
@@ -225,8 +280,8 @@ void multiply_tiles(winograd_plan<A> const& plan, std::size_t tiles, std::size_t
 
 /// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group. A tile's corner is even, so its 2x2
 /// windows lie inside it.
-template <class A, bool Pool>
-void transform_outputs(winograd_plan<A> const& plan, winograd_grid const& grid, index_range tiles, std::size_t first,
+template <class A, class P, bool Pool>
+void transform_outputs(winograd_plan<A, P> const& plan, winograd_grid const& grid, index_range tiles, std::size_t first,
                        float const* sums, epilogue<float> const& then, float* y) {
   constexpr std::size_t side = Pool ? 2 : 1;
   std::size_t const height = grid.height / side, width = grid.width / side;
@@ -260,12 +315,14 @@ void transform_outputs(winograd_plan<A> const& plan, winograd_grid const& grid, 
 }
 
 /// y = epilogue(conv(x, w)).
-template <class A>
-void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::size_t batch, float const* x,
-                          float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
+template <class A, class P>
+void run_convolution(thread_team& team, winograd_plan<A, P> const& plan, std::size_t batch, float const* x,
+                     typename winograd_plan<A, P>::value const* weights, epilogue<float> const& then, float* y,
+                     std::byte* scratch) {
   using V = lanes<A>;
+  using value = typename winograd_plan<A, P>::value;
   carver pieces(scratch, batch, team.size());
-  float* const all_points = pieces.take<float>(plan.input());
+  value* const all_points = pieces.take<value>(plan.input());
   float* const all_sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
 
@@ -273,7 +330,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
   winograd_grid const grid{batch, plan.height, plan.width, plan.height / side * side,
                            std::min(plan.width / side * side, then.wanted_columns)};
   std::size_t const panels = plan.panels();
-  auto const outputs = then.pool ? transform_outputs<A, true> : transform_outputs<A, false>;
+  auto const outputs = then.pool ? transform_outputs<A, P, true> : transform_outputs<A, P, false>;
   if (!plan.shares()) {
     // Small batches: smaller groups, so that every thread gets its share.
     std::size_t const wanted = team.size() == 1 ? 1 : 4 * team.size();
@@ -281,7 +338,7 @@ void winograd_convolution(thread_team& team, winograd_plan<A> const& plan, std::
                                         std::min(wanted, parts_of(grid.count(), 2 * conv_tile<A>::pixels)));
     team.run(groups, [&](std::size_t task, std::size_t slot) {
       auto const tiles = part_of(grid.count(), groups, task);
-      float* const points = share_of(slot, all_points, plan.input());
+      value* const points = share_of(slot, all_points, plan.input());
       float* const sums = share_of(slot, all_sums, plan.sums());
       transform_tiles<V, winograd::reach>(grid, tiles, plan.in, x, plan.points(), 0,
                                           share_of(slot, patches, plan.patch()), points);

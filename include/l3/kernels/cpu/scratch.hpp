@@ -12,11 +12,11 @@ namespace l3::inline L3_ISA {
 template <class A, class P>
 struct scratch_size<simd<A, P>> {
   static constexpr footprint conv2d_forward(conv_dims d) { return conv2d_prepared(d) + conv2d_infer(d); }
-  static constexpr footprint conv2d_infer(conv_dims d) { return detail::conv2d_scratch<A>(d); }
+  static constexpr footprint conv2d_infer(conv_dims d) { return detail::conv2d_scratch<A, P>(d); }
   static constexpr footprint conv2d_backward(conv_dims d) {
-    return either(conv2d_forward(detail::exchanged(d)), detail::conv2d_gradient_scratch<A>(d));
+    return either(conv2d_forward(detail::exchanged(d)), detail::conv2d_gradient_scratch<A, P>(d));
   }
-  static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<A>(d); }
+  static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<A, P>(d); }
   static constexpr bool conv2d_pools(conv_dims d) { return detail::winograd_pays(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
     return detail::winograd_pays(d) ? "Winograd F(4x4,3x3)" : "direct";

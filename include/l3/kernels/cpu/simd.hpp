@@ -4,9 +4,12 @@
 /// Kernels are templates on a `lanes` type T and use the few functions below. T may also be plain float: what is left
 /// of a row after its whole registers runs through the same source text.
 #pragma once
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <l3/core/backend.hpp>
 #include <l3/core/config.hpp>
 #include <xsimd/xsimd.hpp>
@@ -186,6 +189,104 @@ L3_INLINE float total(T const& v) {
   }
 }
 
+/// The upper half of a float: its sign, exponent and 7 bits of mantissa.
+struct bfloat16 {
+  std::uint16_t bits;
+};
+/// The nearest bfloat16, the even one of two; as processors do it, numbers too small for a full mantissa become zero.
+L3_INLINE bfloat16 rounded(float v) {
+  auto const bits = std::bit_cast<std::uint32_t>(v);
+  auto const upper = static_cast<std::uint16_t>(bits >> 16);
+  if ((bits & 0x7f800000) == 0) return {static_cast<std::uint16_t>(upper & 0x8000)};
+  if ((bits & 0x7fffffff) > 0x7f800000) return {static_cast<std::uint16_t>(upper | 0x40)};  // stays not a number
+  return {static_cast<std::uint16_t>((bits + 0x7fff + (upper & 1)) >> 16)};
+}
+L3_INLINE float widened(bfloat16 v) { return std::bit_cast<float>(static_cast<std::uint32_t>(v.bits) << 16); }
+
+/// Values as bfloat16.
+template <class T>
+L3_INLINE void put(bfloat16* p, T const& v) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::same_as<T, lanes<arch::avx512>>) {
+    auto const half = _mm512_cvtneps_pbh(v);
+    std::memcpy(p, &half, sizeof half);
+    return;
+  }
+#endif
+  float part[width<T>];
+  put(part, v);
+  for (std::size_t k = 0; k < width<T>; ++k) p[k] = rounded(part[k]);
+}
+/// Values of two registers as bfloat16, side by side: even[0], odd[0], even[1], odd[1], ...
+template <class T>
+L3_INLINE void put_pairs(bfloat16* p, T const& even, T const& odd) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::same_as<T, lanes<arch::avx512>>) {
+    auto const wide = [](T const& v) { return _mm512_cvtepu16_epi32(std::bit_cast<__m256i>(_mm512_cvtneps_pbh(v))); };
+    _mm512_storeu_si512(p, _mm512_or_si512(wide(even), _mm512_slli_epi32(wide(odd), 16)));
+    return;
+  }
+#endif
+  float part[2][width<T>];
+  put(part[0], even), put(part[1], odd);
+  for (std::size_t k = 0; k < 2 * width<T>; ++k) p[k] = rounded(part[k % 2][k / 2]);
+}
+
+/// How a matrix product multiplies registers of floats V in precision P: in memory its factors are `value`s, those of
+/// `depth` successive terms of a sum side by side, and one step adds these terms in every lane.
+template <class V, class P>
+struct products {
+  static constexpr bool exist = false;
+};
+template <class V>
+struct products<V, fp32> {
+  static constexpr bool exist = true;
+  static constexpr std::size_t depth = 1;
+  using value = float;
+  using factors = V;
+  static L3_INLINE factors all(value const* p) { return V(*p); }  ///< the same terms in every lane
+  static L3_INLINE factors load(value const* p) { return detail::load<V>(p); }
+  static L3_INLINE V add(factors const& a, factors const& b, V const& sum) { return fused(a, b, sum); }
+};
+#if defined(__AVX512BF16__)
+template <>
+struct products<lanes<arch::avx512>, bf16> {
+  static constexpr bool exist = true;
+  static constexpr std::size_t depth = 2;
+  using value = bfloat16;
+  using factors = __m512bh;
+  static L3_INLINE factors all(value const* p) {
+    std::int32_t both;
+    std::memcpy(&both, p, sizeof both);
+    return std::bit_cast<factors>(_mm512_set1_epi32(both));
+  }
+  static L3_INLINE factors load(value const* p) { return std::bit_cast<factors>(_mm512_loadu_si512(p)); }
+  static L3_INLINE lanes<arch::avx512> add(factors a, factors b, lanes<arch::avx512> const& sum) {
+    return _mm512_dpbf16_ps(sum, a, b);
+  }
+};
+#endif
+/// Without the instructions, for tests.
+template <std::size_t N>
+struct products<plain_lanes<N>, bf16> {
+  static constexpr bool exist = true;
+  static constexpr std::size_t depth = 2;
+  using value = bfloat16;
+  struct factors {
+    plain_lanes<N> of[depth];
+  };
+  static factors all(value const* p) { return {plain_lanes<N>(widened(p[0])), plain_lanes<N>(widened(p[1]))}; }
+  static factors load(value const* p) {
+    auto const part = [&](std::size_t d) {
+      return plain_lanes<N>::of([&](std::size_t k) { return widened(p[2 * k + d]); });
+    };
+    return {part(0), part(1)};
+  }
+  static plain_lanes<N> add(factors const& a, factors const& b, plain_lanes<N> const& sum) {
+    return fused(a.of[1], b.of[1], fused(a.of[0], b.of[0], sum));
+  }
+};
+
 /// Calls `f.operator()<T>(k)` for k in [0, count) in steps of `width<T>`: T is V while a whole register is left, then
 /// float.
 template <class V, class F>
@@ -207,4 +308,9 @@ constexpr index_range part_of(std::size_t total, std::size_t parts, std::size_t 
 constexpr std::size_t parts_of(std::size_t total, std::size_t size) { return (total + size - 1) / size; }
 
 }  // namespace detail
+
+/// Whether this build can multiply in precision P on instruction set A: bf16 needs flags that allow AVX512_BF16.
+template <class A, class P>
+inline constexpr bool multiplies = detail::products<detail::lanes<A>, P>::exist;
+
 }  // namespace l3::inline L3_ISA

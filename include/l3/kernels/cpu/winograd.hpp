@@ -21,6 +21,7 @@ struct winograd {
   static constexpr std::size_t tile = 4;                   ///< outputs on a side
   static constexpr std::size_t reach = tile + 2;           ///< inputs on a side
   static constexpr std::size_t positions = reach * reach;  ///< products
+  static constexpr std::size_t channel_block = 16;         ///< channels that lie together when transformed
   static constexpr float a = 0.65f, b = 1.5f;              ///< points, beside 0 and infinity
   static constexpr float a2 = a * a, b2 = b * b;
   static constexpr float at_zero = 1 / (a2 * b2);  ///< 1 / product of the distances to the other points

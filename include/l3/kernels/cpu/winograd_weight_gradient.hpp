@@ -12,19 +12,21 @@ namespace detail {
 
 /// Sums, over a group's tiles, the products of a few input channels and two registers of output channels, and adds them
 /// to `sums`, which the first group overwrites.
-template <class V, std::size_t Channels>
-void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::size_t tiles, bool first, float* sums) {
-  constexpr std::size_t lanes = width<V>, block = winograd_points::block;
+template <class V, class P, std::size_t Channels>
+void run_outer_tile(typename products<V, P>::value const* x, typename products<V, P>::value const* dy,
+                    std::size_t dy_half, std::size_t tiles, bool first, float* sums) {
+  using product = products<V, P>;
+  constexpr std::size_t lanes = width<V>, depth = product::depth, step = winograd::channel_block * depth;
   V sum[Channels][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 8
   for (std::size_t m = 0; m < Channels; ++m) sum[m][0] = sum[m][1] = V(0.0f);
-  for (std::size_t t = 0; t < tiles; ++t, x += block, dy += block) {
-    V const g0 = load<V>(dy), g1 = load<V>(dy + dy_half);
+  for (std::size_t t = 0; t < tiles; t += depth, x += step, dy += step) {
+    auto const g0 = product::load(dy), g1 = product::load(dy + dy_half);
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < Channels; ++m) {
-      V const value(x[m]);
-      sum[m][0] = fused(value, g0, sum[m][0]);
-      sum[m][1] = fused(value, g1, sum[m][1]);
+      auto const value = product::all(x + m * depth);
+      sum[m][0] = product::add(value, g0, sum[m][0]);
+      sum[m][1] = product::add(value, g1, sum[m][1]);
     }
   }
 #pragma GCC unroll 8
@@ -36,9 +38,13 @@ void run_outer_tile(float const* x, float const* dy, std::size_t dy_half, std::s
 }
 
 /// Sizes of a Winograd weight gradient.
-template <class A>
+template <class A, class P>
 struct winograd_gradient_plan {
-  static constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  using product = products<lanes<A>, P>;
+  using value = typename product::value;
+  static constexpr std::size_t depth = product::depth;
+  using layout = winograd_points<value, depth>;
+  static constexpr std::size_t outputs = conv_tile<A>::outputs, block = layout::block;
   static constexpr std::size_t group_bytes = 12 << 20;
   static constexpr std::size_t fewest_tiles = 192;  // of a group: its sums are read and written once a group
   static constexpr std::size_t most_tiles = 1024;   // of a group, hence of one float sum: longer ones lose digits
@@ -49,32 +55,35 @@ struct winograd_gradient_plan {
   constexpr std::size_t blocks() const { return parts_of(in, block); }
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
-    return std::clamp(group_bytes / (winograd::positions * sizeof(float) * channels), fewest_tiles, most_tiles);
+    std::size_t const fit = group_bytes / (winograd::positions * sizeof(value) * channels);
+    return std::clamp(fit / depth * depth, fewest_tiles, most_tiles);
   }
-  constexpr winograd_points x_points() const { return {in, group()}; }
+  constexpr layout x_points() const { return {in, group()}; }
   /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.
-  constexpr winograd_points dy_points() const { return {round_up(out, outputs), group()}; }
+  constexpr layout dy_points() const { return {round_up(out, outputs), group()}; }
   /// Sums: [position][panel][channel][output].
   constexpr std::size_t panel_sums() const { return blocks() * block * outputs; }
-  constexpr std::size_t position_sums() const { return panels() * panel_sums() + 16; }
+  constexpr std::size_t position_sums() const { return panels() * panel_sums() + position_gap<float>; }
 
-  constexpr footprint input() const { return fixed<float>(x_points().size()); }
-  constexpr footprint gradient() const { return fixed<float>(dy_points().size()); }
+  constexpr footprint input() const { return fixed<value>(x_points().size()); }
+  constexpr footprint gradient() const { return fixed<value>(dy_points().size()); }
   constexpr footprint sums() const { return fixed<float>(winograd::positions * position_sums()); }
-  constexpr footprint patch() const { return per_thread<float>(winograd::positions * std::max(in, out)); }
+  constexpr footprint patch() const { return per_thread<float>(patch_size<depth>(std::max(in, out))); }
   constexpr footprint scratch() const { return input() + gradient() + sums() + patch(); }
 };
 
 /// dw of a convolution.
-template <class A>
-void winograd_weight_gradient(thread_team& team, winograd_gradient_plan<A> const& plan, std::size_t batch,
-                              float const* x, float const* dy, float* dw, std::byte* scratch) {
+template <class A, class P>
+void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& plan, std::size_t batch, float const* x,
+                         float const* dy, float* dw, std::byte* scratch) {
   using V = lanes<A>;
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_points::block;
+  using value = typename winograd_gradient_plan<A, P>::value;
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
+  constexpr std::size_t depth = winograd_gradient_plan<A, P>::depth;
   constexpr std::size_t most = conv_tile<A>::many_registers ? 8 : 6, runs = parts_of(block, most);
   carver pieces(scratch, batch, team.size());
-  float* const xs = pieces.take<float>(plan.input());
-  float* const dys = pieces.take<float>(plan.gradient());
+  value* const xs = pieces.take<value>(plan.input());
+  value* const dys = pieces.take<value>(plan.gradient());
   float* const sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
 
@@ -84,28 +93,29 @@ void winograd_weight_gradient(thread_team& team, winograd_gradient_plan<A> const
   if (groups == 0) return void(std::fill_n(dw, plan.out * plan.in * 9, 0.0f));
   for (std::size_t g = 0; g < groups; ++g) {
     auto const tiles = part_of(grid.count(), groups, g);
-    std::size_t const chunks = parts_of(tiles.size(), 8);
+    std::size_t const steps = parts_of(tiles.size(), depth), chunks = parts_of(steps, 8 / depth);
     team.run(2 * chunks, [&](std::size_t task, std::size_t slot) {
-      auto const mine = part_of(tiles.size(), chunks, task / 2);
-      index_range const these{tiles.begin + mine.begin, tiles.begin + mine.end};
+      auto const mine = part_of(steps, chunks, task / 2);
+      std::size_t const first = mine.begin * depth;
+      index_range const these{tiles.begin + first, std::min(tiles.begin + mine.end * depth, tiles.end)};
       float* const patch = share_of(slot, patches, plan.patch());
       if (task % 2 == 0)
-        transform_tiles<V, winograd::reach>(grid, these, plan.in, x, x_points, mine.begin, patch, xs);
+        transform_tiles<V, winograd::reach>(grid, these, plan.in, x, x_points, first, patch, xs);
       else
-        transform_tiles<V, winograd::tile>(grid, these, plan.out, dy, dy_points, mine.begin, patch, dys);
+        transform_tiles<V, winograd::tile>(grid, these, plan.out, dy, dy_points, first, patch, dys);
     });
     team.run(winograd::positions * plan.panels(), [&](std::size_t task, std::size_t) {
       std::size_t const position = task / plan.panels(), p = task % plan.panels();
-      float const* const here =
-          dys + position * dy_points.position() + p * outputs / block * dy_points.plane() + p * outputs % block;
-      std::size_t const half = width<V> < block ? width<V> : dy_points.plane();
+      value const* const here =
+          dys + position * dy_points.position() + p * outputs / block * dy_points.plane() + p * outputs % block * depth;
+      std::size_t const half = width<V> < block ? width<V> * depth : dy_points.plane();
       float* to = sums + position * plan.position_sums() + p * plan.panel_sums();
       for (std::size_t b = 0; b < plan.blocks(); ++b) {
-        float const* const from = xs + position * x_points.position() + b * x_points.plane();
+        value const* const from = xs + position * x_points.position() + b * x_points.plane();
         [&]<std::size_t... R>(std::index_sequence<R...>) {
-          ((run_outer_tile<V, part_of(block, runs, R).size()>(from + part_of(block, runs, R).begin, here, half,
-                                                              tiles.size(), g == 0,
-                                                              to + part_of(block, runs, R).begin * outputs)),
+          ((run_outer_tile<V, P, part_of(block, runs, R).size()>(from + part_of(block, runs, R).begin * depth, here,
+                                                                 half, tiles.size(), g == 0,
+                                                                 to + part_of(block, runs, R).begin * outputs)),
            ...);
         }
         (std::make_index_sequence<runs>{});
