@@ -92,3 +92,16 @@ TEMPLATE_LIST_TEST_CASE("batch norm's passes give the same bits on any number of
     check_same_bits<TestType>([&](auto& on) { return backward(on, in, true); });
   }
 }
+
+// More than 32 MiB are stored past the caches.
+TEMPLATE_LIST_TEST_CASE("batch norm's passes over maps larger than the caches agree with the plain loops", "",
+                        fast_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (std::size_t const side : {1, 2}) {
+    inputs const in({2, 263, 255, 64, {side, side}, {side, side}}, false);
+    REQUIRE(in.x.size() * sizeof(float) > (std::size_t{32} << 20));
+    CHECK(distance(forward(on, in, true), forward(judge, in, true)) < 1e-6);
+    CHECK(distance(backward(on, in, true)[0], backward(judge, in, true)[0]) < 1e-5);
+  }
+}

@@ -44,23 +44,27 @@ std::vector<double> widened(std::vector<S> const& values) {
   return {values.begin(), values.end()};
 }
 
-/// An output: not-a-number until written, with a border that must stay untouched.
+/// An output: not-a-number until written, aligned as in an arena, with a border that must stay untouched.
 template <class S>
 class output {
  public:
-  explicit output(std::size_t count) : values_(count + 2 * border, unwritten) {}
-  S* data() { return values_.data() + border; }
+  explicit output(std::size_t count) : count_(count), block_((count + 2 * border) * sizeof(S)) {
+    std::fill_n(first(), count + 2 * border, std::numeric_limits<S>::quiet_NaN());
+  }
+  S* data() { return first() + border; }
   operator S*() { return data(); }
   std::vector<S> values() const {
+    S const* const all = first();
     for (std::size_t k = 0; k < border; ++k)
-      if (!std::isnan(values_[k]) || !std::isnan(values_[values_.size() - 1 - k])) FAIL("a kernel wrote outside");
-    return {values_.begin() + border, values_.end() - border};
+      if (!std::isnan(all[k]) || !std::isnan(all[count_ + 2 * border - 1 - k])) FAIL("a kernel wrote outside");
+    return {all + border, all + border + count_};
   }
 
  private:
-  static constexpr std::ptrdiff_t border = 32;
-  static constexpr S unwritten = std::numeric_limits<S>::quiet_NaN();
-  std::vector<S> values_;
+  static constexpr std::size_t border = 32;
+  S* first() const { return reinterpret_cast<S*>(block_.data()); }
+  std::size_t count_;
+  arena block_;
 };
 
 /// Scratch of exactly the size asked for, full of not-a-numbers, with a border that must stay untouched.

@@ -79,6 +79,7 @@ void square_norm_backward(thread_team& team, pool_dims const& d, float const* x,
   });
   finish_norm_sums(parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
 
+  bool const past = passes_caches(dx, d.rows(), channels);
   // Rows of windows, and after them the line that no window reaches where a side is odd.
   std::size_t const lines = parts_of(d.height, Side);
   team.run(d.batch * lines, [&](std::size_t task, std::size_t) {
@@ -99,16 +100,17 @@ void square_norm_backward(thread_team& team, pool_dims const& d, float const* x,
         T share[Side * Side];
         window.deal(g, share);
         for (std::size_t q = 0; q < Side * Side; ++q)
-          put(dx + corner + q / Side * row + q % Side * channels + c, gradient(window.x[q], share[q], c));
+          put(dx + corner + q / Side * row + q % Side * channels + c, gradient(window.x[q], share[q], c), past);
       });
     }
     for (std::size_t r = 0; r < std::min(Side, d.height - i * Side); ++r)
       for (std::size_t j = covered * Side; j < d.width; ++j) {
         std::size_t const pixel = first + r * row + j * channels;
         each_register<V>(channels, [&]<class T>(std::size_t c) {
-          put(dx + pixel + c, gradient(load<T>(x + pixel + c), T(0.0f), c));
+          put(dx + pixel + c, gradient(load<T>(x + pixel + c), T(0.0f), c), past);
         });
       }
+    settle();
   });
 }
 
@@ -154,10 +156,11 @@ void square_affine_pool(thread_team& team, pool_dims const& d, float const* x, f
                         bool relu, float* y) {
   std::size_t const row = d.width * d.channels;
   window_walk const walk{d};
+  bool const past = passes_caches(y, walk.out_rows() * d.out_width(), d.channels);
   walk.each(team, [&](std::size_t corner, std::size_t out) {
     each_register<V>(d.channels, [&]<class T>(std::size_t c) {
       T best = small_window<T, Side>(x + corner + c, row, d.channels, load<T>(scale + c), load<T>(shift + c)).best;
-      put(y + out + c, relu ? rectified(best) : best);
+      put(y + out + c, relu ? rectified(best) : best, past);
     });
   });
 }

@@ -31,6 +31,7 @@ struct direct_tile {
   float* y;              ///< the tile's first pixel
   std::size_t y_stride;  ///< floats from a pixel to the next
   std::size_t outputs;   ///< channels that exist: at most two registers
+  bool past;             ///< y goes past the caches
 };
 
 template <class V, std::size_t Pixels, std::size_t Block>
@@ -65,9 +66,11 @@ void run_direct_tile(direct_tile const& t) {
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Pixels; ++m) {
     float* const y = t.y + m * t.y_stride;
-    float* const to = t.outputs == 2 * lanes ? y : edge;
-    for (std::size_t h = 0; h < 2; ++h) put(to + h * lanes, larger(low, sum[m][h] + load<V>(t.shift + h * lanes)));
-    if (to == edge) std::copy_n(edge, t.outputs, y);
+    bool const whole = t.outputs == 2 * lanes;
+    float* const to = whole ? y : edge;
+    for (std::size_t h = 0; h < 2; ++h)
+      put(to + h * lanes, larger(low, sum[m][h] + load<V>(t.shift + h * lanes)), whole && t.past);
+    if (!whole) std::copy_n(edge, t.outputs, y);
   }
 }
 
@@ -158,6 +161,7 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
     t.plane = at.size.padded() * block;
     t.relu = then.relu;
     t.y_stride = plan.out;
+    t.past = passes_caches(y, batch * plan.height * plan.width, plan.out);
     // A row's tiles differ by at most one pixel: no tile is so small that the multipliers wait for the sums.
     std::size_t const across = parts_of(at.size.cols, most);
     std::size_t const small = at.size.cols / across, large = at.size.cols % across;
@@ -187,6 +191,7 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
           }
       }
     }
+    settle();
   });
 }
 

@@ -1,7 +1,7 @@
-/// @file  include/l3/kernels/cpu/conv_winograd.hpp: convolution by Winograd's F(4x4,3x3); forward, and the data
-/// gradient, which is a convolution with the weights turned by 180 degrees and their channels exchanged.
+/// @file  include/l3/kernels/cpu/conv_winograd.hpp: convolution by Winograd's F(4x4,3x3) or F(6x6,3x3); forward, and
+/// the data gradient, which is a convolution with the weights turned by 180 degrees and their channels exchanged.
 ///
-/// A group of tiles goes through three phases: its input is transformed to 36 positions, a matrix product at each
+/// A group of tiles goes through three phases: its input is transformed to 36 or 64 positions, a matrix product at each
 /// position sums over the input channels, and the sums are transformed to outputs. Small groups run all three on one
 /// thread, near whose core they stay; where the weights are larger than the caches, all threads share one group, so
 /// that the weights stream from memory once a group. A product's sum is formed in one register, in the order of the
@@ -23,12 +23,13 @@ namespace detail {
 
 /// The tiles that cover a batch, numbered picture by picture and row by row; with `rows` and `cols`, only that many
 /// outputs of each picture.
+template <class W>
 struct winograd_grid {
   std::size_t batch, height, width;
   std::size_t rows = height, cols = width;
 
-  constexpr std::size_t across() const { return parts_of(cols, winograd::tile); }
-  constexpr std::size_t per_item() const { return parts_of(rows, winograd::tile) * across(); }
+  constexpr std::size_t across() const { return parts_of(cols, W::tile); }
+  constexpr std::size_t per_item() const { return parts_of(rows, W::tile) * across(); }
   constexpr std::size_t count() const { return batch * per_item(); }
 
   struct place {
@@ -36,9 +37,8 @@ struct winograd_grid {
     std::size_t rows, cols;      ///< outputs wanted
   };
   constexpr place operator[](std::size_t k) const {
-    std::size_t const item = k / per_item(), row = k % per_item() / across() * winograd::tile,
-                      col = k % across() * winograd::tile;
-    return {item, row, col, std::min(winograd::tile, rows - row), std::min(winograd::tile, cols - col)};
+    std::size_t const item = k / per_item(), row = k % per_item() / across() * W::tile, col = k % across() * W::tile;
+    return {item, row, col, std::min(W::tile, rows - row), std::min(W::tile, cols - col)};
   }
 };
 
@@ -50,8 +50,8 @@ struct pixel_square {
 
 /// The Side x Side pixels whose upper left one lies `Border` above and left of a tile: where they are, or copied with
 /// zeros for what lies outside the picture to `patch`.
-template <std::size_t Side, std::size_t Border>
-pixel_square tile_pixels(winograd_grid const& grid, winograd_grid::place const& at, std::size_t channels,
+template <std::size_t Side, std::size_t Border, class W>
+pixel_square tile_pixels(winograd_grid<W> const& grid, typename winograd_grid<W>::place const& at, std::size_t channels,
                          float const* x, float* patch) {
   float const* const picture = x + at.item * grid.height * grid.width * channels;
   std::size_t const row_end = at.row + Side, col_end = at.col + Side;
@@ -67,55 +67,55 @@ pixel_square tile_pixels(winograd_grid const& grid, winograd_grid::place const& 
   return {patch, Side * channels, channels};
 }
 
-/// Values between positions that lie a multiple of many cache lines apart, or all 36 stores of a tile would fall into
+/// Values between positions that lie a multiple of many cache lines apart, or all stores of a tile would fall into
 /// the same set of the first cache.
 template <class Value>
 inline constexpr std::size_t position_gap = alignment / sizeof(Value);
 
 /// Transformed tiles as factors of a product that sums over channels (Depth 1), or over tiles, Depth of them side by
 /// side: [position][channel block][tile / Depth][channel in block][tile % Depth].
-template <class Value, std::size_t Depth>
+template <class W, class Value, std::size_t Depth>
 struct winograd_points {
-  static constexpr std::size_t block = winograd::channel_block, depth = Depth;
+  static constexpr std::size_t block = winograd_block, depth = Depth;
   std::size_t channels, room;  ///< tiles that fit, a multiple of Depth
 
   constexpr std::size_t blocks() const { return parts_of(channels, block); }
   constexpr std::size_t plane() const { return room * block; }  ///< from a channel block to the next
   constexpr std::size_t position() const { return blocks() * plane() + position_gap<Value>; }
-  constexpr std::size_t size() const { return winograd::positions * position(); }
+  constexpr std::size_t size() const { return W::positions * position(); }
 };
 
 /// Writes what one step of a product multiplies: `make(k, keep)` gives the values of the step's term k to
 /// keep(position, value), and `at(position)` is where they lie.
-template <class T, std::size_t Depth, class Make, class At>
+template <class W, class T, std::size_t Depth, class Make, class At>
 L3_INLINE void put_terms(Make&& make, At&& at) {
   static_assert(Depth == 1 || Depth == 2);
   if constexpr (Depth == 1) {
     make(0, [&](std::size_t position, T const& v) { put(at(position), v); });
   } else {
-    T even[winograd::positions];
+    T even[W::positions];
     make(0, [&](std::size_t position, T const& v) { even[position] = v; });
     make(1, [&](std::size_t position, T const& v) { put_pairs(at(position), even[position], v); });
   }
 }
 
 /// Floats of the patches that transform_tiles needs.
-template <std::size_t Depth>
+template <class W, std::size_t Depth>
 constexpr std::size_t patch_size(std::size_t channels) {
-  return Depth * winograd::positions * channels;
+  return Depth * W::positions * channels;
 }
 
 /// Transforms tiles `tiles` of x to places [first, ...) of `to`, `first` a multiple of Depth; zeros in what channels
-/// `points` has more than x, and in the tiles missing to a multiple of Depth. Side 6: a convolution's input; 4: an
-/// output gradient.
-template <class V, std::size_t Side, class Value, std::size_t Depth>
-void transform_tiles(winograd_grid const& grid, index_range tiles, std::size_t channels, float const* x,
-                     winograd_points<Value, Depth> const& points, std::size_t first, float* patches, Value* to) {
-  constexpr std::size_t block = winograd::channel_block, border = Side == winograd::reach ? 1 : 0;
+/// `points` has more than x, and in the tiles missing to a multiple of Depth. Side W::reach: a convolution's input;
+/// W::tile: an output gradient.
+template <class V, std::size_t Side, class W, class Value, std::size_t Depth>
+void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_t channels, float const* x,
+                     winograd_points<W, Value, Depth> const& points, std::size_t first, float* patches, Value* to) {
+  constexpr std::size_t block = winograd_block, border = Side == W::reach ? 1 : 0;
   for (std::size_t k = tiles.begin; k < tiles.end; k += Depth) {
     pixel_square from[Depth];
     for (std::size_t term = 0; term < Depth; ++term) {
-      float* const patch = patches + term * patch_size<1>(channels);
+      float* const patch = patches + term * patch_size<W, 1>(channels);
       if (k + term < tiles.end) {
         from[term] = tile_pixels<Side, border>(grid, grid[k + term], channels, x, patch);
       } else {
@@ -126,20 +126,20 @@ void transform_tiles(winograd_grid const& grid, index_range tiles, std::size_t c
     Value* const tile = to + (first + k - tiles.begin) * block;
     each_register<V>(channels, [&]<class T>(std::size_t c) {
       Value* const here = tile + c / block * points.plane() + c % block * Depth;
-      put_terms<T, Depth>(
+      put_terms<W, T, Depth>(
           [&](std::size_t term, auto const& keep) {
             auto const pixel = [&](std::size_t i, std::size_t j) {
               return load<T>(from[term].first + i * from[term].row + j * from[term].column + c);
             };
-            if constexpr (Side == winograd::reach)
-              tile_to_points<T>(pixel, keep);
+            if constexpr (Side == W::reach)
+              tile_to_points<W, T>(pixel, keep);
             else
-              taps_to_points<T, Side>(pixel, keep);
+              taps_to_points<W, T, Side>(pixel, keep);
           },
           [&](std::size_t position) { return here + position * points.position(); });
     });
     for (std::size_t c = channels; c < points.blocks() * block; ++c)
-      for (std::size_t position = 0; position < winograd::positions; ++position)
+      for (std::size_t position = 0; position < W::positions; ++position)
         std::fill_n(tile + c / block * points.plane() + c % block * Depth + position * points.position(), Depth,
                     Value{});
   }
@@ -148,14 +148,16 @@ void transform_tiles(winograd_grid const& grid, index_range tiles, std::size_t c
 /// Sums over all channel blocks for a few tiles times two registers of output channels.
 template <class V, class P, std::size_t Tiles>
 void run_product_tile(typename products<V, P>::value const* x, std::size_t plane, std::size_t blocks,
-                      typename products<V, P>::value const* w, float* y, std::size_t y_step) {
+                      typename products<V, P>::value const* w, typename products<V, P>::value const* ahead, float* y,
+                      std::size_t y_step) {
   using product = products<V, P>;
-  constexpr std::size_t lanes = width<V>, block = winograd::channel_block, depth = product::depth;
+  constexpr std::size_t lanes = width<V>, block = winograd_block, depth = product::depth;
   V sum[Tiles][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Tiles; ++m) sum[m][0] = sum[m][1] = V(0.0f);
   for (std::size_t b = 0; b < blocks; ++b, x += plane)
-    for (std::size_t k = 0; k < block; k += depth, w += 2 * lanes * depth) {
+    for (std::size_t k = 0; k < block; k += depth, w += 2 * lanes * depth, ahead += lanes * depth) {
+      prefetch(ahead);
       auto const w0 = product::load(w), w1 = product::load(w + lanes * depth);
 #pragma GCC unroll 14
       for (std::size_t m = 0; m < Tiles; ++m) {
@@ -179,12 +181,13 @@ inline constexpr auto product_tiles = []<std::size_t... T>(std::index_sequence<T
 (std::make_index_sequence<conv_tile<A>::pixels>{});
 
 /// Sizes of a Winograd convolution from `in` to `out` channels.
-template <class A, class P>
+template <class A, class P, std::size_t Tile>
 struct winograd_plan {
+  using W = winograd<Tile>;
   using product = products<lanes<A>, P>;
   static_assert(product::exist, "l3::simd: bf16 products need a build for a processor with AVX512_BF16");
   using value = typename product::value;
-  using layout = winograd_points<value, 1>;
+  using layout = winograd_points<W, value, 1>;
   static constexpr std::size_t outputs = conv_tile<A>::outputs;
   static constexpr std::size_t own_group_bytes = 512 << 10;     // of a group that one thread works on alone
   static constexpr std::size_t shared_group_bytes = 16 << 20;   // of a group that all threads share
@@ -198,11 +201,10 @@ struct winograd_plan {
   constexpr std::size_t panel_weights() const { return blocks() * layout::block * outputs; }
   /// From a position's weights to the next's.
   constexpr std::size_t position_weights() const { return panels() * panel_weights() + position_gap<value>; }
-  constexpr std::size_t weight_count() const { return winograd::positions * position_weights(); }
+  constexpr std::size_t weight_count() const { return W::positions * position_weights(); }
   constexpr bool shares() const { return weight_count() * sizeof(value) > cached_weight_bytes; }
   constexpr std::size_t group() const {
-    std::size_t const tile =
-        winograd::positions * (sizeof(value) * blocks() * layout::block + sizeof(float) * sum_step());
+    std::size_t const tile = W::positions * (sizeof(value) * blocks() * layout::block + sizeof(float) * sum_step());
     std::size_t const step = conv_tile<A>::pixels;
     return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / step) * step;
   }
@@ -213,8 +215,8 @@ struct winograd_plan {
 
   constexpr footprint weights() const { return fixed<value>(weight_count()); }
   constexpr footprint input() const { return room<value>(points().size()); }
-  constexpr footprint sums() const { return room<float>(winograd::positions * sum_position()); }
-  constexpr footprint patch() const { return per_thread<float>(patch_size<1>(in)); }
+  constexpr footprint sums() const { return room<float>(W::positions * sum_position()); }
+  constexpr footprint patch() const { return per_thread<float>(patch_size<W, 1>(in)); }
   constexpr footprint scratch() const { return input() + sums() + patch(); }
 
  private:
@@ -226,11 +228,12 @@ struct winograd_plan {
 
 /// Transforms weights, each output's times its scale unless null, to [position][panel][channel / depth][output]
 /// [channel % depth], zeros where channels are missing. `turned`: for the data gradient.
-template <class A, class P>
-void prepare_weights(thread_team& team, winograd_plan<A, P> const& plan, bool turned, float const* w,
-                     float const* scale, typename winograd_plan<A, P>::value* to) {
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
-  constexpr std::size_t depth = winograd_plan<A, P>::product::depth;
+template <class A, class P, std::size_t Tile>
+void prepare_weights(thread_team& team, winograd_plan<A, P, Tile> const& plan, bool turned, float const* w,
+                     float const* scale, typename winograd_plan<A, P, Tile>::value* to) {
+  using W = winograd<Tile>;
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_block;
+  constexpr std::size_t depth = winograd_plan<A, P, Tile>::product::depth;
   team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
     std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
     for (std::size_t c = b * block; c < (b + 1) * block; c += depth) {
@@ -247,10 +250,10 @@ void prepare_weights(thread_team& team, winograd_plan<A, P> const& plan, bool tu
         }
       auto* const dest = to + p * plan.panel_weights() + c * outputs;
       each_register<lanes<A>>(outputs, [&]<class T>(std::size_t o) {
-        put_terms<T, depth>(
+        put_terms<W, T, depth>(
             [&](std::size_t term, auto const& keep) {
-              taps_to_points<T, 3>([&](std::size_t i, std::size_t j) { return load<T>(taps[term][i * 3 + j] + o); },
-                                   keep);
+              taps_to_points<W, T, 3>([&](std::size_t i, std::size_t j) { return load<T>(taps[term][i * 3 + j] + o); },
+                                      keep);
             },
             [&](std::size_t position) { return dest + position * plan.position_weights() + o * depth; });
       });
@@ -259,11 +262,11 @@ void prepare_weights(thread_team& team, winograd_plan<A, P> const& plan, bool tu
 }
 
 /// Sums of the first `tiles` tiles of a group at one position and panel.
-template <class A, class P>
-void multiply_tiles(winograd_plan<A, P> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
-                    typename winograd_plan<A, P>::value const* points,
-                    typename winograd_plan<A, P>::value const* weights, float* sums) {
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
+template <class A, class P, std::size_t Tile>
+void multiply_tiles(winograd_plan<A, P, Tile> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
+                    typename winograd_plan<A, P, Tile>::value const* points,
+                    typename winograd_plan<A, P, Tile>::value const* weights, float* sums) {
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_block;
   auto const layout = plan.points();
   auto const* x = points + position * layout.position();
   auto const* const w = weights + position * plan.position_weights() + panel * plan.panel_weights();
@@ -272,7 +275,8 @@ void multiply_tiles(winograd_plan<A, P> const& plan, std::size_t tiles, std::siz
   std::size_t const runs = parts_of(tiles, conv_tile<A>::pixels);
   for (std::size_t k = 0; k < runs; ++k) {
     std::size_t const count = part_of(tiles, runs, k).size();
-    product_tiles<A, P>[count - 1](x, layout.plane(), plan.blocks(), w, y, plan.sum_step());
+    auto const* const ahead = w + plan.panel_weights() + k % 2 * plan.panel_weights() / 2;
+    product_tiles<A, P>[count - 1](x, layout.plane(), plan.blocks(), w, ahead, y, plan.sum_step());
     x += count * block;
     y += count * plan.sum_step();
   }
@@ -280,11 +284,13 @@ void multiply_tiles(winograd_plan<A, P> const& plan, std::size_t tiles, std::siz
 
 /// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group. A tile's corner is even, so its 2x2
 /// windows lie inside it.
-template <class A, class P, bool Pool>
-void transform_outputs(winograd_plan<A, P> const& plan, winograd_grid const& grid, index_range tiles, std::size_t first,
-                       float const* sums, epilogue<float> const& then, float* y) {
+template <bool Pool, class A, class P, std::size_t Tile>
+void transform_outputs(winograd_plan<A, P, Tile> const& plan, winograd_grid<winograd<Tile>> const& grid,
+                       index_range tiles, std::size_t first, float const* sums, epilogue<float> const& then, float* y) {
+  using W = winograd<Tile>;
   constexpr std::size_t side = Pool ? 2 : 1;
   std::size_t const height = grid.height / side, width = grid.width / side;
+  bool const past = passes_caches(y, grid.batch * height * width, plan.out);
   for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
     auto const at = grid[k];
     float const* const from = sums + (first + k - tiles.begin) * plan.sum_step();
@@ -297,40 +303,42 @@ void transform_outputs(winograd_plan<A, P> const& plan, winograd_grid const& gri
       };
       auto const keep = [&](std::size_t i, std::size_t j, T const& sum) {
         if (i < at.rows / side && j < at.cols / side)
-          put(to + (i * width + j) * plan.out + o, larger(low, sum + shift));
+          put(to + (i * width + j) * plan.out + o, larger(low, sum + shift), past);
       };
       if constexpr (Pool) {  // the largest before shift and rectifier is the largest after them
-        T sums_of[winograd::tile][winograd::tile];
-        points_to_tile<T, winograd::tile>(from_position,
-                                          [&](std::size_t i, std::size_t j, T const& sum) { sums_of[i][j] = sum; });
-        for (std::size_t i = 0; i < winograd::tile; i += 2)
-          for (std::size_t j = 0; j < winograd::tile; j += 2)
+        T sums_of[Tile][Tile];
+        points_to_tile<W, T, Tile>(from_position,
+                                   [&](std::size_t i, std::size_t j, T const& sum) { sums_of[i][j] = sum; });
+        for (std::size_t i = 0; i < Tile; i += 2)
+          for (std::size_t j = 0; j < Tile; j += 2)
             keep(i / 2, j / 2,
                  larger(larger(sums_of[i][j], sums_of[i][j + 1]), larger(sums_of[i + 1][j], sums_of[i + 1][j + 1])));
       } else {
-        points_to_tile<T, winograd::tile>(from_position, keep);
+        points_to_tile<W, T, Tile>(from_position, keep);
       }
     });
   }
+  settle();
 }
 
 /// y = epilogue(conv(x, w)).
-template <class A, class P>
-void run_convolution(thread_team& team, winograd_plan<A, P> const& plan, std::size_t batch, float const* x,
-                     typename winograd_plan<A, P>::value const* weights, epilogue<float> const& then, float* y,
+template <class A, class P, std::size_t Tile>
+void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, std::size_t batch, float const* x,
+                     typename winograd_plan<A, P, Tile>::value const* weights, epilogue<float> const& then, float* y,
                      std::byte* scratch) {
   using V = lanes<A>;
-  using value = typename winograd_plan<A, P>::value;
+  using W = winograd<Tile>;
+  using value = typename winograd_plan<A, P, Tile>::value;
   carver pieces(scratch, batch, team.size());
   value* const all_points = pieces.take<value>(plan.input());
   float* const all_sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
 
   std::size_t const side = then.pool ? 2 : 1;  // no window reaches an odd last line
-  winograd_grid const grid{batch, plan.height, plan.width, plan.height / side * side,
-                           std::min(plan.width / side * side, then.wanted_columns)};
+  winograd_grid<W> const grid{batch, plan.height, plan.width, plan.height / side * side,
+                              std::min(plan.width / side * side, then.wanted_columns)};
   std::size_t const panels = plan.panels();
-  auto const outputs = then.pool ? transform_outputs<A, P, true> : transform_outputs<A, P, false>;
+  auto const outputs = then.pool ? transform_outputs<true, A, P, Tile> : transform_outputs<false, A, P, Tile>;
   if (!plan.shares()) {
     // Small batches: smaller groups, so that every thread gets its share.
     std::size_t const wanted = team.size() == 1 ? 1 : 4 * team.size();
@@ -340,9 +348,9 @@ void run_convolution(thread_team& team, winograd_plan<A, P> const& plan, std::si
       auto const tiles = part_of(grid.count(), groups, task);
       value* const points = share_of(slot, all_points, plan.input());
       float* const sums = share_of(slot, all_sums, plan.sums());
-      transform_tiles<V, winograd::reach>(grid, tiles, plan.in, x, plan.points(), 0,
-                                          share_of(slot, patches, plan.patch()), points);
-      for (std::size_t position = 0; position < winograd::positions; ++position)
+      transform_tiles<V, W::reach>(grid, tiles, plan.in, x, plan.points(), 0, share_of(slot, patches, plan.patch()),
+                                   points);
+      for (std::size_t position = 0; position < W::positions; ++position)
         for (std::size_t p = 0; p < panels; ++p) multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
       outputs(plan, grid, tiles, 0, sums, then, y);
     });
@@ -355,10 +363,10 @@ void run_convolution(thread_team& team, winograd_plan<A, P> const& plan, std::si
     std::size_t const chunks = parts_of(tiles.size(), chunk), panel_chunks = parts_of(panels, chunk);
     team.run(chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(tiles.size(), chunks, task);
-      transform_tiles<V, winograd::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x,
-                                          plan.points(), mine.begin, share_of(slot, patches, plan.patch()), all_points);
+      transform_tiles<V, W::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x, plan.points(),
+                                   mine.begin, share_of(slot, patches, plan.patch()), all_points);
     });
-    team.run(winograd::positions * panel_chunks, [&](std::size_t task, std::size_t) {
+    team.run(W::positions * panel_chunks, [&](std::size_t task, std::size_t) {
       auto const mine = part_of(panels, panel_chunks, task % panel_chunks);
       for (std::size_t p = mine.begin; p < mine.end; ++p)
         multiply_tiles(plan, tiles.size(), task / panel_chunks, p, all_points, weights, all_sums);

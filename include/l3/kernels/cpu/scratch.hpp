@@ -11,19 +11,26 @@ namespace l3::inline L3_ISA {
 
 template <class A, class P>
 struct scratch_size<simd<A, P>> {
-  static constexpr footprint conv2d_forward(conv_dims d) { return conv2d_prepared(d) + conv2d_infer(d); }
-  static constexpr footprint conv2d_infer(conv_dims d) { return detail::conv2d_scratch<A, P>(d); }
+  static constexpr footprint conv2d_forward(conv_dims d) {
+    return detail::conv2d_weights<training, A, P>(d) + detail::conv2d_scratch<training, A, P>(d);
+  }
+  static constexpr footprint conv2d_infer(conv_dims d) { return detail::conv2d_scratch<inference, A, P>(d); }
   static constexpr footprint conv2d_backward(conv_dims d) {
     return either(conv2d_forward(detail::exchanged(d)), detail::conv2d_gradient_scratch<A, P>(d));
   }
-  static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<A, P>(d); }
+  static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<inference, A, P>(d); }
   static constexpr bool conv2d_pools(conv_dims d) { return detail::winograd_pays(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
-    return detail::winograd_pays(d) ? "Winograd F(4x4,3x3)" : "direct";
+    return detail::large_tiles_pay<P>(d) ? "Winograd F(4x4,3x3), in inference F(6x6,3x3)"
+           : detail::winograd_pays(d)    ? "Winograd F(4x4,3x3)"
+                                         : "direct";
   }
   static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims d) { return detail::pair_share(d); }
+
+ private:
+  static constexpr auto training = detail::conv_use::training, inference = detail::conv_use::inference;
 };
 
 }  // namespace l3::inline L3_ISA

@@ -130,6 +130,34 @@ L3_INLINE void put(float* p, T const& v) {
   else
     v.store_unaligned(p);
 }
+/// Whether a map of so many channels goes to memory past the caches: it is larger than they are, so that nobody would
+/// find it there, and fetching its lines before they are overwritten would cost as much again as writing them.
+inline bool passes_caches(float const* map, std::size_t pixels, std::size_t channels) {
+  constexpr std::size_t line = 64, caches = std::size_t{32} << 20;
+  return std::bit_cast<std::uintptr_t>(map) % line == 0 && channels * sizeof(float) % line == 0 &&
+         pixels * channels * sizeof(float) > caches;
+}
+/// put, past the caches if `past` and v is a whole line of them. A task that has done so ends with `settle`.
+template <class T>
+L3_INLINE void put(float* p, T const& v, [[maybe_unused]] bool past) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, lanes<arch::avx512>>) {
+    if (past) return _mm512_stream_ps(p, v);
+  }
+#endif
+  put(p, v);
+}
+/// Asks for a cache line that will soon be read.
+template <class T>
+L3_INLINE void prefetch(T const* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+/// Makes what was put past the caches visible to other threads before anything that follows.
+L3_INLINE void settle() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
 /// a * b + c
 template <class T>
 L3_INLINE T fused(T const& a, T const& b, T const& c) {

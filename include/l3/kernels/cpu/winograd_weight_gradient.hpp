@@ -16,7 +16,7 @@ template <class V, class P, std::size_t Channels>
 void run_outer_tile(typename products<V, P>::value const* x, typename products<V, P>::value const* dy,
                     std::size_t dy_half, std::size_t tiles, bool first, float* sums) {
   using product = products<V, P>;
-  constexpr std::size_t lanes = width<V>, depth = product::depth, step = winograd::channel_block * depth;
+  constexpr std::size_t lanes = width<V>, depth = product::depth, step = winograd_block * depth;
   V sum[Channels][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 8
   for (std::size_t m = 0; m < Channels; ++m) sum[m][0] = sum[m][1] = V(0.0f);
@@ -40,10 +40,11 @@ void run_outer_tile(typename products<V, P>::value const* x, typename products<V
 /// Sizes of a Winograd weight gradient.
 template <class A, class P>
 struct winograd_gradient_plan {
+  using W = winograd<4>;
   using product = products<lanes<A>, P>;
   using value = typename product::value;
   static constexpr std::size_t depth = product::depth;
-  using layout = winograd_points<value, depth>;
+  using layout = winograd_points<W, value, depth>;
   static constexpr std::size_t outputs = conv_tile<A>::outputs, block = layout::block;
   static constexpr std::size_t group_bytes = 12 << 20;
   static constexpr std::size_t fewest_tiles = 192;  // of a group: its sums are read and written once a group
@@ -55,7 +56,7 @@ struct winograd_gradient_plan {
   constexpr std::size_t blocks() const { return parts_of(in, block); }
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
-    std::size_t const fit = group_bytes / (winograd::positions * sizeof(value) * channels);
+    std::size_t const fit = group_bytes / (W::positions * sizeof(value) * channels);
     return std::clamp(fit / depth * depth, fewest_tiles, most_tiles);
   }
   constexpr layout x_points() const { return {in, group()}; }
@@ -67,8 +68,8 @@ struct winograd_gradient_plan {
 
   constexpr footprint input() const { return fixed<value>(x_points().size()); }
   constexpr footprint gradient() const { return fixed<value>(dy_points().size()); }
-  constexpr footprint sums() const { return fixed<float>(winograd::positions * position_sums()); }
-  constexpr footprint patch() const { return per_thread<float>(patch_size<depth>(std::max(in, out))); }
+  constexpr footprint sums() const { return fixed<float>(W::positions * position_sums()); }
+  constexpr footprint patch() const { return per_thread<float>(patch_size<W, depth>(std::max(in, out))); }
   constexpr footprint scratch() const { return input() + gradient() + sums() + patch(); }
 };
 
@@ -77,8 +78,9 @@ template <class A, class P>
 void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& plan, std::size_t batch, float const* x,
                          float const* dy, float* dw, std::byte* scratch) {
   using V = lanes<A>;
+  using W = typename winograd_gradient_plan<A, P>::W;
   using value = typename winograd_gradient_plan<A, P>::value;
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd::channel_block;
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_block;
   constexpr std::size_t depth = winograd_gradient_plan<A, P>::depth;
   constexpr std::size_t most = conv_tile<A>::many_registers ? 8 : 6, runs = parts_of(block, most);
   carver pieces(scratch, batch, team.size());
@@ -87,7 +89,7 @@ void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& 
   float* const sums = pieces.take<float>(plan.sums());
   float* const patches = pieces.take<float>(plan.patch());
 
-  winograd_grid const grid{batch, plan.height, plan.width};
+  winograd_grid<W> const grid{batch, plan.height, plan.width};
   auto const x_points = plan.x_points(), dy_points = plan.dy_points();
   std::size_t const groups = parts_of(grid.count(), plan.group());
   if (groups == 0) return void(std::fill_n(dw, plan.out * plan.in * 9, 0.0f));
@@ -100,11 +102,11 @@ void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& 
       index_range const these{tiles.begin + first, std::min(tiles.begin + mine.end * depth, tiles.end)};
       float* const patch = share_of(slot, patches, plan.patch());
       if (task % 2 == 0)
-        transform_tiles<V, winograd::reach>(grid, these, plan.in, x, x_points, first, patch, xs);
+        transform_tiles<V, W::reach>(grid, these, plan.in, x, x_points, first, patch, xs);
       else
-        transform_tiles<V, winograd::tile>(grid, these, plan.out, dy, dy_points, first, patch, dys);
+        transform_tiles<V, W::tile>(grid, these, plan.out, dy, dy_points, first, patch, dys);
     });
-    team.run(winograd::positions * plan.panels(), [&](std::size_t task, std::size_t) {
+    team.run(W::positions * plan.panels(), [&](std::size_t task, std::size_t) {
       std::size_t const position = task / plan.panels(), p = task % plan.panels();
       value const* const here =
           dys + position * dy_points.position() + p * outputs / block * dy_points.plane() + p * outputs % block * depth;
@@ -130,8 +132,9 @@ void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& 
       float const* const from = sums + p * plan.panel_sums() + c * outputs;
       float taps[9][outputs];
       each_register<V>(outputs, [&]<class T>(std::size_t o) {
-        points_to_tile<T, 3>([&](std::size_t position) { return load<T>(from + position * plan.position_sums() + o); },
-                             [&](std::size_t i, std::size_t j, T const& v) { put(taps[i * 3 + j] + o, v); });
+        points_to_tile<W, T, 3>(
+            [&](std::size_t position) { return load<T>(from + position * plan.position_sums() + o); },
+            [&](std::size_t i, std::size_t j, T const& v) { put(taps[i * 3 + j] + o, v); });
       });
       for (std::size_t o = 0; o < std::min(outputs, plan.out - p * outputs); ++o)
         for (std::size_t tap = 0; tap < 9; ++tap) dw[((p * outputs + o) * plan.in + c) * 9 + tap] = taps[tap][o];
