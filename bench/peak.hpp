@@ -1,9 +1,10 @@
-/// @file  bench/peak.hpp: what this machine can do at most, measured in the same run as the kernels: fp32 multiply-adds
-/// in registers, and bytes to and from memory.
+/// @file  bench/peak.hpp: what this machine can do at most, measured in the same run as the kernels: multiply-adds in
+/// registers, and bytes to and from memory.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
@@ -27,24 +28,27 @@ double best_seconds(std::size_t runs, F&& f) {
   return best;
 }
 
-/// Floating point operations a second of independent multiply-adds in registers.
-inline double measure_flops(thread_team& team) {
+/// Floating point operations a second of independent multiply-adds in registers, factors in precision P.
+template <class P = fp32>
+double measure_flops(thread_team& team) {
   using V = detail::lanes<arch::best>;
+  using product = detail::products<V, P>;
   constexpr std::size_t chains = 12, steps = 2'000'000;  // enough chains to hide a multiply-add's latency
   arena results(team.size() * chains * sizeof(V));
   double const time = best_seconds(10, [&] {
     team.run(team.size(), [&](std::size_t task, std::size_t) {
       V sum[chains];
       for (std::size_t k = 0; k < chains; ++k) sum[k] = V(static_cast<float>(k));
-      V const factor(0.9999f), addend(1e-3f);
+      typename product::value zeros[product::depth * detail::width<V>]{};
+      auto const a = product::load(zeros), b = product::all(zeros);
       for (std::size_t step = 0; step < steps; ++step)
 #pragma GCC unroll 12
-        for (std::size_t k = 0; k < chains; ++k) sum[k] = detail::fused(sum[k], factor, addend);
+        for (std::size_t k = 0; k < chains; ++k) sum[k] = product::add(a, b, sum[k]);
       auto* const to = reinterpret_cast<float*>(results.data()) + task * chains * detail::width<V>;
       for (std::size_t k = 0; k < chains; ++k) detail::put(to + k * detail::width<V>, sum[k]);
     });
   });
-  return 2.0 * static_cast<double>(team.size() * chains * steps * detail::width<V>) / time;
+  return 2.0 * static_cast<double>(team.size() * chains * steps * product::depth * detail::width<V>) / time;
 }
 
 /// Bytes a second of a = b + s * c over arrays that no cache holds (two read, one written).
@@ -77,6 +81,19 @@ inline machine_peak const& peak(std::size_t threads) {
     p = {measure_flops(team), measure_bandwidth(team)};
   }
   return p;
+}
+
+/// Floating point operations a second in precision P, measured once for each number of threads.
+template <class P>
+double peak_products(std::size_t threads) {
+  if constexpr (std::same_as<P, fp32>) return peak(threads).flops;
+  static std::array<double, 257> known{};
+  auto& flops = known.at(std::min<std::size_t>(threads, 256));
+  if (flops == 0) {
+    thread_team team(threads);
+    flops = measure_flops<P>(team);
+  }
+  return flops;
 }
 
 }  // namespace l3::bench

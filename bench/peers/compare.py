@@ -2,6 +2,8 @@
 
     python bench/peers/compare.py build/release/l3 --what audio,vision --batch 1,8
     python bench/peers/compare.py build/release/l3 --what train --batch 16
+    python bench/peers/compare.py build/release/l3 --threads 1,2 --only ""
+    python bench/peers/compare.py build/avx2/l3 --isa avx2
 Every contender is a process of its own, started and warmed up once; then all are measured one after the other, round
 by round, so that a busy moment of the machine falls on all of them. A contender whose answer is not PyTorch's is left
 out, and so is one that this Python lacks; both are named. What counts is the ratio within a round.
@@ -22,12 +24,16 @@ engines = {
 allowed = {"fp32": 1e-4, "bf16": 5e-2}  # difference from PyTorch in float, of the largest value
 
 
+# What keeps PyTorch and its oneDNN to an older instruction set.
+limits = {None: {}, "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+
+
 class Peer:
-    def __init__(self, engine, what, batch, o):
+    def __init__(self, engine, what, batch, threads, o):
         self.name = engine
         command = [sys.executable, here / "peer.py", "--engine", engine, "--model", o.model, "--what", what,
-                   "--batch", str(batch), "--threads", str(o.threads)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+                   "--batch", str(batch), "--threads", str(threads)]
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2", **limits[o.isa]}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True,
                                         stderr=None if o.verbose else subprocess.DEVNULL)
         self.difference = self.answer()["difference"]
@@ -51,10 +57,10 @@ class Peer:
 class L3:
     peak = 0
 
-    def __init__(self, precision, what, batch, o):
+    def __init__(self, precision, what, batch, threads, o):
         self.name = "l3" if precision == "fp32" else f"l3-{precision}"
         self.command = [o.l3, "bench", "net", "--model", o.model, "--what", what, "--batch", str(batch), "--threads",
-                        str(o.threads), "--precision", precision, "--json"]
+                        str(threads), "--precision", precision, "--json"]
 
     def milliseconds(self, seconds):
         run = subprocess.Popen([*self.command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
@@ -69,16 +75,16 @@ class L3:
         return self.peak
 
 
-def contenders(what, batch, o):
+def contenders(what, batch, threads, o):
     for precision in o.precision.split(","):
-        yield L3(precision, what, batch, o)
+        yield L3(precision, what, batch, threads, o)
         for engine in engines[precision]:
-            if what == "train" and not engine.startswith("torch"):
+            if (what == "train" or o.isa) and not engine.startswith("torch"):
                 continue
-            if o.only and engine not in o.only.split(","):
+            if o.only is not None and engine not in o.only.split(","):
                 continue
             try:
-                peer = Peer(engine, what, batch, o)
+                peer = Peer(engine, what, batch, threads, o)
             except RuntimeError as why:
                 print(f"{engine}: left out, {why}", file=sys.stderr)
                 continue
@@ -91,12 +97,25 @@ def contenders(what, batch, o):
 
 def compare(what, batch, o):
     """{name: milliseconds of each round}, {name: peak memory in MiB}"""
-    all_of_them = list(contenders(what, batch, o))
+    all_of_them = []
+    for threads in o.threads:
+        for c in contenders(what, batch, threads, o):
+            if len(o.threads) > 1:
+                c.name += f", {threads} thread{'s' if threads > 1 else ''}"
+            all_of_them.append(c)
     times = {c.name: [] for c in all_of_them}
     for _ in range(o.rounds):
         for c in all_of_them:
             times[c.name].append(c.milliseconds(o.seconds))
     return times, {c.name: c.end() for c in all_of_them}
+
+
+def print_proof(o):
+    """What oneDNN says of its own choice under these limits."""
+    code = "import torch; torch.nn.Conv2d(64, 64, 3)(torch.rand(1, 64, 32, 32))"
+    said = subprocess.run([sys.executable, "-c", code], env={**os.environ, **limits[o.isa], "ONEDNN_VERBOSE": "1"},
+                          capture_output=True, text=True).stdout
+    print(*(line for line in said.splitlines() if "cpu,isa" in line or "convolution" in line), sep="\n")
 
 
 def main():
@@ -107,13 +126,17 @@ def main():
     parser.add_argument("--batch", default="1,8")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16; l3 is there in each")
     parser.add_argument("--only", help="these peers alone, separated by commas")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--isa", choices=["avx2"], help="keep PyTorch to it, show that it is, and leave out the others")
+    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")],
+                        default=[len(os.sched_getaffinity(0))], help="with several, everything runs with each")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="a contender is measured in each round")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="show what the peers say")
     o = parser.parse_args()
     results = []
+    if o.isa and not o.json:
+        print_proof(o)
     for what in o.what.split(","):
         for batch in map(int, o.batch.split(",")):
             times, peaks = compare(what, batch, o)
@@ -121,7 +144,7 @@ def main():
                             "peak_mib": peaks})
             if o.json:
                 continue
-            print(f"\n{o.model} {what}, batch {batch}, {o.threads} threads, {o.rounds} rounds\n")
+            print(f"\n{o.model} {what}, batch {batch}, {' and '.join(map(str, o.threads))} threads, {o.rounds} rounds\n")
             ours = [name for name in times if name.startswith("l3")]
             print(f"| program | ms | {' | '.join(f'times {name}' for name in ours)} | peak MiB |")
             print(f"| --- | ---: |{' ---: |' * len(ours)} ---: |")
