@@ -39,11 +39,22 @@ double measure_flops(thread_team& team) {
     team.run(team.size(), [&](std::size_t task, std::size_t) {
       V sum[chains];
       for (std::size_t k = 0; k < chains; ++k) sum[k] = V(static_cast<float>(k));
-      typename product::value zeros[product::depth * detail::width<V>]{};
-      auto const a = product::load(zeros), b = product::all(zeros);
+      typename product::value numbers[product::depth * detail::width<V>];
+      for (auto& one : numbers) {
+        if constexpr (std::same_as<P, fp32>)
+          one = 0.9999f;
+        else
+          one = detail::rounded(0.9999f);
+      }
+      auto const factor = product::load(numbers);
       for (std::size_t step = 0; step < steps; ++step)
 #pragma GCC unroll 12
-        for (std::size_t k = 0; k < chains; ++k) sum[k] = product::add(a, b, sum[k]);
+        for (std::size_t k = 0; k < chains; ++k) {
+          if constexpr (std::same_as<P, fp32>)  // the sum a factor: else a product of constants need not be formed anew
+            sum[k] = product::add(sum[k], factor, factor);
+          else
+            sum[k] = product::add(factor, factor, sum[k]);
+        }
       auto* const to = reinterpret_cast<float*>(results.data()) + task * chains * detail::width<V>;
       for (std::size_t k = 0; k < chains; ++k) detail::put(to + k * detail::width<V>, sum[k]);
     });
@@ -86,14 +97,17 @@ inline machine_peak const& peak(std::size_t threads) {
 /// Floating point operations a second in precision P, measured once for each number of threads.
 template <class P>
 double peak_products(std::size_t threads) {
-  if constexpr (std::same_as<P, fp32>) return peak(threads).flops;
-  static std::array<double, 257> known{};
-  auto& flops = known.at(std::min<std::size_t>(threads, 256));
-  if (flops == 0) {
-    thread_team team(threads);
-    flops = measure_flops<P>(team);
+  if constexpr (std::same_as<P, fp32>) {
+    return peak(threads).flops;
+  } else {
+    static std::array<double, 257> known{};
+    auto& flops = known.at(std::min<std::size_t>(threads, 256));
+    if (flops == 0) {
+      thread_team team(threads);
+      flops = measure_flops<P>(team);
+    }
+    return flops;
   }
-  return flops;
 }
 
 }  // namespace l3::bench

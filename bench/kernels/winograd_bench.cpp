@@ -1,7 +1,7 @@
 /// @file  bench/kernels/winograd_bench.cpp: where the time of the paper's convolutions goes in inference, batch 1: the
-/// transform of the inputs, the products, the transform of the outputs with bias and rectifier. Each is timed by
-/// itself, group of tiles by group of tiles as run_convolution does it; `of_peak` compares the products with registers
-/// alone.
+/// transform of the inputs, the products, the transform of the outputs with bias and rectifier, each timed on its own
+/// in the loops of run_convolution. Times are the threads' means; `of_peak` compares the products with multiply-adds in
+/// registers.
 #include "kernel_bench.hpp"
 
 namespace {
@@ -37,50 +37,67 @@ class phases {
         x(d.rows() * d.in, 1),
         y(d.rows() * d.out, 2),
         shift(d.out, 4),
+        taps(d.out * d.in * 9, 3),
         prepared(plan.weights().bytes(0, 0)),
         scratch(plan.scratch().bytes(d.batch, threads)) {
-    buffer w(d.out * d.in * 9, 3);
-    prepare_weights(team, plan, false, w, nullptr, weights());
+    prepare_weights(team, plan, false, taps, nullptr, weights());
     carver pieces(scratch.data(), d.batch, threads);
     points = pieces.take<value>(plan.input());
     sums = pieces.take<float>(plan.sums());
     patches = pieces.take<float>(plan.patch());
   }
 
-  /// Seconds of each phase.
+  /// Seconds of each phase, of all threads together.
   std::array<double, 3> run() {
-    std::array<double, 3> spent{};
-    std::size_t const wanted = team.size() == 1 || plan.shares() ? 1 : 4 * team.size();
-    std::size_t const groups = std::max(parts_of(grid.count(), plan.group()), wanted);
+    std::vector<std::array<double, 3>> spent(team.size());
+    auto const groups = plan.groups(grid.count(), team.size());
     auto const tiles = [&](std::size_t g) { return part_of(grid.count(), groups, g); };
-    auto const each_part = [&](std::size_t g, auto&& f) {  // of a group that all threads share
-      std::size_t const chunks = parts_of(tiles(g).size(), 4);
-      team.run(chunks, [&](std::size_t task, std::size_t slot) {
-        auto const mine = part_of(tiles(g).size(), chunks, task);
-        f(index_range{tiles(g).begin + mine.begin, tiles(g).begin + mine.end}, mine.begin, slot);
-      });
-    };
     if (!plan.shares()) {
-      spent[0] += seconds([&] { team.run(groups, [&](std::size_t g, std::size_t slot) { in(tiles(g), 0, slot); }); });
-      spent[1] += seconds([&] {
-        team.run(groups, [&](std::size_t g, std::size_t slot) {
+      team.run(groups, [&](std::size_t g, std::size_t slot) {
+        spent[slot][0] += seconds([&] { in(tiles(g), 0, slot); });
+        spent[slot][1] += seconds([&] {
           for (std::size_t position = 0; position < W::positions; ++position)
             for (std::size_t p = 0; p < plan.panels(); ++p) multiply(tiles(g).size(), position, p, slot);
         });
+        spent[slot][2] += seconds([&] { out(tiles(g), 0, slot); });
       });
-      spent[2] += seconds([&] { team.run(groups, [&](std::size_t g, std::size_t slot) { out(tiles(g), 0, slot); }); });
     } else {
+      constexpr std::size_t chunk = 4;
       for (std::size_t g = 0; g < groups; ++g) {
-        spent[0] += seconds([&] { each_part(g, [&](auto... k) { in(k...); }); });
-        spent[1] += seconds([&] {
-          team.run(W::positions * plan.panels(), [&](std::size_t task, std::size_t) {
-            multiply(tiles(g).size(), task / plan.panels(), task % plan.panels(), 0);
+        auto const each_chunk = [&](std::size_t phase, auto&& f) {
+          std::size_t const chunks = parts_of(tiles(g).size(), chunk);
+          team.run(chunks, [&](std::size_t task, std::size_t slot) {
+            auto const mine = part_of(tiles(g).size(), chunks, task);
+            spent[slot][phase] += seconds([&] {
+              f(index_range{tiles(g).begin + mine.begin, tiles(g).begin + mine.end}, mine.begin, slot);
+            });
+          });
+        };
+        each_chunk(0, [&](auto... at) { in(at...); });
+        std::size_t const chunks = parts_of(plan.panels(), chunk);
+        team.run(W::positions * chunks, [&](std::size_t task, std::size_t slot) {
+          auto const mine = part_of(plan.panels(), chunks, task % chunks);
+          spent[slot][1] += seconds([&] {
+            for (std::size_t p = mine.begin; p < mine.end; ++p) multiply(tiles(g).size(), task / chunks, p, slot);
           });
         });
-        spent[2] += seconds([&] { each_part(g, [&](auto... k) { out(k...); }); });
+        each_chunk(2, [&](auto... at) { out(at...); });
       }
     }
-    return spent;
+    std::array<double, 3> sum{};
+    for (auto const& one : spent)
+      for (std::size_t k = 0; k < 3; ++k) sum[k] += one[k];
+    return sum;
+  }
+  /// Stops the program unless the phases together give what the library's convolution gives.
+  void check(conv_dims const& d) {
+    context<simd<arch::best, P>> on;
+    arena space(scratch_size<simd<arch::best, P>>::conv2d_forward(d).bytes(d.batch, on.threads()));
+    buffer expected(d.rows() * d.out);
+    conv2d_forward(on, d, x, taps, shift, expected, space.data());
+    for (std::size_t k = 0; k < d.rows() * d.out; ++k) expected.data()[k] = std::max(expected.data()[k], 0.0f);
+    run();
+    require_equal("phases of a convolution", y.data(), expected.data(), d.rows() * d.out);
   }
   double product_flops() const { return 2.0 * static_cast<double>(W::positions * grid.count() * plan.in * plan.out); }
 
@@ -102,7 +119,7 @@ class phases {
   thread_team team;
   plan_type plan;
   winograd_grid<W> grid;
-  buffer x, y, shift;
+  buffer x, y, shift, taps;
   arena prepared, scratch;
   value* points;
   float* sums;
@@ -117,19 +134,19 @@ void add_phases(layer const& l) {
             .c_str(),
         [=](benchmark::State& state) {
           phases<P, Tile> work(l.d, threads);
-          work.run();
+          work.check(l.d);
           std::array<double, 3> best{1e9, 1e9, 1e9};
           for (auto _ : state) {
             auto const spent = work.run();
             for (std::size_t k = 0; k < 3; ++k) best[k] = std::min(best[k], spent[k]);
           }
-          double const all = best[0] + best[1] + best[2];
-          state.counters["ms"] = all * 1e3;
-          state.counters["GFLOP/s"] = l.d.flops() / all * 1e-9;  // the textbook's count
+          double const all = best[0] + best[1] + best[2], cores = static_cast<double>(threads);
+          state.counters["ms"] = all / cores * 1e3;
+          state.counters["GFLOP/s"] = l.d.flops() / all * cores * 1e-9;  // the textbook's count
           state.counters["inputs"] = best[0] / all;
           state.counters["products"] = best[1] / all;
           state.counters["outputs"] = best[2] / all;
-          state.counters["of_peak"] = work.product_flops() / best[1] / peak_products<P>(threads);
+          state.counters["of_peak"] = work.product_flops() / best[1] * cores / peak_products<P>(threads);
         })
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();

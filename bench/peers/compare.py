@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--precision", default="fp32", help="fp32, bf16; l3 is there in each")
     parser.add_argument("--only", help="these peers alone, separated by commas")
     parser.add_argument("--isa", choices=["avx2"], help="keep PyTorch to it, show that it is, and leave out the others")
-    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")],
+    parser.add_argument("--threads", type=lambda text: sorted({int(n) for n in text.split(",")}),
                         default=[len(os.sched_getaffinity(0))], help="with several, everything runs with each")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="a contender is measured in each round")

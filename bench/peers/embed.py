@@ -118,7 +118,11 @@ def main():
         sound = folder / "sound.flac"
         make_sound(sound, o.minutes)
         checkpoint = make_checkpoint(o.l3, folder)
-        contenders = [L3(o.l3, checkpoint, o.threads, p) for p in o.precision.split(",")] + [Keras(checkpoint, o.threads)]
+        try:
+            keras = Keras(checkpoint, o.threads)
+        except ImportError as why:
+            sys.exit(f"embed.py: expected a Python with what requirements.txt names: {why}")
+        contenders = [L3(o.l3, checkpoint, o.threads, p) for p in o.precision.split(",")] + [keras]
         for hop in map(float, o.hop.split(",")):
             times, rows = {c.name: [] for c in contenders}, {}
             for _ in range(o.rounds):
@@ -139,10 +143,10 @@ def main():
                 continue
             ratios = {n: [k / mine for k, mine in zip(times["keras"], t)] for n, t in times.items()}
             print(f"\n{o.minutes:g} minutes of sound, hop {hop:g} s, {len(expected)} embeddings, {o.threads} threads, "
-                  f"{o.rounds} rounds\n\n| program | s | Keras's time / its time |\n| --- | ---: | ---: |")
+                  f"{o.rounds} round{'s' if o.rounds > 1 else ''}\n\n| program | s | Keras's time / its time |\n| --- | ---: | ---: |")
             for n, t in times.items():
-                print(f"| {n} | {statistics.median(t):.1f} | {statistics.median(ratios[n]):.2f} "
-                      f"({min(ratios[n]):.2f} to {max(ratios[n]):.2f}) |", flush=True)
+                span = f" ({min(ratios[n]):.2f} to {max(ratios[n]):.2f})" if o.rounds > 1 else ""
+                print(f"| {n} | {statistics.median(t):.1f} | {statistics.median(ratios[n]):.2f}{span} |", flush=True)
     if o.json:
         print(json.dumps({"results": results}))
 

@@ -21,7 +21,7 @@ install_packages "${l3_build_packages[@]}" ffmpeg
 cmake --preset release > /dev/null
 cmake --build --preset release --target l3
 l3=build/release/l3
-$l3 info | head -3
+$l3 info | sed -n 1,3p
 lscpu | grep -E 'Model name|^CPU\(s\)'
 
 compare() { "$python" bench/peers/compare.py "$@"; }

@@ -97,7 +97,7 @@ inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
 /// that this build does not have.
 std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads, std::string const& precision);
 std::unique_ptr<engine> make_cpu_engine_bf16(std::string const& model, std::size_t threads);
-/// Whether this build has make_cpu_engine_bf16.
+/// Whether make_cpu_engine_bf16 makes one: whether this build has the instructions.
 extern bool const has_bf16;
 
 /// The model that a checkpoint was written for. Errors: file_error, format_error.

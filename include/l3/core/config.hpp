@@ -1,4 +1,4 @@
-/// @file  include/l3/core/config.hpp: what depends on the compiler and its flags; the only such #ifdefs in l3.
+/// @file  include/l3/core/config.hpp: what depends on the compiler and its flags.
 #pragma once
 
 /// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two

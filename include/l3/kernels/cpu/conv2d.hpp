@@ -31,15 +31,16 @@ constexpr auto with_plan(conv_dims const& d, F&& f) {
 }
 /// What a convolution is for: training wants the small error of small tiles, in forward and data gradient.
 enum class conv_use { training, inference };
-/// Whether inference takes tiles of 6x6: a fifth fewer products than with 4x4, at four times the rounding error (which
-/// bf16 would multiply); groups of tiles with more channels than these fit into no second cache.
+/// Whether inference takes tiles of 6x6: a fifth fewer products than with 4x4, at four times the rounding error, too
+/// much on top of bf16's. The sizes were measured (bench/kernels/winograd_bench.cpp; Zen 4, 1 MiB of second cache):
+/// with more channels, groups of such tiles grow out of it, and more weights stream from memory.
 template <class P>
 constexpr bool large_tiles_pay(conv_dims const& d) {
   return std::same_as<P, fp32> && winograd_pays(d) && d.in <= 128 && d.out <= 256;
 }
 template <conv_use Use, class A, class P, class F>
 constexpr auto with_convolution(conv_dims const& d, F&& f) {
-  if constexpr (Use == conv_use::inference && std::same_as<P, fp32>)
+  if constexpr (Use == conv_use::inference && std::same_as<P, fp32>)  // spare the compiler what bf16 never takes
     if (large_tiles_pay<P>(d)) return f(plan_for<winograd_plan<A, P, 6>>(d));
   return with_plan<winograd_plan<A, P, 4>, direct_plan<A>>(d, f);
 }

@@ -76,7 +76,7 @@ inline constexpr std::size_t position_gap = alignment / sizeof(Value);
 /// side: [position][channel block][tile / Depth][channel in block][tile % Depth].
 template <class W, class Value, std::size_t Depth>
 struct winograd_points {
-  static constexpr std::size_t block = winograd_block, depth = Depth;
+  static constexpr std::size_t block = winograd_block;
   std::size_t channels, room;  ///< tiles that fit, a multiple of Depth
 
   constexpr std::size_t blocks() const { return parts_of(channels, block); }
@@ -126,6 +126,11 @@ void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_
     Value* const tile = to + (first + k - tiles.begin) * block;
     each_register<V>(channels, [&]<class T>(std::size_t c) {
       Value* const here = tile + c / block * points.plane() + c % block * Depth;
+      if (c % block == 0)  // the pixels of the next tiles, to the right, that these do not share
+        for (auto const& square : from)
+          for (std::size_t i = 0; i < Side; ++i)
+            for (std::size_t j = Side - W::tile; j < Side; ++j)
+              prefetch(square.first + i * square.row + (j + Depth * W::tile) * square.column + c);
       put_terms<W, T, Depth>(
           [&](std::size_t term, auto const& keep) {
             auto const pixel = [&](std::size_t i, std::size_t j) {
@@ -145,7 +150,8 @@ void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_
   }
 }
 
-/// Sums over all channel blocks for a few tiles times two registers of output channels.
+/// Sums over all channel blocks for a few tiles times two registers of output channels. On the way, as many bytes as
+/// half of w has are fetched from `ahead`.
 template <class V, class P, std::size_t Tiles>
 void run_product_tile(typename products<V, P>::value const* x, std::size_t plane, std::size_t blocks,
                       typename products<V, P>::value const* w, typename products<V, P>::value const* ahead, float* y,
@@ -207,6 +213,13 @@ struct winograd_plan {
     std::size_t const tile = W::positions * (sizeof(value) * blocks() * layout::block + sizeof(float) * sum_step());
     std::size_t const step = conv_tile<A>::pixels;
     return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / step) * step;
+  }
+  /// How many groups work on so many tiles: threads that work alone have smaller ones in small batches, so that every
+  /// thread gets its share.
+  constexpr std::size_t groups(std::size_t tiles, std::size_t threads) const {
+    std::size_t const full = parts_of(tiles, group());
+    if (shares() || threads == 1) return full;
+    return std::max(full, std::min(4 * threads, parts_of(tiles, 2 * conv_tile<A>::pixels)));
   }
   /// Floats from a tile's sums to the next tile's, at one position.
   constexpr std::size_t sum_step() const { return panels() * outputs; }
@@ -275,6 +288,7 @@ void multiply_tiles(winograd_plan<A, P, Tile> const& plan, std::size_t tiles, st
   std::size_t const runs = parts_of(tiles, conv_tile<A>::pixels);
   for (std::size_t k = 0; k < runs; ++k) {
     std::size_t const count = part_of(tiles, runs, k).size();
+    // The next panel of weights, half at a time. (Behind the last one lies nothing that a fetch could harm.)
     auto const* const ahead = w + plan.panel_weights() + k % 2 * plan.panel_weights() / 2;
     product_tiles<A, P>[count - 1](x, layout.plane(), plan.blocks(), w, ahead, y, plan.sum_step());
     x += count * block;
@@ -296,6 +310,10 @@ void transform_outputs(winograd_plan<A, P, Tile> const& plan, winograd_grid<wino
     float const* const from = sums + (first + k - tiles.begin) * plan.sum_step();
     float* const to = y + ((at.item * height + at.row / side) * width + at.col / side) * plan.out;
     each_register<lanes<A>>(plan.out, [&]<class T>(std::size_t o) {
+      if (!past && o % winograd_block == 0)  // where the next tile's outputs go
+        for (std::size_t i = 0; i < at.rows / side; ++i)
+          for (std::size_t j = 0; j < W::tile / side; ++j)
+            prefetch<true>(to + (i * width + j + W::tile / side) * plan.out + o);
       T const shift = then.shift != nullptr ? load<T>(then.shift + o) : T(0.0f);
       T const low(then.relu ? 0.0f : -std::numeric_limits<float>::infinity());
       auto const from_position = [&](std::size_t position) {
@@ -338,12 +356,9 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
   winograd_grid<W> const grid{batch, plan.height, plan.width, plan.height / side * side,
                               std::min(plan.width / side * side, then.wanted_columns)};
   std::size_t const panels = plan.panels();
+  std::size_t const groups = plan.groups(grid.count(), team.size());
   auto const outputs = then.pool ? transform_outputs<true, A, P, Tile> : transform_outputs<false, A, P, Tile>;
   if (!plan.shares()) {
-    // Small batches: smaller groups, so that every thread gets its share.
-    std::size_t const wanted = team.size() == 1 ? 1 : 4 * team.size();
-    std::size_t const groups = std::max(parts_of(grid.count(), plan.group()),
-                                        std::min(wanted, parts_of(grid.count(), 2 * conv_tile<A>::pixels)));
     team.run(groups, [&](std::size_t task, std::size_t slot) {
       auto const tiles = part_of(grid.count(), groups, task);
       value* const points = share_of(slot, all_points, plan.input());
@@ -357,7 +372,6 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
     return;
   }
   constexpr std::size_t chunk = 4;  // tiles or panels of a task
-  std::size_t const groups = parts_of(grid.count(), plan.group());
   for (std::size_t g = 0; g < groups; ++g) {
     auto const tiles = part_of(grid.count(), groups, g);
     std::size_t const chunks = parts_of(tiles.size(), chunk), panel_chunks = parts_of(panels, chunk);

@@ -31,7 +31,7 @@ struct window_walk {
     team.run(parts_of(out_rows(), step), [&](std::size_t task, std::size_t) {
       for (std::size_t row = task * step; row < std::min((task + 1) * step, out_rows()); ++row)
         for (std::size_t col = 0; col < cols; ++col) f(corner(row, col), (row * cols + col) * d.channels);
-      settle();
+      settle();  // f may have stored past the caches
     });
   }
   /// Calls f(offset) for the pixels of a window in row order.

@@ -130,8 +130,9 @@ L3_INLINE void put(float* p, T const& v) {
   else
     v.store_unaligned(p);
 }
-/// Whether a map of so many channels goes to memory past the caches: it is larger than they are, so that nobody would
-/// find it there, and fetching its lines before they are overwritten would cost as much again as writing them.
+/// Whether a map goes to memory past the caches: if it is larger than most processors' are, nobody would find it there,
+/// and fetching its lines before they are overwritten would cost as much again as writing them. Pixels must be whole
+/// lines at whole lines' places, as such stores demand.
 inline bool passes_caches(float const* map, std::size_t pixels, std::size_t channels) {
   constexpr std::size_t line = 64, caches = std::size_t{32} << 20;
   return std::bit_cast<std::uintptr_t>(map) % line == 0 && channels * sizeof(float) % line == 0 &&
@@ -141,16 +142,16 @@ inline bool passes_caches(float const* map, std::size_t pixels, std::size_t chan
 template <class T>
 L3_INLINE void put(float* p, T const& v, [[maybe_unused]] bool past) {
 #if defined(__AVX512F__)
-  if constexpr (std::same_as<T, lanes<arch::avx512>>) {
+  if constexpr (std::same_as<T, lanes<arch::avx512>> && !is_plain<T>) {
     if (past) return _mm512_stream_ps(p, v);
   }
 #endif
   put(p, v);
 }
-/// Asks for a cache line that will soon be read.
-template <class T>
+/// Asks for a cache line that will soon be read, or written. Any address is harmless.
+template <bool Write = false, class T>
 L3_INLINE void prefetch(T const* p) {
-  __builtin_prefetch(p, 0, 2);
+  __builtin_prefetch(p, Write ? 1 : 0, Write ? 3 : 2);
 }
 /// Makes what was put past the caches visible to other threads before anything that follows.
 L3_INLINE void settle() {
@@ -339,6 +340,7 @@ constexpr std::size_t parts_of(std::size_t total, std::size_t size) { return (to
 
 /// Whether this build can multiply in precision P on instruction set A: bf16 needs flags that allow AVX512_BF16.
 template <class A, class P>
-inline constexpr bool multiplies = detail::products<detail::lanes<A>, P>::exist;
+inline constexpr bool multiplies = detail::products<detail::lanes<A>, P>::exist &&
+                                   (std::same_as<P, fp32> || !detail::is_plain<detail::lanes<A>>);
 
 }  // namespace l3::inline L3_ISA

@@ -42,6 +42,7 @@ template <class A, class P>
 struct winograd_gradient_plan {
   using W = winograd<4>;
   using product = products<lanes<A>, P>;
+  static_assert(product::exist, "l3::simd: bf16 products need a build for a processor with AVX512_BF16");
   using value = typename product::value;
   static constexpr std::size_t depth = product::depth;
   using layout = winograd_points<W, value, depth>;
