@@ -56,22 +56,11 @@ class Keras:
         import tensorflow as tf
         import torch
         from l3_torch import load_checkpoint, models
-        from peer import fold_batch_norm
+        from peer import as_keras
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        layers = tf.keras.layers
-        height, width = models["paper"][2]
-        inputs = y = layers.Input((height, width, 1))
-        weights = []
         with torch.no_grad():
-            blocks = list(fold_batch_norm(load_checkpoint(checkpoint, *models["paper"][1:]).eval().audio).children())
-        for k, block in enumerate(blocks):
-            for conv in block.conv1, block.conv2:
-                y = layers.Conv2D(conv.out_channels, 3, padding="same", activation="relu")(y)
-                weights += [conv.weight.detach().permute(2, 3, 1, 0).numpy(), conv.bias.detach().numpy()]
-            y = layers.GlobalMaxPooling2D()(y) if k == 3 else layers.MaxPooling2D()(y)
-        model = tf.keras.Model(inputs, y)
-        model.set_weights(weights)
+            model = as_keras(load_checkpoint(checkpoint, *models["paper"][1:]).eval().audio, *models["paper"][2], 1)
 
         @tf.function(input_signature=[tf.TensorSpec((None, rate), tf.float32)])
         def embed(seconds):

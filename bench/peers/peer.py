@@ -75,21 +75,27 @@ def in_openvino(net, x, o, precision="f32"):
     return lambda: compiled(x)[0]
 
 
-def in_keras(net, x, o):
-    import tensorflow as tf
+def as_keras(net, height, width, channels):
+    """The subnetwork in Keras, batch norm folded; pictures (N, height, width, channels)."""
+    from tensorflow.keras import Model, layers
 
-    tf.config.threading.set_intra_op_parallelism_threads(o.threads)
-    layers = tf.keras.layers
-    inputs = y = layers.Input(x.shape[2:] + x.shape[1:2])
+    inputs = y = layers.Input((height, width, channels))
     weights = []
     for k, block in enumerate(fold_batch_norm(net).children()):
         for conv in block.conv1, block.conv2:
             y = layers.Conv2D(conv.out_channels, 3, padding="same", activation="relu")(y)
             weights += [conv.weight.detach().permute(2, 3, 1, 0).numpy(), conv.bias.detach().numpy()]
         y = layers.GlobalMaxPooling2D()(y) if k == 3 else layers.MaxPooling2D()(y)
-    model = tf.keras.Model(inputs, y)
+    model = Model(inputs, y)
     model.set_weights(weights)
-    run = tf.function(model, jit_compile=False)
+    return model
+
+
+def in_keras(net, x, o):
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(o.threads)
+    run = tf.function(as_keras(net, *x.shape[2:], x.shape[1]), jit_compile=False)
     x = tf.constant(x.permute(0, 2, 3, 1).numpy())
     return lambda: run(x, training=False).numpy()
 
