@@ -29,7 +29,7 @@ double best_seconds(std::size_t runs, F&& f) {
 }
 
 /// Floating point operations a second of independent multiply-adds in registers, factors in precision P.
-template <class P = fp32>
+template <class P>
 double measure_flops(thread_team& team) {
   using V = detail::lanes<arch::best>;
   using product = detail::products<V, P>;
@@ -78,6 +78,18 @@ inline double measure_bandwidth(thread_team& team) {
   return 3.0 * static_cast<double>(count * sizeof(float)) / time;
 }
 
+/// Floating point operations a second in precision P, measured once for each number of threads.
+template <class P>
+double peak_products(std::size_t threads) {
+  static std::array<double, 257> known{};
+  auto& flops = known.at(std::min<std::size_t>(threads, 256));
+  if (flops == 0) {
+    thread_team team(threads);
+    flops = measure_flops<P>(team);
+  }
+  return flops;
+}
+
 struct machine_peak {
   double flops;      ///< a second
   double bandwidth;  ///< bytes a second
@@ -89,25 +101,9 @@ inline machine_peak const& peak(std::size_t threads) {
   auto& p = known.at(std::min<std::size_t>(threads, 256));
   if (p.flops == 0) {
     thread_team team(threads);
-    p = {measure_flops(team), measure_bandwidth(team)};
+    p = {peak_products<fp32>(threads), measure_bandwidth(team)};
   }
   return p;
-}
-
-/// Floating point operations a second in precision P, measured once for each number of threads.
-template <class P>
-double peak_products(std::size_t threads) {
-  if constexpr (std::same_as<P, fp32>) {
-    return peak(threads).flops;
-  } else {
-    static std::array<double, 257> known{};
-    auto& flops = known.at(std::min<std::size_t>(threads, 256));
-    if (flops == 0) {
-      thread_team team(threads);
-      flops = measure_flops<P>(team);
-    }
-    return flops;
-  }
 }
 
 }  // namespace l3::bench

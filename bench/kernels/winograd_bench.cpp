@@ -1,7 +1,6 @@
 /// @file  bench/kernels/winograd_bench.cpp: where the time of the paper's convolutions goes in inference, batch 1: the
-/// transform of the inputs, the products, the transform of the outputs with bias and rectifier, each timed on its own
-/// in the loops of run_convolution. Times are the threads' means; `of_peak` compares the products with multiply-adds in
-/// registers.
+/// transform of the inputs, the products, the transform of the outputs with bias and rectifier, as run_convolution runs
+/// them. Times are the threads' means; `of_peak` compares the products with multiply-adds in registers.
 #include "kernel_bench.hpp"
 
 namespace {
@@ -22,18 +21,14 @@ layer const layers[] = {
     {"audio4_1", {1, 32, 24, 256, 512}},  {"audio4_2", {1, 32, 24, 512, 512}},
 };
 
-/// The phases of one convolution, as functions of a group and of the thread's slot.
+/// One convolution that can tell its phases' times.
 template <class P, std::size_t Tile>
 class phases {
  public:
-  using W = winograd<Tile>;
-  using plan_type = winograd_plan<arch::best, P, Tile>;
-  using value = typename plan_type::value;
-
-  phases(conv_dims const& d, std::size_t threads)
-      : team(threads),
+  phases(conv_dims const& dims, std::size_t threads)
+      : d(dims),
+        team(threads),
         plan{d.in, d.out, d.height, d.width},
-        grid{d.batch, d.height, d.width},
         x(d.rows() * d.in, 1),
         y(d.rows() * d.out, 2),
         shift(d.out, 4),
@@ -41,89 +36,45 @@ class phases {
         prepared(plan.weights().bytes(0, 0)),
         scratch(plan.scratch().bytes(d.batch, threads)) {
     prepare_weights(team, plan, false, taps, nullptr, weights());
-    carver pieces(scratch.data(), d.batch, threads);
-    points = pieces.take<value>(plan.input());
-    sums = pieces.take<float>(plan.sums());
-    patches = pieces.take<float>(plan.patch());
   }
 
-  /// Seconds of each phase, of all threads together.
+  /// Seconds of inputs, products and outputs, of all threads together.
   std::array<double, 3> run() {
     std::vector<std::array<double, 3>> spent(team.size());
-    auto const groups = plan.groups(grid.count(), team.size());
-    auto const tiles = [&](std::size_t g) { return part_of(grid.count(), groups, g); };
-    if (!plan.shares()) {
-      team.run(groups, [&](std::size_t g, std::size_t slot) {
-        spent[slot][0] += seconds([&] { in(tiles(g), 0, slot); });
-        spent[slot][1] += seconds([&] {
-          for (std::size_t position = 0; position < W::positions; ++position)
-            for (std::size_t p = 0; p < plan.panels(); ++p) multiply(tiles(g).size(), position, p, slot);
-        });
-        spent[slot][2] += seconds([&] { out(tiles(g), 0, slot); });
-      });
-    } else {
-      constexpr std::size_t chunk = 4;
-      for (std::size_t g = 0; g < groups; ++g) {
-        auto const each_chunk = [&](std::size_t phase, auto&& f) {
-          std::size_t const chunks = parts_of(tiles(g).size(), chunk);
-          team.run(chunks, [&](std::size_t task, std::size_t slot) {
-            auto const mine = part_of(tiles(g).size(), chunks, task);
-            spent[slot][phase] += seconds([&] {
-              f(index_range{tiles(g).begin + mine.begin, tiles(g).begin + mine.end}, mine.begin, slot);
-            });
-          });
-        };
-        each_chunk(0, [&](auto... at) { in(at...); });
-        std::size_t const chunks = parts_of(plan.panels(), chunk);
-        team.run(W::positions * chunks, [&](std::size_t task, std::size_t slot) {
-          auto const mine = part_of(plan.panels(), chunks, task % chunks);
-          spent[slot][1] += seconds([&] {
-            for (std::size_t p = mine.begin; p < mine.end; ++p) multiply(tiles(g).size(), task / chunks, p, slot);
-          });
-        });
-        each_chunk(2, [&](auto... at) { out(at...); });
-      }
-    }
+    run_convolution(team, plan, d.batch, x, weights(), {.shift = shift, .relu = true}, y, scratch.data(),
+                    [&](winograd_phase phase, std::size_t slot, auto&& f) {
+                      spent[slot][static_cast<std::size_t>(phase)] += seconds(f);
+                    });
     std::array<double, 3> sum{};
     for (auto const& one : spent)
       for (std::size_t k = 0; k < 3; ++k) sum[k] += one[k];
     return sum;
   }
-  /// Stops the program unless the phases together give what the library's convolution gives.
-  void check(conv_dims const& d) {
+  /// Stops the program unless this gives what the library's forward pass gives.
+  void check() {
     context<simd<arch::best, P>> on;
     arena space(scratch_size<simd<arch::best, P>>::conv2d_forward(d).bytes(d.batch, on.threads()));
     buffer expected(d.rows() * d.out);
     conv2d_forward(on, d, x, taps, shift, expected, space.data());
     for (std::size_t k = 0; k < d.rows() * d.out; ++k) expected.data()[k] = std::max(expected.data()[k], 0.0f);
     run();
-    require_equal("phases of a convolution", y.data(), expected.data(), d.rows() * d.out);
+    require_equal("a convolution in phases", y.data(), expected.data(), d.rows() * d.out);
   }
-  double product_flops() const { return 2.0 * static_cast<double>(W::positions * grid.count() * plan.in * plan.out); }
+  double product_flops() const {
+    using W = winograd<Tile>;
+    winograd_grid<W> const grid{d.batch, d.height, d.width};
+    return 2.0 * static_cast<double>(W::positions * grid.count() * d.in * d.out);
+  }
 
  private:
-  value* weights() { return reinterpret_cast<value*>(prepared.data()); }
-  value* points_of(std::size_t slot) { return plan.shares() ? points : share_of(slot, points, plan.input()); }
-  float* sums_of(std::size_t slot) { return plan.shares() ? sums : share_of(slot, sums, plan.sums()); }
-  void in(index_range tiles, std::size_t first, std::size_t slot) {
-    transform_tiles<lanes<arch::best>, W::reach>(grid, tiles, plan.in, x, plan.points(), first,
-                                                 share_of(slot, patches, plan.patch()), points_of(slot));
-  }
-  void multiply(std::size_t tiles, std::size_t position, std::size_t panel, std::size_t slot) {
-    multiply_tiles(plan, tiles, position, panel, points_of(slot), weights(), sums_of(slot));
-  }
-  void out(index_range tiles, std::size_t first, std::size_t slot) {
-    transform_outputs<false>(plan, grid, tiles, first, sums_of(slot), {.shift = shift, .relu = true}, y);
-  }
+  using plan_type = winograd_plan<arch::best, P, Tile>;
+  auto* weights() { return reinterpret_cast<typename plan_type::value*>(prepared.data()); }
 
+  conv_dims d;
   thread_team team;
   plan_type plan;
-  winograd_grid<W> grid;
   buffer x, y, shift, taps;
   arena prepared, scratch;
-  value* points;
-  float* sums;
-  float* patches;
 };
 
 template <class P, std::size_t Tile>
@@ -134,7 +85,7 @@ void add_phases(layer const& l) {
             .c_str(),
         [=](benchmark::State& state) {
           phases<P, Tile> work(l.d, threads);
-          work.check(l.d);
+          work.check();
           std::array<double, 3> best{1e9, 1e9, 1e9};
           for (auto _ : state) {
             auto const spent = work.run();

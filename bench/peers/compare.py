@@ -108,7 +108,7 @@ def compare(what, batch, o):
         for c in list(all_of_them):
             try:
                 times[c.name].append(c.milliseconds(o.seconds))
-            except RuntimeError as why:
+            except (RuntimeError, OSError) as why:  # it ended while it was measured, or before
                 print(f"{c.name}: left out, {why}", file=sys.stderr)
                 all_of_them.remove(c)
                 del times[c.name]

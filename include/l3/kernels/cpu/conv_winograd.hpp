@@ -339,11 +339,21 @@ void transform_outputs(winograd_plan<A, P, Tile> const& plan, winograd_grid<wino
   settle();
 }
 
-/// y = epilogue(conv(x, w)).
-template <class A, class P, std::size_t Tile>
+enum class winograd_phase { inputs, products, outputs };
+
+/// Runs a phase of a convolution and does nothing else. A benchmark times it instead.
+struct unwatched {
+  template <class F>
+  L3_INLINE void operator()(winograd_phase, std::size_t /*slot*/, F&& phase) const {
+    phase();
+  }
+};
+
+/// y = epilogue(conv(x, w)). Each phase of each task runs through `watch`.
+template <class A, class P, std::size_t Tile, class Watch = unwatched>
 void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, std::size_t batch, float const* x,
                      typename winograd_plan<A, P, Tile>::value const* weights, epilogue<float> const& then, float* y,
-                     std::byte* scratch) {
+                     std::byte* scratch, Watch const& watch = {}) {
   using V = lanes<A>;
   using W = winograd<Tile>;
   using value = typename winograd_plan<A, P, Tile>::value;
@@ -363,11 +373,16 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
       auto const tiles = part_of(grid.count(), groups, task);
       value* const points = share_of(slot, all_points, plan.input());
       float* const sums = share_of(slot, all_sums, plan.sums());
-      transform_tiles<V, W::reach>(grid, tiles, plan.in, x, plan.points(), 0, share_of(slot, patches, plan.patch()),
-                                   points);
-      for (std::size_t position = 0; position < W::positions; ++position)
-        for (std::size_t p = 0; p < panels; ++p) multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
-      outputs(plan, grid, tiles, 0, sums, then, y);
+      watch(winograd_phase::inputs, slot, [&] {
+        transform_tiles<V, W::reach>(grid, tiles, plan.in, x, plan.points(), 0, share_of(slot, patches, plan.patch()),
+                                     points);
+      });
+      watch(winograd_phase::products, slot, [&] {
+        for (std::size_t position = 0; position < W::positions; ++position)
+          for (std::size_t p = 0; p < panels; ++p)
+            multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
+      });
+      watch(winograd_phase::outputs, slot, [&] { outputs(plan, grid, tiles, 0, sums, then, y); });
     });
     return;
   }
@@ -377,17 +392,23 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
     std::size_t const chunks = parts_of(tiles.size(), chunk), panel_chunks = parts_of(panels, chunk);
     team.run(chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(tiles.size(), chunks, task);
-      transform_tiles<V, W::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x, plan.points(),
-                                   mine.begin, share_of(slot, patches, plan.patch()), all_points);
+      watch(winograd_phase::inputs, slot, [&] {
+        transform_tiles<V, W::reach>(grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, plan.in, x,
+                                     plan.points(), mine.begin, share_of(slot, patches, plan.patch()), all_points);
+      });
     });
-    team.run(W::positions * panel_chunks, [&](std::size_t task, std::size_t) {
+    team.run(W::positions * panel_chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(panels, panel_chunks, task % panel_chunks);
-      for (std::size_t p = mine.begin; p < mine.end; ++p)
-        multiply_tiles(plan, tiles.size(), task / panel_chunks, p, all_points, weights, all_sums);
+      watch(winograd_phase::products, slot, [&] {
+        for (std::size_t p = mine.begin; p < mine.end; ++p)
+          multiply_tiles(plan, tiles.size(), task / panel_chunks, p, all_points, weights, all_sums);
+      });
     });
-    team.run(chunks, [&](std::size_t task, std::size_t) {
+    team.run(chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(tiles.size(), chunks, task);
-      outputs(plan, grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, mine.begin, all_sums, then, y);
+      watch(winograd_phase::outputs, slot, [&] {
+        outputs(plan, grid, {tiles.begin + mine.begin, tiles.begin + mine.end}, mine.begin, all_sums, then, y);
+      });
     });
   }
 }
