@@ -156,7 +156,9 @@ class media_writer {
     encoder->color_range = AVCOL_RANGE_MPEG;
     encoder->bit_rate = std::int64_t{format_.width} * format_.height * format_.frame_rate;  // x264 prefers its factor
     ffmpeg::options settings;
-    settings.set("preset", "veryfast").set("crf", std::to_string(format_.quality).c_str());
+    // x264's macroblock tree, in its AVX-512 code, reads what happens to lie beside its buffers: with several encoders
+    // at work one video in a hundred came out in other bytes.
+    settings.set("preset", "veryfast").set("mbtree", "0").set("crf", std::to_string(format_.quality).c_str());
     if (avcodec_open2(encoder.get(), &codec, &settings) < 0) return false;
     video_ = std::move(encoder);
     return true;
