@@ -92,6 +92,18 @@ class clip_reader {
 
   clip_facts const& facts() const { return facts_; }
 
+  /// Times of the pictures at which decoding can begin, in seconds on the clip's clock: the first one, and of the
+  /// others those from which on all is known to come out as if decoded from the start.
+  std::vector<double> key_times() const {
+    std::vector<double> times;
+    if (!facts_.has_video) return times;
+    auto const& video = file_.index().video;
+    times.push_back(facts_.video.begin);
+    for (auto const entry : file_.index().entries)
+      if (double const t = file_.clock(video, video.packets[entry].pts); t > times.back()) times.push_back(t);
+    return times;
+  }
+
   /// The picture on display at time t: the last one whose presentation time is no later, the first one if t lies before
   /// it, the last one if t lies after the end. RGB as displayed, its smallest side scaled to `side` (0: not scaled),
   /// the other rounded to nearest.
@@ -109,6 +121,17 @@ class clip_reader {
       pass_.reset();
       throw;
     }
+  }
+
+  /// Says which pictures will be asked for next, in rising order: then only they and what they refer to are decoded. It
+  /// changes no result.
+  void expect_frames(std::span<double const> times) {
+    pass_.reset();
+    expected_.clear();
+    for (double const t : times)
+      if (auto const stamp = file_.expected(t)) expected_.push_back(*stamp);
+    std::sort(expected_.begin(), expected_.end());
+    expected_.erase(std::unique(expected_.begin(), expected_.end()), expected_.end());
   }
 
   /// `out.size()` mono samples at 48 kHz, the first at time `start` (to the nearest sample); zeros where the sound has
@@ -230,14 +253,24 @@ class clip_reader {
                                             [&](std::size_t entry) { return packets[entry].pts <= *wanted; });
     return after == entries.begin() ? 0 : *std::prev(after);
   }
+  /// The pictures that a pass for the one at t is to give; empty: all. Whoever asks for one picture after the other
+  /// without a word before may go on so, and is better off with all.
+  std::vector<std::int64_t> wanted_with(double t) {
+    auto const stamp = file_.expected(t);
+    auto const& coded = *file_.in().stream(file_.index().video.stream).codecpar;
+    if (!entries_work_ || !stamp || !detail::stream_decoder::can_leave_out(coded)) return {};
+    if (std::binary_search(expected_.begin(), expected_.end(), *stamp)) return expected_;
+    if (std::exchange(asked_unexpected_, true)) return {};
+    return {*stamp};
+  }
   /// The decoded picture on display at t; belongs to pass_.
   ffmpeg::frame const& find(double t) {
     auto const entry = entry_for(t);
     try {
-      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) pass_.emplace(file_, entry);
+      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) pass_.emplace(file_, entry, wanted_with(t));
       return pass_->at(t);
     } catch (detail::strayed) {
-      entries_work_ = false;  // only costs time: all that follows is decoded from the start
+      entries_work_ = false;  // only costs time: all that follows is decoded from the start, and whole
     }
     return *file_.from_start([&] {
       pass_.emplace(file_, 0);
@@ -283,6 +316,8 @@ class clip_reader {
   clip_facts facts_;
   std::optional<detail::video_pass> pass_;
   bool entries_work_ = true;
+  std::vector<std::int64_t> expected_;  // time stamps, sorted
+  bool asked_unexpected_ = false;
   std::optional<std::vector<float>> sound_;  // 48 kHz mono up to the limit, where that is short
   std::optional<sound_source> source_;       // else: a pass that has come to source_position_
   std::size_t source_position_ = 0;

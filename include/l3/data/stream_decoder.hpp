@@ -100,8 +100,10 @@ class clip_file {
 /// Errors  strayed: other packets came. media_error: the frame budget is spent, the watchdog struck.
 class stream_decoder {
  public:
-  stream_decoder(clip_file& file, stream_index const& stream, std::size_t first)
-      : file_(&file), stream_(&stream), next_(first), packet_(ffmpeg::make_packet()) {
+  /// `wanted`, if not empty: sorted time stamps of the only pictures that are asked for. Of the others those may be
+  /// missing that no picture refers to: the wanted ones are the same without them.
+  stream_decoder(clip_file& file, stream_index const& stream, std::size_t first, std::vector<std::int64_t> wanted = {})
+      : file_(&file), stream_(&stream), next_(first), packet_(ffmpeg::make_packet()), wanted_(std::move(wanted)) {
     file.position(stream, first);
     ffmpeg::options settings;
     if (int const build = first > 0 ? stream.packets[first].x264 : -1; build >= 0)
@@ -125,6 +127,16 @@ class stream_decoder {
 
   /// Packets given to the decoder so far end before this one.
   std::size_t position() const { return next_; }
+  /// Whether the picture with this time stamp is not left out.
+  bool gives(std::int64_t stamp) const {
+    return wanted_.empty() || std::binary_search(wanted_.begin(), wanted_.end(), stamp);
+  }
+  /// Whether pictures of a stream can be left out as `wanted` says: in H.264 each says whether others refer to it. Of
+  /// two fields, one may be referred to and the other not.
+  static bool can_leave_out(ffmpeg::codec_parameters const& p) {
+    return p.codec_id == AV_CODEC_ID_H264 && p.field_order == AV_FIELD_PROGRESSIVE;
+  }
+
   /// Times, on the clip's clock, of packets that the decoder refused.
   std::vector<double> const& damage() const { return damage_; }
 
@@ -133,6 +145,7 @@ class stream_decoder {
     bool const more = next_ < stream_->packets.size();
     draining_ = !more;
     if (more) read();
+    decoder_->skip_frame = more && !gives(packet_->pts) ? AVDISCARD_NONREF : AVDISCARD_DEFAULT;
     int const code = avcodec_send_packet(decoder_.get(), more ? packet_.get() : nullptr);
     if (code < 0 && code != AVERROR(EAGAIN) && code != AVERROR_EOF) note_damage();
     ffmpeg::last_message().clear();
@@ -168,6 +181,7 @@ class stream_decoder {
   bool draining_ = false;
   ffmpeg::packet_ptr packet_;
   ffmpeg::codec_ptr decoder_;
+  std::vector<std::int64_t> wanted_;
   std::vector<double> damage_;
 };
 

@@ -8,6 +8,7 @@
 #include <l3/data/stream_decoder.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace l3::inline L3_ISA::detail {
 
@@ -15,11 +16,16 @@ namespace l3::inline L3_ISA::detail {
 ///
 /// From the start (first = 0) that is the truth by definition. From an entry point it is the same or `strayed` is
 /// thrown: the packets must be the scan's, the entry must come out as a key frame at its own time, times must rise,
-/// nothing may be damaged, and the picture found must be the one that the scan expects.
+/// nothing may be damaged, and the picture found must be the one that the scan expects. So it must where not all
+/// pictures are wanted.
 class video_pass {
  public:
-  video_pass(clip_file& file, std::size_t first)
-      : file_(&file), first_(first), decoder_(file, file.index().video, first) {}
+  /// `wanted`: see stream_decoder.
+  video_pass(clip_file& file, std::size_t first, std::vector<std::int64_t> wanted = {})
+      : file_(&file),
+        first_(first),
+        all_(wanted.empty()),
+        decoder_(file, file.index().video, first, std::move(wanted)) {}
 
   /// The last picture whose time is no later than `t`, or the first of all; pictures from the clip's limit on do not
   /// count. Needs reaches(t).
@@ -35,14 +41,18 @@ class video_pass {
       have_next_ = false;
       ++shown_;
     }
-    if (first_ > 0 && (shown_ == 0 || now_->best_effort_timestamp != wanted.value_or(AV_NOPTS_VALUE))) throw strayed{};
+    if ((first_ > 0 || !all_) && (shown_ == 0 || now_->best_effort_timestamp != wanted.value_or(AV_NOPTS_VALUE)))
+      throw strayed{};
     require_undamaged(t);
     return *now_;
   }
   /// Presentation time of the picture found last, on the clip's clock.
   double time() const { return now_time_; }
   /// Whether at(t) needs no way back.
-  bool reaches(double t) const { return t >= now_time_ - same_time || (first_ == 0 && shown_ <= 1); }
+  bool reaches(double t) const {
+    if (!all_ && !decoder_.gives(file_->expected(t).value_or(AV_NOPTS_VALUE))) return false;
+    return t >= now_time_ - same_time || (first_ == 0 && shown_ <= 1);
+  }
   /// Packets decoded so far end before this one.
   std::size_t position() const { return decoder_.position(); }
 
@@ -78,6 +88,7 @@ class video_pass {
 
   clip_file* file_;
   std::size_t first_;
+  bool all_;
   stream_decoder decoder_;
   ffmpeg::frame_ptr now_ = ffmpeg::make_frame(), next_ = ffmpeg::make_frame();
   double now_time_ = 0, next_time_ = 0;
