@@ -105,7 +105,7 @@ struct loader_bench_options : common_options {
 };
 
 int loader_run(loader_bench_options const& o) {
-  clip_list clips = read_clips(o.data);
+  collection const data = open_collection(o.data);
   std::size_t failures = 0;
   loader_options reading{
       .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
@@ -116,7 +116,7 @@ int loader_run(loader_bench_options const& o) {
   };
   auto const input = make_input(o.model);
   auto const start = std::chrono::steady_clock::now();
-  auto const source = input->open(std::move(clips), std::move(reading));
+  auto const source = input->open(data, std::move(reading));
   std::size_t read = source->next().count;
   double const first = since(start);
   std::size_t const counted_from = read;
@@ -163,7 +163,7 @@ work add_bench(CLI::App& command) {
 
   auto const l = std::make_shared<loader_bench_options>();
   CLI::App* const loader = command.add_subcommand("loader", "Reading DATA as training does");
-  loader->add_option("data", l->data, "Folder, CSV or list of videos")->required();
+  loader->add_option("data", l->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
   loader->add_option("--model", l->model, "Whose frames and spectrograms: paper, small or tiny")->capture_default_str();
   loader->add_option("--batch", l->batch, "Draws of a batch")->capture_default_str()->check(CLI::PositiveNumber);
   loader->add_option("--pairs", l->pairs, "Draws in total")->capture_default_str()->check(CLI::PositiveNumber);

@@ -20,7 +20,7 @@ int eval_run(eval_options const& o) {
   auto const net = make_cpu_engine(model, o.threads, o.precision);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
-  clip_list const clips = read_clips(o.data);
+  collection const data = open_collection(o.data);
   std::size_t refused = 0;
   loader_options reading{.seed = o.seed,
                          .batch = o.batch,
@@ -33,7 +33,7 @@ int eval_run(eval_options const& o) {
     o.warn("refused " + r.why);
   };
   net->prepare_inference(o.batch);
-  fixed_pairs pairs(*input, clips, reading, 0);
+  fixed_pairs pairs(*input, data, reading, 0);
   progress bar(o, "pairs", static_cast<double>(o.pairs));
   std::size_t scored = 0, batches = 0;
   std::optional<batch_dump> dump;
@@ -44,7 +44,7 @@ int eval_run(eval_options const& o) {
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
-  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, clips.size() - refused));
+  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, data.clips.size() - refused));
   o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0],
                 r.interval[1], r.loss));
   o.answer("                     said no  said yes");
@@ -58,7 +58,7 @@ int eval_run(eval_options const& o) {
            {"interval", r.interval},
            {"loss", r.loss},
            {"confusion", r.confusion},
-           {"videos", clips.size()},
+           {"videos", data.clips.size()},
            {"refused", refused},
            {"model", net->facts().description}});
   return done;
@@ -70,7 +70,7 @@ work add_eval(CLI::App& command) {
   auto const o = std::make_shared<eval_options>();
   command.footer("Example:\n  l3 eval --checkpoint run/best.safetensors --data videos/test.csv");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
-  command.add_option("--data", o->data, "Folder, CSV or list of videos")->required();
+  command.add_option("--data", o->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
   command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

@@ -3,9 +3,9 @@
 
 namespace l3::program {
 
-fixed_pairs::fixed_pairs(model_input const& input, clip_list clips, loader_options options, std::size_t budget_bytes)
+fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_options options, std::size_t budget_bytes)
     : input_(input),
-      clips_(std::move(clips)),
+      data_(std::move(data)),
       options_(std::move(options)),
       keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {}
 
@@ -14,7 +14,7 @@ void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
     for (kept_batch const& b : kept_) f({b.labels.size(), b.frames, b.sounds, b.labels, b.clips});
     return;
   }
-  auto const source = input_.open(clips_, options_);
+  auto const source = input_.open(data_, options_);
   std::vector<kept_batch> kept;
   for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
     f(b);

@@ -12,7 +12,7 @@ namespace l3::program {
 /// anew each time.
 class fixed_pairs {
  public:
-  fixed_pairs(model_input const& input, clip_list clips, loader_options options,
+  fixed_pairs(model_input const& input, collection data, loader_options options,
               std::size_t budget_bytes = std::size_t{1} << 30);
   /// Calls f(batch) for each batch.
   void for_each(std::function<void(feed_batch const&)> const& f);
@@ -24,7 +24,7 @@ class fixed_pairs {
     std::vector<std::uint32_t> clips;
   };
   model_input const& input_;
-  clip_list clips_;
+  collection data_;
   loader_options options_;
   bool keep_;
   std::vector<kept_batch> kept_;

@@ -6,10 +6,10 @@
 namespace l3::program {
 namespace {
 
-template <class Config>
+template <class Config, class Source>
 class loader_feed final : public feed {
  public:
-  loader_feed(clip_list clips, loader_options options) : loader_(std::move(clips), std::move(options)) {}
+  loader_feed(Source source, loader_options options) : loader_(std::move(source), std::move(options)) {}
   feed_batch next() override {
     auto const* const batch = loader_.next();
     if (batch == nullptr) return {};
@@ -18,7 +18,7 @@ class loader_feed final : public feed {
   }
 
  private:
-  loader<Config> loader_;
+  loader<Config, Source> loader_;
 };
 
 template <class Config>
@@ -41,8 +41,10 @@ class input_of final : public model_input {
   void long_spectrum(std::span<float const> samples, std::span<float> out) const override {
     front_end_.of_long_sound(samples, out);
   }
-  std::unique_ptr<feed> open(clip_list clips, loader_options options) const override {
-    return std::make_unique<loader_feed<Config>>(std::move(clips), std::move(options));
+  std::unique_ptr<feed> open(collection const& data, loader_options options) const override {
+    if (data.packed) return std::make_unique<loader_feed<Config, packed_clips>>(*data.packed, std::move(options));
+    video_files<> files(data.clips, options.limits);
+    return std::make_unique<loader_feed<Config, video_files<>>>(std::move(files), std::move(options));
   }
 
  private:

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <l3/data/collection.hpp>
 #include <l3/data/loader.hpp>
 #include <memory>
 #include <span>
@@ -43,7 +44,7 @@ class model_input {
   virtual void long_spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   virtual std::size_t sound_columns() const = 0;  ///< of one second's picture
   /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
-  virtual std::unique_ptr<feed> open(clip_list clips, loader_options options) const = 0;
+  virtual std::unique_ptr<feed> open(collection const& data, loader_options options) const = 0;
 };
 
 /// The input of a model by name. Errors: setting_error.

@@ -1,11 +1,14 @@
 // l3 info: what a checkpoint, a media file, a model or this build is.
+#include <l3/data/clip_index.hpp>
 #include <l3/data/decode.hpp>
 #include <l3/data/ffmpeg.hpp>
+#include <l3/data/packed_clips.hpp>
 #include <l3/files/safetensors.hpp>
 #include <l3/version.hpp>
 #include <thread>
 
 #include "engine.hpp"
+#include "index_summary.hpp"
 #include "program.hpp"
 
 namespace l3::program {
@@ -129,11 +132,31 @@ int info_of_media(info_options const& o) {
   return done;
 }
 
+int info_of_index(info_options const& o) {
+  clip_index index(o.file);
+  index_summary all;
+  index.for_each([&](std::int64_t, clip_record const& r) { all.add(r, index.settings().drop); });
+  o.answer(all.sentence(index.settings().drop));
+  json document{{"file", o.file}};
+  document.update(all.document());
+  bool const packed = packed_clips::is_packed(o.file);
+  document["packed"] = packed;
+  if (packed) {
+    packed_clips const clips(o.file);
+    o.answer(text("packed: %.3g pictures a second, smallest side %zu", clips.pictures_per_second(), clips.side()));
+    document["pictures_per_second"] = clips.pictures_per_second();
+    document["side"] = clips.side();
+  }
+  o.print(document);
+  return done;
+}
+
 int info_run(info_options const& o) {
   std::size_t const threads = o.threads != 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency());
-  if (!o.file.empty())
-    return std::filesystem::path(o.file).extension() == ".safetensors" ? info_of_checkpoint(o, threads)
-                                                                       : info_of_media(o);
+  if (!o.file.empty()) {
+    if (std::filesystem::path(o.file).extension() == ".safetensors") return info_of_checkpoint(o, threads);
+    return is_sql_database(o.file) ? info_of_index(o) : info_of_media(o);
+  }
   if (!o.model.empty()) {
     auto const net = make_cpu_engine(o.model, o.threads, o.precision);
     o.print(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
@@ -168,7 +191,7 @@ int info_run(info_options const& o) {
 work add_info(CLI::App& command) {
   auto const o = std::make_shared<info_options>();
   command.footer("Example:\n  l3 info --model paper --batch 16\n  l3 info run/best.safetensors\n  l3 info video.mp4");
-  command.add_option("file", o->file, "A checkpoint (.safetensors) or a media file; nothing: this build");
+  command.add_option("file", o->file, "A checkpoint (.safetensors), an index or a media file; nothing: this build");
   command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
       ->check(CLI::IsMember({"paper", "small", "tiny"}));
   add_precision(command, o->precision);

@@ -47,6 +47,8 @@ int run(int argc, char** argv) {
     work (*add)(CLI::App&);
   } const commands[] = {
       {"synth", "Write a made-up set of videos in which sight and sound belong together", add_synth},
+      {"index", "Look at every video of a collection once, and write down what it is", add_index},
+      {"pack", "Decode a collection once, for training at full speed", add_pack},
       {"train", "Train a network on a folder or list of videos", add_train},
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},

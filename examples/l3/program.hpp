@@ -39,6 +39,8 @@ void add_precision(CLI::App& command, std::string& precision);
 /// A subcommand registers its options and returns its work, which returns an exit code.
 using work = std::function<int()>;
 work add_synth(CLI::App& command);
+work add_index(CLI::App& command);
+work add_pack(CLI::App& command);
 work add_train(CLI::App& command);
 work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);

@@ -60,7 +60,8 @@ int train_run(CLI::App& command, train_options o) {
     take_config(command, o, *run);
   }
   if (o.train.empty() || o.valid.empty())
-    throw setting_error({o.train.empty() ? "--train" : "--valid", "a folder, CSV or list of videos", "nothing"});
+    throw setting_error({o.train.empty() ? "--train" : "--valid",
+                         "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
   if (o.backend != "cpu") throw setting_error({"--backend", "cpu (this build has no other)", o.backend});
   auto const net = make_cpu_engine(o.model, o.threads, o.precision);
   model_facts const& facts = net->facts();
@@ -69,7 +70,8 @@ int train_run(CLI::App& command, train_options o) {
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
   pairing const which = o.pairs_as == "all" ? pairing::all : pairing::paper;
 
-  clip_list const clips = read_clips(o.train), valid_clips = read_clips(o.valid);
+  collection const data = open_collection(o.train), valid_data = open_collection(o.valid);
+  clip_list const& clips = data.clips;
   if (which == pairing::all && o.batch > clips.size())
     throw setting_error(
         {"--batch", "at most the number of training videos, " + std::to_string(clips.size()), std::to_string(o.batch)});
@@ -126,7 +128,7 @@ int train_run(CLI::App& command, train_options o) {
                             .limits = reading.limits};
   validating.on_refusal = [&](refusal const& r) { o.warn("validation: refused " + r.why); };
   net->prepare_inference(validating.batch);
-  fixed_pairs valid(*input, valid_clips, validating);
+  fixed_pairs valid(*input, valid_data, validating);
 
   o.say(text(
       "Training %s (%s learned numbers) on %zu videos, %s; batch %zu, %s threads; chance is loss 0.693, accuracy 0.5",
@@ -141,7 +143,7 @@ int train_run(CLI::App& command, train_options o) {
   if (net->steps() == 0) save(run->last());
 
   interruption guard;
-  auto const source = input->open(clips, reading);
+  auto const source = input->open(data, reading);
   progress bar(o, "pairs", static_cast<double>(last_step * o.batch), static_cast<double>(net->steps() * o.batch));
   using clock = std::chrono::steady_clock;
   auto const since = [](clock::time_point then) { return std::chrono::duration<double>(clock::now() - then).count(); };

@@ -11,8 +11,9 @@ namespace fs = std::filesystem;
 TEST_CASE("help and version end with 0 and name every command") {
   outcome const help = l3("--help");
   CHECK(help.code == 0);
-  for (char const* command : {"synth", "train", "eval", "embed", "info", "bench net", "bench loader"}) {
-    CHECK_THAT(help.out, Contains(std::string(command).substr(0, 5)));
+  for (char const* command :
+       {"synth", "index", "pack", "train", "eval", "embed", "info", "bench net", "bench loader"}) {
+    CHECK_THAT(help.out, Contains(std::string(command).substr(0, 4)));
     outcome const own = l3(std::string(command) + " --help");
     CHECK(own.code == 0);
     CHECK_THAT(own.out, Contains("Example:") && Contains("--json") && Contains("--threads"));

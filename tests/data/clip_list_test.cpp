@@ -129,9 +129,9 @@ TEST_CASE("a split is by name: complete, near its shares, and unmoved by what is
   CHECK(parts.valid.size() == Approx(1000).margin(4 * 28.3));
   CHECK(parts.test.size() == Approx(500).margin(4 * 21.2));
 
-  auto more = clips;
-  more.insert(more.begin(), {{{}, "new.mp4", ""}, {{}, "newer.mp4", ""}});
-  more.erase(more.begin() + 1000);
+  l3::clip_list more{{{}, "new.mp4", ""}, {{}, "newer.mp4", ""}};
+  for (std::size_t i = 0; i != clips.size(); ++i)
+    if (i != 998) more.push_back(clips[i]);
   std::size_t moved = 0;
   auto const after = l3::split_clips(more, 1, {.train = 0.7, .valid = 0.2, .test = 0.1});
   for (auto const& each : after.valid) moved += part_of.contains(each.name) && part_of[each.name] != 10;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/random.hpp>
@@ -31,7 +32,93 @@ struct clip {
 };
 
 /// Videos in an order that every machine agrees on: a draw names one by its place here.
-using clip_list = std::vector<clip>;
+///
+/// Elements are made when asked for, since lists may be long: one costs 24 bytes beside its name, wherever its file is.
+class clip_list {
+ public:
+  clip_list() = default;
+  clip_list(std::initializer_list<clip> clips) {
+    for (auto const& each : clips) push_back(each);
+  }
+
+  void push_back(clip const& c) { add(c.file.native(), c.name, c.label); }
+  /// The same without an object: of a long list.
+  void add(std::string_view file, std::string_view name, std::string_view label) {
+    bool const inside = file.ends_with(name);  // as for all lists but made-up ones
+    auto const place = places_.id(inside ? file.substr(0, file.size() - name.size()) : file);
+    entries_.push_back({names_.size(), static_cast<std::uint32_t>(name.size()), place, labels_.id(label), inside});
+    names_ += name;
+  }
+  void reserve(std::size_t clips, std::size_t letters) {
+    entries_.reserve(clips);
+    names_.reserve(letters);
+  }
+
+  std::size_t size() const { return entries_.size(); }
+  bool empty() const { return entries_.empty(); }
+  /// Valid as long as the list is and does not grow.
+  std::string_view name(std::size_t i) const {
+    return std::string_view(names_).substr(entries_[i].begin, entries_[i].length);
+  }
+  std::string const& label(std::size_t i) const { return labels_[entries_[i].label]; }
+  std::filesystem::path file(std::size_t i) const {
+    auto const& e = entries_[i];
+    return e.inside ? places_[e.place] + std::string(name(i)) : places_[e.place];
+  }
+  clip operator[](std::size_t i) const { return {file(i), std::string(name(i)), label(i)}; }
+  clip front() const { return (*this)[0]; }
+  clip back() const { return (*this)[size() - 1]; }
+
+  /// Walks the list; gives clips by value.
+  class iterator {
+   public:
+    using value_type = clip;
+    using difference_type = std::ptrdiff_t;
+    iterator() = default;
+    iterator(clip_list const& list, std::size_t at) : list_(&list), at_(at) {}
+    clip operator*() const { return (*list_)[at_]; }
+    iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    iterator operator++(int) { return {*list_, at_++}; }
+    friend bool operator==(iterator const& a, iterator const& b) { return a.at_ == b.at_; }
+
+   private:
+    clip_list const* list_ = nullptr;
+    std::size_t at_ = 0;
+  };
+  iterator begin() const { return {*this, 0}; }
+  iterator end() const { return {*this, size()}; }
+
+ private:
+  /// Texts that many clips share, each kept once.
+  class shared_texts {
+   public:
+    std::uint32_t id(std::string_view text) {
+      if (!texts_.empty() && texts_[latest_] == text) return latest_;
+      auto const [place, is_new] = ids_.try_emplace(std::string(text), static_cast<std::uint32_t>(texts_.size()));
+      if (is_new) texts_.emplace_back(text);
+      return latest_ = place->second;
+    }
+    std::string const& operator[](std::uint32_t id) const { return texts_[id]; }
+
+   private:
+    std::vector<std::string> texts_;
+    std::unordered_map<std::string, std::uint32_t> ids_;
+    std::uint32_t latest_ = 0;
+  };
+
+  struct entry {
+    std::size_t begin;
+    std::uint32_t length, place, label;
+    bool inside;  ///< the file's path is the place and the name
+  };
+
+  std::string names_;
+  std::vector<entry> entries_;
+  shared_texts places_, labels_;
+};
 
 /// Endings, in lower case, of the files that a folder is searched for.
 inline constexpr std::array<std::string_view, 24> video_extensions{
@@ -97,12 +184,14 @@ std::vector<std::filesystem::path> files_below(std::filesystem::path const& fold
 namespace detail {
 
 inline clip_list clips_of_folder(std::filesystem::path const& folder) {
-  clip_list clips;
+  std::vector<clip> found;
   for (auto const& file : files_below(folder, has_video_extension)) {
     auto const inside = file.lexically_relative(folder);
-    clips.push_back({file, inside.generic_string(), inside.has_parent_path() ? inside.begin()->string() : ""});
+    found.push_back({file, inside.generic_string(), inside.has_parent_path() ? inside.begin()->string() : ""});
   }
-  std::sort(clips.begin(), clips.end(), [](clip const& a, clip const& b) { return a.name < b.name; });
+  std::sort(found.begin(), found.end(), [](clip const& a, clip const& b) { return a.name < b.name; });
+  clip_list clips;
+  for (auto const& each : found) clips.push_back(each);
   return clips;
 }
 
@@ -138,11 +227,12 @@ inline clip_list clips_of_text(std::filesystem::path const& file) {
 /// One video listed twice could be paired with itself as "two different videos".
 inline void require_different(clip_list const& clips, std::filesystem::path const& source) {
   std::unordered_map<std::string, std::size_t> places;
+  places.reserve(clips.size());
   for (std::size_t i = 0; i != clips.size(); ++i) {
-    auto const [earlier, is_new] = places.emplace(clips[i].file.lexically_normal().string(), i);
+    auto const [earlier, is_new] = places.emplace(clips.file(i).lexically_normal().string(), i);
     if (!is_new)
       throw format_error(complaint{source.string(), "each video once",
-                                   excerpt(clips[i].name) + " as entry " + std::to_string(earlier->second + 1) +
+                                   excerpt(clips.name(i)) + " as entry " + std::to_string(earlier->second + 1) +
                                        " and as entry " + std::to_string(i + 1)});
   }
 }

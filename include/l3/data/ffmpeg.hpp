@@ -22,6 +22,7 @@ extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/channel_layout.h>
+#include <libavutil/crc.h>
 #include <libavutil/display.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/intreadwrite.h>
@@ -202,6 +203,12 @@ inline std::int32_t const* display_matrix(AVFrame const& f) {
 }
 /// Whether the decoder says that a picture is not what was encoded.
 inline bool is_damaged(AVFrame const& f) { return (f.flags & AV_FRAME_FLAG_CORRUPT) || f.decode_error_flags; }
+
+/// CRC-32 as zip and gzip have it, of bytes that follow those of `before`.
+inline std::uint32_t crc32(std::span<std::byte const> bytes, std::uint32_t before = 0) {
+  return ~av_crc(av_crc_get_table(AV_CRC_32_IEEE_LE), ~before, reinterpret_cast<std::uint8_t const*>(bytes.data()),
+                 bytes.size());
+}
 
 /// A packet's side data of one kind, or an empty span.
 inline std::span<std::uint8_t const> side_data(AVPacket const& p, AVPacketSideDataType kind) {

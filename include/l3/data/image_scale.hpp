@@ -74,6 +74,8 @@ inline rgb_frame turned(rgb_frame in, orientation o) {
   return out;
 }
 
+inline constexpr int scaling_flags = SWS_BILINEAR | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT;
+
 /// Converts decoded pictures by libswscale; keeps its tables while size, format and colours stay the same.
 class image_scaler {
  public:
@@ -143,8 +145,7 @@ class image_scaler {
     return d && (d->nb_components < 3 || std::string_view(d->name).starts_with("yuvj"));
   }
   void make(settings const& s, std::string const& format_name) {
-    int const flags = SWS_BILINEAR | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT;
-    scaler_ = ffmpeg::make_rgb_scaler(s.width, s.height, s.format, s.to_width, s.to_height, flags);
+    scaler_ = ffmpeg::make_rgb_scaler(s.width, s.height, s.format, s.to_width, s.to_height, scaling_flags);
     if (!scaler_) {
       auto const found = std::to_string(s.width) + " x " + std::to_string(s.height) + " " + format_name;
       throw media_error({subject_, "a picture that libswscale converts", found});
@@ -159,6 +160,43 @@ class image_scaler {
   ffmpeg::scaler_ptr scaler_;
   settings made_for_{};
   std::vector<std::uint8_t> padded_;
+};
+
+/// Gives RGB pictures another size.
+class rgb_resizer {
+ public:
+  /// The picture with the smallest side `side`, by the same filter as image_scaler's.
+  void operator()(rgb_frame& picture, std::size_t side) {
+    auto const to = with_smallest_side({picture.width, picture.height}, side);
+    if (to == picture_size{picture.width, picture.height}) return;
+    int const width = int(picture.width), height = int(picture.height);
+    if (!scaler_ || !(from_ == picture_size{picture.width, picture.height}) || !(to_ == to)) {
+      scaler_ = ffmpeg::make_rgb_scaler(width, height, AV_PIX_FMT_RGB24, int(to.width), int(to.height), scaling_flags);
+      if (!scaler_)
+        throw media_error({"picture", "one that libswscale scales", std::to_string(width) + " pixels wide"});
+      from_ = {picture.width, picture.height};
+      to_ = to;
+    }
+    in_.resize(picture.pixels.size() + 64);  // libswscale may read, and write, whole registers past a row's end
+    std::copy(picture.pixels.begin(), picture.pixels.end(), in_.begin());
+    std::size_t const row = (to.width * 3 + 63) / 64 * 64;
+    out_.resize(row * to.height + 64);
+    std::uint8_t const* from[4] = {in_.data()};
+    std::uint8_t* planes[4] = {out_.data()};
+    int const from_stride[4] = {3 * width}, strides[4] = {int(row)};
+    ffmpeg::check(sws_scale(scaler_.get(), from, from_stride, 0, height, planes, strides), "picture",
+                  "one that libswscale scales");
+    picture.width = to.width;
+    picture.height = to.height;
+    picture.pixels.resize(3 * to.width * to.height);
+    for (std::size_t y = 0; y < to.height; ++y)
+      std::copy_n(out_.data() + y * row, 3 * to.width, picture.pixels.data() + 3 * y * to.width);
+  }
+
+ private:
+  ffmpeg::scaler_ptr scaler_;
+  picture_size from_, to_;
+  std::vector<std::uint8_t> in_, out_;
 };
 
 }  // namespace detail

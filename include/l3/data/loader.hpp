@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -55,6 +56,25 @@ struct loader_options {
                                                         ///< is the same for any number of workers
 };
 
+/// Videos as they are: each draw opens one.
+template <class Reader = clip_reader>
+class video_files {
+ public:
+  explicit video_files(clip_list clips, decode_limits limits = {}) : clips_(std::move(clips)), limits_(limits) {}
+  clip_list const& clips() const { return clips_; }
+
+  struct tools {
+    explicit tools(video_files const&) {}
+  };
+  struct reader : Reader {
+    reader(video_files const& from, std::uint32_t clip, tools&) : Reader(from.clips_.file(clip), from.limits_) {}
+  };
+
+ private:
+  clip_list clips_;
+  decode_limits limits_;
+};
+
 /// What a loader has done so far.
 struct loader_report {
   std::uint64_t batches = 0;
@@ -80,12 +100,15 @@ struct loader_report {
 /// depend on which of them was tried first.
 ///
 /// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
-/// Reader  opens a clip; offers facts(), frame(t, side) and sound(start, out) as clip_reader does.
+/// Source  where the clips are: `clips()`, their list; a type `tools`, made of a source, which a worker keeps from draw
+/// to draw; a type
+///         `reader`, made of (source, place in the list, tools), which offers facts(), frame(t, side) and sound(start,
+///         out) as clip_reader does.
 /// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again.
 /// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
 /// left,
 ///         else anything that is not the file's fault; further calls throw it again.
-template <class Model, class Reader = clip_reader>
+template <class Model, class Source = video_files<>>
 class loader {
  public:
   using frame_shape = typename Model::frame;
@@ -95,8 +118,14 @@ class loader {
   static_assert(front_end::sample_rate == sound_rate && front_end::samples == sound_rate * sound_seconds,
                 "l3::loader: the front end must take one second of 48 kHz sound");
 
-  explicit loader(clip_list clips, loader_options options)
-      : clips_(std::move(clips)),
+  /// Of video files.
+  loader(clip_list clips,
+         loader_options const& options) requires std::constructible_from<Source, clip_list, decode_limits>
+      : loader(Source(std::move(clips), options.limits), options) {}
+
+  loader(Source source, loader_options options)
+      : source_(std::move(source)),
+        clips_(source_.clips()),
         options_(checked(std::move(options), clips_.size())),
         total_(batches_to_make()),
         // The trainer's loops run in other arenas, on as many threads as there are cores: workers come on top.
@@ -177,6 +206,8 @@ class loader {
 
   /// What a worker needs besides the batch.
   struct scratch {
+    explicit scratch(Source const& from) : source(from) {}
+    typename Source::tools source;
     spectrogram<front_end> to_spectrum;
     std::vector<float> samples = std::vector<float>(front_end::samples);
   };
@@ -221,7 +252,7 @@ class loader {
   void recall_known() {
     std::unordered_map<std::string, std::uint32_t> places;
     if (!options_.known.empty())
-      for (std::size_t i = 0; i != clips_.size(); ++i) places.emplace(clips_[i].name, static_cast<std::uint32_t>(i));
+      for (std::size_t i = 0; i != clips_.size(); ++i) places.emplace(clips_.name(i), static_cast<std::uint32_t>(i));
     for (auto const& each : options_.known) {
       auto const place = places.find(each.file);
       if (place == places.end()) continue;
@@ -300,7 +331,7 @@ class loader {
     job mine{&s, s.claimed++, {}};
     if (s.claimed == s.sampler->draws().size()) ++claiming_;
     if (tools_.empty()) {
-      mine.tools = std::make_unique<scratch>();
+      mine.tools = std::make_unique<scratch>(source_);
     } else {
       mine.tools = std::move(tools_.back());
       tools_.pop_back();
@@ -322,13 +353,13 @@ class loader {
         if (auto const known = unusable_.find(d.clip); known != unusable_.end())
           return {verdict::bad_file, known->second, {}};
       }
-      std::optional<Reader> reader;
+      std::optional<typename Source::reader> reader;
       std::optional<stream_span> both;
       try {
-        reader.emplace(clips_[d.clip].file, options_.limits);
+        reader.emplace(source_, d.clip, tools.source);
         both = reader->facts().both();
         if (!both || both->seconds() < sound_seconds)
-          throw media_error(complaint{clips_[d.clip].file.string(), "at least one second with both picture and sound",
+          throw media_error(complaint{clips_.file(d.clip).string(), "at least one second with both picture and sound",
                                       both ? std::to_string(both->seconds()) + " s" : "none"});
       } catch (media_error const& e) {
         return unusable(d.clip, e.what());
@@ -355,8 +386,8 @@ class loader {
   }
 
   /// Decodes both halves, also one that no item takes: a draw is good only as a whole.
-  void read(slot& s, draw const& d, Reader& reader, moment at, scratch& tools) {
-    rgb_frame const picture = reader.frame(at.frame_time, Model::frame_side);
+  void read(slot& s, draw const& d, typename Source::reader& reader, moment at, scratch& tools) {
+    rgb_frame const& picture = reader.frame(at.frame_time, Model::frame_side);
     reader.sound(at.sound_start, tools.samples);
     batch_type& b = s.batch;
     bool const evaluation = s.sampler->request().evaluation;
@@ -435,11 +466,13 @@ class loader {
     for (auto const& each : s.refused) {
       if (!reported_.insert(each.clip).second) continue;
       ++report_.refused_files;
-      if (options_.on_refusal) options_.on_refusal({clips_[each.clip].name, each.why, s.batch.step, each.whole_file});
+      if (options_.on_refusal)
+        options_.on_refusal({std::string(clips_.name(each.clip)), each.why, s.batch.step, each.whole_file});
     }
   }
 
-  clip_list const clips_;
+  Source const source_;
+  clip_list const& clips_;
   loader_options const options_;
   std::uint64_t const total_;  ///< batches to hand out
   clock::time_point const made_ = clock::now();

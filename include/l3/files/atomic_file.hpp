@@ -175,6 +175,8 @@ class atomic_file {
 
   /// The name the file gets.
   std::filesystem::path const& target() const { return target_; }
+  /// The name it has until then, for a library that writes to it by name.
+  std::filesystem::path const& temporary() const { return temporary_.path; }
 
  private:
   static constexpr std::size_t pending_limit = std::size_t{1} << 16;

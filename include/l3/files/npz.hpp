@@ -3,19 +3,15 @@
 /// Programs that include this header link libarchive.
 /// Source  NumPy's "NPY format, version 1.0"; the archive is a zip with stored, ZIP64-capable members `<name>.npy`.
 #pragma once
-#include <archive.h>
-#include <archive_entry.h>
-
 #include <algorithm>
 #include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/files/archive_writer.hpp>
 #include <l3/files/atomic_file.hpp>
-#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -116,16 +112,12 @@ class npz_rows {
 ///         ASCII.
 class npz_writer {
  public:
-  explicit npz_writer(std::filesystem::path path) : file_(std::move(path)), zip_(::archive_write_new()) {
-    auto* const zip = zip_.get();
-    // ZIP64 fields always, like NumPy: members of more than 4 GB then take no other path than small ones.
-    require(zip != nullptr && ::archive_write_set_format_zip(zip) == ARCHIVE_OK &&
-            ::archive_write_set_options(zip, "zip:compression=store,zip:zip64") == ARCHIVE_OK &&
-            ::archive_write_set_bytes_in_last_block(zip, 1) == ARCHIVE_OK &&  // no padding after the end
-            ::archive_write_open(zip, this, nullptr, &npz_writer::take_bytes, nullptr) == ARCHIVE_OK);
-  }
-  npz_writer(npz_writer const&) = delete;
-  npz_writer& operator=(npz_writer const&) = delete;
+  // ZIP64 fields always, like NumPy: members of more than 4 GB then take no other path than small ones.
+  explicit npz_writer(std::filesystem::path path)
+      : zip_(std::move(path), [](::archive* zip) {
+          return ::archive_write_set_format_zip(zip) == ARCHIVE_OK &&
+                 ::archive_write_set_options(zip, "zip:compression=store,zip:zip64") == ARCHIVE_OK;
+        }) {}
 
   /// Adds an array, C order.
   void add(std::string const& name, std::vector<std::size_t> const& shape, std::span<float const> values) {
@@ -140,82 +132,35 @@ class npz_writer {
   void add(std::string const& name, npz_rows<T> const& rows) {
     auto const bytes = rows.count() * rows.values_per_row() * sizeof(T);
     begin(name, detail::npy_header<T>({rows.count(), rows.values_per_row()}), bytes);
-    std::vector<std::byte> piece(std::min(bytes, piece_bytes));
+    std::vector<std::byte> piece(std::min(bytes, archive_writer::piece_bytes));
     for (std::size_t offset = 0; offset < bytes; offset += piece.size()) {
       piece.resize(std::min(piece.size(), bytes - offset));
       rows.read_bytes(offset, piece);
-      put(piece);
+      zip_.put(piece);
     }
   }
 
   /// Completes the archive and gives it its name. Once, after the last `add`.
-  void commit() {
-    require(::archive_write_close(zip_.get()) == ARCHIVE_OK);
-    file_.commit();
-  }
+  void commit() { zip_.commit(); }
 
  private:
-  static constexpr std::size_t piece_bytes = std::size_t{1} << 20;
-
-  struct release {
-    void operator()(::archive* zip) const { ::archive_write_free(zip); }
-    void operator()(::archive_entry* entry) const { ::archive_entry_free(entry); }
-  };
-
-  /// libarchive is C: an exception waits outside until its call is over. It is never told of the failure, because it
-  /// would then leak its buffers; it goes on into the void until `require` looks.
-  static la_ssize_t take_bytes(::archive*, void* self, void const* bytes, std::size_t count) {
-    auto& writer = *static_cast<npz_writer*>(self);
-    try {
-      if (!writer.failure_) writer.file_.write(std::span(static_cast<std::byte const*>(bytes), count));
-    } catch (...) {
-      writer.failure_ = std::current_exception();
-    }
-    return static_cast<la_ssize_t>(count);
-  }
-
-  void require(bool worked) const {
-    if (failure_) std::rethrow_exception(failure_);
-    if (worked) return;
-    auto const* const reason = zip_ ? ::archive_error_string(zip_.get()) : nullptr;
-    throw file_error(complaint{file_.target().string(), "an archive that can be written",
-                               reason != nullptr ? reason : "a failure of libarchive"});
-  }
-
   template <npy_value T>
   void add_values(std::string const& name, std::vector<std::size_t> const& shape, std::span<T const> values) {
     detail::require_values(name, shape, values.size());
     begin(name, detail::npy_header<T>(shape), values.size_bytes());
-    put(std::as_bytes(values));
+    zip_.put(std::as_bytes(values));
   }
 
   void begin(std::string const& name, std::string const& header, std::size_t bytes) {
     auto const plain = [](char c) { return c > ' ' && c < 0x7f && c != '/' && c != '\\'; };
     if (name.empty() || !std::all_of(name.begin(), name.end(), plain) || !names_.insert(name).second)
       throw setting_error(complaint{"an array's name", "plain ASCII, not yet taken", detail::excerpt(name)});
-    std::unique_ptr<::archive_entry, release> const entry(::archive_entry_new());
-    require(entry != nullptr);
-    ::archive_entry_set_pathname(entry.get(), (name + ".npy").c_str());
-    ::archive_entry_set_filetype(entry.get(), AE_IFREG);
-    ::archive_entry_set_perm(entry.get(), 0644);
-    ::archive_entry_set_size(entry.get(), static_cast<la_int64_t>(header.size() + bytes));
-    require(::archive_write_header(zip_.get(), entry.get()) == ARCHIVE_OK);
-    put(std::as_bytes(std::span(header)));
+    zip_.begin(name + ".npy", header.size() + bytes);
+    zip_.put(std::as_bytes(std::span(header)));
   }
 
-  /// In pieces: libarchive counts the bytes of one call's checksum in 32 bits.
-  void put(std::span<std::byte const> bytes) {
-    while (!bytes.empty()) {
-      auto const piece = bytes.first(std::min(bytes.size(), piece_bytes));
-      require(::archive_write_data(zip_.get(), piece.data(), piece.size()) == static_cast<la_ssize_t>(piece.size()));
-      bytes = bytes.subspan(piece.size());
-    }
-  }
-
-  atomic_file file_;
-  std::exception_ptr failure_;
+  archive_writer zip_;
   std::set<std::string> names_;
-  std::unique_ptr<::archive, release> zip_;  ///< last, so that it goes first: it still writes when it is freed
 };
 
 }  // namespace l3::inline L3_ISA

@@ -1,0 +1,194 @@
+// l3 index: looks at every video of a collection once, and writes down what it is.
+#include <l3/core/context.hpp>
+#include <l3/data/clip_index.hpp>
+#include <l3/data/probe.hpp>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "index_summary.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct index_options : common_options {
+  std::vector<std::string> sources, drop;
+  std::string out, failures;
+  double seconds = 10;
+  std::size_t most_failures = std::numeric_limits<std::size_t>::max();
+  bool quick = false, anew = false;
+};
+
+/// The videos of all sources, in their order.
+clip_list list_of(index_options const& o) {
+  clip_list all;
+  std::unordered_map<std::string, std::string> names;
+  for (auto const& source : o.sources)
+    for (auto const& each : read_clips(source)) {
+      auto const [earlier, is_new] = names.emplace(each.name, source);
+      if (!is_new)
+        throw format_error(
+            {source, "names that " + earlier->second + " does not have (or one folder above both)", each.name});
+      all.push_back(each);
+    }
+  return all;
+}
+
+std::uint32_t flags_named(std::vector<std::string> const& names) {
+  std::uint32_t flags = 0;
+  for (auto const& name : names)
+    for (auto const& [flag, flag_name] : content_flag_names)
+      if (name == flag_name) flags |= static_cast<std::uint32_t>(flag);
+  return flags;
+}
+
+/// An index of earlier, to be asked about files that have not changed since.
+class memory {
+ public:
+  memory(fs::path const& file, index_settings const& wanted) {
+    if (!fs::exists(file)) return;
+    index_.emplace(file);
+    if (!index_->settings().same_probes(wanted)) {
+      index_.reset();
+      return;
+    }
+    index_->for_each_name([&](std::int64_t id, std::string_view name) { ids_.emplace(hash(name), id); });
+  }
+
+  /// The id of the same file, with the same size and time of change; or 0.
+  std::int64_t find(clip_record const& now) {
+    auto const found = ids_.find(hash(now.video.name));
+    if (found == ids_.end()) return 0;
+    auto const then = index_->record(found->second);
+    bool const same = then.video.name == now.video.name && then.bytes == now.bytes && then.modified == now.modified;
+    return same && now.modified != 0 ? found->second : 0;  // a file that is not there has no time
+  }
+  clip_record record(std::int64_t id) { return index_->record(id); }
+
+ private:
+  static std::size_t hash(std::string_view name) { return std::hash<std::string_view>()(name); }
+  std::optional<clip_index> index_;
+  std::unordered_map<std::size_t, std::int64_t> ids_;  ///< by the name's hash: names themselves would be large
+};
+
+int index_run(index_options const& o) {
+  index_settings const settings{.seconds = o.seconds, .content = !o.quick, .drop = flags_named(o.drop)};
+  fs::path const out = o.out, unfinished = o.out + ".unfinished";
+  fs::path const failures = o.failures.empty() ? o.out + ".failures.jsonl" : o.failures;
+  clip_list const clips = list_of(o);
+  if (o.anew) fs::remove(unfinished);
+  if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings)) fs::remove(unfinished);
+  memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
+  clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);
+
+  // Where the record of each clip is: in `before` (> 0), in `begun` or `found` (< 0).
+  std::vector<std::int64_t> where(clips.size());
+  std::size_t known = 0, refused = 0, done_clips = 0;
+  std::mutex one_at_a_time;
+  interruption guard;
+  progress bar(o, "videos", static_cast<double>(clips.size()));
+  auto saved = std::chrono::steady_clock::now();
+  bool too_many = false;
+  thread_team team(o.threads);
+  team.run(clips.size(), [&](std::size_t i, std::size_t) {
+    clip_record r{.video = clips[i]};
+    stamp_file(r);
+    {
+      std::lock_guard const lock(one_at_a_time);
+      if (too_many || interruption::signal() != 0) return;
+      if (auto const id = begun.find(r))
+        where[i] = -id;
+      else
+        where[i] = before.find(r);
+    }
+    bool const is_known = where[i] != 0;
+    if (!is_known) r = probe_clip(std::move(r.video), settings);
+    std::lock_guard const lock(one_at_a_time);
+    if (is_known)
+      r = where[i] < 0 ? begun.record(-where[i]) : before.record(where[i]);
+    else
+      where[i] = -found.add(r);
+    known += is_known;
+    if (!r.refused.empty()) {
+      ++refused;
+      if (!is_known) o.warn("refused " + r.refused);
+      too_many = refused > o.most_failures;
+    }
+    bar.update(static_cast<double>(++done_clips), text("%zu refused", refused));
+    if (auto const now = std::chrono::steady_clock::now(); now - saved > std::chrono::seconds(5)) {
+      found.save();
+      saved = now;
+    }
+  });
+  bar.finish();
+  found.commit();
+  if (int const signal = interruption::signal()) {
+    o.say(text("Interrupted after %zu of %zu videos; the same command goes on from there", done_clips, clips.size()));
+    return 128 + signal;
+  }
+  if (too_many) {
+    o.warn(text("more than %zu videos were refused (--max-failures); what was found is kept for the next run",
+                o.most_failures));
+    return failed;
+  }
+
+  clip_index made(unfinished);
+  clip_index_writer index(out, settings, clip_index_writer::mode::whole);
+  atomic_file complaints(failures);
+  index_summary all;
+  for (std::size_t i = 0; i < clips.size(); ++i) {
+    auto r = where[i] < 0 ? made.record(-where[i]) : before.record(where[i]);
+    r.video = clips[i];  // its label may be another
+    index.add(r);
+    all.add(r, settings.drop);
+    if (!r.refused.empty()) complaints.write(refusal_line({r.video.name, r.refused, 0, true}));
+  }
+  index.commit();
+  complaints.commit();
+  fs::remove(unfinished);
+
+  o.answer(all.sentence(settings.drop));
+  if (known > 0) o.say(text("%zu were known from before and have not changed", known));
+  if (all.refused > 0) o.say("Why they were refused is in " + failures.string());
+  json document{{"out", o.out}};
+  document.update(all.document());
+  document["known_before"] = known;
+  document["failures"] = failures.string();
+  o.print(document);
+  return all.refused > 0 ? some_refused : done;
+}
+
+}  // namespace
+
+work add_index(CLI::App& command) {
+  auto const o = std::make_shared<index_options>();
+  command.footer(
+      "OUT is an SQLite database; every command that takes DATA takes it. It is brought up to date by the same "
+      "command:\n"
+      "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
+      "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"
+      "Example:\n  l3 index videos --out videos.l3index --drop silent,static");
+  command.add_option("sources", o->sources, "Folders, CSVs or lists of videos")->required();
+  command.add_option("--out", o->out, "Index to write, or to bring up to date")->required();
+  command.add_option("--clip-seconds", o->seconds, "Look only at the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--drop", o->drop, "Leave out of training: silent, static (one picture all the time)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"silent", "static", "short", "no-picture", "no-sound"}));
+  command.add_flag("--quick", o->quick, "Decode nothing: silence and standstill are not looked for");
+  command.add_option("--max-failures", o->most_failures, "End when more files than this are refused")
+      ->default_str("no limit");
+  command.add_option("--failures", o->failures, "Where to write why files were refused")
+      ->default_str("OUT.failures.jsonl");
+  command.add_flag("--force", o->anew, "Open all files again");
+  o->add_to(command);
+  return [o] { return index_run(*o); };
+}
+
+}  // namespace l3::program

@@ -1,0 +1,103 @@
+// l3 pack: decodes a collection once, into shards that training reads at full speed.
+#include <l3/data/collection.hpp>
+#include <l3/data/pack.hpp>
+#include <l3/data/pack_check.hpp>
+
+#include "program.hpp"
+
+namespace l3::program {
+namespace {
+
+struct pack_command : common_options {
+  std::string data, out;
+  pack_options made;
+  double shard_mebibytes = 1024;
+  bool verify = false;
+};
+
+int verify_run(pack_command const& o) {
+  progress bar(o, "bytes", 0);
+  auto const found = check_packing(
+      o.data, o.threads, [&](std::uint64_t read, std::uint64_t) { bar.update(static_cast<double>(read), ""); });
+  bar.finish();
+  for (auto const& each : found.problems) o.warn(each);
+  o.answer(
+      text("%zu clips in %zu shards, %sB: %s", found.clips, found.shards,
+           short_number(static_cast<double>(found.bytes)).c_str(),
+           found.problems.empty() ? "all as they were written" : text("%zu problems", found.problems.size()).c_str()));
+  o.print({{"clips", found.clips}, {"shards", found.shards}, {"bytes", found.bytes}, {"problems", found.problems}});
+  return found.problems.empty() ? done : failed;
+}
+
+int pack_run(pack_command& o) {
+  if (o.verify) return verify_run(o);
+  if (o.out.empty()) throw setting_error({"--out", "a folder to write (or --verify, to check one)", "nothing"});
+  if (packed_clips::is_packed(o.data)) throw setting_error({"DATA", "videos", o.data + ", which is packed already"});
+  clip_list const clips = open_collection(o.data).clips;
+  o.made.out = o.out;
+  o.made.threads = o.threads;
+  o.made.shard_bytes = static_cast<std::uint64_t>(o.shard_mebibytes * (1 << 20));
+  interruption guard;
+  o.made.stop = [] { return interruption::signal() != 0; };
+  std::size_t refused = 0;
+  std::optional<progress> bar;
+  o.made.progress = [&](std::size_t finished, clip_record const& r) {
+    if (!r.usable(0)) {
+      ++refused;
+      o.warn("left out " +
+             (r.refused.empty() ? r.video.name + ": expected a second of picture and sound, found none" : r.refused));
+    }
+    bar->update(static_cast<double>(finished), "");
+  };
+  packer work(clips, o.made);
+  bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));
+  auto const r = work.run();
+  bar->finish();
+  if (r.finished < r.videos) {
+    o.say(text("Interrupted: %zu of %zu videos are in whole shards; the same command goes on from there", r.finished,
+               r.videos));
+    return 128 + interruption::signal();
+  }
+  std::size_t const left_out = r.videos - r.packed;
+  o.answer(text("%zu videos in %zu shards, %sB, %zu left out: %s", r.packed, r.shards,
+                short_number(static_cast<double>(r.bytes)).c_str(), left_out, o.out.c_str()));
+  o.print({{"out", o.out},
+           {"videos", r.videos},
+           {"packed", r.packed},
+           {"left_out", left_out},
+           {"shards", r.shards},
+           {"bytes", r.bytes}});
+  return left_out > 0 ? some_refused : done;
+}
+
+}  // namespace
+
+work add_pack(CLI::App& command) {
+  auto const o = std::make_shared<pack_command>();
+  command.footer(
+      "Shards are plain tar files (WebDataset's naming): of each video JPEG pictures, a WAV file of 48 kHz mono sound "
+      "and\n"
+      "a JSON file; OUT/index.l3index knows where they are. Every command that takes DATA takes OUT. An interrupted "
+      "run\n"
+      "goes on where the last whole shard ends. Exit code 3: some videos could not be used.\n"
+      "Example:\n  l3 pack videos.l3index --out packed --fps 5\n  l3 pack packed --verify");
+  command.add_option("data", o->data, "Folder, CSV, list or index of videos; with --verify, a packed folder")
+      ->required();
+  command.add_option("--out", o->out, "Folder to write");
+  command.add_option("--fps", o->made.pictures_per_second, "Pictures kept of each second")->capture_default_str();
+  command.add_option("--side", o->made.side, "Smallest side of pictures; smaller ones stay as they are")
+      ->capture_default_str();
+  command.add_option("--quality", o->made.quality, "Of JPEG, 1 to 100")->capture_default_str();
+  command.add_option("--clip-seconds", o->made.seconds, "Pack only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--shard-size", o->shard_mebibytes, "MiB after which a shard ends")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--force", o->made.overwrite, "Pack anew what OUT holds already");
+  command.add_flag("--verify", o->verify, "Read a packed folder and compare every byte with its index");
+  o->add_to(command);
+  return [o] { return pack_run(*o); };
+}
+
+}  // namespace l3::program

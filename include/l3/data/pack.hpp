@@ -1,0 +1,390 @@
+/// @file  include/l3/data/pack.hpp: a collection of videos -> shards for random access at training speed: JPEG pictures
+/// and 48 kHz mono sound in tar files, and an index (docs/formats.md).
+///
+/// Programs that include this header link SQLite 3, libarchive and libturbojpeg.
+#pragma once
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/info.h>
+#include <oneapi/tbb/parallel_pipeline.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/data/clip_index.hpp>
+#include <l3/data/clip_list.hpp>
+#include <l3/data/decode.hpp>
+#include <l3/data/ffmpeg.hpp>
+#include <l3/data/jpeg.hpp>
+#include <l3/data/probe.hpp>
+#include <l3/files/archive_writer.hpp>
+#include <l3/files/sqlite.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// How a collection is packed.
+struct pack_options {
+  std::filesystem::path out{};                         ///< folder; made if it is not there
+  double pictures_per_second = 5;                      ///< kept of each video
+  std::size_t side = 256;                              ///< smallest side of pictures; smaller ones stay as they are
+  int quality = 90;                                    ///< of JPEG, 1 to 100
+  double seconds = 10;                                 ///< only the first this many seconds of each video; 0: all
+  std::uint64_t shard_bytes = std::uint64_t{1} << 30;  ///< a shard ends with the clip that reaches this
+  std::size_t threads = 0;                             ///< zero: one a core; the files are the same for any number
+  bool overwrite = false;                              ///< begin anew where a packing lies in `out` already
+  decode_limits limits{};
+  std::function<void(std::size_t done, clip_record const&)> progress{};  ///< after each video, in order
+  std::function<bool()> stop{};                                          ///< asked before each video
+};
+
+/// What packing did.
+struct pack_report {
+  std::size_t videos = 0;    ///< of the list
+  std::size_t finished = 0;  ///< less than `videos` when it was stopped
+  std::size_t known = 0;     ///< of them, packed by an earlier run
+  std::size_t packed = 0;    ///< of them, in the shards
+  std::size_t shards = 0;    ///< whole ones
+  std::uint64_t bytes = 0;   ///< of the shards
+};
+
+namespace detail {
+
+inline constexpr std::string_view packing_index_name = "unfinished.l3index";
+inline constexpr std::string_view packed_tables =
+    "CREATE TABLE packing(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE shards(id INTEGER PRIMARY KEY, file TEXT NOT NULL, bytes INTEGER NOT NULL);"
+    "CREATE TABLE packed(id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, crc32 INTEGER NOT NULL,"
+    " first_picture REAL NOT NULL, sound_at INTEGER NOT NULL, samples INTEGER NOT NULL, picture_at BLOB NOT NULL,"
+    " picture_bytes BLOB NOT NULL);";
+
+/// A clip on its way into a shard.
+struct packed_clip {
+  clip_record record{};
+  std::vector<std::byte> sound{};              ///< a WAV file
+  std::vector<std::byte> pictures{};           ///< JPEG files, one after the other
+  std::vector<std::uint32_t> picture_bytes{};  ///< 0 where the picture is damaged
+  std::vector<double> picture_times{};         ///< when each is shown first
+};
+
+/// The 44 bytes before the samples of a WAV file: 16 bits, mono, sound_rate.
+inline constexpr std::size_t wav_header_bytes = 44;
+inline std::array<std::byte, wav_header_bytes> wav_header(std::size_t samples) {
+  std::array<std::byte, wav_header_bytes> h{};
+  auto const put = [&](std::size_t at, auto value) { std::memcpy(h.data() + at, &value, sizeof value); };
+  auto const bytes = static_cast<std::uint32_t>(2 * samples);
+  std::memcpy(h.data(), "RIFF", 4);
+  put(4, bytes + 36);
+  std::memcpy(h.data() + 8, "WAVEfmt ", 8);
+  put(16, std::uint32_t{16});
+  put(20, std::uint16_t{1});  // PCM
+  put(22, std::uint16_t{1});  // channels
+  put(24, std::uint32_t{sound_rate});
+  put(28, std::uint32_t{2 * sound_rate});
+  put(32, std::uint16_t{2});
+  put(34, std::uint16_t{16});
+  std::memcpy(h.data() + 36, "data", 4);
+  put(40, bytes);
+  return h;
+}
+
+/// Of full scale 1 -> 16 bits.
+inline std::int16_t sample_16(float x) {
+  return static_cast<std::int16_t>(std::lrint(std::clamp(x * 32768.0f, -32768.0f, 32767.0f)));
+}
+
+/// One clip must fit into memory, and its sound into a WAV file.
+inline constexpr std::size_t most_clip_bytes = std::size_t{1} << 30;
+
+inline void require_clip_bytes(std::string const& name, std::size_t bytes) {
+  if (bytes <= most_clip_bytes) return;
+  throw media_error(complaint{name, "a clip that packs into 1 GiB (fewer --clip-seconds, or cut it)", "more"});
+}
+
+/// Decodes a clip and packs it. What is wrong with the file is in the record.
+inline packed_clip pack_clip(clip video, pack_options const& o) {
+  packed_clip p{.record = {.video = std::move(video)}};
+  clip_record& r = p.record;
+  auto limits = o.limits;
+  limits.seconds = o.seconds;
+  r = probe_clip(std::move(r.video), {.seconds = o.seconds, .content = false}, limits);
+  if (!r.usable(0)) return p;
+  try {
+    clip_reader reader(r.video.file, limits);
+    auto source = reader.sound_from_start();
+    std::vector<float> block(sound_rate);
+    p.sound.resize(wav_header_bytes);
+    while (auto const got = source.read(block)) {
+      require_clip_bytes(r.video.name, p.sound.size());
+      p.sound.resize(p.sound.size() + 2 * got);
+      auto* to = p.sound.data() + p.sound.size() - 2 * got;
+      for (float const x : std::span(block).first(got)) {
+        auto const bits = sample_16(x);
+        std::memcpy(to, &bits, 2);
+        to += 2;
+      }
+    }
+    auto const header = wav_header((p.sound.size() - wav_header_bytes) / 2);
+    std::copy(header.begin(), header.end(), p.sound.begin());
+
+    jpeg_encoder encode;
+    auto const span = r.facts.video;
+    std::size_t const smallest = std::min(r.facts.width, r.facts.height);
+    std::vector<double> times;
+    for (std::size_t k = 0; k == 0 || static_cast<double>(k) / o.pictures_per_second < span.seconds() - same_time; ++k)
+      times.push_back(span.begin + static_cast<double>(k) / o.pictures_per_second);
+    reader.expect_frames(times);
+    for (double const t : times) {
+      std::size_t const before = p.pictures.size();
+      double shown = t;
+      try {
+        auto const picture = reader.frame(t, smallest > o.side ? o.side : 0);
+        shown = picture.time;
+        encode.append(picture, o.quality, p.pictures);
+      } catch (media_error const&) {  // this moment is damaged; others may be whole
+      }
+      p.picture_bytes.push_back(static_cast<std::uint32_t>(p.pictures.size() - before));
+      p.picture_times.push_back(shown);
+      require_clip_bytes(r.video.name, p.pictures.size());
+    }
+    if (p.pictures.empty()) throw media_error(complaint{r.video.file.string(), "pictures", "damaged ones only"});
+  } catch (media_error const& e) {
+    r.refused = e.what();
+  } catch (file_error const& e) {
+    r.refused = e.what();
+  }
+  return p;
+}
+
+inline std::string shard_name(std::size_t number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "shard-%05zu.tar", number);
+  return name;
+}
+
+}  // namespace detail
+
+/// Packs the clips of a list into OUT/shard-*.tar and writes OUT/index.l3index when all are in. A shard appears when it
+/// is whole; after an interruption the same call goes on with the clips behind the last one. Refused clips are in the
+/// index, with the reason.
+///
+/// Errors  setting_error: an option out of its range; another packing lies in `out`. file_error: cannot be written.
+class packer {
+ public:
+  packer(clip_list const& clips, pack_options options) : clips_(clips), o_(std::move(options)) {
+    require_possible();
+    namespace fs = std::filesystem;
+    fs::create_directories(o_.out);
+    finished_ = o_.out / detail::packed_index_name;
+    unfinished_ = o_.out / detail::packing_index_name;
+    if (o_.overwrite) remove_all();
+    if (fs::exists(finished_))
+      throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
+    bool const old = is_begun_index(unfinished_);
+    if (old) read_old();
+    index_.emplace(unfinished_, index_settings{.seconds = o_.seconds, .content = false},
+                   clip_index_writer::mode::growing);
+    if (!old) {
+      index_->database().run(std::string(detail::packed_tables));
+      auto about = index_->database().prepare("INSERT INTO packing VALUES(?, ?)");
+      about.run(std::string_view("settings"), settings_text());
+      index_->save();
+    }
+  }
+
+  /// Videos that an interrupted run has packed, or refused, already.
+  std::size_t known() const { return report_.known; }
+
+  /// Packs the rest. Once.
+  pack_report run() {
+    report_.videos = clips_.size();
+    report_.finished = report_.known;
+    {
+      auto insert_packed = index_->database().prepare("INSERT INTO packed VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
+      auto insert_shard = index_->database().prepare("INSERT INTO shards VALUES(?, ?, ?)");
+      insert_packed_ = &insert_packed;
+      insert_shard_ = &insert_shard;
+      std::size_t next = report_.known;
+      tbb::task_arena arena(o_.threads == 0 ? tbb::task_arena::automatic : static_cast<int>(o_.threads));
+      std::optional<tbb::global_control> more;
+      if (o_.threads > static_cast<std::size_t>(tbb::info::default_concurrency()))
+        more.emplace(tbb::global_control::max_allowed_parallelism, o_.threads);
+      std::size_t const at_once = 2 * static_cast<std::size_t>(arena.max_concurrency());
+      using clip_ptr = std::shared_ptr<detail::packed_clip>;
+      arena.execute([&] {
+        tbb::parallel_pipeline(
+            at_once, tbb::make_filter<void, std::size_t>(tbb::filter_mode::serial_in_order,
+                                                         [&](tbb::flow_control& flow) -> std::size_t {
+                                                           if (next == clips_.size() || (o_.stop && o_.stop())) {
+                                                             flow.stop();
+                                                             return 0;
+                                                           }
+                                                           return next++;
+                                                         }) &
+                         tbb::make_filter<std::size_t, clip_ptr>(tbb::filter_mode::parallel,
+                                                                 [&](std::size_t i) {
+                                                                   return std::make_shared<detail::packed_clip>(
+                                                                       detail::pack_clip(clips_[i], o_));
+                                                                 }) &
+                         tbb::make_filter<clip_ptr, void>(tbb::filter_mode::serial_in_order,
+                                                          [&](clip_ptr const& p) { write(*p); }));
+      });
+      if (report_.finished == clips_.size()) end_shard();
+    }
+    if (report_.finished == clips_.size()) {
+      index_->commit();
+      std::filesystem::rename(unfinished_, finished_);
+    } else {  // the open shard is given up: an interrupted packing ends with the same files as one that was not
+      index_.reset();
+      shard_.reset();
+      report_.finished = saved_;
+    }
+    return report_;
+  }
+
+ private:
+  void require_possible() const {
+    auto const require = [](bool good, char const* what, char const* expected, double found) {
+      if (!good) throw setting_error(complaint{what, expected, std::to_string(found)});
+    };
+    require(o_.pictures_per_second > 0 && o_.pictures_per_second <= 1000, "pictures per second",
+            "above 0, at most 1000", o_.pictures_per_second);
+    require(o_.side >= 16 && o_.side <= 4096, "smallest side of pictures", "16 to 4096", static_cast<double>(o_.side));
+    require(o_.quality >= 1 && o_.quality <= 100, "quality of pictures", "1 to 100", o_.quality);
+    require(o_.seconds >= 0, "seconds of a video", "0 or more", o_.seconds);
+    require(o_.shard_bytes >= 1, "bytes of a shard", "1 or more", static_cast<double>(o_.shard_bytes));
+  }
+
+  /// All that decides what a shard holds.
+  std::string settings_text() const {
+    return nlohmann::ordered_json{{"pictures_per_second", o_.pictures_per_second},
+                                  {"side", o_.side},
+                                  {"quality", o_.quality},
+                                  {"seconds", o_.seconds},
+                                  {"shard_bytes", o_.shard_bytes}}
+        .dump();
+  }
+
+  void remove_all() const {
+    namespace fs = std::filesystem;
+    fs::remove(finished_);
+    fs::remove(unfinished_);
+    for (std::size_t k = 0; fs::remove(o_.out / detail::shard_name(k)); ++k) {
+    }
+  }
+
+  /// What an interrupted run has done.
+  void read_old() {
+    clip_index old(unfinished_);
+    auto settings = old.database().prepare("SELECT value FROM packing WHERE key = 'settings'");
+    std::string const found = settings.step() ? std::string(settings.text(0)) : "none";
+    auto const refuse = [&](std::string const& expected, std::string const& what) {
+      throw setting_error(complaint{o_.out.string() + ", where an earlier packing was interrupted",
+                                    expected + " (or --force to begin anew)", what});
+    };
+    if (found != settings_text()) refuse("the settings " + found, settings_text());
+    old.for_each_name([&](std::int64_t id, std::string_view name) {
+      auto const place = static_cast<std::size_t>(id - 1);
+      if (place >= clips_.size() || clips_.name(place) != name)
+        refuse("the same list of videos, with " + detail::excerpt(name) + " at place " + std::to_string(id),
+               place < clips_.size() ? detail::excerpt(clips_.name(place)) : "its end");
+      ++report_.known;
+    });
+    auto shards = old.database().prepare("SELECT count(*), sum(bytes) FROM shards");
+    shards.step();
+    report_.shards = static_cast<std::size_t>(shards.integer(0));
+    report_.bytes = static_cast<std::uint64_t>(shards.integer(1));
+    auto packed = old.database().prepare("SELECT count(*) FROM packed");
+    packed.step();
+    report_.packed = static_cast<std::size_t>(packed.integer(0));
+    saved_ = report_.known;
+  }
+
+  /// The next clip of the list, into the shard and the index.
+  void write(detail::packed_clip const& p) {
+    auto const id = index_->add(p.record);
+    if (p.record.usable(0)) write_members(p, id);
+    ++report_.finished;
+    if (o_.progress) o_.progress(report_.finished, p.record);
+    if (shard_ && shard_->position() >= o_.shard_bytes) end_shard();
+  }
+
+  void write_members(detail::packed_clip const& p, std::int64_t id) {
+    if (!shard_)
+      shard_.emplace(o_.out / detail::shard_name(report_.shards),
+                     [](::archive* tar) { return ::archive_write_set_format_ustar(tar) == ARCHIVE_OK; });
+    char key[24];
+    std::snprintf(key, sizeof key, "%09lld", static_cast<long long>(id - 1));
+    std::uint32_t crc = 0;
+    auto const put = [&](std::string const& name, std::span<std::byte const> bytes) {
+      shard_->begin(name, bytes.size());
+      auto const at = shard_->position();
+      shard_->put(bytes);
+      crc = ffmpeg::crc32(bytes, crc);
+      return at;
+    };
+    nlohmann::ordered_json about{{"name", p.record.video.name},
+                                 {"label", p.record.video.label},
+                                 {"picture_times", p.picture_times},
+                                 {"sound_rate", sound_rate},
+                                 {"sound_begin", p.record.facts.sound.begin},
+                                 {"sound_end", p.record.facts.sound.end}};
+    auto const text = about.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    put(std::string(key) + ".json", std::as_bytes(std::span(text)));
+    auto const sound_at = put(std::string(key) + ".wav", p.sound) + detail::wav_header_bytes;
+    std::vector<std::uint64_t> picture_at;
+    std::size_t used = 0;
+    for (std::size_t k = 0; k < p.picture_bytes.size(); ++k) {
+      char picture[64];
+      std::snprintf(picture, sizeof picture, "%s.%05zu.jpg", key, k);
+      auto const bytes = std::span(p.pictures).subspan(used, p.picture_bytes[k]);
+      picture_at.push_back(bytes.empty() ? 0 : put(picture, bytes));
+      used += bytes.size();
+    }
+    insert_packed_->run(id, report_.shards, crc, p.record.facts.video.begin, sound_at,
+                        (p.sound.size() - detail::wav_header_bytes) / 2, std::as_bytes(std::span(picture_at)),
+                        std::as_bytes(std::span(p.picture_bytes)));
+    ++report_.packed;
+  }
+
+  /// The shard first, then what the index says of it: a shard that the index does not know is written again.
+  void end_shard() {
+    if (shard_) {
+      shard_->commit();
+      auto const file = detail::shard_name(report_.shards);
+      auto const bytes = std::filesystem::file_size(o_.out / file);
+      insert_shard_->run(report_.shards, file, bytes);
+      report_.bytes += bytes;
+      ++report_.shards;
+      shard_.reset();
+    }
+    index_->save();
+    saved_ = report_.finished;
+  }
+
+  clip_list const& clips_;
+  pack_options const o_;
+  std::filesystem::path finished_, unfinished_;
+  std::optional<clip_index_writer> index_;
+  sql_statement *insert_packed_ = nullptr, *insert_shard_ = nullptr;
+  std::optional<archive_writer> shard_;
+  pack_report report_;
+  std::size_t saved_ = 0;  ///< clips whose place is durable
+};
+
+}  // namespace l3::inline L3_ISA

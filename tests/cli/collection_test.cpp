@@ -1,0 +1,176 @@
+/// @file  tests/cli/collection_test.cpp: l3 index and l3 pack as a user meets them, and what other programs read of
+/// their files.
+#include <catch2/catch.hpp>
+#include <iostream>
+
+#include "run_program.hpp"
+
+using Catch::Contains;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The made-up videos, and three files that are none.
+fs::path const& messy_videos() {
+  static fs::path const folder = [] {
+    fs::path const at = scratch() / "messy";
+    fs::copy(made_up_videos() / "videos", at, fs::copy_options::recursive);
+    std::ofstream(at / "text.mp4") << std::string(1000, 'x');
+    std::ofstream(at / "empty name.mp4");
+    std::ofstream(at / "cut.mp4", std::ios::binary) << content(at / "00001.mp4").substr(0, 5000);
+    return at;
+  }();
+  return folder;
+}
+
+std::string quoted(fs::path const& p) { return "'" + p.string() + "' "; }
+
+/// Runs a Python program; skipped where there is no Python.
+void python(std::string const& program) {
+  if (std::system("python3 -c pass >/dev/null 2>&1") != 0) {
+    std::cout << "SKIPPED: python3 is not installed\n";
+    return;
+  }
+  fs::path const file = scratch() / "check.py", said = scratch() / "check.txt";
+  std::ofstream(file) << program;
+  int const code = std::system(("python3 '" + file.string() + "' >'" + said.string() + "' 2>&1").c_str());
+  INFO(content(said));
+  CHECK(code == 0);
+}
+
+}  // namespace
+
+TEST_CASE("an index tells good files from bad, remembers them, and is read by SQLite") {
+  fs::path const out = scratch() / "messy.l3index";
+  auto const index = [&](std::string const& more) {
+    return l3("index " + quoted(messy_videos()) + "--json --out " + quoted(out) + more);
+  };
+  outcome const limited = index("--max-failures 2");
+  CHECK(limited.code == 1);
+  CHECK_THAT(limited.err, Contains("--max-failures") && Contains("text.mp4"));
+  CHECK_FALSE(fs::exists(out));
+  outcome const first = index("");
+  CHECK(first.code == 3);
+  json const a = json::parse(first.out);
+  CHECK(a.at("videos") == 33);
+  CHECK(a.at("usable") == 30);
+  CHECK(a.at("refused") == 3);
+  CHECK(a.at("known_before") > 0);  // from the run that was ended
+  CHECK(a.at("seconds") > 50);
+  auto const failures = content(scratch() / "messy.l3index.failures.jsonl");
+  CHECK(std::count(failures.begin(), failures.end(), '\n') == 3);
+  CHECK(json::parse(failures.substr(0, failures.find('\n'))).at("file") == "cut.mp4");
+  CHECK_FALSE(fs::exists(out.string() + ".unfinished"));
+  auto const bytes = content(out);
+
+  json const again = json::parse(index("").out);
+  CHECK(again.at("known_before") == 33);
+  CHECK(content(out) == bytes);
+  fs::last_write_time(messy_videos() / "00002.mp4", fs::file_time_type::clock::now());
+  CHECK(json::parse(index("").out).at("known_before") == 32);
+  CHECK(json::parse(index("--force --threads 1").out).at("known_before") == 0);
+  CHECK(json::parse(index("--quick").out).at("known_before") == 0);  // other settings, other knowledge
+  CHECK(json::parse(index("").out).at("usable") == 30);
+
+  json const info = json::parse(l3("info --json " + quoted(out)).out);
+  CHECK(info.at("usable") == 30);
+  CHECK(info.at("packed") == false);
+  outcome const text = l3("index " + quoted(messy_videos()) + "--out " + quoted(messy_videos() / "text.mp4"));
+  CHECK(text.code == 1);
+  CHECK_THAT(text.err, Contains("text.mp4"));
+  CHECK(l3("index " + quoted(messy_videos())).code == 2);
+  CHECK(l3("index " + quoted(messy_videos()) + "--drop ugly --out x").code == 2);
+  CHECK_THAT(l3("index " + quoted(messy_videos()) + quoted(messy_videos()) + "--out " + quoted(out)).err,
+             Contains("one folder above both"));
+
+  python(R"py(import sqlite3, struct
+c = sqlite3.connect(')py" +
+         out.string() + R"py(')
+assert c.execute('SELECT count(*), sum(usable) FROM clips').fetchone() == (33, 30)
+names = [bytes(n) for n, in c.execute('SELECT name FROM clips ORDER BY id')]
+assert names == sorted(names) and b'empty name.mp4' in names, names
+assert c.execute("SELECT refused FROM clips WHERE name = CAST('text.mp4' AS BLOB)").fetchone()[0].count('expected')
+keys = c.execute('SELECT key_times FROM clips WHERE usable').fetchone()[0]
+assert len(keys) % 8 == 0 and struct.unpack('<d', keys[:8])[0] == 0
+assert c.execute("SELECT value FROM about WHERE key = 'seconds'").fetchone()[0] == 10
+)py");
+}
+
+TEST_CASE("a packed collection trains and evaluates like its videos, and is read by tar, wave and zlib") {
+  fs::path const index = scratch() / "topack.l3index", out = scratch() / "packed";
+  REQUIRE(l3("index " + quoted(messy_videos()) + "--quiet --out " + quoted(index)).code == 3);
+  auto const pack = [&](std::string const& more) {
+    return l3("pack " + quoted(index) + "--json --out " + quoted(out) + more);
+  };
+  outcome const made = pack("--fps 4 --shard-size 2");
+  INFO(made.err);
+  REQUIRE(made.code == 0);
+  json const a = json::parse(made.out);
+  CHECK(a.at("packed") == 30);
+  CHECK(a.at("shards") > 1);
+  CHECK(pack("--fps 4").code == 2);
+  CHECK_THAT(pack("").err, Contains("--force"));
+  json const checked = json::parse(l3("pack --verify --json " + quoted(out)).out);
+  CHECK(checked.at("clips") == 30);
+  CHECK(checked.at("problems").empty());
+  CHECK(l3("pack " + quoted(out) + "--out " + quoted(scratch() / "twice")).code == 2);
+  CHECK(l3("pack " + quoted(index)).code == 2);
+  CHECK(json::parse(l3("info --json " + quoted(out / "index.l3index")).out).at("pictures_per_second") == 4);
+  json const speed = json::parse(l3("bench loader --json --model tiny --batch 8 --pairs 100 " + quoted(out)).out);
+  CHECK(speed.at("failures") == 0);
+
+  auto const train = [&](std::string const& name, std::string const& more) {
+    return l3("train --train " + quoted(out) + "--valid " + quoted(index) +
+              "--valid-pairs 8 --model tiny --batch 8 --pairs 32 --seed 5 --quiet --out " + quoted(scratch() / name) +
+              more);
+  };
+  CHECK(train("on-packed", "--workers 1").code == 0);
+  CHECK(train("on-packed2", "--workers 3").code == 0);
+  CHECK(content(scratch() / "on-packed/last.safetensors") == content(scratch() / "on-packed2/last.safetensors"));
+  json const score = json::parse(l3("eval --json --pairs 20 --checkpoint " +
+                                    quoted(scratch() / "on-packed/last.safetensors") + "--data " + quoted(out))
+                                     .out);
+  CHECK(score.at("videos") == 30);
+  CHECK(score.at("refused") == 0);
+
+  python(R"py(import sqlite3, tarfile, wave, zlib, json, io, struct
+folder = ')py" +
+         out.string() + R"py('
+c = sqlite3.connect(folder + '/index.l3index')
+seen = 0
+for shard, file, size in c.execute('SELECT id, file, bytes FROM shards').fetchall():
+    samples = {}
+    with tarfile.open(folder + '/' + file) as tar:
+        for member in tar:
+            key, kind = member.name.split('.', 1)
+            samples.setdefault(key, []).append((kind, tar.extractfile(member).read(), member.offset_data))
+    for key, members in samples.items():
+        row = c.execute('SELECT shard, crc32, sound_at, samples, picture_at, picture_bytes FROM packed WHERE id = ?',
+                        (int(key) + 1,)).fetchone()
+        crc = 0
+        for _, content, _ in members:
+            crc = zlib.crc32(content, crc)
+        assert row[:2] == (shard, crc), (row[:2], crc)
+        kinds = dict((k, (b, o)) for k, b, o in members)
+        about = json.loads(kinds['json'][0])
+        sound = wave.open(io.BytesIO(kinds['wav'][0]))
+        assert (sound.getnchannels(), sound.getframerate(), sound.getsampwidth()) == (1, 48000, 2)
+        assert sound.getnframes() == row[3] and kinds['wav'][1] + 44 == row[2]
+        pictures = [m for m in members if m[0].endswith('.jpg')]
+        assert len(pictures) == len(about['picture_times']) == 8, len(pictures)
+        assert [o for _, _, o in pictures] == list(struct.unpack('<8Q', row[4]))
+        assert [len(b) for _, b, _ in pictures] == list(struct.unpack('<8I', row[5]))
+        assert all(b[:3] == b'\xff\xd8\xff' and b[-2:] == b'\xff\xd9' for _, b, _ in pictures)
+        seen += 1
+assert seen == 30
+)py");
+
+  fs::path const shard = out / "shard-00000.tar";
+  auto bytes = content(shard);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  std::ofstream(shard, std::ios::binary) << bytes;
+  outcome const changed = l3("pack --verify " + quoted(out));
+  CHECK(changed.code == 1);
+  CHECK_THAT(changed.err, Contains("shard-00000.tar: expected"));
+}

@@ -1,0 +1,426 @@
+/// @file  tests/data/collection_test.cpp: indexes say what the files are; packed collections give what the videos give,
+/// are the same files for any number of threads and after an interruption, and notice a changed byte.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+#include <l3/data/collection.hpp>
+#include <l3/data/loader.hpp>
+#include <l3/data/pack.hpp>
+#include <l3/data/pack_check.hpp>
+#include <l3/data/probe.hpp>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decode_fixtures.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Matchers::Contains;
+
+/// Six videos that can be used, of different sizes and lengths, and some that cannot.
+struct media {
+  fs::path folder = fixtures::folder() / "collection";
+  l3::clip_list clips;
+  media() {
+    fs::create_directories(folder / "a b");
+    auto const make = [&](std::string const& picture, std::string const& sound, std::string const& name) {
+      std::string const in =
+          (picture.empty() ? "" : "-f lavfi -i " + picture) + (sound.empty() ? "" : " -f lavfi -i " + sound);
+      fixtures::ffmpeg(in + " -c:v libx264 -g 250 -bf 3 -pix_fmt yuv420p -c:a aac 'collection/" + name + "'");
+    };
+    for (int i = 0; i != 6; ++i) {
+      auto const seconds = std::to_string(1.5 + 0.5 * i);
+      // Grey waves: JPEG keeps them, and a tenth of a second later they look otherwise.
+      make("nullsrc=size=" + std::to_string(96 + 16 * i) + "x80:rate=15:duration=" + seconds +
+               ",geq=lum='128+60*sin(X/9+8*T)+50*sin(Y/" + std::to_string(7 + i) + "-6*T)':cb=128:cr=128",
+           "sine=frequency=" + std::to_string(300 * (i + 1)) + ":duration=" + seconds,
+           (i % 2 ? "a b/clip" : "clip") + std::to_string(i) + ".mp4");
+    }
+    make("testsrc2=size=96x80:rate=15:duration=2", "anullsrc=d=2", "silent.mp4");
+    make("color=red:size=96x80:rate=15:duration=2", "sine=duration=2", "static.mp4");
+    make("testsrc2=size=96x80:rate=15:duration=0.6", "sine=duration=0.6", "short.mp4");
+    make("testsrc2=size=96x80:rate=15:duration=2", "", "mute.mp4");
+    fixtures::write_file("collection/text.mp4", fixtures::bytes(500, 'x'));
+    fixtures::ffmpeg("-i collection/clip4.mp4 -c copy 'collection/la\xe9tin.mp4'");
+    clips = l3::read_clips(folder);
+  }
+};
+media const* need_media() {
+  static std::optional<media> const made = fixtures::have_ffmpeg() ? std::optional<media>(std::in_place) : std::nullopt;
+  if (!made) std::cout << "SKIPPED: the ffmpeg program is not installed\n";
+  return made ? &*made : nullptr;
+}
+
+l3::clip_record record_of(std::string const& name, l3::index_settings const& settings = {}) {
+  auto const file = need_media()->folder / name;
+  return l3::probe_clip({file, name, "label of " + name}, settings);
+}
+
+/// All that `clips` are, in an index.
+fs::path index_of(l3::clip_list const& clips, std::string const& name, std::uint32_t drop = 0) {
+  l3::index_settings const settings{.drop = drop};
+  auto const file = fixtures::folder() / name;
+  l3::clip_index_writer index(file, settings, l3::clip_index_writer::mode::whole);
+  for (auto const& each : clips) index.add(l3::probe_clip(each, settings));
+  index.commit();
+  return file;
+}
+
+std::map<std::string, fixtures::bytes> files_in(fs::path const& folder) {
+  std::map<std::string, fixtures::bytes> all;
+  for (auto const& each : fs::directory_iterator(folder))
+    all[each.path().filename().string()] = fixtures::read_file(each.path());
+  return all;
+}
+
+double mean_difference(auto const& x, auto const& y) {
+  if (x.size() != y.size()) return 1e9;
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) sum += std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i]));
+  return sum / static_cast<double>(x.size());
+}
+
+fs::path fresh(std::string const& name) {
+  auto const folder = fixtures::folder() / name;
+  fs::remove_all(folder);
+  return folder;
+}
+
+}  // namespace
+
+TEST_CASE("probing finds what is wrong with a video") {
+  if (!need_media()) return;
+  using l3::content_flag;
+  auto const flags = [](l3::clip_record const& r) {
+    std::string all;
+    for (auto const& [flag, name] : l3::content_flag_names)
+      if (r.has(flag)) all += std::string(name) + ' ';
+    return all;
+  };
+  auto const good = record_of("clip0.mp4");
+  CHECK(flags(good).empty());
+  CHECK(good.usable(0));
+  CHECK(good.refused.empty());
+  CHECK(good.facts.both()->seconds() == Approx(1.5).margin(0.1));
+  CHECK(good.bytes == fs::file_size(good.video.file));
+  CHECK(good.modified > 1'000'000'000'000'000'000);
+  CHECK(good.keys == std::vector<double>{0});  // one group of pictures
+  CHECK(good.loudest > 0.1);                   // the tone has 1/8, and AAC adds a click at its beginning
+  CHECK(good.loudest < 0.4);
+  CHECK(good.motion > 1);
+  CHECK(flags(record_of("silent.mp4")) == "silent ");
+  CHECK(flags(record_of("static.mp4")) == "static ");
+  CHECK(record_of("silent.mp4").usable(0));
+  CHECK_FALSE(record_of("silent.mp4").usable(static_cast<std::uint32_t>(content_flag::silent)));
+  CHECK(flags(record_of("short.mp4")) == "short ");
+  CHECK_FALSE(record_of("short.mp4").usable(0));
+  CHECK(flags(record_of("mute.mp4")) == "no-sound ");
+  CHECK(flags(record_of("silent.mp4", {.content = false})).empty());
+  CHECK_THAT(record_of("text.mp4").refused, Contains("text.mp4") && Contains("expected"));
+  CHECK_THAT(record_of("gone.mp4").refused, Contains("nothing there") || Contains("No such file"));
+}
+
+TEST_CASE("an index gives back what was put in, wherever it and its videos are moved") {
+  auto const* m = need_media();
+  if (!m) return;
+  REQUIRE(m->clips.size() == 12);
+  auto const file = index_of(m->clips, "all.l3index");
+  l3::clip_index index(file);
+  CHECK(l3::is_sql_database(file));
+  std::size_t count = 0;
+  index.for_each([&](std::int64_t id, l3::clip_record const& r) {
+    auto const want = l3::probe_clip(m->clips[count], {});
+    CHECK(id == static_cast<std::int64_t>(++count));
+    CHECK(r.video.name == want.video.name);
+    CHECK(fs::equivalent(r.video.file, want.video.file));
+    CHECK(r.video.label == want.video.label);
+    CHECK(r.bytes == want.bytes);
+    CHECK(r.modified == want.modified);
+    CHECK(r.refused == want.refused);
+    CHECK(r.flags == want.flags);
+    CHECK(r.keys == want.keys);
+    CHECK(r.loudest == want.loudest);
+    CHECK(r.motion == want.motion);
+    CHECK(r.facts.has_sound == want.facts.has_sound);
+    CHECK(r.facts.video.end == want.facts.video.end);
+    CHECK(r.facts.sound.begin == want.facts.sound.begin);
+    CHECK(r.facts.width == want.facts.width);
+    CHECK(r.facts.video_codec == want.facts.video_codec);
+    CHECK(r.facts.audio_codec == want.facts.audio_codec);
+    CHECK(index.record(id).video.name == r.video.name);
+  });
+  CHECK(count == m->clips.size());
+
+  auto const usable = l3::open_collection(file);
+  CHECK_FALSE(usable.packed);
+  CHECK(usable.clips.size() == 9);  // not short.mp4, mute.mp4, text.mp4
+  for (auto const& each : usable.clips) CHECK(fs::exists(each.file));
+  auto const dropped = index_of(
+      m->clips, "dropped.l3index",
+      static_cast<std::uint32_t>(l3::content_flag::silent) | static_cast<std::uint32_t>(l3::content_flag::still));
+  CHECK(l3::open_collection(dropped).clips.size() == 7);
+
+  // The same, somewhere else.
+  auto const moved = fresh("moved");
+  fs::create_directories(moved / "collection");
+  fs::copy(m->folder, moved / "collection", fs::copy_options::recursive);
+  fs::copy_file(file, moved / "all.l3index");
+  auto const there = l3::open_collection(moved / "all.l3index").clips;
+  CHECK(there.size() == 9);
+  CHECK(fs::equivalent(there.front().file, moved / "collection" / there.front().name));
+}
+
+TEST_CASE("what is no index, or a damaged one, is refused and never crashes") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const good = index_of(m->clips, "good.l3index");
+  auto const whole = fixtures::read_file(good);
+  CHECK_THROWS_WITH(l3::clip_index(fixtures::folder() / "absent.l3index"), Contains("absent.l3index"));
+  auto const other = fixtures::folder() / "other.l3index";
+  fs::remove(other);
+  l3::sql_database(other, l3::sql_database::mode::write).run("CREATE TABLE about(key, value)");
+  CHECK_THROWS_WITH(l3::clip_index(other), Contains("another database"));
+  CHECK_THROWS_AS(l3::clip_index(m->folder / "text.mp4"), l3::format_error);
+
+  std::uint32_t state = 1;
+  auto const random = [&](std::size_t below) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::size_t>(state >> 8) % below;
+  };
+  std::size_t refused = 0;
+  for (int round = 0; round < 300; ++round) {
+    auto bytes = whole;
+    if (round % 3 == 0) bytes.resize(random(bytes.size()));
+    for (std::size_t k = 0; k < 1 + random(20) && !bytes.empty(); ++k)
+      bytes[random(bytes.size())] = static_cast<std::uint8_t>(random(256));
+    auto const file = fixtures::write_file("mutant.l3index", bytes);
+    try {
+      l3::clip_index index(file);
+      (void)index.usable();
+      index.for_each([](std::int64_t, l3::clip_record const&) {});
+    } catch (l3::error const&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > 50);
+}
+
+TEST_CASE("leaving out pictures that nobody refers to changes none that is asked for") {
+  auto const* m = need_media();
+  if (!m) return;
+  std::vector<fs::path> files{m->folder / "clip4.mp4"};
+  // B-frames that are referred to, and those that are not; open groups; several references.
+  fixtures::ffmpeg(
+      "-f lavfi -i testsrc2=size=128x96:rate=25:duration=3 -f lavfi -i sine=duration=3 -c:v libx264 "
+      "-bf 8 -b_strategy 2 -refs 5 -g 30 -x264-params b-pyramid=normal:open-gop=1:weightb=1 -pix_fmt "
+      "yuv420p -c:a aac pyramid.mp4");
+  files.push_back(fixtures::folder() / "pyramid.mp4");
+  for (auto const& file : files) {
+    INFO(file);
+    std::vector<l3::rgb_frame> all;
+    l3::clip_reader(file).for_each_frame(0.04, 0, [&](std::size_t, l3::rgb_frame const& f) { all.push_back(f); });
+    REQUIRE(all.size() >= 70);
+    std::size_t apart = 0;
+    for (std::size_t k = 0; k < all.size(); ++k) {  // one picture of a reader
+      l3::clip_reader reader(file);
+      apart += reader.frame(0.04 * static_cast<double>(k)).pixels != all[k].pixels;
+    }
+    CHECK(apart == 0);
+    l3::clip_reader few(file), many(file);
+    std::vector<double> times;
+    for (std::size_t k = 3; k < all.size(); k += 7) times.push_back(0.04 * static_cast<double>(k));
+    few.expect_frames(times);
+    for (std::size_t k = 3; k < all.size(); k += 7)
+      apart += few.frame(0.04 * static_cast<double>(k)).pixels != all[k].pixels;
+    for (std::size_t k : {40, 10, 11, 12, 60, 5, 41})
+      apart += many.frame(0.04 * static_cast<double>(k)).pixels != all[k].pixels;
+    CHECK(few.frame(0.04).pixels == all[1].pixels);  // not among the expected ones
+    CHECK(apart == 0);
+  }
+}
+
+TEST_CASE("a JPEG picture comes back nearly as it was, smaller ones too, and damaged ones are refused") {
+  l3::rgb_frame picture{120, 80, std::vector<std::uint8_t>(3 * 120 * 80)};
+  for (std::size_t y = 0; y < 80; ++y)
+    for (std::size_t x = 0; x < 120; ++x) {
+      auto* const p = picture.pixels.data() + 3 * (120 * y + x);
+      p[0] = static_cast<std::uint8_t>(2 * x);
+      p[1] = static_cast<std::uint8_t>(3 * y);
+      p[2] = static_cast<std::uint8_t>(128 + 60 * std::sin(0.1 * static_cast<double>(x + y)));
+    }
+  l3::jpeg_encoder encode;
+  std::vector<std::byte> file;
+  encode.append(picture, 95, file);
+  encode.append(picture, 5, file);
+  CHECK(file.size() < picture.pixels.size() / 2);
+  l3::jpeg_decoder decode;
+  l3::rgb_frame out;
+  decode.read(file, 0, 1 << 20, "picture", out);
+  REQUIRE(out.pixels.size() == picture.pixels.size());
+  CHECK(mean_difference(out.pixels, picture.pixels) < 1.5);
+  decode.read(file, 40, 1 << 20, "picture", out);
+  CHECK(out.width == 60);
+  CHECK(out.height == 40);
+  decode.read(file, 39, 1 << 20, "picture", out);
+  CHECK(out.height == 40);
+  decode.read(file, 41, 1 << 20, "picture", out);
+  CHECK(out.height == 80);
+  CHECK_THROWS_WITH(decode.read(file, 0, 1000, "picture", out), Contains("at most 1000 pixels"));
+  for (std::size_t size : {0, 1, 10, 200, 700})
+    CHECK_THROWS_AS(decode.read(std::span(file).first(size), 0, 1 << 20, "picture", out), l3::media_error);
+}
+
+TEST_CASE("packed clips give the pictures and the sound of their videos") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const out = fresh("packed");
+  l3::pack_options const options{.out = out, .pictures_per_second = 5, .side = 72, .quality = 95, .threads = 2};
+  auto const report = l3::packer(m->clips, options).run();
+  CHECK(report.packed == 9);
+  CHECK(report.videos == 12);
+  CHECK(report.shards == 1);
+  CHECK(l3::check_packing(out).problems.empty());
+  CHECK(l3::check_packing(out).clips == 9);
+  auto const data = l3::open_collection(out);
+  REQUIRE(data.packed);
+  REQUIRE(data.clips.size() == 9);
+  CHECK(l3::open_collection(out / "index.l3index").packed);
+  l3::packed_clips::tools tools(*data.packed);
+  std::vector<float> heard(48000), expected(48000);
+  for (std::uint32_t c = 0; c < data.clips.size(); ++c) {
+    INFO(data.clips.name(c));
+    l3::packed_clips::reader packed(*data.packed, c, tools);
+    l3::clip_reader video(m->folder / data.clips.name(c));
+    CHECK(packed.facts().both()->begin == video.facts().both()->begin);
+    CHECK(packed.facts().both()->end == video.facts().both()->end);
+    bool const waves = data.clips.name(c).find("clip") != std::string_view::npos;
+    for (double const t : {-1.0, 0.0, 0.3, 0.65, 1.0, 50.0}) {
+      double const first = video.facts().video.begin, last = video.facts().video.end;
+      double const kept = first + std::floor(std::clamp(t - first, 0.0, last - first - 1e-3) * 5 + 1e-6) / 5;
+      auto const& shown = packed.frame(t, 72);
+      CHECK(mean_difference(shown.pixels, video.frame(kept, 72).pixels) <
+            (waves ? 2 : 8));  // colours are coarse in JPEG
+      if (waves)
+        CHECK(mean_difference(shown.pixels, video.frame(kept < 0.5 ? kept + 0.2 : kept - 0.2, 72).pixels) > 15);
+    }
+    CHECK(packed.frame(0, 30).height == 30);
+    CHECK(packed.frame(0, 90).height == 90);
+    for (double const start : {-0.5, 0.0, 0.123, 0.7, 40.0}) {
+      packed.sound(start, heard);
+      video.sound(start, expected);
+      double worst = 0;
+      for (std::size_t i = 0; i < heard.size(); ++i) worst = std::max<double>(worst, std::abs(heard[i] - expected[i]));
+      CHECK(worst <= 0.5001 / 32768);
+    }
+  }
+}
+
+TEST_CASE("a packing is the same for any number of threads and after an interruption, and a changed byte is noticed") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const pack = [&](std::string const& name, std::size_t threads, std::size_t stop_after = 1000) {
+    std::size_t asked = 0;
+    l3::pack_options const options{.out = fixtures::folder() / name,
+                                   .pictures_per_second = 4,
+                                   .side = 48,
+                                   .shard_bytes = 400'000,
+                                   .threads = threads,
+                                   .stop = [&asked, stop_after] { return asked++ >= stop_after; }};
+    return l3::packer(m->clips, options).run();
+  };
+  auto const one = fresh("packed1"), three = fresh("packed3"), cut = fresh("packed-cut");
+  auto const report = pack("packed1", 1);
+  CHECK(report.shards >= 3);
+  pack("packed3", 3);
+  auto const files = files_in(one);
+  CHECK(files.size() == report.shards + 1);
+  CHECK(files_in(three) == files);
+
+  std::size_t rounds = 0;
+  for (std::size_t finished = 0; finished < m->clips.size() && rounds < 12; ++rounds) {
+    auto const r = pack("packed-cut", 2, 7);
+    CHECK(r.known == finished);
+    finished = r.finished;
+    if (finished < m->clips.size()) {
+      CHECK_FALSE(fs::exists(cut / "index.l3index"));
+      CHECK_FALSE(l3::packed_clips::is_packed(cut));
+    }
+  }
+  CHECK(rounds > 1);
+  // The index holds the same rows, though SQLite has written it in other steps.
+  auto resumed = files_in(cut);
+  CHECK(l3::check_packing(cut).problems.empty());
+  for (auto const& [name, bytes] : files)
+    if (name != "index.l3index") CHECK((resumed[name] == bytes));
+  CHECK(resumed.size() == files.size());
+
+  CHECK_THROWS_WITH(pack("packed1", 1), Contains("a finished packing"));
+  l3::pack_options other{
+      .out = fresh("packed-other"), .side = 48, .shard_bytes = 1, .stop = [n = 0]() mutable { return n++ > 4; }};
+  l3::packer(m->clips, other).run();
+  other.quality = 50;
+  CHECK_THROWS_WITH(l3::packer(m->clips, other), Contains("quality") && Contains("--force"));
+  other.overwrite = true;
+  other.stop = {};
+  CHECK(l3::packer(m->clips, other).run().packed == 9);
+  CHECK_THROWS_AS(l3::packer(m->clips, {.out = one, .quality = 0}), l3::setting_error);
+
+  auto const shard = one / "shard-00001.tar";
+  auto bytes = files.at("shard-00001.tar");
+  std::size_t const places[] = {100, 600, bytes.size() / 2, bytes.size() - 2000};
+  for (std::size_t const at : places) {
+    auto changed = bytes;
+    changed[at] ^= 1;
+    fixtures::write_file("packed1/shard-00001.tar", changed);
+    CHECK(l3::check_packing(one).problems.size() >= 1);
+  }
+  bytes.resize(bytes.size() - 5000);
+  fixtures::write_file("packed1/shard-00001.tar", bytes);
+  CHECK(l3::check_packing(one).problems.size() >= 2);
+  CHECK_THROWS_WITH(l3::packed_clips(one),
+                    Contains("shard-00001.tar") && Contains("the shard that the index was written with"));
+  fs::remove(shard);
+  CHECK_THAT(l3::check_packing(one).problems.at(0), Contains("shard-00001.tar: expected a shard"));
+  CHECK_THROWS_AS(l3::packed_clips(one), l3::file_error);
+}
+
+namespace {
+struct small_model {
+  using frame = l3::image<40, 48, 3>;
+  static constexpr std::size_t frame_side = 48;
+  using front_end = l3::coarse_front_end;
+};
+}  // namespace
+
+TEST_CASE(
+    "batches of a packed collection are the same for any number of workers, and those of its videos but for JPEG") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const out = fresh("packed-loader");
+  l3::packer(m->clips, {.out = out, .pictures_per_second = 15, .side = 48, .quality = 98}).run();
+  l3::packed_clips const packed(out);
+  l3::loader_options options{.seed = 3, .batch = 6, .workers = 1};
+  l3::loader<small_model, l3::packed_clips> one(packed, options);
+  options.workers = 3;
+  l3::loader<small_model, l3::packed_clips> three(packed, options);
+  l3::clip_list videos;
+  for (auto const& each : packed.clips()) videos.push_back({m->folder / each.name, each.name, each.label});
+  l3::loader<small_model> direct(videos, options);
+  for (int round = 0; round < 5; ++round) {
+    auto const &a = *one.next(), &b = *three.next(), &c = *direct.next();
+    CHECK(std::ranges::equal(a.frame_view().values(), b.frame_view().values()));
+    CHECK(std::ranges::equal(a.sound_view().values(), b.sound_view().values()));
+    CHECK(a.frame_clips == c.frame_clips);
+    CHECK(a.frame_times == c.frame_times);
+    CHECK(a.sound_starts == c.sound_starts);
+    CHECK(mean_difference(a.frame_view().values(), c.frame_view().values()) < 0.03);
+    // Rounding to 16 bits fills the gaps between the tones with noise 90 dB down.
+    CHECK(mean_difference(a.sound_view().values(), c.sound_view().values()) < 0.3);
+  }
+}
