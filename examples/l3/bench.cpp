@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <l3/core/backend.hpp>
 #include <l3/core/random.hpp>
+#include <l3/files/npz.hpp>
 #include <l3/version.hpp>
 #include <thread>
 
@@ -98,14 +99,41 @@ int net_run(net_options const& o) {
 }
 
 struct loader_bench_options : common_options {
-  std::string data, model = "small";
+  std::string data, model = "small", dump;
   std::size_t batch = 16, workers = 0, pairs = 1000;
   std::uint64_t seed = 0;
   double seconds = 10;
 };
 
+/// Pictures and sounds at eight moments, as arrays for bench/peers/loader.py to compare with.
+void dump_moments(collection const& data, loader_bench_options const& o) {
+  npz_writer out(o.dump);
+  std::vector<double> times, starts, clips;
+  std::vector<float> samples(sound_rate);
+  for (std::uint32_t k = 0; k < 8; ++k) {
+    generator draw(o.seed, stream::user, 1, k);
+    auto const clip = draw.below(static_cast<std::uint32_t>(data.clips.size()));
+    clip_reader reader(data.clips.file(clip), {.seconds = o.seconds});
+    auto const both = reader.facts().both().value();
+    auto const at = draw_moment(draw, both.begin, both.end - 0.2);
+    auto const picture = reader.frame(at.frame_time, 256);
+    reader.sound(at.sound_start, samples);
+    std::vector<float> const pixels(picture.pixels.begin(), picture.pixels.end());
+    out.add("picture" + std::to_string(k), {picture.height, picture.width, 3}, pixels);
+    out.add("sound" + std::to_string(k), {samples.size()}, samples);
+    times.push_back(at.frame_time);
+    starts.push_back(at.sound_start);
+    clips.push_back(clip);
+  }
+  out.add("times", {times.size()}, times);
+  out.add("starts", {starts.size()}, starts);
+  out.add("clips", {clips.size()}, clips);
+  out.commit();
+}
+
 int loader_run(loader_bench_options const& o) {
   collection const data = open_collection(o.data);
+  if (!o.dump.empty()) dump_moments(data, o);
   std::size_t failures = 0;
   loader_options reading{
       .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
@@ -174,6 +202,7 @@ work add_bench(CLI::App& command) {
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
+  loader->add_option("--dump", l->dump)->group("");  // hidden: for bench/peers/loader.py
   loader->footer("Example:\n  l3 bench loader videos --batch 64 --pairs 5000");
   l->add_to(*loader);
   return [net, n, l] { return net->parsed() ? net_run(*n) : loader_run(*l); };
