@@ -42,7 +42,9 @@ class input_of final : public model_input {
     front_end_.of_long_sound(samples, out);
   }
   std::unique_ptr<feed> open(collection const& data, loader_options options) const override {
-    if (data.packed) return std::make_unique<loader_feed<Config, packed_clips>>(*data.packed, std::move(options));
+    if (data.packed)
+      return std::make_unique<loader_feed<Config, packed_clips>>(data.packed->limited_to(options.limits.seconds),
+                                                                 std::move(options));
     video_files<> files(data.clips, options.limits);
     return std::make_unique<loader_feed<Config, video_files<>>>(std::move(files), std::move(options));
   }

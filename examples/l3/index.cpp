@@ -1,7 +1,9 @@
 // l3 index: looks at every video of a collection once, and writes down what it is.
 #include <l3/core/context.hpp>
 #include <l3/data/clip_index.hpp>
+#include <l3/data/packed_clips.hpp>
 #include <l3/data/probe.hpp>
+#include <l3/data/published_sets.hpp>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -22,11 +24,24 @@ struct index_options : common_options {
   double seconds = 10;
   std::size_t most_failures = std::numeric_limits<std::size_t>::max();
   bool quick = false, anew = false;
+  set_request set;
 };
 
-/// The videos of all sources, in their order.
-clip_list list_of(index_options const& o) {
-  clip_list all;
+/// The videos of all sources, in their order, or of a published set.
+set_listing list_of(index_options const& o) {
+  if (!o.set.set.empty()) {
+    if (o.sources.size() != 1)
+      throw setting_error({"--dataset", "one list, the set's own", std::to_string(o.sources.size())});
+    if (o.set.videos.empty()) throw setting_error({"--videos", "the folder of the set's files", "nothing"});
+    auto request = o.set;
+    request.list = o.sources[0];
+    auto listing = list_published_set(request);
+    for (auto const& each : listing.unheard)
+      o.warn("class " + each + " does not occur in " + o.sources[0] + "; is it called otherwise now? (--classes)");
+    return listing;
+  }
+  set_listing listing;
+  clip_list& all = listing.clips;
   std::unordered_map<std::string, std::string> names;
   for (auto const& source : o.sources)
     for (auto const& each : read_clips(source)) {
@@ -36,7 +51,9 @@ clip_list list_of(index_options const& o) {
             {source, "names that " + earlier->second + " does not have (or one folder above both)", each.name});
       all.push_back(each);
     }
-  return all;
+  detail::require_different(all, o.sources.back());
+  listing.listed = all.size();
+  return listing;
 }
 
 std::uint32_t flags_named(std::vector<std::string> const& names) {
@@ -65,7 +82,8 @@ class memory {
     auto const found = ids_.find(hash(now.video.name));
     if (found == ids_.end()) return 0;
     auto const then = index_->record(found->second);
-    bool const same = then.video.name == now.video.name && then.bytes == now.bytes && then.modified == now.modified;
+    bool const same = then.video.name == now.video.name && then.refused.empty() &&  // what failed may have been mended
+                      then.bytes == now.bytes && then.modified == now.modified;
     return same && now.modified != 0 ? found->second : 0;  // a file that is not there has no time
   }
   clip_record record(std::int64_t id) { return index_->record(id); }
@@ -80,9 +98,14 @@ int index_run(index_options const& o) {
   index_settings const settings{.seconds = o.seconds, .content = !o.quick, .drop = flags_named(o.drop)};
   fs::path const out = o.out, unfinished = o.out + ".unfinished";
   fs::path const failures = o.failures.empty() ? o.out + ".failures.jsonl" : o.failures;
-  clip_list const clips = list_of(o);
+  set_listing const listing = list_of(o);
+  clip_list const& clips = listing.clips;
   if (o.anew) fs::remove(unfinished);
-  if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings)) fs::remove(unfinished);
+  if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings))
+    throw setting_error(
+        {"--clip-seconds and --quick",
+         "those of the run that was interrupted (" + unfinished.string() + "), or --force to begin anew", "others"});
+  if (packed_clips::is_packed(out)) throw setting_error({"--out", "an index", o.out + ", a packed collection's"});
   memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
   clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);
 
@@ -128,7 +151,8 @@ int index_run(index_options const& o) {
   bar.finish();
   found.commit();
   if (int const signal = interruption::signal()) {
-    o.say(text("Interrupted after %zu of %zu videos; the same command goes on from there", done_clips, clips.size()));
+    o.say(text("Interrupted after %zu of %zu videos; the same command (without --force) goes on from there", done_clips,
+               clips.size()));
     return 128 + signal;
   }
   if (too_many) {
@@ -148,15 +172,21 @@ int index_run(index_options const& o) {
     all.add(r, settings.drop);
     if (!r.refused.empty()) complaints.write(refusal_line({r.video.name, r.refused, 0, true}));
   }
+  for (auto const& each : listing.missing)
+    complaints.write(refusal_line({each, "expected a video of this name, found none", 0, true}));
   index.commit();
   complaints.commit();
   fs::remove(unfinished);
 
   o.answer(all.sentence(settings.drop));
+  if (!listing.missing.empty())
+    o.say(text("%zu of the list's %zu are not here; they are listed with the failures", listing.missing.size(),
+               listing.listed));
   if (known > 0) o.say(text("%zu were known from before and have not changed", known));
   if (all.refused > 0) o.say("Why they were refused is in " + failures.string());
   json document{{"out", o.out}};
   document.update(all.document());
+  document["missing"] = listing.missing.size();
   document["known_before"] = known;
   document["failures"] = failures.string();
   o.print(document);
@@ -172,8 +202,10 @@ work add_index(CLI::App& command) {
       "command:\n"
       "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
       "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"
-      "Example:\n  l3 index videos --out videos.l3index --drop silent,static");
-  command.add_option("sources", o->sources, "Folders, CSVs or lists of videos")->required();
+      "Example:\n  l3 index videos --out videos.l3index --drop silent,static\n"
+      "  l3 index --dataset vggsound vggsound.csv --videos clips --split train --out train.l3index");
+  command.add_option("sources", o->sources, "Folders, CSVs or lists of videos; with --dataset, the set's own list")
+      ->required();
   command.add_option("--out", o->out, "Index to write, or to bring up to date")->required();
   command.add_option("--clip-seconds", o->seconds, "Look only at the first this many seconds of a video; 0: all")
       ->capture_default_str()
@@ -187,6 +219,18 @@ work add_index(CLI::App& command) {
   command.add_option("--failures", o->failures, "Where to write why files were refused")
       ->default_str("OUT.failures.jsonl");
   command.add_flag("--force", o->anew, "Open all files again");
+  command
+      .add_option("--dataset", o->set.set, "A published set: flickr-soundnet, kinetics-sounds, audioset or vggsound")
+      ->check(CLI::IsMember({"flickr-soundnet", "kinetics-sounds", "audioset", "vggsound"}));
+  command.add_option("--videos", o->set.videos, "Folder of the set's files, in any sub-folders");
+  command.add_option("--split", o->set.split, "all, train, valid or test of the set")
+      ->check(CLI::IsMember({"all", "train", "valid", "test"}))
+      ->capture_default_str();
+  command.add_option("--classes", o->set.classes, "kinetics-sounds: a file with a class in each line")
+      ->default_str("the usual ones");
+  command.add_option("--subset", o->set.subset, "flickr-soundnet: so many of the list, at random; 0: all")
+      ->capture_default_str();
+  command.add_option("--seed", o->set.seed, "flickr-soundnet: of the subset and the splits")->capture_default_str();
   o->add_to(command);
   return [o] { return index_run(*o); };
 }

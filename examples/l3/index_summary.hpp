@@ -26,7 +26,7 @@ struct index_summary {
     for (std::size_t k = 0; k < flagged.size(); ++k) flagged[k] += r.has(content_flag_names[k].first) ? 1 : 0;
     if (!r.usable(drop)) return;
     ++usable;
-    seconds += r.facts.both()->seconds();
+    if (auto const both = r.facts.both()) seconds += both->seconds();
     seconds_of_pictures += r.facts.video.seconds();
     keys += r.keys.size();
   }

@@ -133,7 +133,7 @@ int info_of_media(info_options const& o) {
 }
 
 int info_of_index(info_options const& o) {
-  clip_index index(o.file);
+  clip_index index(packed_clips::index_of(o.file));
   index_summary all;
   index.for_each([&](std::int64_t, clip_record const& r) { all.add(r, index.settings().drop); });
   o.answer(all.sentence(index.settings().drop));
@@ -155,7 +155,7 @@ int info_run(info_options const& o) {
   std::size_t const threads = o.threads != 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency());
   if (!o.file.empty()) {
     if (std::filesystem::path(o.file).extension() == ".safetensors") return info_of_checkpoint(o, threads);
-    return is_sql_database(o.file) ? info_of_index(o) : info_of_media(o);
+    return is_sql_database(packed_clips::index_of(o.file)) ? info_of_index(o) : info_of_media(o);
   }
   if (!o.model.empty()) {
     auto const net = make_cpu_engine(o.model, o.threads, o.precision);

@@ -1,7 +1,10 @@
 // l3 pack: decodes a collection once, into shards that training reads at full speed.
+#include <atomic>
 #include <l3/data/collection.hpp>
 #include <l3/data/pack.hpp>
 #include <l3/data/pack_check.hpp>
+#include <limits>
+#include <optional>
 
 #include "program.hpp"
 
@@ -12,14 +15,17 @@ struct pack_command : common_options {
   std::string data, out;
   pack_options made;
   double shard_mebibytes = 1024;
+  std::size_t most_failures = std::numeric_limits<std::size_t>::max();
   bool verify = false;
 };
 
 int verify_run(pack_command const& o) {
-  progress bar(o, "bytes", 0);
-  auto const found = check_packing(
-      o.data, o.threads, [&](std::uint64_t read, std::uint64_t) { bar.update(static_cast<double>(read), ""); });
-  bar.finish();
+  std::optional<progress> bar;
+  auto const found = check_packing(o.data, o.threads, [&](std::uint64_t read, std::uint64_t total) {
+    if (!bar) bar.emplace(o, "bytes", static_cast<double>(total));
+    bar->update(static_cast<double>(read), "");
+  });
+  if (bar) bar->finish();
   for (auto const& each : found.problems) o.warn(each);
   o.answer(
       text("%zu clips in %zu shards, %sB: %s", found.clips, found.shards,
@@ -38,8 +44,8 @@ int pack_run(pack_command& o) {
   o.made.threads = o.threads;
   o.made.shard_bytes = static_cast<std::uint64_t>(o.shard_mebibytes * (1 << 20));
   interruption guard;
-  o.made.stop = [] { return interruption::signal() != 0; };
-  std::size_t refused = 0;
+  std::atomic<std::size_t> refused = 0;
+  o.made.stop = [&] { return interruption::signal() != 0 || refused > o.most_failures; };
   std::optional<progress> bar;
   o.made.progress = [&](std::size_t finished, clip_record const& r) {
     if (!r.usable(0)) {
@@ -53,9 +59,15 @@ int pack_run(pack_command& o) {
   bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));
   auto const r = work.run();
   bar->finish();
+  if (refused > o.most_failures) {
+    o.warn(text("more than %zu videos were refused (--max-failures); whole shards are kept for the next run",
+                o.most_failures));
+    return failed;
+  }
   if (r.finished < r.videos) {
-    o.say(text("Interrupted: %zu of %zu videos are in whole shards; the same command goes on from there", r.finished,
-               r.videos));
+    o.say(text(
+        "Interrupted: %zu of %zu videos are in whole shards; the same command (without --force) goes on from there",
+        r.finished, r.videos));
     return 128 + interruption::signal();
   }
   std::size_t const left_out = r.videos - r.packed;
@@ -94,8 +106,11 @@ work add_pack(CLI::App& command) {
   command.add_option("--shard-size", o->shard_mebibytes, "MiB after which a shard ends")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command.add_option("--max-failures", o->most_failures, "End when more videos than this cannot be used")
+      ->default_str("no limit");
   command.add_flag("--force", o->made.overwrite, "Pack anew what OUT holds already");
-  command.add_flag("--verify", o->verify, "Read a packed folder and compare every byte with its index");
+  command.add_flag("--verify", o->verify,
+                   "Read a packed folder and compare its members with the checksums in its index");
   o->add_to(command);
   return [o] { return pack_run(*o); };
 }

@@ -4,6 +4,7 @@
 // The data's order, not the alphabet's:
 // clang-format off
 #include <l3/data/clip_list.hpp>     // which videos there are, and how they are split
+#include <l3/data/published_sets.hpp>  // lists of published data sets
 #include <l3/data/ffmpeg.hpp>        // owners and error texts for FFmpeg
 #include <l3/data/decode.hpp>        // file -> pictures and sound, each with its time
 #include <l3/data/sample.hpp>        // which moments make a batch, and how they are paired

@@ -214,6 +214,20 @@ TEST_CASE("what is no index, or a damaged one, is refused and never crashes") {
 TEST_CASE("leaving out pictures that nobody refers to changes none that is asked for") {
   auto const* m = need_media();
   if (!m) return;
+  {
+    l3::detail::clip_file file(m->folder / "clip4.mp4", {});
+    auto const& video = file.index().video;
+    auto const count = [&](std::vector<std::int64_t> wanted) {
+      l3::detail::stream_decoder decoder(file, video, 0, std::move(wanted));
+      auto const frame = l3::ffmpeg::make_frame();
+      std::size_t given = 0;
+      while (decoder.next(*frame)) ++given;
+      return given;
+    };
+    auto const all = count({});
+    CHECK(all == file.index().times.size());
+    CHECK(count({file.index().times.back()}) < all * 3 / 4);  // they are left out indeed
+  }
   std::vector<fs::path> files{m->folder / "clip4.mp4"};
   // B-frames that are referred to, and those that are not; open groups; several references.
   fixtures::ffmpeg(
@@ -385,9 +399,70 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
   CHECK(l3::check_packing(one).problems.size() >= 2);
   CHECK_THROWS_WITH(l3::packed_clips(one),
                     Contains("shard-00001.tar") && Contains("the shard that the index was written with"));
+  // A shard that the index does not know, as a kill between the two leaves it, is written again.
+  l3::pack_options options{.out = fresh("packed-killed"),
+                           .pictures_per_second = 4,
+                           .side = 48,
+                           .shard_bytes = 400'000,
+                           .stop = [n = 0]() mutable { return n++ > 7; }};
+  auto const begun = l3::packer(m->clips, options).run();
+  REQUIRE(begun.finished < m->clips.size());
+  fixtures::write_file("packed-killed/shard-0000" + std::to_string(begun.shards) + ".tar", fixtures::bytes(1000, 'x'));
+  options.stop = {};
+  l3::packer(m->clips, options).run();
+  CHECK(l3::check_packing(options.out).problems.empty());
+  fs::remove(options.out / "index.l3index");
+  CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("shards without an index"));
+
   fs::remove(shard);
   CHECK_THAT(l3::check_packing(one).problems.at(0), Contains("shard-00001.tar: expected a shard"));
   CHECK_THROWS_AS(l3::packed_clips(one), l3::file_error);
+}
+
+TEST_CASE("damaged indexes and shards of a packing give errors, not crashes") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const out = fresh("packed-mutants");
+  l3::packer(m->clips, {.out = out, .pictures_per_second = 2, .side = 32}).run();
+  auto const files = files_in(out);
+  std::uint32_t state = 7;
+  auto const random = [&](std::size_t below) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::size_t>(state >> 8) % below;
+  };
+  std::size_t refused = 0, read = 0;
+  for (int round = 0; round < 200; ++round) {
+    bool const index = round % 2 == 0;
+    std::string const name = index ? "index.l3index" : "shard-00000.tar";
+    auto bytes = files.at(name);
+    // The contents of tables lie at the end of an index; its first pages would mostly be refused as no database.
+    for (std::size_t k = 0; k < (index ? 30 : 3000); ++k)
+      bytes[index ? bytes.size() - 1 - random(bytes.size() / 2) : random(bytes.size())] =
+          static_cast<std::uint8_t>(random(256));
+    fixtures::write_file("packed-mutants/" + name, bytes);
+    try {
+      l3::packed_clips const clips(out);
+      l3::packed_clips::tools tools(clips);
+      std::vector<float> samples(48000);
+      for (std::uint32_t c = 0; c < clips.clips().size(); ++c) try {
+          l3::packed_clips::reader reader(clips, c, tools);
+          reader.sound(0.3, samples);
+          reader.frame(0.6, 40);
+          ++read;
+        } catch (l3::error const&) {
+          ++refused;
+        }
+    } catch (l3::error const&) {
+      ++refused;
+    }
+    try {
+      (void)l3::check_packing(out, 1);
+    } catch (l3::error const&) {
+    }
+    fixtures::write_file("packed-mutants/" + name, files.at(name));
+  }
+  CHECK(refused > 100);
+  CHECK(read > 100);
 }
 
 namespace {

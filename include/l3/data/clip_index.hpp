@@ -128,6 +128,11 @@ inline std::span<std::byte const> as_blob(std::string_view bytes) {
 
 /// Settings of an index.
 inline index_settings read_settings(sql_database& index) {
+  // Views in the place of tables could keep a reader busy for ever.
+  auto tables = index.prepare(
+      "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('about', 'places', 'labels', 'clips')");
+  if (!tables.step() || tables.integer(0) != 4)
+    throw format_error(complaint{index.name(), "an index, as l3 index writes it", "another database"});
   index_settings s;
   std::int64_t version = 0;
   auto rows = index.prepare("SELECT key, value FROM about");
@@ -139,8 +144,8 @@ inline index_settings read_settings(sql_database& index) {
     if (key == "drop") s.drop = static_cast<std::uint32_t>(rows.integer(1));
   }
   if (version != index_version)
-    throw format_error(complaint{index.name(), "an index of version " + std::to_string(index_version),
-                                 version == 0 ? "another database" : "version " + std::to_string(version)});
+    throw format_error(
+        complaint{index.name(), "an index of version " + std::to_string(index_version), std::to_string(version)});
   return s;
 }
 
@@ -151,6 +156,14 @@ inline std::string checked_path(sql_database const& index, std::string_view text
   return std::string(text);
 }
 
+/// A folder by its one real name, whatever links lead to it and whether it is there.
+inline std::filesystem::path real_folder(std::filesystem::path const& folder) {
+  std::error_code unknown;
+  auto const absolute = std::filesystem::absolute(folder.empty() ? "." : folder);
+  auto const real = std::filesystem::weakly_canonical(absolute, unknown);
+  return (unknown ? absolute.lexically_normal() : real) / "";
+}
+
 /// Texts of one of the tables places and labels, by id.
 inline std::vector<std::string> read_texts(sql_database& index, std::string_view select) {
   std::vector<std::string> texts;
@@ -158,7 +171,7 @@ inline std::vector<std::string> read_texts(sql_database& index, std::string_view
   while (rows.step()) {
     if (rows.integer(0) != static_cast<std::int64_t>(texts.size()))
       throw format_error(complaint{index.name(), "places and labels numbered from 0", std::to_string(rows.integer(0))});
-    texts.push_back(checked_path(index, rows.text(1)));
+    texts.emplace_back(rows.text(1));
   }
   return texts;
 }
@@ -185,13 +198,15 @@ class clip_index_writer {
  public:
   enum class mode { whole, growing };
 
-  clip_index_writer(std::filesystem::path const& file, index_settings const& settings, mode how)
-      : folder_(std::filesystem::absolute(file).parent_path()) {
+  /// `more_tables`: SQL that makes tables beside the index's own.
+  clip_index_writer(std::filesystem::path const& file, index_settings const& settings, mode how,
+                    std::string const& more_tables = {})
+      : folder_(detail::real_folder(file.parent_path())) {
     if (how == mode::whole) file_.emplace(file);
     bool const old = how == mode::growing && is_begun_index(file);
     index_.emplace(file_ ? file_->temporary() : file, sql_database::mode::write);
     if (file_)
-      index_->run("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF");  // nobody sees it half written
+      index_->run("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF");  // nobody sees it half written
     else
       index_->run("PRAGMA cache_spill = OFF");  // so that it can be read until what was added is saved
     if (old) {
@@ -212,6 +227,7 @@ class clip_index_writer {
       about.run(std::string_view("seconds"), settings.seconds);
       about.run(std::string_view("content"), settings.content);
       about.run(std::string_view("drop"), settings.drop);
+      if (!more_tables.empty()) index_->run(more_tables);
       if (!file_) save();
     }
     insert_.emplace(index_->prepare(
@@ -224,13 +240,15 @@ class clip_index_writer {
     auto const& path = r.video.file.native();
     auto const& name = r.video.name;
     auto const before = path.size() - std::min(path.size(), name.size());
-    if (path.compare(before, path.npos, name) != 0 || (before > 0 && path[before - 1] != '/'))
+    if (name.size() > 4096 || name.find('\0') != name.npos || path.compare(before, path.npos, name) != 0 ||
+        (before > 0 && path[before - 1] != '/'))
       throw setting_error(complaint{"a video of an index", "a path that ends in its name, " + detail::excerpt(name),
                                     detail::excerpt(path)});
-    if (latest_place_id_ < 0 || path.compare(0, before, latest_place_) != 0 ||
-        std::filesystem::path(name).is_absolute()) {
+    bool const whole_path = name.starts_with('/');
+    if (latest_place_id_ < 0 || whole_path != latest_is_whole_ || path.compare(0, before, latest_place_) != 0) {
       latest_place_ = path.substr(0, before);
-      auto const place = std::filesystem::path(name).is_absolute() ? std::string() : from_here(latest_place_);
+      latest_is_whole_ = whole_path;
+      auto const place = whole_path ? std::string() : from_here(latest_place_);
       latest_place_id_ = text_id(places_, place, "INSERT INTO places VALUES(?, ?)", true);
     }
     auto const label = text_id(labels_, r.video.label, "INSERT INTO labels VALUES(?, ?)", false);
@@ -279,8 +297,7 @@ class clip_index_writer {
 
   /// A folder as seen from the index's, so that both can be moved together.
   std::string from_here(std::string const& place) const {
-    auto const to = std::filesystem::absolute(place.empty() ? "." : place).lexically_normal();
-    auto const seen = to.lexically_relative(folder_.lexically_normal()).string();
+    auto const seen = detail::real_folder(place).lexically_relative(folder_).string();
     return seen.ends_with('/') ? seen : seen + '/';
   }
 
@@ -290,6 +307,7 @@ class clip_index_writer {
   std::optional<sql_statement> insert_;
   numbered_texts places_, labels_;
   std::string latest_place_;
+  bool latest_is_whole_ = false;
   std::int64_t latest_place_id_ = -1, old_ = 0, added_ = 0;
   std::uint32_t drop_ = 0;
 };
@@ -300,12 +318,12 @@ class clip_index_writer {
 class clip_index {
  public:
   explicit clip_index(std::filesystem::path const& file)
-      : folder_(std::filesystem::absolute(file).parent_path()), index_(file, sql_database::mode::read) {
+      : folder_(detail::real_folder(file.parent_path())), index_(file, sql_database::mode::read) {
     settings_ = detail::read_settings(index_);
     places_ = detail::read_texts(index_, "SELECT id, path FROM places ORDER BY id");
     labels_ = detail::read_texts(index_, "SELECT id, label FROM labels ORDER BY id");
     for (auto& each : places_)  // none: the names are whole paths
-      if (!each.empty()) each = (folder_ / each / "").lexically_normal().string();
+      if (!each.empty()) each = (folder_ / detail::checked_path(index_, each) / "").lexically_normal().string();
     one_.emplace(index_.prepare(std::string(detail::select_clips) + "WHERE id = ?"));
   }
 

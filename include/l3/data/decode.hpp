@@ -137,8 +137,9 @@ class clip_reader {
   /// `out.size()` mono samples at 48 kHz, the first at time `start` (to the nearest sample); zeros where the sound has
   /// not begun, has ended, or lies beyond the limit.
   ///
-  /// Cost    with a limit of at most a minute the first call decodes the sound up to the limit and keeps it (10 s: 2
-  /// MB).
+  /// Cost    with a limit of at most a minute the sound is decoded from its start as far as it is needed, and kept (10
+  /// s:
+  ///         2 MB).
   ///         Else nothing is kept: going forward is cheap, going back decodes from the start (use sound_from_start()).
   /// Errors  media_error: no sound; samples that are not finite. setting_error: start is not finite.
   void sound(double start, std::span<float> out) {
@@ -263,34 +264,30 @@ class clip_reader {
     if (std::exchange(asked_unexpected_, true)) return {};
     return {*stamp};
   }
+  void begin_pass(std::size_t entry, std::vector<std::int64_t> wanted) {
+    sound_pass_.reset();  // the pictures take over the input
+    pass_.emplace(file_, entry, std::move(wanted));
+  }
   /// The decoded picture on display at t; belongs to pass_.
   ffmpeg::frame const& find(double t) {
     auto const entry = entry_for(t);
     try {
-      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) pass_.emplace(file_, entry, wanted_with(t));
+      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) begin_pass(entry, wanted_with(t));
       return pass_->at(t);
     } catch (detail::strayed) {
       entries_work_ = false;  // only costs time: all that follows is decoded from the start, and whole
     }
     return *file_.from_start([&] {
-      pass_.emplace(file_, 0);
+      begin_pass(0, {});
       return &pass_->at(t);
     });
   }
 
   void copy_sound(std::size_t first, std::span<float> out) {
-    bool const keep = file_.limit() <= 60;
-    if (keep && !sound_) {
-      pass_.reset();  // the sound takes over the input
-      sound_ = file_.from_start([&] {
-        std::vector<float> all(std::size_t(std::ceil(file_.limit() * sound_rate)));
-        all.resize(detail::sound_pass(file_).read(all));
-        return all;
-      });
-    }
-    if (keep) {
-      if (first < sound_->size())
-        std::copy_n(sound_->begin() + std::ptrdiff_t(first), std::min(out.size(), sound_->size() - first), out.begin());
+    if (file_.limit() <= 60) {
+      if (sound_.size() < first + out.size() && !sound_ended_) extend_sound(first + out.size());
+      if (first < sound_.size())
+        std::copy_n(sound_.begin() + std::ptrdiff_t(first), std::min(out.size(), sound_.size() - first), out.begin());
       return;
     }
     if (!source_ || source_position_ > first) {
@@ -311,6 +308,40 @@ class clip_reader {
     }
   }
 
+  /// Decodes the sound as far as `wanted` samples and keeps it.
+  void extend_sound(std::size_t wanted) {
+    auto const most = std::size_t(std::ceil(file_.limit() * sound_rate));
+    // Pictures were asked for in between: this time to the end, lest it be begun again and again.
+    if (!sound_pass_ && !sound_.empty()) wanted = most;
+    wanted = std::min(wanted, most);
+    pass_.reset();  // the sound takes over the input
+    auto const go_on = [&] {
+      auto const before = sound_.size();
+      sound_.resize(wanted);
+      std::size_t got = 0;
+      try {
+        got = sound_pass_->read(std::span(sound_).subspan(before));
+      } catch (...) {
+        sound_.resize(before);
+        sound_pass_.reset();
+        throw;
+      }
+      sound_.resize(before + got);
+      sound_ended_ = sound_.size() == most || before + got < wanted;
+      return true;
+    };
+    if (sound_pass_) try {
+        go_on();
+        return;
+      } catch (detail::strayed) {
+      }
+    file_.from_start([&] {
+      sound_.clear();
+      sound_pass_.emplace(file_);
+      return go_on();
+    });
+  }
+
   detail::clip_file file_;
   detail::image_scaler scale_;
   clip_facts facts_;
@@ -318,8 +349,10 @@ class clip_reader {
   bool entries_work_ = true;
   std::vector<std::int64_t> expected_;  // time stamps, sorted
   bool asked_unexpected_ = false;
-  std::optional<std::vector<float>> sound_;  // 48 kHz mono up to the limit, where that is short
-  std::optional<sound_source> source_;       // else: a pass that has come to source_position_
+  std::vector<float> sound_;                      // 48 kHz mono from the start, as far as it was asked for
+  std::optional<detail::sound_pass> sound_pass_;  // that it came from, unless something else has used the input since
+  bool sound_ended_ = false;
+  std::optional<sound_source> source_;  // else: a pass that has come to source_position_
   std::size_t source_position_ = 0;
 };
 

@@ -166,14 +166,19 @@ class image_scaler {
 class rgb_resizer {
  public:
   /// The picture with the smallest side `side`, by the same filter as image_scaler's.
-  void operator()(rgb_frame& picture, std::size_t side) {
+  ///
+  /// Errors  media_error, about `subject`: more than `max_pixels`.
+  void operator()(rgb_frame& picture, std::size_t side, std::size_t max_pixels, std::string const& subject) {
     auto const to = with_smallest_side({picture.width, picture.height}, side);
     if (to == picture_size{picture.width, picture.height}) return;
+    if (to.width > max_pixels / to.height)
+      throw media_error({subject, "pictures of at most " + std::to_string(max_pixels) + " pixels",
+                         std::to_string(to.width) + " x " + std::to_string(to.height) + " (refused)"});
     int const width = int(picture.width), height = int(picture.height);
     if (!scaler_ || !(from_ == picture_size{picture.width, picture.height}) || !(to_ == to)) {
       scaler_ = ffmpeg::make_rgb_scaler(width, height, AV_PIX_FMT_RGB24, int(to.width), int(to.height), scaling_flags);
       if (!scaler_)
-        throw media_error({"picture", "one that libswscale scales", std::to_string(width) + " pixels wide"});
+        throw media_error({subject, "a picture that libswscale scales", std::to_string(width) + " pixels wide"});
       from_ = {picture.width, picture.height};
       to_ = to;
     }
@@ -184,8 +189,8 @@ class rgb_resizer {
     std::uint8_t const* from[4] = {in_.data()};
     std::uint8_t* planes[4] = {out_.data()};
     int const from_stride[4] = {3 * width}, strides[4] = {int(row)};
-    ffmpeg::check(sws_scale(scaler_.get(), from, from_stride, 0, height, planes, strides), "picture",
-                  "one that libswscale scales");
+    ffmpeg::check(sws_scale(scaler_.get(), from, from_stride, 0, height, planes, strides), subject,
+                  "a picture that libswscale scales");
     picture.width = to.width;
     picture.height = to.height;
     picture.pixels.resize(3 * to.width * to.height);

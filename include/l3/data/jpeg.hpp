@@ -34,7 +34,10 @@ class jpeg_encoder {
     unsigned long bytes = room;
     int const code = ::tjCompress2(handle_.get(), picture.pixels.data(), width, 0, height, TJPF_RGB, &to, &bytes,
                                    TJSAMP_420, quality, TJFLAG_NOREALLOC | TJFLAG_ACCURATEDCT);
-    if (code != 0) throw media_error(complaint{"picture", "one that JPEG can hold", ::tjGetErrorStr2(handle_.get())});
+    if (code != 0) {
+      out.resize(before);
+      throw media_error(complaint{"picture", "one that JPEG can hold", ::tjGetErrorStr2(handle_.get())});
+    }
     out.resize(before + bytes);
   }
 

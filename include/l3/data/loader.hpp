@@ -215,7 +215,7 @@ class loader {
   struct job {
     slot* batch = nullptr;
     std::size_t draw = 0;
-    std::unique_ptr<scratch> tools;
+    std::unique_ptr<scratch> tools;  ///< or none, until they are needed
   };
 
   static loader_options checked(loader_options o, std::size_t clips) {
@@ -297,10 +297,10 @@ class loader {
   void work() {
     if (job mine = claim(); mine.batch != nullptr) {
       slot& s = *mine.batch;
-      s.outcomes[mine.draw] = attempt(s, mine.draw, *mine.tools);
+      s.outcomes[mine.draw] = attempt(s, mine.draw, mine.tools);
       if (is_last(s)) {
         try {
-          complete(s, *mine.tools);
+          complete(s, mine.tools);
         } catch (...) {
           s.error = std::current_exception();
         }
@@ -309,7 +309,7 @@ class loader {
         changed_.notify_all();
       }
       std::lock_guard const lock(mutex_);
-      tools_.push_back(std::move(mine.tools));
+      if (mine.tools) tools_.push_back(std::move(mine.tools));
     }
     std::lock_guard const lock(mutex_);
     if (--tasks_ == 0) changed_.notify_all();  // under the lock: afterwards the loader may be gone
@@ -330,9 +330,7 @@ class loader {
     }
     job mine{&s, s.claimed++, {}};
     if (s.claimed == s.sampler->draws().size()) ++claiming_;
-    if (tools_.empty()) {
-      mine.tools = std::make_unique<scratch>(source_);
-    } else {
+    if (!tools_.empty()) {
       mine.tools = std::move(tools_.back());
       tools_.pop_back();
     }
@@ -345,9 +343,11 @@ class loader {
   }
 
   /// Tries to put the draw's frame and second where they belong.
-  outcome attempt(slot& s, std::size_t which, scratch& tools) noexcept {
+  outcome attempt(slot& s, std::size_t which, std::unique_ptr<scratch>& own) noexcept {
     draw const& d = s.sampler->draws()[which];
     try {
+      if (!own) own = std::make_unique<scratch>(source_);
+      scratch& tools = *own;
       {
         std::lock_guard const lock(mutex_);
         if (auto const known = unusable_.find(d.clip); known != unusable_.end())
@@ -411,7 +411,7 @@ class loader {
   }
 
   /// When every draw was tried once: draws the refused ones again, in order. Done by one worker alone.
-  void complete(slot& s, scratch& tools) {
+  void complete(slot& s, std::unique_ptr<scratch>& tools) {
     s.batch.count = s.sampler->request().count;
     s.batch.step = s.sampler->request().step;
     auto const accepted = [](outcome const& o) { return o.says == verdict::accepted; };

@@ -188,23 +188,17 @@ class packer {
  public:
   packer(clip_list const& clips, pack_options options) : clips_(clips), o_(std::move(options)) {
     require_possible();
-    namespace fs = std::filesystem;
-    fs::create_directories(o_.out);
     finished_ = o_.out / detail::packed_index_name;
     unfinished_ = o_.out / detail::packing_index_name;
-    if (o_.overwrite) remove_all();
-    if (fs::exists(finished_))
-      throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
-    bool const old = is_begun_index(unfinished_);
-    if (old) read_old();
-    index_.emplace(unfinished_, index_settings{.seconds = o_.seconds, .content = false},
-                   clip_index_writer::mode::growing);
-    if (!old) {
-      index_->database().run(std::string(detail::packed_tables));
-      auto about = index_->database().prepare("INSERT INTO packing VALUES(?, ?)");
-      about.run(std::string_view("settings"), settings_text());
-      index_->save();
+    try {
+      prepare_folder();
+    } catch (std::filesystem::filesystem_error const& e) {
+      throw file_error(complaint{o_.out.string(), "a folder that can be written", e.code().message()});
     }
+    if (is_begun_index(unfinished_)) read_old();
+    index_.emplace(
+        unfinished_, index_settings{.seconds = o_.seconds, .content = false}, clip_index_writer::mode::growing,
+        std::string(detail::packed_tables) + "INSERT INTO packing VALUES('settings', '" + settings_text() + "')");
   }
 
   /// Videos that an interrupted run has packed, or refused, already.
@@ -280,12 +274,25 @@ class packer {
         .dump();
   }
 
-  void remove_all() const {
+  /// Makes the folder; removes an old packing where that is wished, index first: without it shards are none.
+  void prepare_folder() const {
     namespace fs = std::filesystem;
-    fs::remove(finished_);
-    fs::remove(unfinished_);
-    for (std::size_t k = 0; fs::remove(o_.out / detail::shard_name(k)); ++k) {
+    fs::create_directories(o_.out);
+    if (o_.overwrite) {
+      fs::remove(finished_);
+      fs::remove(unfinished_);
     }
+    if (fs::exists(finished_))
+      throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
+    std::vector<fs::path> shards;
+    for (auto const& each : fs::directory_iterator(o_.out))
+      if (auto const name = each.path().filename().string(); name.starts_with("shard-") && name.ends_with(".tar"))
+        shards.push_back(each.path());
+    if (!o_.overwrite && !shards.empty() && !fs::exists(unfinished_))
+      throw setting_error(
+          complaint{o_.out.string(), "an empty folder, or --force to pack anew", "shards without an index"});
+    for (auto const& each : shards)
+      if (o_.overwrite) fs::remove(each);
   }
 
   /// What an interrupted run has done.

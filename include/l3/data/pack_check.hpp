@@ -1,5 +1,5 @@
-/// @file  include/l3/data/pack_check.hpp: whether a packed collection is still what was written: every byte of its
-/// shards, read by libarchive, against its index.
+/// @file  include/l3/data/pack_check.hpp: whether a packed collection is still what was written: the members of its
+/// shards, read by libarchive, against the checksums and places in its index.
 ///
 /// Programs that include this header link SQLite 3 and libarchive.
 #pragma once
@@ -17,6 +17,7 @@
 #include <l3/core/error.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/ffmpeg.hpp>
+#include <l3/data/packed_clips.hpp>
 #include <l3/files/sqlite.hpp>
 #include <memory>
 #include <mutex>
@@ -121,7 +122,7 @@ class shard_check {
       bytes -= wav_header;
     } else {
       std::size_t k = picture_at_.size();
-      std::from_chars(kind.data() + 1, kind.data() + kind.size(), k);
+      if (kind.size() > 1) std::from_chars(kind.data() + 1, kind.data() + kind.size(), k);
       if (k < picture_at_.size()) place = picture_at_[k], length = picture_bytes_[k];
     }
     if (at != place || bytes != length)
@@ -182,7 +183,7 @@ class shard_check {
 /// Errors  file_error, format_error: no such index. What is wrong with the shards is in the result.
 inline pack_check check_packing(std::filesystem::path const& folder, std::size_t threads = 0,
                                 std::function<void(std::uint64_t, std::uint64_t)> const& progress = {}) {
-  auto const index = std::filesystem::absolute(folder) / detail::packed_index_name;
+  auto const index = std::filesystem::absolute(packed_clips::index_of(folder));
   sql_database database(index, sql_database::mode::read);
   (void)detail::read_settings(database);
   struct shard {
@@ -209,6 +210,10 @@ inline pack_check check_packing(std::filesystem::path const& folder, std::size_t
     if (progress) progress(read, total);
   });
   pack_check all;
+  auto lost = database.prepare("SELECT count(*) FROM packed WHERE shard NOT IN (SELECT id FROM shards)");
+  if (lost.step() && lost.integer(0) > 0)
+    all.problems.push_back(index.string() + ": expected a shard for every clip, found " +
+                           std::to_string(lost.integer(0)) + " clips without");
   for (auto const& part : parts) {
     all.shards += part.shards;
     all.clips += part.clips;

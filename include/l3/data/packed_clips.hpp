@@ -20,6 +20,7 @@
 #include <l3/data/jpeg.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/sqlite.hpp>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -60,8 +61,7 @@ class packed_clips {
   /// `folder` is what packing wrote, or its index.
   explicit packed_clips(std::filesystem::path const& folder, std::size_t max_pixels = std::size_t{1} << 26) {
     auto all = std::make_shared<contents>();
-    all->index =
-        is_packed(folder) && std::filesystem::is_directory(folder) ? folder / detail::packed_index_name : folder;
+    all->index = index_of(folder);
     all->max_pixels = max_pixels;
     clip_index index(all->index);
     read_settings(index.database(), *all);
@@ -69,18 +69,43 @@ class packed_clips {
     auto const clips = index.usable();
     auto rows = index.database().prepare(
         "SELECT clips.id, video_begin, video_end, sound_begin, sound_end FROM clips WHERE usable ORDER BY id");
-    for (std::size_t i = 0; i < clips.size() && rows.step(); ++i)
+    while (rows.step())
       all->places.push_back({rows.integer(0), {rows.real(1), rows.real(2)}, {rows.real(3), rows.real(4)}});
+    if (all->places.size() != clips.size())
+      throw format_error(
+          complaint{all->index.string(), "an index that does not change while it is read",
+                    std::to_string(all->places.size()) + " and " + std::to_string(clips.size()) + " clips"});
     all->clips = clips;
     contents_ = std::move(all);
   }
 
+  /// The index of a packed folder; of a file, the file.
+  static std::filesystem::path index_of(std::filesystem::path const& path) {
+    std::error_code unknown;
+    return std::filesystem::is_directory(path, unknown) ? path / detail::packed_index_name : path;
+  }
+
+  /// A shard's file as the index names it. Errors  format_error: no plain name of a file in the index's folder.
+  static std::string shard_name(sql_database const& index, std::string_view file) {
+    auto const plain = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '.'; };
+    if (!file.ends_with(".tar") || !std::all_of(file.begin(), file.end(), plain))
+      throw format_error(complaint{index.name(), "shards in the index's folder", detail::excerpt(file)});
+    return std::string(file);
+  }
+
+  /// The same, using only the first so many seconds of each clip; 0: all.
+  packed_clips limited_to(double seconds) const {
+    packed_clips limited = *this;
+    if (seconds > 0) limited.limit_ = seconds;
+    return limited;
+  }
+
   /// Whether packing has written this folder (or index).
   static bool is_packed(std::filesystem::path const& path) {
-    auto const index = std::filesystem::is_directory(path) ? path / detail::packed_index_name : path;
+    auto const index = index_of(path);
     if (!is_sql_database(index)) return false;
     sql_database database(index, sql_database::mode::read);
-    auto tables = database.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'packed'");
+    auto tables = database.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'packed' AND type = 'table'");
     return tables.step() && tables.integer(0) == 1;
   }
 
@@ -115,8 +140,8 @@ class packed_clips {
         : all_(from.contents_.get()), with_(&with), name_(all_->clips.name(clip)) {
       auto const& p = all_->places[clip];
       facts_.has_video = facts_.has_sound = true;
-      facts_.video = p.video;
-      facts_.sound = p.sound;
+      facts_.video = {std::min(p.video.begin, from.limit_), std::min(p.video.end, from.limit_)};
+      facts_.sound = {std::min(p.sound.begin, from.limit_), std::min(p.sound.end, from.limit_)};
       auto& row = with.find_.bind(p.id);
       if (!row.step()) damaged("the clip");
       auto const shard = row.integer(0);
@@ -150,7 +175,7 @@ class packed_clips {
       read(at, with_->bytes_);
       with_->decode_.read(with_->bytes_, side, all_->max_pixels, name_, with_->picture_);
       with_->picture_.time = first_picture_ + static_cast<double>(k) / all_->rate;
-      if (side != 0) with_->resize_(with_->picture_, side);
+      if (side != 0) with_->resize_(with_->picture_, side, all_->max_pixels, name_);
       return with_->picture_;
     }
 
@@ -218,14 +243,13 @@ class packed_clips {
     auto const folder = std::filesystem::absolute(all.index).parent_path();
     auto rows = index.prepare("SELECT id, file, bytes FROM shards ORDER BY id");
     while (rows.step()) {
-      std::string const file(rows.text(1));
-      if (rows.integer(0) != static_cast<std::int64_t>(all.shards.size()) || file.empty() ||
-          file.find_first_of(std::string("/\0", 2)) != file.npos)
-        throw format_error(complaint{index.name(), "shards in the index's folder", detail::excerpt(file)});
+      auto const file = shard_name(index, rows.text(1));
+      if (rows.integer(0) != static_cast<std::int64_t>(all.shards.size()))
+        throw format_error(complaint{index.name(), "shards numbered from 0", std::to_string(rows.integer(0))});
       all.shards.push_back({folder / file, static_cast<std::uint64_t>(rows.integer(2)), {}});
     }
     ::rlimit files{};
-    bool const keep = ::getrlimit(RLIMIT_NOFILE, &files) == 0 && all.shards.size() < files.rlim_cur / 2;
+    bool const keep = ::getrlimit(RLIMIT_NOFILE, &files) == 0 && all.shards.size() < files.rlim_cur / 4;
     for (auto& each : all.shards) {
       each.open = detail::open_to_read(each.path);
       struct ::stat status {};
@@ -239,6 +263,7 @@ class packed_clips {
   }
 
   std::shared_ptr<contents const> contents_;
+  double limit_ = std::numeric_limits<double>::infinity();  ///< of the clips' time
 };
 
 }  // namespace l3::inline L3_ISA

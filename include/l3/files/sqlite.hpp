@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace l3::inline L3_ISA {
@@ -125,10 +126,11 @@ class sql_database {
   sql_database(std::filesystem::path const& file, mode how) : name_(file.string()) {
     ::sqlite3* made = nullptr;
     int const flags = how == mode::read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    int const code =
-        ::sqlite3_open_v2(name_.c_str(), &made, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    int const code = ::sqlite3_open_v2(name_.c_str(), &made, flags | SQLITE_OPEN_NOMUTEX, nullptr);
     database_.reset(made);
     sql_statement::require(made, code, name_);
+    ::sqlite3_extended_result_codes(made, 1);
+    ::sqlite3_busy_timeout(made, 60'000);  // milliseconds: others may read what this one writes
     ::sqlite3_db_config(made, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     ::sqlite3_limit(made, SQLITE_LIMIT_LENGTH, 1 << 28);
     run("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
@@ -151,8 +153,10 @@ class sql_database {
   std::unique_ptr<::sqlite3, release> database_;
 };
 
-/// Whether the file begins as SQLite's databases do.
+/// Whether it is a file that begins as SQLite's databases do. Nothing is read of a pipe.
 inline bool is_sql_database(std::filesystem::path const& file) {
+  std::error_code unknown;
+  if (!std::filesystem::is_regular_file(file, unknown)) return false;
   constexpr std::string_view magic("SQLite format 3\0", 16);
   std::FILE* const in = std::fopen(file.c_str(), "rb");
   if (!in) return false;
