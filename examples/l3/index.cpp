@@ -227,7 +227,7 @@ work add_index(CLI::App& command) {
       ->check(CLI::IsMember({"all", "train", "valid", "test"}))
       ->capture_default_str();
   command.add_option("--classes", o->set.classes, "kinetics-sounds: a file with a class in each line")
-      ->default_str("the usual ones");
+      ->default_str("built-in");
   command.add_option("--subset", o->set.subset, "flickr-soundnet: so many of the list, at random; 0: all")
       ->capture_default_str();
   command.add_option("--seed", o->set.seed, "flickr-soundnet: of the subset and the splits")->capture_default_str();
