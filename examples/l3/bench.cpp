@@ -100,7 +100,7 @@ int net_run(net_options const& o) {
 
 struct loader_bench_options : common_options {
   std::string data, model = "small", dump;
-  std::size_t batch = 16, workers = 0, pairs = 1000;
+  std::size_t batch = 16, workers = 0, pairs = 1000, draws_per_opening = 1, reservoir_videos = 64;
   std::uint64_t seed = 0;
   double seconds = 10;
 };
@@ -138,6 +138,8 @@ int loader_run(loader_bench_options const& o) {
   loader_options reading{
       .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
+  reading.draws_per_opening = o.draws_per_opening;
+  reading.reservoir_videos = o.reservoir_videos;
   reading.on_refusal = [&](refusal const& r) {
     ++failures;
     o.warn("refused " + r.why);
@@ -199,6 +201,7 @@ work add_bench(CLI::App& command) {
   loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  add_reservoir(*loader, l->draws_per_opening, l->reservoir_videos);
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

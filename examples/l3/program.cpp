@@ -36,6 +36,17 @@ void add_precision(CLI::App& command, std::string& precision) {
       ->capture_default_str();
 }
 
+void add_reservoir(CLI::App& command, std::size_t& draws_per_opening, std::size_t& videos) {
+  command
+      .add_option("--draws-per-opening", draws_per_opening,
+                  "Draws for which a video is opened once; 1: each opens its own")
+      ->check(CLI::Range(1, 256).description(""))
+      ->capture_default_str();
+  command.add_option("--reservoir", videos, "Videos that draws of shared openings come from, at least")
+      ->check(CLI::Range(1, 65536).description(""))
+      ->capture_default_str();
+}
+
 namespace {
 std::atomic<int> stop_signal{0};
 extern "C" void take_signal(int number) {

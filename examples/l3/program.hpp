@@ -36,6 +36,9 @@ struct common_options {
 /// Option --precision of a command that runs a network.
 void add_precision(CLI::App& command, std::string& precision);
 
+/// Options --draws-per-opening and --reservoir of a command that trains.
+void add_reservoir(CLI::App& command, std::size_t& draws_per_opening, std::size_t& videos);
+
 /// A subcommand registers its options and returns its work, which returns an exit code.
 using work = std::function<int()>;
 work add_synth(CLI::App& command);

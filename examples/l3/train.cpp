@@ -14,6 +14,7 @@ struct train_options : common_options {
   std::uint32_t valid_pairs = 1000;
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
   double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
+  std::size_t draws_per_opening = 1, reservoir_videos = 64;
   bool resume = false;
 };
 
@@ -24,7 +25,7 @@ void for_each_setting(train_options& o, F&& f) {
   f("pairing", o.pairs_as), f("batch", o.batch), f("pairs", o.pairs), f("lr", o.learning_rate);
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
   f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
-  f("clip-seconds", o.seconds);
+  f("clip-seconds", o.seconds), f("draws-per-opening", o.draws_per_opening), f("reservoir", o.reservoir_videos);
 }
 
 json config_of(train_options& o) {
@@ -38,6 +39,8 @@ json config_of(train_options& o) {
 void take_config(CLI::App& command, train_options& o, run_folder const& run) {
   for_each_setting(o, [&](std::string const name, auto& value) {
     std::string const file = (run.folder() / "config.json").string();
+    bool const is_newer = name == "draws-per-opening" || name == "reservoir";  // runs of version 0.1.0 lack these
+    if (!run.config().contains(name) && is_newer) return;
     if (!run.config().contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
     auto old = value;
     try {
@@ -114,6 +117,8 @@ int train_run(CLI::App& command, train_options o) {
                          .first = net->steps(),
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
+  reading.draws_per_opening = o.draws_per_opening;
+  reading.reservoir_videos = o.reservoir_videos;
   reading.known = run->refused();
   reading.on_refusal = [&](refusal const& r) {
     ++refused;
@@ -289,6 +294,7 @@ work add_train(CLI::App& command) {
   command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  add_reservoir(command, o->draws_per_opening, o->reservoir_videos);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

@@ -7,6 +7,7 @@
 #include <l3/data/published_sets.hpp>  // lists of published data sets
 #include <l3/data/ffmpeg.hpp>        // owners and error texts for FFmpeg
 #include <l3/data/decode.hpp>        // file -> pictures and sound, each with its time
+#include <l3/data/reservoir.hpp>     // which draws share the opening of a video
 #include <l3/data/sample.hpp>        // which moments make a batch, and how they are paired
 #include <l3/data/augment.hpp>       // crop, mirror, colour, loudness
 #include <l3/data/spectrogram.hpp>   // a second of sound -> image<F, T, 1>

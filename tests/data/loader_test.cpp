@@ -403,6 +403,82 @@ TEST_CASE("the report says how long the user of the batches had to wait") {
   CHECK(loader.report().wait_seconds - waited < 0.25);
 }
 
+TEST_CASE("draws that share openings: the same batches for any number of workers and after a resume, few openings") {
+  std::vector<std::string> names;
+  for (int i = 0; i != 100; ++i)
+    names.push_back((i % 20 == 3   ? "broken"
+                     : i % 20 == 7 ? "damaged"
+                                   : "clip") +
+                    std::to_string(i) + "@" + std::to_string(2 + 0.1 * i));
+  auto const clips = made_up(names);
+  for (auto const pairs : {l3::pairing::all, l3::pairing::paper}) {
+    l3::loader_options options{
+        .seed = 3, .batch = 8, .pairs = pairs, .draws_per_opening = 4, .reservoir_videos = 20, .workers = 1};
+    made_up_reader::reset();
+    auto const one = run<made_up_reader>(clips, options, 60);
+    // 480 draws; the loader is a few batches ahead, 24 openings are alive at the end, refused draws open their own.
+    CHECK(made_up_reader::opened < 480 / 4 + 8 * 4 + 24 + 100);
+    CHECK(made_up_reader::opened >= 480 / 4);
+    CHECK_FALSE(one.refusals.empty());
+    for (std::size_t const workers : {2, 5}) {
+      options.workers = workers;
+      CHECK(run<made_up_reader>(clips, options, 60) == one);
+    }
+    options.first = 23;
+    auto const later = run<made_up_reader>(clips, options, 10);
+    for (std::size_t i = 0; i != 10; ++i) CHECK(later.batches[i] == one.batches[23 + i]);
+    options.first = 0;
+    options.seed = 4;
+    CHECK(run<made_up_reader>(clips, options, 1).batches[0] != one.batches[0]);
+  }
+  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .stride = 2, .draws_per_opening = 4})), Contains("stride"));
+  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 64, .draws_per_opening = 8})), Contains("at least 192 videos"));
+  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .draws_per_opening = 0})), Contains("1 to 256"));
+}
+
+TEST_CASE("draws that share openings are distributed as draws of their own are") {
+  std::vector<std::string> names;
+  for (int i = 0; i != 60; ++i) names.push_back("clip" + std::to_string(i) + "@4");
+  auto const clips = made_up(names);
+  made_up_reader::reset();
+  auto const times = [&](std::size_t draws, std::vector<double>& frames, std::vector<double>& ages,
+                         std::vector<std::size_t>& videos) {
+    made_up_loader loader(clips,
+                          {.seed = 1, .batch = 10, .draws_per_opening = draws, .reservoir_videos = 20, .workers = 2});
+    videos.assign(60, 0);
+    for (int b = 0; b != 360; ++b) {
+      auto const& batch = *loader.next();
+      for (std::size_t i = 0; i != batch.count; ++i) {
+        frames.push_back(batch.frame_times[i]);
+        ages.push_back(batch.frame_times[i] - batch.sound_starts[i]);
+        ++videos[batch.frame_clips[i]];
+      }
+    }
+    std::sort(frames.begin(), frames.end());
+    std::sort(ages.begin(), ages.end());
+  };
+  std::vector<double> frames, ages, frames4, ages4;
+  std::vector<std::size_t> videos, videos4;
+  times(1, frames, ages, videos);
+  times(4, frames4, ages4, videos4);
+  // Kolmogorov and Smirnov: the largest distance of two distributions of n values each is above 1.95 sqrt(2 / n) by
+  // chance once in a thousand times.
+  auto const distance = [](std::vector<double> const& a, std::vector<double> const& b) {
+    double most = 0;
+    for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+      a[i] <= b[j] ? ++i : ++j;
+      most = std::max(most, std::abs(static_cast<double>(i) / static_cast<double>(a.size()) -
+                                     static_cast<double>(j) / static_cast<double>(b.size())));
+    }
+    return most;
+  };
+  double const limit = 1.95 * std::sqrt(2.0 / static_cast<double>(frames.size()));
+  CHECK(distance(frames, frames4) < limit);
+  CHECK(distance(ages, ages4) < limit);
+  // 3600 draws of 60 videos: 15 epochs of 4 draws each, but for the openings that are cut off at either end.
+  for (auto const count : videos4) CHECK((count >= 52 && count <= 68));
+}
+
 TEST_CASE("settings out of range are refused before anything starts") {
   auto const clips = made_up({"a@2", "b@3"});
   auto const start = [&](l3::loader_options o) { made_up_loader loader(clips, std::move(o)); };

@@ -36,6 +36,7 @@ enum class stream : std::uint8_t {
   bootstrap = 7,   ///< resampling for intervals
   synthesis = 8,   ///< made-up data
   user = 9,        ///< first number free for programs
+  openings = 255,  ///< which videos are opened when, where an opening serves several draws
 };
 
 /// A run of random numbers named by (seed, stream, step, index, attempt).

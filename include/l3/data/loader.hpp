@@ -47,6 +47,11 @@ struct loader_options {
   std::uint64_t first = 0;   ///< number of the first batch: where a resumed run goes on
   std::uint64_t stride = 1;  ///< distance to the next: process r of W makes the batches r, r + W, r + 2 W, ...
 
+  /// If more than one: so many draws share the opening of a video (see reservoir), which are then spread over the
+  /// batches; at least `reservoir_videos` are open at a time. Training only, with stride 1.
+  std::size_t draws_per_opening = 1;
+  std::size_t reservoir_videos = 64;
+
   std::size_t workers = 0;  ///< files decoded at the same time; 0: one for each core
   std::size_t ahead = 4;    ///< batches held in memory, with the one in use
 
@@ -104,7 +109,9 @@ struct loader_report {
 /// to draw; a type
 ///         `reader`, made of (source, place in the list, tools), which offers facts(), frame(t, side) and sound(start,
 ///         out) as clip_reader does.
-/// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again.
+/// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again. Where
+///         draws share openings, also those that wait: half of reservoir_videos * draws_per_opening pictures (before
+///         the crop, as bytes) and seconds (192 kB).
 /// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
 /// left,
 ///         else anything that is not the file's fault; further calls throw it again.
@@ -128,6 +135,7 @@ class loader {
         clips_(source_.clips()),
         options_(checked(std::move(options), clips_.size())),
         total_(batches_to_make()),
+        shared_(made_reservoir()),
         // The trainer's loops run in other arenas, on as many threads as there are cores: workers come on top.
         more_threads_(
             tbb::global_control::max_allowed_parallelism,
@@ -212,10 +220,30 @@ class loader {
     std::vector<float> samples = std::vector<float>(front_end::samples);
   };
 
+  /// A draw of an opening that it shares with others, decoded.
+  struct kept_draw {
+    outcome result;
+    moment at;
+    rgb_frame picture;
+    std::vector<float> samples;
+  };
+
+  /// A video opened for several draws.
+  struct opening {
+    std::uint32_t first = 0;      ///< its draws before this one are not asked for
+    std::vector<kept_draw> kept;  ///< from `first` on; each is used once
+    std::size_t left = 0;         ///< of them, not yet used
+    bool ready = false;
+    std::vector<std::pair<slot*, std::size_t>> waiting;  ///< draws of batches that came before it was ready
+  };
+
   struct job {
     slot* batch = nullptr;
     std::size_t draw = 0;
     std::unique_ptr<scratch> tools;  ///< or none, until they are needed
+    std::shared_ptr<opening> from;   ///< where the draw shares one
+    bool opens = false;              ///< which is this job's to open,
+    bool waits = false;              ///< or another job's, which has not done so yet and will take this draw along
   };
 
   static loader_options checked(loader_options o, std::size_t clips) {
@@ -230,6 +258,11 @@ class loader {
     require(o.stride >= 1, "stride of batches", "at least 1", o.stride);
     require(o.ahead >= 1, "batches in memory", "at least 1", o.ahead);
     require(o.workers <= 4096, "workers of the loader", "at most 4096", o.workers);
+    require(o.draws_per_opening >= 1 && o.draws_per_opening <= 256, "draws that share an opening", "1 to 256",
+            o.draws_per_opening);
+    require(o.reservoir_videos <= 65536, "videos of the reservoir", "at most 65536", o.reservoir_videos);
+    if (o.evaluation_pairs > 0) o.draws_per_opening = 1;
+    require(o.draws_per_opening == 1 || o.stride == 1, "stride of batches that share openings", "1", o.stride);
     if (o.evaluation_pairs > 0) {
       o.pairs = pairing::paper;
       o.batch = std::min<std::size_t>(o.batch, o.evaluation_pairs);
@@ -261,6 +294,15 @@ class loader {
     }
   }
 
+  std::optional<reservoir> made_reservoir() const {
+    if (options_.draws_per_opening == 1) return {};
+    if (options_.pairs == pairing::paper && options_.batch % 4 != 0)
+      throw setting_error(
+          complaint{"batch size", "a multiple of four where draws share openings", std::to_string(options_.batch)});
+    return reservoir(options_.seed, options_.batch, clips_.size(), options_.draws_per_opening,
+                     options_.reservoir_videos);
+  }
+
   slot& slot_of(std::uint64_t turn) { return slots_[static_cast<std::size_t>(turn % slots_.size())]; }
 
   batch_request request_of(std::uint64_t turn) const {
@@ -270,7 +312,8 @@ class loader {
                           .evaluation = options_.evaluation_pairs > 0,
                           .step = number,
                           .count = static_cast<std::uint32_t>(options_.batch),
-                          .clips = static_cast<std::uint32_t>(clips_.size())};
+                          .clips = static_cast<std::uint32_t>(clips_.size()),
+                          .shared = shared_ ? &*shared_ : nullptr};
     if (request.evaluation) {
       request.first = static_cast<std::uint32_t>(number * options_.batch);
       request.count = std::min(request.count, options_.evaluation_pairs - request.first);
@@ -297,22 +340,99 @@ class loader {
   void work() {
     if (job mine = claim(); mine.batch != nullptr) {
       slot& s = *mine.batch;
-      s.outcomes[mine.draw] = attempt(s, mine.draw, mine.tools);
-      if (is_last(s)) {
-        try {
-          complete(s, mine.tools);
-        } catch (...) {
-          s.error = std::current_exception();
-        }
-        std::lock_guard const lock(mutex_);
-        s.ready = true;
-        changed_.notify_all();
-      }
+      if (mine.from)
+        share(mine);
+      else if (!mine.waits)
+        finish(s, mine.draw, attempt(s, mine.draw, mine.tools), mine.tools);
       std::lock_guard const lock(mutex_);
       if (mine.tools) tools_.push_back(std::move(mine.tools));
     }
     std::lock_guard const lock(mutex_);
     if (--tasks_ == 0) changed_.notify_all();  // under the lock: afterwards the loader may be gone
+  }
+
+  /// A draw has come out; the last one of a batch completes it.
+  void finish(slot& s, std::size_t which, outcome o, std::unique_ptr<scratch>& tools) {
+    s.outcomes[which] = std::move(o);
+    if (!is_last(s)) return;
+    try {
+      complete(s, tools);
+    } catch (...) {
+      s.error = std::current_exception();
+    }
+    std::lock_guard const lock(mutex_);
+    s.ready = true;
+    changed_.notify_all();
+  }
+
+  /// A draw of a shared opening: whose job opens the video does so for all, and takes along the draws that came
+  /// meanwhile.
+  void share(job& mine) {
+    std::vector<std::pair<slot*, std::size_t>> draws{{mine.batch, mine.draw}};
+    opening& from = *mine.from;
+    if (mine.opens) {
+      open(from, *mine.batch, mine.batch->sampler->draws()[mine.draw], mine.tools);
+      std::lock_guard const lock(mutex_);
+      from.ready = true;
+      draws.insert(draws.end(), from.waiting.begin(), from.waiting.end());
+    }
+    for (auto const& [batch, which] : draws) use(*batch, which, from, mine.tools);
+  }
+
+  /// Decodes the draws of an opening, pictures and sounds each in the order of time.
+  void open(opening& o, slot const& s, draw const& d, std::unique_ptr<scratch>& own) noexcept {
+    o.kept.resize(o.left);
+    auto const all = [&](outcome const& result) {
+      for (auto& each : o.kept) each.result = result;
+    };
+    try {
+      if (!own) own = std::make_unique<scratch>(source_);
+      std::optional<typename Source::reader> reader;
+      if (auto refused = open_clip(d.clip, reader, *own)) return all(*refused);
+      auto const both = *reader->facts().both();
+      auto place = s.sampler->place_of(d);
+      std::vector<kept_draw*> order;
+      std::vector<double> times;
+      for (auto& each : o.kept) {
+        each.at = draw_moment(s.sampler->moment_numbers(place), both.begin, both.end);
+        ++place.draw;
+        order.push_back(&each);
+        times.push_back(each.at.frame_time);
+      }
+      if constexpr (requires { reader->expect_frames(times); }) reader->expect_frames(times);
+      auto const in_turn = [&](auto key, auto work) {
+        std::stable_sort(order.begin(), order.end(), [&](auto const* a, auto const* b) { return key(*a) < key(*b); });
+        for (auto* each : order)
+          if (each->result.says == verdict::accepted) each->result = moment_outcome([&] { work(*each); });
+      };
+      in_turn([](kept_draw const& k) { return k.at.frame_time; },
+              [&](kept_draw& k) { k.picture = reader->frame(k.at.frame_time, Model::frame_side); });
+      in_turn([](kept_draw const& k) { return k.at.sound_start; },
+              [&](kept_draw& k) {
+                k.samples.resize(front_end::samples);
+                reader->sound(k.at.sound_start, k.samples);
+              });
+    } catch (...) {
+      all({verdict::accepted, {}, std::current_exception()});
+    }
+  }
+
+  /// Puts a draw that an opening has kept where it belongs.
+  void use(slot& s, std::size_t which, opening& from, std::unique_ptr<scratch>& tools) {
+    draw const& d = s.sampler->draws()[which];
+    auto const place = s.sampler->place_of(d);
+    kept_draw kept = std::move(from.kept[place.draw - from.first]);
+    {
+      std::lock_guard const lock(mutex_);
+      if (--from.left == 0) openings_.erase(place.opening);
+    }
+    if (kept.result.says == verdict::accepted && !kept.result.error) try {
+        if (!tools) tools = std::make_unique<scratch>(source_);
+        put(s, d, kept.picture, kept.samples, kept.at, *tools);
+      } catch (...) {
+        kept.result.error = std::current_exception();
+      }
+    finish(s, which, std::move(kept.result), tools);
   }
 
   job claim() {
@@ -328,13 +448,30 @@ class loader {
       s.refused.clear();
       s.refused_before.clear();
     }
-    job mine{&s, s.claimed++, {}};
+    job mine{.batch = &s, .draw = s.claimed++, .tools = {}, .from = {}};
     if (s.claimed == s.sampler->draws().size()) ++claiming_;
+    if (draw const& d = s.sampler->draws()[mine.draw]; s.sampler->is_shared(d))
+      join_opening(mine, s.sampler->place_of(d));
+    if (mine.waits) return mine;
     if (!tools_.empty()) {
       mine.tools = std::move(tools_.back());
       tools_.pop_back();
     }
     return mine;
+  }
+
+  /// In the order of the draws, so that the first to come is the first that is asked for. Needs the lock.
+  void join_opening(job& mine, reservoir::place const& place) {
+    auto& known = openings_[place.opening];
+    if ((mine.opens = !known)) {
+      known = std::make_shared<opening>();
+      known->first = place.draw;
+      known->left = options_.draws_per_opening - place.draw;
+    }
+    if ((mine.waits = !mine.opens && !known->ready))
+      known->waiting.emplace_back(mine.batch, mine.draw);
+    else
+      mine.from = known;
   }
 
   bool is_last(slot& s) {
@@ -348,35 +485,48 @@ class loader {
     try {
       if (!own) own = std::make_unique<scratch>(source_);
       scratch& tools = *own;
-      {
-        std::lock_guard const lock(mutex_);
-        if (auto const known = unusable_.find(d.clip); known != unusable_.end())
-          return {verdict::bad_file, known->second, {}};
-      }
       std::optional<typename Source::reader> reader;
-      std::optional<stream_span> both;
-      try {
-        reader.emplace(source_, d.clip, tools.source);
-        both = reader->facts().both();
-        if (!both || both->seconds() < sound_seconds)
-          throw media_error(complaint{clips_.file(d.clip).string(), "at least one second with both picture and sound",
-                                      both ? std::to_string(both->seconds()) + " s" : "none"});
-      } catch (media_error const& e) {
-        return unusable(d.clip, e.what());
-      } catch (file_error const& e) {
-        return unusable(d.clip, e.what());
-      }
-      try {
-        read(s, d, *reader, draw_moment(s.sampler->moment_numbers(d), both->begin, both->end), tools);
-      } catch (media_error const& e) {
-        return {verdict::bad_moment, e.what(), {}};
-      } catch (file_error const& e) {
-        return {verdict::bad_moment, e.what(), {}};
-      }
-      return {};
+      if (auto refused = open_clip(d.clip, reader, tools)) return *refused;
+      auto const both = *reader->facts().both();
+      return moment_outcome(
+          [&] { read(s, d, *reader, draw_moment(s.sampler->moment_numbers(d), both.begin, both.end), tools); });
     } catch (...) {
       return {verdict::accepted, {}, std::current_exception()};
     }
+  }
+
+  /// Opens a clip; or says why not.
+  std::optional<outcome> open_clip(std::uint32_t clip, std::optional<typename Source::reader>& reader, scratch& tools) {
+    {
+      std::lock_guard const lock(mutex_);
+      if (auto const known = unusable_.find(clip); known != unusable_.end())
+        return outcome{verdict::bad_file, known->second, {}};
+    }
+    try {
+      reader.emplace(source_, clip, tools.source);
+      auto const both = reader->facts().both();
+      if (!both || both->seconds() < sound_seconds)
+        throw media_error(complaint{clips_.file(clip).string(), "at least one second with both picture and sound",
+                                    both ? std::to_string(both->seconds()) + " s" : "none"});
+    } catch (media_error const& e) {
+      return unusable(clip, e.what());
+    } catch (file_error const& e) {
+      return unusable(clip, e.what());
+    }
+    return {};
+  }
+
+  /// What becomes of a moment that `work()` reads.
+  template <class Work>
+  static outcome moment_outcome(Work&& work) {
+    try {
+      work();
+    } catch (media_error const& e) {
+      return {verdict::bad_moment, e.what(), {}};
+    } catch (file_error const& e) {
+      return {verdict::bad_moment, e.what(), {}};
+    }
+    return {};
   }
 
   outcome unusable(std::uint32_t clip, char const* why) {
@@ -389,6 +539,11 @@ class loader {
   void read(slot& s, draw const& d, typename Source::reader& reader, moment at, scratch& tools) {
     rgb_frame const& picture = reader.frame(at.frame_time, Model::frame_side);
     reader.sound(at.sound_start, tools.samples);
+    put(s, d, picture, tools.samples, at, tools);
+  }
+
+  /// The halves of a draw into the items that take them.
+  void put(slot& s, draw const& d, rgb_frame const& picture, std::span<float> samples, moment at, scratch& tools) {
     batch_type& b = s.batch;
     bool const evaluation = s.sampler->request().evaluation;
     if (d.frame_item != nowhere) {
@@ -403,8 +558,8 @@ class loader {
       b.labels[d.frame_item] = s.sampler->label(d.frame_item);
     }
     if (d.sound_item != nowhere) {
-      if (!evaluation) augment_sound(tools.samples, s.sampler->sound_numbers(d));
-      tools.to_spectrum(tools.samples, b.sounds.view()[d.sound_item]);
+      if (!evaluation) augment_sound(samples, s.sampler->sound_numbers(d));
+      tools.to_spectrum(samples, b.sounds.view()[d.sound_item]);
       b.sound_clips[d.sound_item] = d.clip;
       b.sound_starts[d.sound_item] = at.sound_start;
     }
@@ -475,6 +630,7 @@ class loader {
   clip_list const& clips_;
   loader_options const options_;
   std::uint64_t const total_;  ///< batches to hand out
+  std::optional<reservoir> const shared_;
   clock::time_point const made_ = clock::now();
   tbb::global_control more_threads_;
   tbb::task_arena arena_;
@@ -494,7 +650,8 @@ class loader {
   std::uint64_t claiming_ = 0;  ///< the oldest that has draws left to give away
   std::size_t tasks_ = 0;       ///< in the arena, waiting or at work
   std::vector<std::unique_ptr<scratch>> tools_;
-  std::unordered_map<std::uint32_t, std::string> unusable_;  ///< files refused as a whole, and why
+  std::unordered_map<std::uint64_t, std::shared_ptr<opening>> openings_;  ///< shared ones with draws left
+  std::unordered_map<std::uint32_t, std::string> unusable_;               ///< files refused as a whole, and why
   std::atomic<bool> stopping_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include <l3/core/error.hpp>
 #include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
+#include <l3/data/reservoir.hpp>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -59,6 +60,8 @@ struct batch_request {
   std::uint32_t first = 0;  ///< in evaluation: number of the first pair; even
   std::uint32_t count = 0;  ///< items
   std::uint32_t clips = 0;  ///< length of the list of clips
+  /// In training: the stock that the draws come from, instead of an opening for each; must outlive the sampler.
+  reservoir const* shared = nullptr;
 };
 
 /// The draws of one batch, and what is drawn instead of a refused one.
@@ -75,6 +78,8 @@ struct batch_request {
 /// until each is settled. `paper`: uniform over the list again, less the clip of a settled partner. `all`: the next
 /// clip of the random order; at its end from the beginning, less the clips in use and the files that were refused as a
 /// whole. Nothing of it depends on time or on who does the work.
+///
+/// With a reservoir the first attempt of a draw is a place in it, clip and moment; what is drawn again is as above.
 class batch_sampler {
  public:
   /// Attempts are counted in 16 bits.
@@ -83,9 +88,11 @@ class batch_sampler {
   /// Errors  setting_error: see require_valid.
   explicit batch_sampler(batch_request const& request) : request_(request) {
     require_valid(request);
+    if (request.shared) places_ = request.shared->batch(request.step);
     if (request.pairs == pairing::all) {
       for (std::uint32_t item = 0; item != request.count; ++item)
-        draws_.push_back({.index = item, .clip = next_in_order(), .frame_item = item, .sound_item = item});
+        draws_.push_back({.index = item, .frame_item = item, .sound_item = item});
+      for (auto& each : draws_) each.clip = request.shared ? shared_clip(each) : next_in_order();
     } else {
       place_groups();
     }
@@ -108,6 +115,7 @@ class batch_sampler {
     } else {
       require(r.count % 2 == 0, "batch size", "an even number, for half of the pairs are negative", count);
       require(r.first % 2 == 0, "first pair", "an even number", std::to_string(r.first));
+      require(!r.shared || r.count % 4 == 0, "batch size", "a multiple of four where draws share openings", count);
     }
   }
 
@@ -119,8 +127,18 @@ class batch_sampler {
     return request_.pairs == pairing::all || !crossed(request_.first + item) ? 1 : 0;
   }
 
+  /// Whether the draw is one of an opening that it shares with others.
+  bool is_shared(draw const& d) const { return request_.shared && d.attempt == 0; }
+  /// Its place then.
+  reservoir::place const& place_of(draw const& d) const { return places_[d.index]; }
+
   /// Random numbers for the draw's moment, for its image and for its sound.
-  generator moment_numbers(draw const& d) const { return numbers(stream::moment, d); }
+  generator moment_numbers(draw const& d) const {
+    return is_shared(d) ? moment_numbers(place_of(d)) : numbers(stream::moment, d);
+  }
+  generator moment_numbers(reservoir::place const& p) const {
+    return {request_.seed, stream::moment, p.opening, p.draw};
+  }
   generator image_numbers(draw const& d) const { return numbers(stream::image, d); }
   generator sound_numbers(draw const& d) const { return numbers(stream::sound, d); }
 
@@ -167,7 +185,7 @@ class batch_sampler {
       // Half a group at an edge of the batch: of draws 1 and 2 one gives only its frame and one only its second.
       draw d{.index = index, .frame_item = item(index), .sound_item = item(crossed(index) ? index ^ 3 : index)};
       if (d.frame_item == nowhere && d.sound_item == nowhere) continue;
-      d.clip = index % 4 == 2 ? other_clip(d, draws_.back().clip) : any_clip(d);
+      d.clip = request_.shared ? shared_clip(d) : index % 4 == 2 ? other_clip(d, draws_.back().clip) : any_clip(d);
       draws_.push_back(d);
     }
   }
@@ -179,6 +197,7 @@ class batch_sampler {
                : generator(request_.seed, which, request_.step, d.index, d.attempt);
   }
 
+  std::uint32_t shared_clip(draw const& d) const { return request_.shared->clip(places_[d.index].opening); }
   std::uint32_t any_clip(draw const& d) const { return numbers(stream::clip, d).below(request_.clips); }
   std::uint32_t other_clip(draw const& d, std::uint32_t excluded) const {
     std::uint32_t const clip = numbers(stream::clip, d).below(request_.clips - 1);
@@ -204,6 +223,7 @@ class batch_sampler {
   }
 
   batch_request request_;
+  std::vector<reservoir::place> places_;  ///< by the draws' index
   std::vector<draw> draws_;
   std::vector<bool> settled_;
   std::unordered_set<std::uint32_t> taken_;  ///< clips in use, and files of which nothing can be used
