@@ -100,7 +100,8 @@ int net_run(net_options const& o) {
 
 struct loader_bench_options : common_options {
   std::string data, model = "small", dump;
-  std::size_t batch = 16, workers = 0, pairs = 1000, draws_per_opening = 1, reservoir_videos = 64;
+  std::size_t batch = 16, workers = 0, pairs = 1000;
+  opening_options opening;
   std::uint64_t seed = 0;
   double seconds = 10;
 };
@@ -138,8 +139,7 @@ int loader_run(loader_bench_options const& o) {
   loader_options reading{
       .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
-  reading.draws_per_opening = o.draws_per_opening;
-  reading.reservoir_videos = o.reservoir_videos;
+  o.opening.set(reading);
   reading.on_refusal = [&](refusal const& r) {
     ++failures;
     o.warn("refused " + r.why);
@@ -158,12 +158,26 @@ int loader_run(loader_bench_options const& o) {
   double const rate = static_cast<double>(read - counted_from) / (since(start) - first);
   bar.finish();
   double const peak = peak_mebibytes();
+  loader_report const report = source->report();
+  loader_stages const& spent = report.stages;
   o.answer(text("%.1f pairs/s, first batch after %.2f s, peak memory %.0f MiB, %zu files refused", rate, first, peak,
                 failures));
+  double const each = 1e3 / static_cast<double>(std::max<std::uint64_t>(1, spent.draws));
+  o.answer(
+      text("a worker needs for a draw, in ms: opening %.2f, picture %.2f, sound %.2f, crops and spectrogram %.2f; what "
+           "sets the pace: %s",
+           spent.open * each, spent.picture * each, spent.sound * each, spent.assemble * each, report.bottleneck()));
   o.print({{"pairs_per_s", rate},
            {"first_batch_s", first},
            {"peak_mib", peak},
            {"failures", failures},
+           {"wait_share", report.wait_share()},
+           {"batches_ready", report.mean_ready()},
+           {"open_ms", spent.open * each},
+           {"picture_ms", spent.picture * each},
+           {"sound_ms", spent.sound * each},
+           {"assemble_ms", spent.assemble * each},
+           {"bottleneck", report.bottleneck()},
            {"model", o.model},
            {"batch", o.batch},
            {"pairs", read}});
@@ -201,7 +215,7 @@ work add_bench(CLI::App& command) {
   loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  add_reservoir(*loader, l->draws_per_opening, l->reservoir_videos);
+  l->opening.add_to(*loader);
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

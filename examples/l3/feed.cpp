@@ -16,6 +16,7 @@ class loader_feed final : public feed {
     return {batch->count, batch->frame_view().values(), batch->sound_view().values(), batch->label_view(),
             std::span(batch->frame_clips).first(batch->count)};
   }
+  loader_report const& report() const override { return loader_.report(); }
 
  private:
   loader<Config, Source> loader_;
@@ -45,7 +46,7 @@ class input_of final : public model_input {
     if (data.packed)
       return std::make_unique<loader_feed<Config, packed_clips>>(data.packed->limited_to(options.limits.seconds),
                                                                  std::move(options));
-    video_files<> files(data.clips, options.limits);
+    video_files<> files(data.clips, options.limits, options.open_bytes);
     return std::make_unique<loader_feed<Config, video_files<>>>(std::move(files), std::move(options));
   }
 

@@ -25,6 +25,7 @@ class feed {
  public:
   virtual ~feed() = default;
   virtual feed_batch next() = 0;
+  virtual loader_report const& report() const = 0;
 };
 
 /// What one model eats.

@@ -36,14 +36,15 @@ void add_precision(CLI::App& command, std::string& precision) {
       ->capture_default_str();
 }
 
-void add_reservoir(CLI::App& command, std::size_t& draws_per_opening, std::size_t& videos) {
-  command
-      .add_option("--draws-per-opening", draws_per_opening,
-                  "Draws for which a video is opened once; 1: each opens its own")
+void opening_options::add_to(CLI::App& command) {
+  command.add_option("--draws-per-opening", draws, "Draws for which a video is opened once; 1: each opens its own")
       ->check(CLI::Range(1, 256).description(""))
       ->capture_default_str();
   command.add_option("--reservoir", videos, "Videos that draws of shared openings come from, at least")
       ->check(CLI::Range(1, 65536).description(""))
+      ->capture_default_str();
+  command.add_option("--keep-open", mebibytes, "MiB of videos that stay open for the draws to come; 0: none do")
+      ->check(CLI::Range(0, 1 << 20).description(""))
       ->capture_default_str();
 }
 

@@ -36,8 +36,15 @@ struct common_options {
 /// Option --precision of a command that runs a network.
 void add_precision(CLI::App& command, std::string& precision);
 
-/// Options --draws-per-opening and --reservoir of a command that trains.
-void add_reservoir(CLI::App& command, std::size_t& draws_per_opening, std::size_t& videos);
+/// How a command that trains opens its videos: options --draws-per-opening, --reservoir and --keep-open.
+struct opening_options {
+  std::size_t draws = 1, videos = 64, mebibytes = 512;
+  void add_to(CLI::App& command);
+  /// Into loader_options.
+  void set(auto& reading) const {
+    reading.draws_per_opening = draws, reading.reservoir_videos = videos, reading.open_bytes = mebibytes << 20;
+  }
+};
 
 /// A subcommand registers its options and returns its work, which returns an exit code.
 using work = std::function<int()>;

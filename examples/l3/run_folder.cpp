@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
@@ -13,7 +14,9 @@ namespace l3::program {
 namespace {
 
 constexpr char const* log_header =
-    "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait\n";
+    "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,batches_ready,open_"
+    "ms,"
+    "picture_ms,sound_ms,assemble_ms\n";
 
 void write_whole(std::filesystem::path const& path, std::string const& content) {
   atomic_file file(path);
@@ -80,17 +83,21 @@ void run_folder::cut_log(std::uint64_t step) {
   std::getline(in, line);
   while (std::getline(in, line) && !in.eof()) {  // a last line without its break is torn
     if (line.empty() || line.find_first_not_of("0123456789") == 0) continue;
-    if (std::stoull(line) <= step) kept += line + '\n';
+    if (std::stoull(line) > step) continue;
+    auto const commas = [](std::string_view text) { return std::count(text.begin(), text.end(), ','); };
+    auto const missing = std::max<std::ptrdiff_t>(0, commas(log_header) - commas(line));  // an older version's row
+    kept += line + std::string(static_cast<std::size_t>(missing), ',') + '\n';
   }
   write_whole(folder_ / "log.csv", kept);
 }
 
 void run_folder::append(log_row const& r) {
   std::string const validation = r.valid_loss < 0 ? "," : text("%.6f,%.6f", r.valid_loss, r.valid_accuracy);
-  append_line(folder_ / "log.csv",
-              text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f\n", static_cast<unsigned long long>(r.step),
-                   static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
-                   r.pairs_per_second, r.wait_share));
+  append_line(
+      folder_ / "log.csv",
+      text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f,%.1f,%.2f,%.2f,%.2f,%.2f\n", static_cast<unsigned long long>(r.step),
+           static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
+           r.pairs_per_second, r.wait_share, r.batches_ready, r.open_ms, r.picture_ms, r.sound_ms, r.assemble_ms));
 }
 
 bool run_folder::has_progress() const {

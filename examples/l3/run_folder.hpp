@@ -15,6 +15,8 @@ struct log_row {
   double loss = 0, accuracy = 0;
   double valid_loss = -1, valid_accuracy = -1;  ///< negative: none
   double learning_rate = 0, pairs_per_second = 0, wait_share = 0;
+  double batches_ready = 0;                                           ///< in stock when one was asked for
+  double open_ms = 0, picture_ms = 0, sound_ms = 0, assemble_ms = 0;  ///< of a worker, for one draw
 };
 
 /// The files of a run. What may be missing after a crash is never what a resumed run needs: rows and refusals are

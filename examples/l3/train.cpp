@@ -14,7 +14,7 @@ struct train_options : common_options {
   std::uint32_t valid_pairs = 1000;
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
   double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
-  std::size_t draws_per_opening = 1, reservoir_videos = 64;
+  opening_options opening;
   bool resume = false;
 };
 
@@ -25,7 +25,7 @@ void for_each_setting(train_options& o, F&& f) {
   f("pairing", o.pairs_as), f("batch", o.batch), f("pairs", o.pairs), f("lr", o.learning_rate);
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
   f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
-  f("clip-seconds", o.seconds), f("draws-per-opening", o.draws_per_opening), f("reservoir", o.reservoir_videos);
+  f("clip-seconds", o.seconds), f("draws-per-opening", o.opening.draws), f("reservoir", o.opening.videos);
 }
 
 json config_of(train_options& o) {
@@ -117,8 +117,7 @@ int train_run(CLI::App& command, train_options o) {
                          .first = net->steps(),
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
-  reading.draws_per_opening = o.draws_per_opening;
-  reading.reservoir_videos = o.reservoir_videos;
+  o.opening.set(reading);
   reading.known = run->refused();
   reading.on_refusal = [&](refusal const& r) {
     ++refused;
@@ -155,12 +154,20 @@ int train_run(CLI::App& command, train_options o) {
   log_row row;
   std::uint64_t rows_steps = 0;
   double seconds = 0, wait = 0;
+  loader_report read;
   std::optional<correspondence> last_valid;
   auto const flush = [&] {
     if (rows_steps == 0) return;
     auto const n = static_cast<double>(rows_steps);
     row.loss /= n, row.accuracy /= n;
     row.pairs_per_second = static_cast<double>(rows_steps * o.batch) / seconds, row.wait_share = wait / seconds;
+    loader_report const now = source->report();
+    auto const since_then = now - read;
+    auto const& spent = since_then.stages;
+    double const each = 1e3 / static_cast<double>(std::max<std::uint64_t>(1, spent.draws));
+    row.batches_ready = since_then.mean_ready(), row.open_ms = spent.open * each, row.picture_ms = spent.picture * each;
+    row.sound_ms = spent.sound * each, row.assemble_ms = spent.assemble * each;
+    read = now;
     run->append(row);
     row = {}, rows_steps = 0, seconds = wait = 0;
   };
@@ -294,7 +301,7 @@ work add_train(CLI::App& command) {
   command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  add_reservoir(command, o->draws_per_opening, o->reservoir_videos);
+  o->opening.add_to(command);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

@@ -209,6 +209,8 @@ TEST_CASE("batches are the same bits for any number of workers and any depth, wi
       options.workers = workers;
       options.ahead = workers + 1;
       CHECK(run(files->mixed, options, 12) == alone);
+      options.open_bytes =
+          options.open_bytes == 0 ? std::size_t{1} << 30 : 0;  // the videos kept open make no difference
     }
 
     // A run that is resumed knows the refusals, and goes on with the same batches.
@@ -310,8 +312,9 @@ TEST_CASE("memory is bounded and used again") {
   std::vector<std::string> names;
   for (int i = 0; i != 20; ++i) names.push_back("a" + std::to_string(i) + "@3");
   constexpr std::size_t ahead = 3, size = 8, workers = 2;
-  made_up_loader loader(made_up(names),
-                        {.batch = size, .pairs = l3::pairing::paper, .workers = workers, .ahead = ahead});
+  made_up_loader loader(
+      made_up(names),
+      {.batch = size, .pairs = l3::pairing::paper, .workers = workers, .ahead = ahead, .open_bytes = 0});
   CHECK(loader.buffer_bytes() == ahead * size * (20 * 24 * 3 + 64 * 99) * 4);
   std::set<float const*> buffers;
   for (std::size_t i = 1; i != 40; ++i) {
@@ -326,6 +329,51 @@ TEST_CASE("memory is bounded and used again") {
   }
   CHECK(buffers.size() <= ahead);
   CHECK(made_up_reader::most_alive <= static_cast<int>(workers));
+}
+
+namespace {
+/// Says that it holds a megabyte for each second it lasts.
+struct heavy_reader : made_up_reader {
+  using made_up_reader::made_up_reader;
+  std::size_t held_bytes() const { return static_cast<std::size_t>(known.video.end) << 20; }
+};
+}  // namespace
+
+TEST_CASE("videos stay open, those used last, under a budget of bytes; one that failed does not") {
+  made_up_reader::reset();
+  l3::video_files<heavy_reader> const files(made_up({"a@1", "b@2", "c@3", "ruin@4", "d@9"}), {}, std::size_t{5} << 20);
+  l3::video_files<heavy_reader>::tools tools(files);
+  auto const use = [&](std::uint32_t clip) {
+    try {
+      l3::video_files<heavy_reader>::reader reader(files, clip, tools);
+      reader.frame(0.5, 8);
+    } catch (l3::media_error const&) {
+    }
+    return made_up_reader::opened.exchange(0) > 0;  // was opened for it
+  };
+  CHECK(use(0));
+  CHECK_FALSE(use(0));
+  CHECK(use(1));
+  CHECK(files.open().bytes() == std::size_t{3} << 20);
+  CHECK_FALSE(use(0));
+  CHECK(use(2));  // now a, c: b goes, for it was used longest ago
+  CHECK(files.open().size() == 2);
+  CHECK(files.open().bytes() == std::size_t{4} << 20);
+  CHECK_FALSE(use(0));
+  CHECK(use(1));  // a, b
+  CHECK(use(3));
+  CHECK(use(3));  // failed, so closed
+  CHECK(use(4));
+  CHECK(use(4));  // too large
+  CHECK_FALSE(use(1));
+  CHECK_FALSE(use(0));
+  CHECK(files.open().bytes() == std::size_t{3} << 20);
+  CHECK(made_up_reader::alive == 2);
+  {
+    l3::video_files<heavy_reader>::reader one(files, 0, tools), other(files, 0, tools);  // at the same time
+    CHECK(made_up_reader::opened.exchange(0) == 1);
+  }
+  CHECK(files.open().size() == 2);
 }
 
 TEST_CASE("a loader may go at any moment, and goes at once") {
@@ -401,6 +449,13 @@ TEST_CASE("the report says how long the user of the batches had to wait") {
   }
   for (int i = 0; i != 2; ++i) loader.next();
   CHECK(loader.report().wait_seconds - waited < 0.25);
+  auto const& report = loader.report();
+  CHECK(report.ready >= 3);  // of the slow user's
+  CHECK(report.mean_ready() <= 4);
+  CHECK(report.stages.draws >= 8 * report.batches);
+  CHECK(report.stages.picture > 0.002 * 8 * static_cast<double>(report.batches));
+  CHECK(report.stages.sound > 0);
+  CHECK(report.stages.assemble > 0);
 }
 
 TEST_CASE("draws that share openings: the same batches for any number of workers and after a resume, few openings") {
@@ -412,8 +467,13 @@ TEST_CASE("draws that share openings: the same batches for any number of workers
                     std::to_string(i) + "@" + std::to_string(2 + 0.1 * i));
   auto const clips = made_up(names);
   for (auto const pairs : {l3::pairing::all, l3::pairing::paper}) {
-    l3::loader_options options{
-        .seed = 3, .batch = 8, .pairs = pairs, .draws_per_opening = 4, .reservoir_videos = 20, .workers = 1};
+    l3::loader_options options{.seed = 3,
+                               .batch = 8,
+                               .pairs = pairs,
+                               .draws_per_opening = 4,
+                               .reservoir_videos = 20,
+                               .workers = 1,
+                               .open_bytes = 0};
     made_up_reader::reset();
     auto const one = run<made_up_reader>(clips, options, 60);
     // 480 draws; the loader is a few batches ahead, 24 openings are alive at the end, refused draws open their own.

@@ -76,8 +76,8 @@ class sound_source {
 ///         respected). Times nearer than a microsecond are the same.
 /// Streams those that FFmpeg's av_find_best_stream prefers; cover art is no video.
 /// Exact   every picture is bit for bit the one of decoding from the file's start, every sound a slice of the full
-/// decode,
-///         whatever was asked before: results are a function of file, limits and time.
+///         decode (but that AAC's noise substitution draws its noise anew: see sound()), whatever was asked before:
+///         results are a function of file, limits and time.
 /// Damage  what FFmpeg can decode is given; a moment whose picture is damaged or lost raises media_error; lost sound is
 ///         silence. A file cut short ends where its packets end.
 /// Threads one reader, one thread; decoders are single-threaded, many readers may work at once.
@@ -126,21 +126,22 @@ class clip_reader {
   /// Says which pictures will be asked for next, in rising order: then only they and what they refer to are decoded. It
   /// changes no result.
   void expect_frames(std::span<double const> times) {
-    pass_.reset();
     expected_.clear();
     for (double const t : times)
       if (auto const stamp = file_.expected(t)) expected_.push_back(*stamp);
     std::sort(expected_.begin(), expected_.end());
     expected_.erase(std::unique(expected_.begin(), expected_.end()), expected_.end());
+    if (pass_) pass_->want(expected_);
   }
 
   /// `out.size()` mono samples at 48 kHz, the first at time `start` (to the nearest sample); zeros where the sound has
   /// not begun, has ended, or lies beyond the limit.
   ///
-  /// Cost    with a limit of at most a minute the sound is decoded from its start as far as it is needed, and kept (10
-  /// s:
-  ///         2 MB).
-  ///         Else nothing is kept: going forward is cheap, going back decodes from the start (use sound_from_start()).
+  /// Cost    where the stream allows it (AAC-LC whose time stamps count samples, as in MP4), what is asked for and 0.1
+  /// s
+  ///         more are decoded. Else with a limit of at most a minute the sound is decoded from its start as far as it
+  ///         is needed, and kept (10 s: 2 MB). Else nothing is kept: going forward is cheap, going back decodes from
+  ///         the start (use sound_from_start()).
   /// Errors  media_error: no sound; samples that are not finite. setting_error: start is not finite.
   void sound(double start, std::span<float> out) {
     if (!facts_.has_sound) throw media_error({file_.name(), "a sound stream", "only pictures"});
@@ -175,6 +176,24 @@ class clip_reader {
       }
       callback(k, std::as_const(shown));
     }
+  }
+
+  /// Bytes of memory that the open reader holds, estimated from above: tables of packets, ours and the demuxer's;
+  /// sound; a dozen pictures of a video decoder.
+  std::size_t held_bytes() const {
+    std::size_t bytes = (std::size_t{256} << 10) + sound_.capacity() * sizeof(float);
+    auto const& [video, sound] = std::tie(file_.index().video, file_.index().sound);
+    bytes += (video.packets.size() + sound.packets.size()) * sizeof(detail::packet_note);
+    for (auto const* each : {&video, &sound})
+      if (*each) bytes += 128 * ffmpeg::index_entries(file_.in().stream(each->stream));
+    if (sound_file_)
+      bytes += (std::size_t{256} << 10) + 128 * ffmpeg::index_entries(sound_file_->in().stream(sound.stream));
+    if (pass_) {
+      auto const& coded = *file_.in().stream(video.stream).codecpar;
+      bytes +=
+          18 * static_cast<std::size_t>(std::max(coded.width, 0)) * static_cast<std::size_t>(std::max(coded.height, 0));
+    }
+    return bytes;
   }
 
   /// The sound from the clip's start to its end (or the limit), in order; opens the file once more.
@@ -247,7 +266,7 @@ class clip_reader {
   /// The packet at which decoding for time t best begins.
   std::size_t entry_for(double t) const {
     auto const wanted = file_.expected(t);
-    if (!entries_work_ || !wanted) return 0;
+    if (!wanted) return 0;
     auto const& packets = file_.index().video.packets;
     auto const& entries = file_.index().entries;
     auto const after = std::partition_point(entries.begin(), entries.end(),
@@ -259,7 +278,7 @@ class clip_reader {
   std::vector<std::int64_t> wanted_with(double t) {
     auto const stamp = file_.expected(t);
     auto const& coded = *file_.in().stream(file_.index().video.stream).codecpar;
-    if (!entries_work_ || !stamp || !detail::stream_decoder::can_leave_out(coded)) return {};
+    if (!stamp || !detail::stream_decoder::can_leave_out(coded)) return {};
     if (std::binary_search(expected_.begin(), expected_.end(), *stamp)) return expected_;
     if (std::exchange(asked_unexpected_, true)) return {};
     return {*stamp};
@@ -268,14 +287,21 @@ class clip_reader {
     sound_pass_.reset();  // the pictures take over the input
     pass_.emplace(file_, entry, std::move(wanted));
   }
-  /// The decoded picture on display at t; belongs to pass_.
+  /// The decoded picture on display at t; belongs to pass_. It does not depend on earlier questions: a pass goes on
+  /// only where a new one is known to give the same.
   ffmpeg::frame const& find(double t) {
     auto const entry = entry_for(t);
+    bool const known = file_.expected(t).has_value();
     try {
-      if (!pass_ || !pass_->reaches(t) || entry >= pass_->position()) begin_pass(entry, wanted_with(t));
-      return pass_->at(t);
+      if (pass_ && pass_->reaches(t) && entry < pass_->position()) return pass_->at(t, known);
     } catch (detail::strayed) {
-      entries_work_ = false;  // only costs time: all that follows is decoded from the start, and whole
+    }
+    try {
+      if (known) {
+        begin_pass(entry, wanted_with(t));
+        return pass_->at(t, true);
+      }
+    } catch (detail::strayed) {
     }
     return *file_.from_start([&] {
       begin_pass(0, {});
@@ -284,6 +310,12 @@ class clip_reader {
   }
 
   void copy_sound(std::size_t first, std::span<float> out) {
+    if (double(first) >= file_.limit() * sound_rate) return;
+    if (auto const entry = detail::sound_pass::entry_for(file_, first)) try {
+        return copy_window(*entry, out);
+      } catch (detail::strayed) {  // only costs time; the next one is tried again, lest the answer depend on this one
+        std::fill(out.begin(), out.end(), 0.0f);
+      }
     if (file_.limit() <= 60) {
       if (sound_.size() < first + out.size() && !sound_ended_) extend_sound(first + out.size());
       if (first < sound_.size())
@@ -306,6 +338,19 @@ class clip_reader {
       source_.reset();  // it may stand elsewhere than source_position_ says
       throw;
     }
+  }
+
+  /// Decodes a part of the sound. Who asks more than once gets an input of its own for it, so that the pictures can go
+  /// on with theirs.
+  void copy_window(detail::sound_pass::entry const& entry, std::span<float> out) {
+    if (!sound_file_ && std::exchange(asked_for_sound_, true)) sound_file_.emplace(file_.again());
+    if (!sound_file_) {
+      pass_.reset();
+      sound_pass_.reset();
+    }
+    auto& file = sound_file_ ? *sound_file_ : file_;
+    file.in().restart_watch();
+    detail::sound_pass(file, entry).read(out);
   }
 
   /// Decodes the sound as far as `wanted` samples and keeps it.
@@ -346,12 +391,13 @@ class clip_reader {
   detail::image_scaler scale_;
   clip_facts facts_;
   std::optional<detail::video_pass> pass_;
-  bool entries_work_ = true;
   std::vector<std::int64_t> expected_;  // time stamps, sorted
   bool asked_unexpected_ = false;
   std::vector<float> sound_;                      // 48 kHz mono from the start, as far as it was asked for
   std::optional<detail::sound_pass> sound_pass_;  // that it came from, unless something else has used the input since
   bool sound_ended_ = false;
+  bool asked_for_sound_ = false;
+  std::optional<detail::clip_file> sound_file_;
   std::optional<sound_source> source_;  // else: a pass that has come to source_position_
   std::size_t source_position_ = 0;
 };

@@ -204,6 +204,11 @@ inline std::int32_t const* display_matrix(AVFrame const& f) {
 /// Whether the decoder says that a picture is not what was encoded.
 inline bool is_damaged(AVFrame const& f) { return (f.flags & AV_FRAME_FLAG_CORRUPT) || f.decode_error_flags; }
 
+/// Whether a decoder that has given its first block says that the stream is AAC-LC.
+inline bool is_aac_lc(AVCodecContext const& decoder) {
+  return decoder.codec_id == AV_CODEC_ID_AAC && decoder.profile == 1;  // the constant's name differs between versions
+}
+
 /// CRC-32 as zip and gzip have it, of bytes that follow those of `before`.
 inline std::uint32_t crc32(std::span<std::byte const> bytes, std::uint32_t before = 0) {
   return ~av_crc(av_crc_get_table(AV_CRC_32_IEEE_LE), ~before, reinterpret_cast<std::uint8_t const*>(bytes.data()),
@@ -219,6 +224,15 @@ inline std::span<std::uint8_t const> side_data(AVPacket const& p, AVPacketSideDa
 #endif
   auto const* data = av_packet_get_side_data(&p, kind, &size);
   return {data, data ? static_cast<std::size_t>(size) : 0};
+}
+
+/// Packets of a stream that the demuxer keeps a table of.
+inline std::size_t index_entries(AVStream const& s) {
+#if LIBAVFORMAT_VERSION_INT >= AV_VERSION_INT(58, 76, 100)
+  return static_cast<std::size_t>(std::max(avformat_index_get_entries_count(&s), 0));
+#else
+  return static_cast<std::size_t>(std::max(s.nb_index_entries, 0));
+#endif
 }
 
 /// Scaler from a decoder's picture format to packed RGB; null where libswscale cannot.

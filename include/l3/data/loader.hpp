@@ -20,9 +20,9 @@
 #include <l3/data/augment.hpp>
 #include <l3/data/batch.hpp>
 #include <l3/data/clip_list.hpp>
-#include <l3/data/decode.hpp>
 #include <l3/data/sample.hpp>
 #include <l3/data/spectrogram.hpp>
+#include <l3/data/video_files.hpp>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -56,28 +56,30 @@ struct loader_options {
   std::size_t ahead = 4;    ///< batches held in memory, with the one in use
 
   decode_limits limits = {};
+  /// Videos stay open for the draws to come, those used last, as long as what they hold is within this.
+  std::size_t open_bytes = std::size_t{512} << 20;
   std::vector<refusal> known = {};                      ///< refusals of the run so far; reported no more
   std::function<void(refusal const&)> on_refusal = {};  ///< called inside next(), once for each file, in an order that
                                                         ///< is the same for any number of workers
 };
 
-/// Videos as they are: each draw opens one.
-template <class Reader = clip_reader>
-class video_files {
- public:
-  explicit video_files(clip_list clips, decode_limits limits = {}) : clips_(std::move(clips)), limits_(limits) {}
-  clip_list const& clips() const { return clips_; }
+/// Seconds that a loader's workers have spent.
+struct loader_stages {
+  double open = 0;      ///< opening videos
+  double picture = 0;   ///< decoding pictures
+  double sound = 0;     ///< decoding sound
+  double assemble = 0;  ///< crop, mirror, colours, spectrogram
+  std::uint64_t draws = 0;
 
-  struct tools {
-    explicit tools(video_files const&) {}
-  };
-  struct reader : Reader {
-    reader(video_files const& from, std::uint32_t clip, tools&) : Reader(from.clips_.file(clip), from.limits_) {}
-  };
-
- private:
-  clip_list clips_;
-  decode_limits limits_;
+  double total() const { return open + picture + sound + assemble; }
+  loader_stages& operator+=(loader_stages const& more) {
+    open += more.open, picture += more.picture, sound += more.sound, assemble += more.assemble;
+    draws += more.draws;
+    return *this;
+  }
+  loader_stages operator-(loader_stages const& less) const {
+    return {open - less.open, picture - less.picture, sound - less.sound, assemble - less.assemble, draws - less.draws};
+  }
 };
 
 /// What a loader has done so far.
@@ -88,9 +90,31 @@ struct loader_report {
   double first_seconds = 0;       ///< from construction until the first batch was handed over
   double wait_seconds = 0;        ///< spent waiting inside next(), without the first batch
   double total_seconds = 0;       ///< from the first batch to the latest
+  std::uint64_t ready = 0;        ///< batches that were ready when one was asked for, summed
+  loader_stages stages;           ///< of all workers
+
+  /// What was done since an earlier report.
+  loader_report operator-(loader_report const& earlier) const {
+    loader_report d = *this;
+    d.batches -= earlier.batches, d.items -= earlier.items, d.refused_files -= earlier.refused_files;
+    d.wait_seconds -= earlier.wait_seconds, d.total_seconds -= earlier.total_seconds, d.ready -= earlier.ready;
+    d.stages = stages - earlier.stages;
+    return d;
+  }
 
   /// Share of the time that whoever uses the batches had to wait for them.
   double wait_share() const { return total_seconds > 0 ? wait_seconds / total_seconds : 0; }
+  /// Batches in stock when one was asked for, on average; at most `ahead` - 1.
+  double mean_ready() const { return batches > 0 ? static_cast<double>(ready) / static_cast<double>(batches) : 0; }
+  /// What sets the pace, in words.
+  char const* bottleneck() const {
+    if (wait_share() < 0.05) return "what uses the batches";
+    double const most = std::max({stages.open, stages.picture, stages.sound, stages.assemble});
+    return most == stages.picture ? "decoding pictures"
+           : most == stages.sound ? "decoding sound"
+           : most == stages.open  ? "opening videos"
+                                  : "crops and spectrograms";
+  }
 };
 
 /// Hands out batches in order while workers prepare the next ones.
@@ -127,8 +151,8 @@ class loader {
 
   /// Of video files.
   loader(clip_list clips,
-         loader_options const& options) requires std::constructible_from<Source, clip_list, decode_limits>
-      : loader(Source(std::move(clips), options.limits), options) {}
+         loader_options const& options) requires std::constructible_from<Source, clip_list, decode_limits, std::size_t>
+      : loader(Source(std::move(clips), options.limits, options.open_bytes), options) {}
 
   loader(Source source, loader_options options)
       : source_(std::move(source)),
@@ -164,7 +188,9 @@ class loader {
     auto const asked = clock::now();
     {
       std::unique_lock lock(mutex_);
+      report_.ready += static_cast<std::uint64_t>(std::count_if(slots_.begin(), slots_.end(), is_ready));
       changed_.wait(lock, [&] { return s.ready; });
+      report_.stages = spent_;
     }
     if (s.error) std::rethrow_exception(s.error);
     ++given_;
@@ -218,6 +244,7 @@ class loader {
     typename Source::tools source;
     spectrogram<front_end> to_spectrum;
     std::vector<float> samples = std::vector<float>(front_end::samples);
+    loader_stages spent;
   };
 
   /// A draw of an opening that it shares with others, decoded.
@@ -235,6 +262,19 @@ class loader {
     std::size_t left = 0;         ///< of them, not yet used
     bool ready = false;
     std::vector<std::pair<slot*, std::size_t>> waiting;  ///< draws of batches that came before it was ready
+  };
+
+  /// Adds the time that it lives to a sum.
+  class timer {
+   public:
+    explicit timer(double& sum) : sum_(sum) {}
+    timer(timer const&) = delete;
+    timer& operator=(timer const&) = delete;
+    ~timer() { sum_ += std::chrono::duration<double>(clock::now() - begin_).count(); }
+
+   private:
+    double& sum_;
+    clock::time_point begin_ = clock::now();
   };
 
   struct job {
@@ -303,6 +343,7 @@ class loader {
                      options_.reservoir_videos);
   }
 
+  static bool is_ready(slot const& s) { return s.ready; }
   slot& slot_of(std::uint64_t turn) { return slots_[static_cast<std::size_t>(turn % slots_.size())]; }
 
   batch_request request_of(std::uint64_t turn) const {
@@ -345,7 +386,10 @@ class loader {
       else if (!mine.waits)
         finish(s, mine.draw, attempt(s, mine.draw, mine.tools), mine.tools);
       std::lock_guard const lock(mutex_);
-      if (mine.tools) tools_.push_back(std::move(mine.tools));
+      if (mine.tools) {
+        spent_ += std::exchange(mine.tools->spent, {});
+        tools_.push_back(std::move(mine.tools));
+      }
     }
     std::lock_guard const lock(mutex_);
     if (--tasks_ == 0) changed_.notify_all();  // under the lock: afterwards the loader may be gone
@@ -399,16 +443,21 @@ class loader {
         order.push_back(&each);
         times.push_back(each.at.frame_time);
       }
-      if constexpr (requires { reader->expect_frames(times); }) reader->expect_frames(times);
+      expect(*reader, times);
+      own->spent.draws += o.kept.size();
       auto const in_turn = [&](auto key, auto work) {
         std::stable_sort(order.begin(), order.end(), [&](auto const* a, auto const* b) { return key(*a) < key(*b); });
         for (auto* each : order)
           if (each->result.says == verdict::accepted) each->result = moment_outcome([&] { work(*each); });
       };
       in_turn([](kept_draw const& k) { return k.at.frame_time; },
-              [&](kept_draw& k) { k.picture = reader->frame(k.at.frame_time, Model::frame_side); });
+              [&](kept_draw& k) {
+                timer const timed(own->spent.picture);
+                k.picture = reader->frame(k.at.frame_time, Model::frame_side);
+              });
       in_turn([](kept_draw const& k) { return k.at.sound_start; },
               [&](kept_draw& k) {
+                timer const timed(own->spent.sound);
                 k.samples.resize(front_end::samples);
                 reader->sound(k.at.sound_start, k.samples);
               });
@@ -503,6 +552,7 @@ class loader {
         return outcome{verdict::bad_file, known->second, {}};
     }
     try {
+      timer const timed(tools.spent.open);
       reader.emplace(source_, clip, tools.source);
       auto const both = reader->facts().both();
       if (!both || both->seconds() < sound_seconds)
@@ -537,13 +587,24 @@ class loader {
 
   /// Decodes both halves, also one that no item takes: a draw is good only as a whole.
   void read(slot& s, draw const& d, typename Source::reader& reader, moment at, scratch& tools) {
+    ++tools.spent.draws;
+    expect(reader, {&at.frame_time, 1});
+    std::optional<timer> timed(std::in_place, tools.spent.picture);
     rgb_frame const& picture = reader.frame(at.frame_time, Model::frame_side);
+    timed.emplace(tools.spent.sound);
     reader.sound(at.sound_start, tools.samples);
+    timed.reset();
     put(s, d, picture, tools.samples, at, tools);
+  }
+
+  /// Lets a reader that can skip what nobody asks for do so.
+  static void expect(typename Source::reader& reader, std::span<double const> times) {
+    if constexpr (requires { reader.expect_frames(times); }) reader.expect_frames(times);
   }
 
   /// The halves of a draw into the items that take them.
   void put(slot& s, draw const& d, rgb_frame const& picture, std::span<float> samples, moment at, scratch& tools) {
+    timer const timed(tools.spent.assemble);
     batch_type& b = s.batch;
     bool const evaluation = s.sampler->request().evaluation;
     if (d.frame_item != nowhere) {
@@ -650,6 +711,7 @@ class loader {
   std::uint64_t claiming_ = 0;  ///< the oldest that has draws left to give away
   std::size_t tasks_ = 0;       ///< in the arena, waiting or at work
   std::vector<std::unique_ptr<scratch>> tools_;
+  loader_stages spent_;
   std::unordered_map<std::uint64_t, std::shared_ptr<opening>> openings_;  ///< shared ones with draws left
   std::unordered_map<std::uint32_t, std::string> unusable_;               ///< files refused as a whole, and why
   std::atomic<bool> stopping_ = false;

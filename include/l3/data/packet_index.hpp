@@ -163,6 +163,11 @@ struct packet_index {
 
   // Of the first decoded block of sound.
   int sample_rate = 0, channels = 0;
+  std::int64_t sound_origin = AV_NOPTS_VALUE;  ///< its time stamp
+
+  /// Samples that each packet of sound gives, where decoding may begin at any packet and is right from the next one on,
+  /// and time stamps count samples; else 0.
+  int sound_block = 0;
 
   std::vector<std::int64_t> times;   ///< of pictures as presented, where every packet has a time stamp of its own
   std::vector<std::size_t> entries;  ///< packets at which decoding can begin, beside the first; empty with `times`
@@ -257,7 +262,9 @@ class packet_scan {
     int code = avcodec_send_packet(decoder_.get(), p);
     if (code >= 0) code = avcodec_receive_frame(decoder_.get(), block.get());
     if (code < 0) return;
+    low_complexity_ = ffmpeg::is_aac_lc(*decoder_);
     decoder_.reset();
+    index_.sound_origin = block->best_effort_timestamp;
     index_.sample_rate = block->sample_rate;
     index_.channels = ffmpeg::channels(*block);
     if (block->best_effort_timestamp != AV_NOPTS_VALUE)
@@ -266,7 +273,7 @@ class packet_scan {
   }
 
   void finish() {
-    auto& [video, sound, zero, sample_rate, channels, times, entries] = index_;
+    auto& [video, sound, zero, sample_rate, channels, origin, block, times, entries] = index_;
     if (sound) {
       sound.begin = std::isfinite(sound_begin_) ? sound_begin_ : 0;
       if (sample_rate == 0) sound = {};  // nothing in it can be decoded
@@ -286,6 +293,18 @@ class packet_scan {
             {in_.name(), "at most 48 hours", std::to_string((s->end - zero) / 3600) + " hours (refused)"});
     }
     order_pictures();
+    block = block_of_sound();
+  }
+
+  /// AAC-LC keeps nothing from one packet to the next but the half that overlaps. (So do others, but for AAC it pays.)
+  int block_of_sound() const {
+    constexpr int samples = 1024;
+    auto const& s = index_.sound;
+    bool const counts = s.time_base.num == 1 && s.time_base.den == index_.sample_rate;
+    if (!low_complexity_ || !counts || !s.own_settings || index_.sound_origin == AV_NOPTS_VALUE) return 0;
+    for (std::size_t i = 1; i < s.packets.size(); ++i)
+      if (s.packets[i].pts == AV_NOPTS_VALUE || s.packets[i].pts - s.packets[i - 1].pts != samples) return 0;
+    return s.packets.front().pts == AV_NOPTS_VALUE ? 0 : samples;
   }
 
   /// Pictures before the first key frame, in file order or in time, lack what they refer to.
@@ -317,6 +336,7 @@ class packet_scan {
   packet_index index_;
   ffmpeg::codec_ptr decoder_;
   double sound_begin_ = std::numeric_limits<double>::infinity();
+  bool low_complexity_ = false;  // AAC-LC
 };
 
 }  // namespace detail

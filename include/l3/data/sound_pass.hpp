@@ -1,4 +1,5 @@
-/// @file  include/l3/data/sound_pass.hpp: a clip's sound from its start, as 48 kHz mono on the clip's clock.
+/// @file  include/l3/data/sound_pass.hpp: a clip's sound, from its start or from later on, as 48 kHz mono on the clip's
+/// clock.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -8,8 +9,11 @@
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/packet_index.hpp>
 #include <l3/data/stream_decoder.hpp>
+#include <numeric>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -25,10 +29,39 @@ namespace detail {
 /// (stamps are rounded: milliseconds in Matroska). Where they do not, or the sample rate changes, or a packet was lost
 /// to damage, a new segment begins at its own time: zeros fill a gap, what overlaps is dropped.
 ///
-/// Errors  media_error: samples that are not finite, an impossible rate or channel count, a format FFmpeg cannot give.
+/// A pass may begin later, where the scan says that packets can be decoded without those before. It starts the
+/// resampler at a sample at which that of the pass from the start has the same phase, a little ahead of what is wanted,
+/// so that the same numbers come out: but for AAC's noise substitution, which draws other noise, and for what damage
+/// before may have moved.
+///
+/// Errors  strayed, where it began later: blocks are not those expected.
+///         media_error: samples that are not finite, an impossible rate or channel count, a format FFmpeg cannot give.
 class sound_pass {
  public:
-  explicit sound_pass(clip_file& file) : file_(&file), decoder_(file, file.index().sound, 0) {}
+  /// Where a later pass begins.
+  struct entry {
+    std::size_t packet = 0;
+    std::size_t sample = 0;  ///< that read() gives first
+  };
+  /// For sample `first`; none if it lies near the start or the stream has no such places.
+  static std::optional<entry> entry_for(clip_file const& file, std::size_t first) {
+    auto const& index = file.index();
+    if (index.sound_block == 0 || first > std::size_t{1} << 40) return {};
+    auto const begin = std::llround(file.clock(index.sound, index.sound_origin) * sound_rate);
+    auto const wanted = (static_cast<long long>(first) - begin) * index.sample_rate / sound_rate;  // of its own samples
+    // The block decoded first is not right yet, the next one loses some samples to the phase, the filter needs some
+    // more.
+    auto const from =
+        index.sound_origin + wanted - 3 * index.sound_block - period(index.sample_rate) - warm_up(index.sample_rate);
+    auto const packet = (from - index.sound.packets.front().pts) / index.sound_block;
+    if (from <= index.sound_origin || packet <= 0 || packet >= static_cast<long long>(index.sound.packets.size()))
+      return {};
+    return entry{static_cast<std::size_t>(packet), first};
+  }
+
+  explicit sound_pass(clip_file& file) : sound_pass(file, entry{}) {}
+  sound_pass(clip_file& file, entry from)
+      : file_(&file), decoder_(file, file.index().sound, from.packet), entry_(from), given_(from.sample) {}
 
   /// Fills `out` with the next samples, sample i at i / 48000 s, and returns how many: fewer than wanted only at the
   /// end of the sound or at the clip's limit.
@@ -69,11 +102,44 @@ class sound_pass {
       return !ready_.empty();
     }
     require_sane();
+    if (entry_.packet > 0 && !enters()) return true;
     if (have_block_ = begins_segment(); have_block_)
       drain();
     else
       convert();
     return true;
+  }
+
+  /// Of so many samples the resampler's phase returns.
+  static int period(int rate) { return rate / std::gcd(rate, sound_rate); }
+  /// Samples after which its filter has forgotten how it began.
+  static int warm_up(int rate) { return 256 * std::max(1, rate / sound_rate); }
+
+  /// In a pass that began later: whether the block is to be used; checks that it is the one expected.
+  bool enters() {
+    auto const& index = file_->index();
+    bool const first = entered_ == 0, last = entry_.packet + entered_ + 1 == index.sound.packets.size();
+    if (entry_.packet + entered_ >= index.sound.packets.size() || !decoder_.damage().empty() ||
+        block_->best_effort_timestamp != index.sound.packets[entry_.packet + entered_].pts ||
+        block_->sample_rate != index.sample_rate || (block_->nb_samples != index.sound_block && !last))
+      throw strayed{};
+    ++entered_;
+    if (!first && !resampler_) begin_later();
+    return !first;
+  }
+  /// The segment that began at the start of the sound, from this block on.
+  void begin_later() {
+    auto const& index = file_->index();
+    auto const before = block_->best_effort_timestamp - index.sound_origin;  // its samples ahead of this block
+    auto const apart = period(index.sample_rate);
+    dropped_ = static_cast<std::size_t>((apart - before % apart) % apart);
+    segment_time_ = file_->clock(index.sound, index.sound_origin);
+    segment_samples_ = before;
+    rate_ = index.sample_rate;
+    resampler_ = ffmpeg::mono_resampler(rate_, sound_rate, file_->name());
+    auto const periods = (before + static_cast<std::int64_t>(dropped_)) / apart;
+    produced_ = std::llround(segment_time_ * sound_rate) + periods * (sound_rate / std::gcd(rate_, sound_rate));
+    overlap_ = entry_.sample - static_cast<std::size_t>(produced_);
   }
 
   bool begins_segment() const {
@@ -103,8 +169,9 @@ class sound_pass {
   void convert() {
     mix();
     segment_samples_ += block_->nb_samples;
-    std::uint8_t const* in[] = {reinterpret_cast<std::uint8_t const*>(mono_.data())};
-    resample(in, block_->nb_samples);
+    auto const drop = std::min(std::exchange(dropped_, 0), mono_.size());
+    std::uint8_t const* in[] = {reinterpret_cast<std::uint8_t const*>(mono_.data() + drop)};
+    resample(in, static_cast<int>(mono_.size() - drop));
   }
   void drain() {
     if (resampler_) resample(nullptr, 0);
@@ -177,6 +244,9 @@ class sound_pass {
 
   clip_file* file_;
   stream_decoder decoder_;
+  entry entry_;
+  std::size_t entered_ = 0;  // blocks since the entry
+  std::size_t dropped_ = 0;  // samples of the next block that are left out
   ffmpeg::frame_ptr block_ = ffmpeg::make_frame();
   bool have_block_ = false, ended_ = false;
   ffmpeg::resampler_ptr resampler_;

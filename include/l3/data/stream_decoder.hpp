@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,6 +109,9 @@ class stream_decoder {
     ffmpeg::options settings;
     if (int const build = first > 0 ? stream.packets[first].x264 : -1; build >= 0)
       settings.set("x264_build", std::to_string(build).c_str());
+    // Where not everything is decoded from the start, damage is to be noticed at once, not patched up: what it would be
+    // patched up with may be missing.
+    if (first > 0 || !wanted_.empty()) settings.set("err_detect", "explode");
     decoder_ = file.in().decoder(stream.stream, &settings);
     skips_ = first;
   }
@@ -127,6 +131,15 @@ class stream_decoder {
 
   /// Packets given to the decoder so far end before this one.
   std::size_t position() const { return next_; }
+  /// Asks for more pictures, sorted; those whose packets have gone by are not taken up.
+  void want(std::vector<std::int64_t> const& more) {
+    if (wanted_.empty()) return;
+    auto const ahead = std::span(stream_->packets).subspan(next_);
+    for (auto const stamp : more)
+      if (!gives(stamp) &&
+          std::any_of(ahead.begin(), ahead.end(), [&](packet_note const& p) { return p.pts == stamp; }))
+        wanted_.insert(std::upper_bound(wanted_.begin(), wanted_.end(), stamp), stamp);
+  }
   /// Whether the picture with this time stamp is not left out.
   bool gives(std::int64_t stamp) const {
     return wanted_.empty() || std::binary_search(wanted_.begin(), wanted_.end(), stamp);

@@ -14,10 +14,9 @@ namespace l3::inline L3_ISA::detail {
 
 /// Decodes pictures from packet `first` on and finds, for rising times, the one on display.
 ///
-/// From the start (first = 0) that is the truth by definition. From an entry point it is the same or `strayed` is
-/// thrown: the packets must be the scan's, the entry must come out as a key frame at its own time, times must rise,
-/// nothing may be damaged, and the picture found must be the one that the scan expects. So it must where not all
-/// pictures are wanted.
+/// From the start (first = 0), with all pictures, that is the truth by definition. Otherwise it is the same or
+/// `strayed` is thrown: the packets must be the scan's, an entry must come out as a key frame at its own time, times
+/// must rise, nothing may be damaged, and the picture found must be the one that the scan expects.
 class video_pass {
  public:
   /// `wanted`: see stream_decoder.
@@ -30,22 +29,29 @@ class video_pass {
   /// The last picture whose time is no later than `t`, or the first of all; pictures from the clip's limit on do not
   /// count. Needs reaches(t).
   ///
+  /// A pass that goes on from an earlier question may be asked for what is `sure`: the answer that a new one would
+  /// give. Where pictures came out of order, or the expected one did not come, it might be another.
+  ///
   /// Errors  media_error: the picture is damaged or lost, or there is none. strayed: see above.
-  ffmpeg::frame const& at(double t) {
+  ffmpeg::frame const& at(double t, bool sure = false) {
     auto const wanted = file_->expected(t);
-    while (!(shown_ > 0 && wanted && now_->best_effort_timestamp == *wanted)) {
+    while (!(shown_ > 0 && wanted && stamp_of(*now_) == *wanted)) {
       if (!have_next_ && !ended_) ended_ = !(have_next_ = decode());
       if (!have_next_ || (shown_ > 0 && !file_->is_by(next_time_, t))) break;
       std::swap(now_, next_);
+      in_order_ = in_order_ && (shown_ == 0 || next_time_ > now_time_);
       now_time_ = next_time_;
       have_next_ = false;
       ++shown_;
     }
-    if ((first_ > 0 || !all_) && (shown_ == 0 || now_->best_effort_timestamp != wanted.value_or(AV_NOPTS_VALUE)))
-      throw strayed{};
+    bool const found = shown_ > 0 && stamp_of(*now_) == wanted.value_or(AV_NOPTS_VALUE);
+    bool const intact = decoder_.damage().empty() && !ffmpeg::is_damaged(*now_);
+    if (first_ > 0 || !all_ ? !(found && intact) : sure && !(found && in_order_)) throw strayed{};
     require_undamaged(t);
     return *now_;
   }
+  /// Asks for more pictures: see stream_decoder.
+  void want(std::vector<std::int64_t> const& more) { decoder_.want(more); }
   /// Presentation time of the picture found last, on the clip's clock.
   double time() const { return now_time_; }
   /// Whether at(t) needs no way back.
@@ -57,15 +63,20 @@ class video_pass {
   std::size_t position() const { return decoder_.position(); }
 
  private:
+  /// A picture's own time stamp, where the scan knows them all: FFmpeg's best guess depends on those that came before.
+  std::int64_t stamp_of(ffmpeg::frame const& f) const {
+    return file_->index().times.empty() || f.pts == AV_NOPTS_VALUE ? f.best_effort_timestamp : f.pts;
+  }
+
   /// Next picture into next_; false at the end.
   bool decode() {
     auto const& video = file_->index().video;
     do {
       if (!decoder_.next(*next_)) return false;
-      auto const stamp = next_->best_effort_timestamp;
+      auto const stamp = stamp_of(*next_);
       double const follows = shown_ > 0 ? now_time_ + 1 / frame_rate(file_->in(), video.stream) : 0;
       next_time_ = stamp != AV_NOPTS_VALUE ? file_->clock(video, stamp) : follows;
-    } while (first_ > 0 && !entered(next_->best_effort_timestamp));
+    } while (first_ > 0 && !entered(stamp_of(*next_)));
     return true;
   }
   /// Whether the picture in next_ is the entry's or a later one; those that lead it are not ours to give.
@@ -93,7 +104,7 @@ class video_pass {
   ffmpeg::frame_ptr now_ = ffmpeg::make_frame(), next_ = ffmpeg::make_frame();
   double now_time_ = 0, next_time_ = 0;
   std::size_t shown_ = 0;
-  bool have_next_ = false, ended_ = false;
+  bool have_next_ = false, ended_ = false, in_order_ = true;
 };
 
 }  // namespace l3::inline L3_ISA::detail
