@@ -47,4 +47,7 @@ step "configure (asan)" cmake --preset asan
 step "build (asan)" cmake --build --preset asan -j "$jobs"
 step "tests under sanitizers" ctest --preset asan -j "$jobs"
 step "tests ($tier)" ctest --preset "$tier" -j "$jobs"
+if [[ $tier == full ]]; then
+  step "10,000 damaged files under sanitizers" env L3_MUTATIONS=10000 build/asan/tests/l3_data_tests "damage never crashes*"
+fi
 finish 0

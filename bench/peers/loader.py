@@ -1,11 +1,13 @@
 """Training batches from videos, l3 beside what PyTorch users take, by turns in one run.
 
-    python bench/peers/loader.py build/release/l3 VIDEOS [--packed DIR]
+    bench/peers/make_clips.sh clips
+    python bench/peers/loader.py build/release/l3 clips/gop250 [--packed DIR]
 VIDEOS is a folder of videos. A draw is the same work everywhere: a random video, a random moment of it; the picture on
 display, its smallest side scaled to 256, a random crop of 224, mirrored or not, brightness and saturation; one second
 of sound at 48 kHz mono, its log-spectrogram 257 x 199. Batches of 16, `--workers` workers.
 
-l3 runs `l3 bench loader`. The others run in a torch.utils.data.DataLoader with torch's own operations: torchcodec,
+l3 runs `l3 bench loader`: each draw opens a video (`--keep-open 0`), the same with videos kept open, `reservoir` with
+eight draws an opening and 64 videos, `packed`. The others run in a torch.utils.data.DataLoader with torch's own operations: torchcodec,
 PyAV and decord, each with one decoding thread a worker. Before anything is timed, each peer's pictures and sounds at
 eight moments are compared with l3's: the mean difference of the pictures (means of 4 x 4 pixels) is below 3/255, the sound lies at the same
 sample (to one, where a peer cuts before it resamples; decord's comes 17 late where it resamples).
@@ -231,17 +233,20 @@ def main():
         sys.exit(f"{o.videos}: expected at least {batch} videos, found {len(files)}")
 
     def l3(data, pairs, *more):
-        return subprocess.run([o.l3, "bench", "loader", data, "--model", "paper", "--batch", str(batch), "--workers",
+        return subprocess.run([o.l3, "bench", "loader", *data, "--model", "paper", "--batch", str(batch), "--workers",
                                str(o.workers), "--pairs", str(pairs), "--json", "--quiet", *more],
                               check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    sources = {"l3": o.videos} | ({"l3 packed": o.packed} if o.packed else {})
+    few = len(files) < 3 * 64  # too few for the reservoir
+    sources = {"l3": (o.videos, "--keep-open", "0"), "l3 kept open": (o.videos,)}
+    sources |= {} if few else {"l3 reservoir": (o.videos, "--keep-open", "0", "--draws-per-opening", "8", "--reservoir", "64")}
+    sources |= {"l3 packed": (o.packed,)} if o.packed else {}
     served, first = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         names = pathlib.Path(folder) / "videos.txt"
         names.write_text("".join(os.path.abspath(f) + "\n" for f in files))
         dump = pathlib.Path(folder) / "moments.npz"
-        l3(str(names), 1, "--dump", str(dump))
+        l3([str(names)], 1, "--dump", str(dump))
         this = [sys.executable, __file__, o.l3, o.videos, "--workers", str(o.workers)]
         for name in filter(None, o.only.split(",")):
             said = subprocess.run([*this, "--check", name, "--dump", str(dump)], stderr=subprocess.PIPE, text=True)
@@ -252,7 +257,7 @@ def main():
                                             stderr=subprocess.DEVNULL, text=True)
             first[name] = json.loads(served[name].stdout.readline())
     # How many pairs take l3 about so many seconds.
-    pairs = {name: max(4 * batch, int(json.loads(l3(data, 8 * batch))["pairs_per_s"] * o.seconds))
+    pairs = {name: max(4 * batch, int(json.loads(l3(data, 64 * batch))["pairs_per_s"] * o.seconds))
              for name, data in sources.items()}
     speed = {name: [] for name in [*sources, *served]}
     memory = {}

@@ -38,7 +38,7 @@ void add_precision(CLI::App& command, std::string& precision) {
 
 void opening_options::add_to(CLI::App& command) {
   command.add_option("--draws-per-opening", draws, "Draws for which a video is opened once; 1: each opens its own")
-      ->check(CLI::Range(1, 256).description(""))
+      ->check(CLI::Range(1, 32).description(""))
       ->capture_default_str();
   command.add_option("--reservoir", videos, "Videos that draws of shared openings come from, at least")
       ->check(CLI::Range(1, 65536).description(""))

@@ -257,7 +257,7 @@ TEST_CASE("leaving out pictures that nobody refers to changes none that is asked
     for (std::size_t k : {40, 10, 11, 12, 60, 5, 41})
       apart += many.frame(0.04 * static_cast<double>(k)).pixels != all[k].pixels;
     CHECK(few.frame(0.04).pixels == all[1].pixels);  // not among the expected ones
-    // One reader for draws of any order, each announced, sound in between as long as it is not known.
+    // One reader for draws of any order, each announced, sound in between.
     l3::clip_reader kept(file);
     std::vector<float> second(48000), again(48000);
     l3::clip_reader(file).sound(0.3, second);

@@ -353,7 +353,7 @@ TEST_CASE("a second of AAC in MP4 is decoded by itself, and is the slice of the 
     // So many blocks are enough for a second, not for the whole.
     l3::clip_reader parts(file, {.frames = static_cast<std::uint64_t>(rate / 1024 * 3 / 2 + 12)});
     std::vector<float> second(48000);
-    for (double start : {7.0, 3.21, 0.0, 3.3, 0.1, 7.99, 6.123456}) {
+    for (double start : {7.0, 3.21, 0.0, 3.3, 0.1, 7.99, 6.123456, 8.3, 8.9}) {
       INFO(start);
       parts.sound(start, second);
       auto const first = std::llround(start * 48000);
@@ -364,6 +364,19 @@ TEST_CASE("a second of AAC in MP4 is decoded by itself, and is the slice of the 
       }
       CHECK(apart == 0);
     }
+  }
+  {  // a limit ends a window as it ends the whole
+    auto const file = make("limit.mp4", noisy + "-b:a 128k -aac_pns 0 -ar 44100");
+    auto const whole = all_sound(file, 6.3);
+    l3::clip_reader part(file, {.seconds = 6.3});
+    std::vector<float> second(48000);
+    part.sound(5.7, second);
+    std::size_t apart = 0;
+    for (std::size_t i = 0; i < second.size(); ++i)
+      apart += second[i] != (273600 + i < whole.size() ? whole[273600 + i] : 0.0f);
+    CHECK(apart == 0);
+    CHECK((part.whole_sound().size() == whole.size() &&
+           std::equal(whole.begin(), whole.end(), part.whole_sound().begin())));
   }
   // Noise substitution draws other noise, at the same level; what is a wave stays where it is.
   auto const file = make("noise.mp4", noisy + "-b:a 32k");

@@ -1,5 +1,5 @@
 /// @file  tests/data/hostile_test.cpp: files as collections have them, cut short, damaged, odd or gone: an answer that
-/// is true or an error, never a crash, a hang or a wrong picture. L3_MUTATIONS: damaged copies to try (300).
+/// is true or an error, never a crash, a hang or a wrong picture. L3_MUTATIONS: damaged copies to try (100).
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -115,7 +115,7 @@ TEST_CASE("a file cut short gives the pictures and the sound that are left, or a
 TEST_CASE("damage never crashes: a result or an l3::error, and the same one again") {
   if (no_ffmpeg()) return;
   char const* const asked = std::getenv("L3_MUTATIONS");
-  int const rounds = asked ? std::atoi(asked) : 300;
+  int const rounds = asked ? std::atoi(asked) : 100;
   std::vector<fixtures::bytes> intact;
   for (auto const& file : samples()) intact.push_back(fixtures::read_file(file));
   int results = 0, errors = 0;
@@ -130,18 +130,36 @@ TEST_CASE("damage never crashes: a result or an l3::error, and the same one agai
     }
     auto const copy = fixtures::write_file("damaged", damaged);
     INFO("round " << round);
+    // A reader's answers depend on the question alone: one that was asked much, in any order, and one that was not.
+    auto const answer = [&](l3::clip_reader& reader, double t, bool announced) {
+      std::pair<std::vector<std::uint8_t>, std::vector<float>> got;
+      got.second.resize(48000);
+      if (reader.facts().has_video) try {
+          if (announced) reader.expect_frames({&t, 1});
+          auto const picture = reader.frame(t, 32);
+          CHECK(picture.pixels.size() == picture.width * picture.height * 3);
+          got.first = picture.pixels;
+          ++results;
+        } catch (l3::error const&) {
+          ++errors;
+        }
+      if (reader.facts().has_sound) try {
+          reader.sound(t, got.second);
+        } catch (l3::error const&) {
+          got.second.clear();
+        }
+      return got;
+    };
     try {
       l3::clip_reader reader(copy, cheap);
-      std::vector<float> second(48000);
-      if (reader.facts().has_sound) reader.sound(0.2, second);
-      if (reader.facts().has_video)
-        for (double t : {0.9, 0.2, 0.5}) {
-          auto const got = reader.frame(t, 32);
-          CHECK(got.pixels.size() == got.width * got.height * 3);
-          // The same question has the same answer, whatever came between.
-          if (t == 0.5) CHECK((l3::clip_reader(copy, cheap).frame(t, 32).pixels == got.pixels));
-        }
-      ++results;
+      for (double const t : {0.9, 0.2, 1.7, 0.5, 1.3, 0.6}) {
+        bool const announced = random() % 2 == 0;
+        auto const got = answer(reader, t, announced);
+        l3::clip_reader fresh(copy, cheap);
+        bool const same = answer(fresh, t, random() % 2 == 0) == got;
+        CHECK(same);
+        if (!same) fs::copy_file(copy, "hostile.input", fs::copy_options::overwrite_existing);  // to look into
+      }
     } catch (l3::error const&) {
       ++errors;
     }
@@ -244,7 +262,7 @@ TEST_CASE("videos that are replaced, cut or deleted while they are read do not s
   for (std::size_t const open_bytes : {std::size_t{0}, std::size_t{100} << 20}) {
     fs::remove_all(folder);
     fs::create_directories(folder);
-    for (int i = 0; i < 8; ++i) fs::copy_file(samples()[i % 2 ? 1 : 0], folder / (std::to_string(i) + ".mp4"));
+    for (int i = 0; i < 9; ++i) fs::copy_file(samples()[i % 2 ? 1 : 0], folder / (std::to_string(i) + ".mp4"));
     auto const clips = l3::read_clips(folder);
     std::set<std::string> refused;
     l3::loader<l3::tiny> loader(clips, {.batch = 8,
@@ -260,6 +278,8 @@ TEST_CASE("videos that are replaced, cut or deleted while they are read do not s
     fs::copy_file(samples()[5], folder / "3.mp4", fs::copy_options::overwrite_existing);  // in place
     fs::copy_file(samples()[6], folder / "other.mp4");
     fs::rename(folder / "other.mp4", folder / "4.mp4");
+    fixtures::ffmpeg("-i moving/5.mp4 -map a -c copy -f mp4 moving/less.mp4");
+    fs::rename(folder / "less.mp4", folder / "8.mp4");
     std::set<std::uint32_t> used;
     for (int i = 0; i < 25; ++i) {
       auto const& batch = *loader.next();

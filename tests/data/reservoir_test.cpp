@@ -15,7 +15,7 @@ using Catch::Matchers::Contains;
 
 TEST_CASE("a reservoir uses every draw of every opening once, in different batches, and no lane idles") {
   for (auto const& [batch, draws, least] :
-       {std::array<std::size_t, 3>{16, 8, 64}, {4, 3, 1}, {64, 8, 64}, {6, 4, 10}}) {
+       {std::array<std::size_t, 3>{16, 8, 64}, {4, 2, 1}, {64, 8, 64}, {6, 3, 10}, {4, 8, 10}}) {
     INFO(batch << ' ' << draws << ' ' << least);
     l3::reservoir const stock(5, batch, 1000, draws, least);
     auto const lanes = stock.lanes();
@@ -86,6 +86,7 @@ TEST_CASE("openings take every video once an epoch, in another order each, and n
     CHECK(std::abs(sum / squares) < 5 / std::sqrt(19.0 * static_cast<double>(clips)) + 2.5 * f * f);
   }
   CHECK_THROWS_WITH(l3::reservoir(1, 16, 191, 8, 64), Contains("at least 192 videos") && Contains("found 191"));
+  CHECK_THROWS_WITH(l3::reservoir(1, 16, 9999, 6, 64), Contains("a divisor or a multiple of the batch size, 16"));
 }
 
 TEST_CASE("a step of a reservoir is the same whatever was asked before") {

@@ -178,8 +178,22 @@ class clip_reader {
     }
   }
 
-  /// Bytes of memory that the open reader holds, estimated from above: tables of packets, ours and the demuxer's;
-  /// sound; a dozen pictures of a video decoder.
+  /// The sound from the clip's start to its end or limit, decoded once and kept; sample i is at i / 48000 s. It is what
+  /// sound() says, but for the noise that AAC draws anew for each part (see there). Needs has_whole_sound().
+  ///
+  /// Errors  as sound().
+  std::span<float const> whole_sound() {
+    if (!has_whole_sound())
+      throw setting_error({"limit", "at most 60 s to keep all sound", std::to_string(file_.limit())});
+    file_.in().restart_watch();
+    while (!sound_ended_) extend_sound(std::size_t(std::ceil(file_.limit() * sound_rate)));
+    return sound_;
+  }
+  /// Whether there is sound, and a limit that lets all of it be kept.
+  bool has_whole_sound() const { return facts_.has_sound && file_.limit() <= 60; }
+
+  /// Bytes of memory that the open reader holds, roughly: tables of packets, ours and the demuxer's; sound; a dozen
+  /// pictures of a video decoder.
   std::size_t held_bytes() const {
     std::size_t bytes = (std::size_t{256} << 10) + sound_.capacity() * sizeof(float);
     auto const& [video, sound] = std::tie(file_.index().video, file_.index().sound);
@@ -190,8 +204,8 @@ class clip_reader {
       bytes += (std::size_t{256} << 10) + 128 * ffmpeg::index_entries(sound_file_->in().stream(sound.stream));
     if (pass_) {
       auto const& coded = *file_.in().stream(video.stream).codecpar;
-      bytes +=
-          18 * static_cast<std::size_t>(std::max(coded.width, 0)) * static_cast<std::size_t>(std::max(coded.height, 0));
+      bytes += 12 * ffmpeg::bits_per_pixel(coded) / 8 * static_cast<std::size_t>(std::max(coded.width, 0)) *
+               static_cast<std::size_t>(std::max(coded.height, 0));
     }
     return bytes;
   }
@@ -284,7 +298,7 @@ class clip_reader {
     return {*stamp};
   }
   void begin_pass(std::size_t entry, std::vector<std::int64_t> wanted) {
-    sound_pass_.reset();  // the pictures take over the input
+    if (!sound_file_) sound_pass_.reset();  // the pictures take over the input
     pass_.emplace(file_, entry, std::move(wanted));
   }
   /// The decoded picture on display at t; belongs to pass_. It does not depend on earlier questions: a pass goes on
@@ -340,26 +354,29 @@ class clip_reader {
     }
   }
 
-  /// Decodes a part of the sound. Who asks more than once gets an input of its own for it, so that the pictures can go
-  /// on with theirs.
-  void copy_window(detail::sound_pass::entry const& entry, std::span<float> out) {
+  /// Where sound is read. Who asks more than once gets an input of its own for it, so that pictures can go on with
+  /// theirs.
+  detail::clip_file& sound_input() {
     if (!sound_file_ && std::exchange(asked_for_sound_, true)) sound_file_.emplace(file_.again());
-    if (!sound_file_) {
-      pass_.reset();
-      sound_pass_.reset();
+    if (sound_file_) {
+      sound_file_->in().restart_watch();
+      return *sound_file_;
     }
-    auto& file = sound_file_ ? *sound_file_ : file_;
-    file.in().restart_watch();
+    pass_.reset();
+    return file_;
+  }
+  /// Decodes a part of the sound.
+  void copy_window(detail::sound_pass::entry const& entry, std::span<float> out) {
+    auto& file = sound_input();
+    sound_pass_.reset();
     detail::sound_pass(file, entry).read(out);
   }
 
   /// Decodes the sound as far as `wanted` samples and keeps it.
   void extend_sound(std::size_t wanted) {
     auto const most = std::size_t(std::ceil(file_.limit() * sound_rate));
-    // Pictures were asked for in between: this time to the end, lest it be begun again and again.
-    if (!sound_pass_ && !sound_.empty()) wanted = most;
     wanted = std::min(wanted, most);
-    pass_.reset();  // the sound takes over the input
+    if (sound_file_) sound_file_->in().restart_watch();
     auto const go_on = [&] {
       auto const before = sound_.size();
       sound_.resize(wanted);
@@ -380,9 +397,10 @@ class clip_reader {
         return;
       } catch (detail::strayed) {
       }
-    file_.from_start([&] {
+    auto& file = sound_input();
+    file.from_start([&] {
       sound_.clear();
-      sound_pass_.emplace(file_);
+      sound_pass_.emplace(file);
       return go_on();
     });
   }

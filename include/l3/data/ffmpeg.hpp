@@ -196,6 +196,12 @@ inline resampler_ptr mono_resampler(int rate, int to, std::string const& subject
   return resampler;
 }
 
+/// Bits of a pixel as decoded; 12 (4:2:0 of bytes) where that is not known.
+inline std::size_t bits_per_pixel(AVCodecParameters const& p) {
+  auto const* format = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(p.format));
+  return format ? static_cast<std::size_t>(std::max(av_get_padded_bits_per_pixel(format), 1)) : 12;
+}
+
 /// A picture's own display matrix (a JPEG's EXIF orientation), or null.
 inline std::int32_t const* display_matrix(AVFrame const& f) {
   auto const* found = av_frame_get_side_data(&f, AV_FRAME_DATA_DISPLAYMATRIX);
@@ -252,7 +258,7 @@ inline AVPixFmtDescriptor const* pixel_format(AVFrame const& f) {
 /// Errors  file_error: missing, a directory, unreadable. media_error: empty, not media, too large a picture, too slow.
 class input {
  public:
-  /// `max_pixels` limits width x height of what any decoder of this file may allocate.
+  /// `max_pixels` limits width x height of what any decoderof this file may allocate.
   input(std::filesystem::path const& file, double wall_seconds, std::size_t max_pixels)
       : name_(file.string()), watch_(std::make_unique<watch>()), max_pixels_(max_pixels) {
     quiet();
@@ -286,6 +292,11 @@ class input {
   AVFormatContext* get() const { return context_.get(); }
   std::string const& name() const { return name_; }
   AVStream& stream(int index) const { return *context_->streams[index]; }
+  bool has_stream(int index, int codec, rational time_base) const {
+    return index >= 0 && static_cast<unsigned>(index) < context_->nb_streams &&
+           stream(index).codecpar->codec_id == codec && stream(index).time_base.num == time_base.num &&
+           stream(index).time_base.den == time_base.den;
+  }
 
   /// Index of the stream that av_find_best_stream prefers, or -1. Cover art is no video.
   int best(AVMediaType type, int related = -1) const {
@@ -365,6 +376,9 @@ class input {
   void open_io(std::filesystem::path const& file, AVIOInterruptCB const& interrupt) {
     AVIOContext* io = nullptr;
     int const code = avio_open2(&io, ("file:" + file.string()).c_str(), AVIO_FLAG_READ, &interrupt, nullptr);
+    if (code == AVERROR(EMFILE) || code == AVERROR(ENFILE))  // not the file's fault
+      throw std::system_error(-code, std::generic_category(), name_ + ": expected that one more file can be opened");
+    if (code == AVERROR(ENOMEM)) throw std::bad_alloc();
     if (code < 0) throw file_error({name_, "a readable file", error_text(code)});
     io_.reset(io);
   }

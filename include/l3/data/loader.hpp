@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
@@ -27,6 +28,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -48,7 +50,8 @@ struct loader_options {
   std::uint64_t stride = 1;  ///< distance to the next: process r of W makes the batches r, r + W, r + 2 W, ...
 
   /// If more than one: so many draws share the opening of a video (see reservoir), which are then spread over the
-  /// batches; at least `reservoir_videos` are open at a time. Training only, with stride 1.
+  /// batches; draws are in stock of at least `reservoir_videos` at a time. Training only, with stride 1. At most 32;
+  /// must divide the batch size or be a multiple of it.
   std::size_t draws_per_opening = 1;
   std::size_t reservoir_videos = 64;
 
@@ -56,7 +59,8 @@ struct loader_options {
   std::size_t ahead = 4;    ///< batches held in memory, with the one in use
 
   decode_limits limits = {};
-  /// Videos stay open for the draws to come, those used last, as long as what they hold is within this.
+  /// Videos stay open for the draws to come, those used last, as long as what they hold is within this. Not in
+  /// evaluation, where a draw comes once.
   std::size_t open_bytes = std::size_t{512} << 20;
   std::vector<refusal> known = {};                      ///< refusals of the run so far; reported no more
   std::function<void(refusal const&)> on_refusal = {};  ///< called inside next(), once for each file, in an order that
@@ -104,7 +108,7 @@ struct loader_report {
 
   /// Share of the time that whoever uses the batches had to wait for them.
   double wait_share() const { return total_seconds > 0 ? wait_seconds / total_seconds : 0; }
-  /// Batches in stock when one was asked for, on average; at most `ahead` - 1.
+  /// Batches in stock when one was asked for, on average; at most `ahead`.
   double mean_ready() const { return batches > 0 ? static_cast<double>(ready) / static_cast<double>(batches) : 0; }
   /// What sets the pace, in words.
   char const* bottleneck() const {
@@ -134,8 +138,8 @@ struct loader_report {
 ///         `reader`, made of (source, place in the list, tools), which offers facts(), frame(t, side) and sound(start,
 ///         out) as clip_reader does.
 /// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again. Where
-///         draws share openings, also those that wait: half of reservoir_videos * draws_per_opening pictures (before
-///         the crop, as bytes) and seconds (192 kB).
+///         draws share openings, also those that wait: half of lanes (see reservoir) * draws_per_opening pictures
+///         (before the crop, as bytes) and seconds (192 kB). `open_bytes` of videos kept open.
 /// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
 /// left,
 ///         else anything that is not the file's fault; further calls throw it again.
@@ -152,7 +156,8 @@ class loader {
   /// Of video files.
   loader(clip_list clips,
          loader_options const& options) requires std::constructible_from<Source, clip_list, decode_limits, std::size_t>
-      : loader(Source(std::move(clips), options.limits, options.open_bytes), options) {}
+      : loader(Source(std::move(clips), options.limits, options.evaluation_pairs > 0 ? 0 : options.open_bytes),
+               options) {}
 
   loader(Source source, loader_options options)
       : source_(std::move(source)),
@@ -166,7 +171,9 @@ class loader {
             tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism) + options_.workers),
         arena_(static_cast<int>(options_.workers), 0),
         slots_(static_cast<std::size_t>(std::min<std::uint64_t>(options_.ahead, total_))) {
+    if (shared_) batch_sampler::require_valid(request_of(0));
     recall_known();
+    tools_.reserve(options_.workers + 1);
     for (auto& each : slots_) each.batch = batch_type(options_.batch);
     for (std::size_t i = 0; i != slots_.size(); ++i) start_batch();
   }
@@ -188,8 +195,9 @@ class loader {
     auto const asked = clock::now();
     {
       std::unique_lock lock(mutex_);
-      report_.ready += static_cast<std::uint64_t>(std::count_if(slots_.begin(), slots_.end(), is_ready));
-      changed_.wait(lock, [&] { return s.ready; });
+      for (auto turn = given_; turn != started_; ++turn) report_.ready += slot_of(turn).ready ? 1 : 0;
+      changed_.wait(lock, [&] { return s.ready || error_; });
+      if (error_) std::rethrow_exception(error_);
       report_.stages = spent_;
     }
     if (s.error) std::rethrow_exception(s.error);
@@ -298,7 +306,7 @@ class loader {
     require(o.stride >= 1, "stride of batches", "at least 1", o.stride);
     require(o.ahead >= 1, "batches in memory", "at least 1", o.ahead);
     require(o.workers <= 4096, "workers of the loader", "at most 4096", o.workers);
-    require(o.draws_per_opening >= 1 && o.draws_per_opening <= 256, "draws that share an opening", "1 to 256",
+    require(o.draws_per_opening >= 1 && o.draws_per_opening <= 32, "draws that share an opening", "1 to 32",
             o.draws_per_opening);
     require(o.reservoir_videos <= 65536, "videos of the reservoir", "at most 65536", o.reservoir_videos);
     if (o.evaluation_pairs > 0) o.draws_per_opening = 1;
@@ -336,14 +344,10 @@ class loader {
 
   std::optional<reservoir> made_reservoir() const {
     if (options_.draws_per_opening == 1) return {};
-    if (options_.pairs == pairing::paper && options_.batch % 4 != 0)
-      throw setting_error(
-          complaint{"batch size", "a multiple of four where draws share openings", std::to_string(options_.batch)});
     return reservoir(options_.seed, options_.batch, clips_.size(), options_.draws_per_opening,
                      options_.reservoir_videos);
   }
 
-  static bool is_ready(slot const& s) { return s.ready; }
   slot& slot_of(std::uint64_t turn) { return slots_[static_cast<std::size_t>(turn % slots_.size())]; }
 
   batch_request request_of(std::uint64_t turn) const {
@@ -379,19 +383,23 @@ class loader {
 
   /// One task: the oldest draw that nobody works on.
   void work() {
-    if (job mine = claim(); mine.batch != nullptr) {
-      slot& s = *mine.batch;
+    job mine;
+    try {
+      mine = claim();
       if (mine.from)
         share(mine);
-      else if (!mine.waits)
-        finish(s, mine.draw, attempt(s, mine.draw, mine.tools), mine.tools);
+      else if (mine.batch != nullptr && !mine.waits)
+        finish(*mine.batch, mine.draw, attempt(*mine.batch, mine.draw, mine.tools), mine.tools);
+    } catch (...) {
       std::lock_guard const lock(mutex_);
-      if (mine.tools) {
-        spent_ += std::exchange(mine.tools->spent, {});
-        tools_.push_back(std::move(mine.tools));
-      }
+      if (!error_) error_ = std::current_exception();
+      changed_.notify_all();
     }
     std::lock_guard const lock(mutex_);
+    if (mine.tools) {
+      spent_ += std::exchange(mine.tools->spent, {});
+      tools_.push_back(std::move(mine.tools));  // there is room
+    }
     if (--tasks_ == 0) changed_.notify_all();  // under the lock: afterwards the loader may be gone
   }
 
@@ -425,7 +433,6 @@ class loader {
 
   /// Decodes the draws of an opening, pictures and sounds each in the order of time.
   void open(opening& o, slot const& s, draw const& d, std::unique_ptr<scratch>& own) noexcept {
-    o.kept.resize(o.left);
     auto const all = [&](outcome const& result) {
       for (auto& each : o.kept) each.result = result;
     };
@@ -436,15 +443,17 @@ class loader {
       auto const both = *reader->facts().both();
       auto place = s.sampler->place_of(d);
       std::vector<kept_draw*> order;
-      std::vector<double> times;
-      for (auto& each : o.kept) {
-        each.at = draw_moment(s.sampler->moment_numbers(place), both.begin, both.end);
-        ++place.draw;
-        order.push_back(&each);
-        times.push_back(each.at.frame_time);
+      std::vector<double> times;  // of all its draws, so that what is decoded does not depend on where a run began
+      for (place.draw = 0; place.draw != options_.draws_per_opening; ++place.draw) {
+        auto const at = draw_moment(s.sampler->moment_numbers(place), both.begin, both.end);
+        times.push_back(at.frame_time);
+        if (place.draw < o.first) continue;
+        order.push_back(&o.kept[place.draw - o.first]);
+        order.back()->at = at;
       }
       expect(*reader, times);
       own->spent.draws += o.kept.size();
+      auto const whole = whole_sound(*reader, *own);
       auto const in_turn = [&](auto key, auto work) {
         std::stable_sort(order.begin(), order.end(), [&](auto const* a, auto const* b) { return key(*a) < key(*b); });
         for (auto* each : order)
@@ -459,11 +468,34 @@ class loader {
               [&](kept_draw& k) {
                 timer const timed(own->spent.sound);
                 k.samples.resize(front_end::samples);
-                reader->sound(k.at.sound_start, k.samples);
+                if (whole)
+                  slice(*whole, k.at.sound_start, k.samples);
+                else
+                  reader->sound(k.at.sound_start, k.samples);
               });
     } catch (...) {
       all({verdict::accepted, {}, std::current_exception()});
     }
+  }
+
+  /// All the sound of a clip, which many draws share, where the reader has it and none of it is damaged.
+  static std::optional<std::span<float const>> whole_sound(typename Source::reader& reader, scratch& tools) {
+    if constexpr (requires { reader.whole_sound(); }) {
+      timer const timed(tools.spent.sound);
+      if (reader.has_whole_sound()) try {
+          return reader.whole_sound();
+        } catch (media_error const&) {
+        }
+    }
+    return {};
+  }
+  /// Samples from time `start` on; zeros where there are none.
+  static void slice(std::span<float const> whole, double start, std::span<float> out) {
+    std::fill(out.begin(), out.end(), 0.0f);
+    auto const first = std::llround(start * sound_rate), size = static_cast<long long>(whole.size());
+    auto const begin = std::clamp<long long>(first, 0, size);
+    auto const end = std::clamp<long long>(first + static_cast<long long>(out.size()), begin, size);
+    std::copy(whole.begin() + begin, whole.begin() + end, out.begin() + (begin - first));
   }
 
   /// Puts a draw that an opening has kept where it belongs.
@@ -516,6 +548,7 @@ class loader {
       known = std::make_shared<opening>();
       known->first = place.draw;
       known->left = options_.draws_per_opening - place.draw;
+      known->kept.resize(known->left);
     }
     if ((mine.waits = !mine.opens && !known->ready))
       known->waiting.emplace_back(mine.batch, mine.draw);
@@ -708,6 +741,7 @@ class loader {
   std::condition_variable changed_;
   std::vector<slot> slots_;
   std::uint64_t started_ = 0;   ///< batches the workers were asked for
+  std::exception_ptr error_;    ///< of a task, outside any draw: the loader cannot go on
   std::uint64_t claiming_ = 0;  ///< the oldest that has draws left to give away
   std::size_t tasks_ = 0;       ///< in the arena, waiting or at work
   std::vector<std::unique_ptr<scratch>> tools_;

@@ -1,10 +1,12 @@
 /// @file  include/l3/data/packet_index.hpp: the packets of a clip's first seconds: times, and where decoding can begin.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <l3/core/error.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <limits>
@@ -47,6 +49,7 @@ struct packet_note {
   std::int16_t x264;     ///< build of x264 announced so far, or -1: FFmpeg's H.264 decoder works round old builds
   bool key, shown;       ///< shown: not cut away by an edit list
   bool entry;            ///< decoding may begin here
+  bool cut;              ///< samples of its sound are cut away
 };
 
 /// Pictures per second as the header or the first packets have it; 25 if nothing is known.
@@ -55,8 +58,9 @@ inline double frame_rate(ffmpeg::input const& in, int stream) {
   return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 25;
 }
 
-/// FNV-1a over all that a decoder's output depends on but the payload: time stamp, size, flags and sample cuts.
-inline std::uint64_t digest(ffmpeg::packet const& p) {
+/// FNV-1a over all that a decoder's output depends on: time stamp, size, flags, sample cuts and, `with_bytes`, the
+/// bytes themselves (in words, of which four at a time are independent: several GB/s).
+inline std::uint64_t digest(ffmpeg::packet const& p, bool with_bytes) {
   std::uint64_t h = 0xcbf29ce484222325;
   auto const mix = [&](std::uint64_t value) {
     for (int i = 0; i < 8; ++i, value >>= 8) h = (h ^ (value & 0xff)) * 0x100000001b3;
@@ -65,6 +69,16 @@ inline std::uint64_t digest(ffmpeg::packet const& p) {
   mix(static_cast<std::uint64_t>(p.size));
   mix(static_cast<std::uint64_t>(p.flags & (AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD)));
   for (auto byte : ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES)) mix(byte);
+  if (!with_bytes) return h;
+  std::uint64_t lanes[4] = {1, 2, 3, 4};
+  auto const* at = p.data;
+  auto left = static_cast<std::size_t>(std::max(p.size, 0));
+  for (std::uint64_t words[4]; left >= sizeof words; at += sizeof words, left -= sizeof words) {
+    std::memcpy(words, at, sizeof words);
+    for (int i = 0; i < 4; ++i) lanes[i] = (std::rotl(lanes[i], 29) ^ words[i]) * 0x9e3779b97f4a7c15;
+  }
+  for (; left > 0; ++at, --left) lanes[0] = (lanes[0] ^ *at) * 0x100000001b3;
+  for (auto const lane : lanes) mix(lane ^ lane >> 32);
   return h;
 }
 
@@ -145,6 +159,7 @@ class entry_finder {
 /// The packets of one stream, and the time that they cover.
 struct stream_index {
   int stream = -1;
+  int codec = 0;
   ffmpeg::rational time_base{};
   std::vector<packet_note> packets;
   double begin = std::numeric_limits<double>::infinity();  ///< seconds in the file's own time
@@ -159,7 +174,8 @@ struct stream_index {
 /// The scan of a file: which streams are used and what packets they have, up to a little beyond the limit.
 struct packet_index {
   stream_index video, sound;
-  double zero = 0;  ///< the clip's clock begins here, in the file's own time
+  bool digests_bytes = false;  ///< digests are of the packets' bytes too: without a table a seek may cut them otherwise
+  double zero = 0;             ///< the clip's clock begins here, in the file's own time
 
   // Of the first decoded block of sound.
   int sample_rate = 0, channels = 0;
@@ -185,6 +201,9 @@ class packet_scan {
     for (unsigned i = 0; i < in->nb_streams; ++i)
       in.stream(int(i)).discard = used(int(i)) ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
     if (!index_.video && !index_.sound) throw media_error({in.name(), "a video or sound stream", streams_found()});
+    for (auto const* each : {&index_.video, &index_.sound})
+      if (*each) index_.digests_bytes |= ffmpeg::index_entries(in.stream(each->stream)) == 0;
+    if (index_.sound) sound_packets_known_ = ffmpeg::index_entries(in.stream(index_.sound.stream));
   }
 
   packet_index run() && {
@@ -212,7 +231,9 @@ class packet_scan {
   bool used(int stream) const { return stream == index_.video.stream || stream == index_.sound.stream; }
   void choose(stream_index& s, int stream) const {
     s.stream = stream;
-    if (stream >= 0) s.time_base = in_.stream(stream).time_base;
+    if (stream < 0) return;
+    s.codec = in_.stream(stream).codecpar->codec_id;
+    s.time_base = in_.stream(stream).time_base;
   }
   void require(bool within, std::string const& expected) const {
     if (!within) throw media_error({in_.name(), expected, "more (refused)"});
@@ -243,14 +264,15 @@ class packet_scan {
     bool const shown = !(p.flags & AV_PKT_FLAG_DISCARD), key = p.flags & AV_PKT_FLAG_KEY;
     for (auto kind : {AV_PKT_DATA_NEW_EXTRADATA, AV_PKT_DATA_PARAM_CHANGE, AV_PKT_DATA_PALETTE})
       if (!ffmpeg::side_data(p, kind).empty() && !s.packets.empty()) s.own_settings = false;
-    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, digest(p), x264, key, shown, entry});
+    auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
+    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, digest(p, index_.digests_bytes), x264, key,
+                         shown, entry, !cut.empty()});
     if (p.dts != AV_NOPTS_VALUE) s.last_dts = std::max(s.last_dts, s.seconds(p.dts));
     auto const time_stamp = p.pts != AV_NOPTS_VALUE ? p.pts : p.dts;
     if (!shown || time_stamp == AV_NOPTS_VALUE) return;
     s.begin = std::min(s.begin, s.seconds(time_stamp));
     double end = s.seconds(time_stamp) + s.seconds(p.duration);
     if (p.duration <= 0 && s.stream == index_.video.stream) end += 1 / frame_rate(in_, s.stream);
-    auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
     int const rate = in_.stream(s.stream).codecpar->sample_rate;
     if (cut.size() >= 8 && rate > 0) end -= double(AV_RL32(cut.data() + 4)) / rate;
     s.end = std::max(s.end, end);
@@ -273,7 +295,7 @@ class packet_scan {
   }
 
   void finish() {
-    auto& [video, sound, zero, sample_rate, channels, origin, block, times, entries] = index_;
+    auto& [video, sound, digests_bytes, zero, sample_rate, channels, origin, block, times, entries] = index_;
     if (sound) {
       sound.begin = std::isfinite(sound_begin_) ? sound_begin_ : 0;
       if (sample_rate == 0) sound = {};  // nothing in it can be decoded
@@ -297,14 +319,25 @@ class packet_scan {
   }
 
   /// AAC-LC keeps nothing from one packet to the next but the half that overlaps. (So do others, but for AAC it pays.)
+  /// The demuxer must know all packets from the outset, so that any seek of any input finds the same.
   int block_of_sound() const {
     constexpr int samples = 1024;
     auto const& s = index_.sound;
     bool const counts = s.time_base.num == 1 && s.time_base.den == index_.sample_rate;
-    if (!low_complexity_ || !counts || !s.own_settings || index_.sound_origin == AV_NOPTS_VALUE) return 0;
-    for (std::size_t i = 1; i < s.packets.size(); ++i)
-      if (s.packets[i].pts == AV_NOPTS_VALUE || s.packets[i].pts - s.packets[i - 1].pts != samples) return 0;
-    return s.packets.front().pts == AV_NOPTS_VALUE ? 0 : samples;
+    if (!low_complexity_ || !counts || !s.own_settings || sound_packets_known_ < s.packets.size()) return 0;
+    auto const sane = [](std::int64_t stamp) {
+      return stamp > -(std::int64_t{1} << 50) && stamp < std::int64_t{1} << 50;
+    };
+    if (!sane(index_.sound_origin) || !sane(s.packets.front().pts)) return 0;
+    bool begun = false;
+    for (std::size_t i = 0; i < s.packets.size(); ++i) {
+      auto const& p = s.packets[i];
+      if (!sane(p.pts) || (i > 0 && p.pts - s.packets[i - 1].pts != samples)) return 0;
+      bool const whole = p.shown && !p.cut;
+      if (begun && !whole && i + 1 < s.packets.size()) return 0;
+      begun = begun || whole;
+    }
+    return index_.sound_origin >= s.packets.front().pts ? samples : 0;
   }
 
   /// Pictures before the first key frame, in file order or in time, lack what they refer to.
@@ -336,7 +369,8 @@ class packet_scan {
   packet_index index_;
   ffmpeg::codec_ptr decoder_;
   double sound_begin_ = std::numeric_limits<double>::infinity();
-  bool low_complexity_ = false;  // AAC-LC
+  bool low_complexity_ = false;          // AAC-LC
+  std::size_t sound_packets_known_ = 0;  // to the demuxer, before any was read
 };
 
 }  // namespace detail

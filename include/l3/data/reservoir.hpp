@@ -16,7 +16,7 @@
 
 namespace l3::inline L3_ISA {
 
-/// A stock of opened videos that batches draw from: each opening gives `draws` draws, to as many batches.
+/// A stock of draws that batches take from: each opening of a video gives `draws` draws, to as many batches.
 ///
 /// There are `lanes` openings at a time, in lanes that are renewed by turns. A cycle is as many batches as use every
 /// lane once, in a random order of the lanes; so no two draws of a batch are of one opening, and an opening's draws are
@@ -24,10 +24,12 @@ namespace l3::inline L3_ISA {
 /// for each epoch; no video is opened twice among any `lanes` openings in a row, so a batch has no video twice.
 ///
 /// Distribution  each draw is, by itself, what it is without a reservoir: a uniform video, a moment of it as
-///               draw_moment has it, independent of the others' moments. Of the list every video is drawn `draws` times
-///               an epoch, exactly. What differs: draws of one opening come within `draws` cycles.
+///               draw_moment has it, independent of the others' moments. Every video is drawn `draws` times an epoch,
+///               exactly (but in the first epoch, whose first `lanes` openings count as begun before). What differs:
+///               draws of one opening come within `draws` cycles.
 /// Cost          O(lanes) for a step, from any step on.
 /// Memory        twice `lanes` numbers.
+/// Threads       one at a time: what an epoch begins with is remembered.
 class reservoir {
  public:
   /// Which draw of which opening. Openings are counted in the order in which they begin.
@@ -39,19 +41,24 @@ class reservoir {
 
   /// `least` is rounded up to lanes that divide into batches and into those renewed in a cycle.
   ///
-  /// Errors  setting_error: the list has less than three videos for each lane.
+  /// Errors  setting_error: neither of `batch` and `draws` divides the other (the lanes would be many more than asked
+  ///         for); the list has less than three videos for each lane.
   reservoir(std::uint64_t seed, std::size_t batch, std::size_t clips, std::size_t draws, std::size_t least)
       : seed_(seed), batch_(batch), clips_(clips), draws_(draws), lanes_(lanes_for(batch, draws, least)) {
+    if (batch % draws != 0 && draws % batch != 0)
+      throw setting_error(complaint{"draws that share an opening",
+                                    "a divisor or a multiple of the batch size, " + std::to_string(batch),
+                                    std::to_string(draws)});
     if (clips_ < 3 * lanes_)
       throw setting_error(complaint{"draws that share openings",
                                     "at least " + std::to_string(3 * lanes_) + " videos (three for each of " +
-                                        std::to_string(lanes_) + " that are open), or a smaller reservoir",
+                                        std::to_string(lanes_) + " in stock), or a smaller reservoir",
                                     std::to_string(clips_)});
     while ((std::uint64_t{1} << 2 * half_bits_) < clips_) ++half_bits_;
   }
 
   static std::size_t lanes_for(std::size_t batch, std::size_t draws, std::size_t least) {
-    auto const step = std::lcm(batch, draws);
+    auto const step = std::max(batch, draws);
     return (std::max(least, batch) + step - 1) / step * step;
   }
 

@@ -26,8 +26,9 @@ namespace detail {
 ///
 /// Mono is the mean of the channels in float, before libswresample takes it to 48 kHz with its own settings. Blocks
 /// follow one another without a seam, as with the ffmpeg program, as long as their time stamps agree with that to 0.1 s
-/// (stamps are rounded: milliseconds in Matroska). Where they do not, or the sample rate changes, or a packet was lost
-/// to damage, a new segment begins at its own time: zeros fill a gap, what overlaps is dropped.
+/// (stamps are rounded: milliseconds in Matroska; to 2 ms where they count samples). Where they do not, or the sample
+/// rate changes, or a packet was lost to damage, a new segment begins at its own time: zeros fill a gap, what overlaps
+/// is dropped.
 ///
 /// A pass may begin later, where the scan says that packets can be decoded without those before. It starts the
 /// resampler at a sample at which that of the pass from the start has the same phase, a little ahead of what is wanted,
@@ -49,13 +50,11 @@ class sound_pass {
     if (index.sound_block == 0 || first > std::size_t{1} << 40) return {};
     auto const begin = std::llround(file.clock(index.sound, index.sound_origin) * sound_rate);
     auto const wanted = (static_cast<long long>(first) - begin) * index.sample_rate / sound_rate;  // of its own samples
-    // The block decoded first is not right yet, the next one loses some samples to the phase, the filter needs some
-    // more.
-    auto const from =
-        index.sound_origin + wanted - 3 * index.sound_block - period(index.sample_rate) - warm_up(index.sample_rate);
-    auto const packet = (from - index.sound.packets.front().pts) / index.sound_block;
-    if (from <= index.sound_origin || packet <= 0 || packet >= static_cast<long long>(index.sound.packets.size()))
-      return {};
+    // The block decoded first is not right yet, the next one loses some samples to the phase, the filter needs some.
+    auto const from = wanted - 3 * index.sound_block - period(index.sample_rate) - warm_up(index.sample_rate);
+    auto const before = index.sound_origin - index.sound.packets.front().pts;  // samples stored ahead of the first
+    auto const packet = (before + from) / index.sound_block;
+    if (from <= 0 || packet * index.sound_block < before || packet >= std::ssize(index.sound.packets)) return {};
     return entry{static_cast<std::size_t>(packet), first};
   }
 
@@ -120,6 +119,7 @@ class sound_pass {
     auto const& index = file_->index();
     bool const first = entered_ == 0, last = entry_.packet + entered_ + 1 == index.sound.packets.size();
     if (entry_.packet + entered_ >= index.sound.packets.size() || !decoder_.damage().empty() ||
+        !decoder_.gives_aac_lc() || ffmpeg::channels(*block_) != index.channels ||
         block_->best_effort_timestamp != index.sound.packets[entry_.packet + entered_].pts ||
         block_->sample_rate != index.sample_rate || (block_->nb_samples != index.sound_block && !last))
       throw strayed{};
@@ -138,19 +138,25 @@ class sound_pass {
     rate_ = index.sample_rate;
     resampler_ = ffmpeg::mono_resampler(rate_, sound_rate, file_->name());
     auto const periods = (before + static_cast<std::int64_t>(dropped_)) / apart;
-    produced_ = std::llround(segment_time_ * sound_rate) + periods * (sound_rate / std::gcd(rate_, sound_rate));
-    overlap_ = entry_.sample - static_cast<std::size_t>(produced_);
+    auto const next = std::llround(segment_time_ * sound_rate) + periods * (sound_rate / std::gcd(rate_, sound_rate));
+    overlap_ = entry_.sample - static_cast<std::size_t>(next);
+    produced_ = static_cast<long long>(entry_.sample);
   }
 
   bool begins_segment() const {
     if (!resampler_ || block_->sample_rate != rate_) return true;
-    double const tolerance = decoder_.damage().size() > damage_ ? 0.002 : 0.1;
+    bool const exact = file_->index().sound_block > 0 || decoder_.damage().size() > damage_;
+    double const tolerance = exact ? 0.002 : 0.1;
     return std::abs(block_time() - follows()) > tolerance;
   }
   double follows() const { return segment_time_ + double(segment_samples_) / rate_; }
   double block_time() const {
     auto const stamp = block_->best_effort_timestamp;
-    if (stamp != AV_NOPTS_VALUE) return file_->clock(file_->index().sound, stamp);
+    if (stamp != AV_NOPTS_VALUE) {
+      double const time = file_->clock(file_->index().sound, stamp);
+      if (std::abs(time) < 1e6) return time;
+      throw media_error({file_->name(), "sound within 1e6 s", "some at " + std::to_string(time) + " s (refused)"});
+    }
     return resampler_ ? follows() : file_->index().sound.begin - file_->index().zero;
   }
   void begin_segment() {

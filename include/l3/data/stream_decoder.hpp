@@ -55,7 +55,8 @@ class clip_file {
     }
   }
   media_error changed() const {
-    return media_error({name(), "the packets found when the file was opened", "others: it changed while being read"});
+    return media_error(
+        {path_.string(), "the packets found when the file was opened", "others: it changed while being read"});
   }
 
   /// Whether a picture's time counts as no later than t, and as inside the limit.
@@ -85,7 +86,11 @@ class clip_file {
 
   std::unique_ptr<ffmpeg::input> open() {
     at_start_ = true;
-    return std::make_unique<ffmpeg::input>(path_, limits_.wall_seconds, limits_.max_pixels);
+    auto in = std::make_unique<ffmpeg::input>(path_, limits_.wall_seconds, limits_.max_pixels);
+    if (index_)
+      for (auto const* each : {&index_->video, &index_->sound})
+        if (*each && !in->has_stream(each->stream, each->codec, each->time_base)) throw changed();
+    return in;
   }
 
   std::filesystem::path path_;
@@ -111,8 +116,14 @@ class stream_decoder {
       settings.set("x264_build", std::to_string(build).c_str());
     // Where not everything is decoded from the start, damage is to be noticed at once, not patched up: what it would be
     // patched up with may be missing.
-    if (first > 0 || !wanted_.empty()) settings.set("err_detect", "explode");
-    decoder_ = file.in().decoder(stream.stream, &settings);
+    bool const strict = first > 0 || !wanted_.empty();
+    if (strict) settings.set("err_detect", "explode");
+    try {
+      decoder_ = file.in().decoder(stream.stream, &settings);
+    } catch (media_error const&) {  // its settings, too, may be damaged
+      if (strict) throw strayed{};
+      throw;
+    }
     skips_ = first;
   }
 
@@ -150,6 +161,8 @@ class stream_decoder {
     return p.codec_id == AV_CODEC_ID_H264 && p.field_order == AV_FIELD_PROGRESSIVE;
   }
 
+  /// Whether what was decoded last was AAC-LC.
+  bool gives_aac_lc() const { return ffmpeg::is_aac_lc(*decoder_); }
   /// Times, on the clip's clock, of packets that the decoder refused.
   std::vector<double> const& damage() const { return damage_; }
 
@@ -170,7 +183,7 @@ class stream_decoder {
       do {
         if (!file_->in().read(*packet_)) throw strayed{};
       } while (packet_->stream_index != stream_->stream);
-      if (digest(*packet_) == wanted) break;
+      if (digest(*packet_, file_->index().digests_bytes) == wanted) break;
       if (skips_ == 0) throw strayed{};
     }
     skips_ = 0;

@@ -2,9 +2,9 @@
 #pragma once
 #include <sys/resource.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <l3/core/config.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/decode.hpp>
@@ -22,10 +22,11 @@ namespace l3::inline L3_ISA {
 template <class Reader>
 class open_readers {
  public:
-  /// Keeps at most `bytes` by the readers' own estimate, and a quarter of the files that the process may open.
+  /// Keeps at most `bytes` by the readers' own estimate, and so many readers that the files they have open (one or two
+  /// each) are at most a quarter of those that the process may open.
   explicit open_readers(std::size_t bytes) : most_bytes_(bytes) {
     ::rlimit files{};
-    if (::getrlimit(RLIMIT_NOFILE, &files) == 0) most_files_ = static_cast<std::size_t>(files.rlim_cur / 4);
+    if (::getrlimit(RLIMIT_NOFILE, &files) == 0) most_ = static_cast<std::size_t>(files.rlim_cur / 8);
   }
 
   /// The reader of this clip, if one was kept and nobody has it; else null.
@@ -45,10 +46,11 @@ class open_readers {
     std::list<kept> closing;  // closed when the lock is given back
     std::lock_guard const lock(mutex_);
     if (bytes > most_bytes_ || places_.contains(clip)) return closing.push_back({clip, std::move(reader), bytes});
-    kept_.push_front({clip, std::move(reader), bytes});
-    places_.emplace(clip, kept_.begin());
+    closing.push_front({clip, std::move(reader), bytes});
+    places_.emplace(clip, closing.begin());
+    kept_.splice(kept_.begin(), closing);
     bytes_ += bytes;
-    while (bytes_ > most_bytes_ || kept_.size() > most_files_) {
+    while (bytes_ > most_bytes_ || kept_.size() > most_) {
       bytes_ -= kept_.back().bytes;
       places_.erase(kept_.back().clip);
       closing.splice(closing.end(), kept_, std::prev(kept_.end()));
@@ -78,7 +80,7 @@ class open_readers {
   }
 
   std::size_t const most_bytes_;
-  std::size_t most_files_ = 256;
+  std::size_t most_ = 128;
   mutable std::mutex mutex_;
   std::list<kept> kept_;
   std::unordered_map<std::uint32_t, typename std::list<kept>::iterator> places_;
@@ -111,7 +113,10 @@ class video_files {
     reader(reader const&) = delete;
     reader& operator=(reader const&) = delete;
     ~reader() {
-      if (!failed_) open_->keep(clip_, std::move(reader_));
+      if (!failed_) try {
+          open_->keep(clip_, std::move(reader_));
+        } catch (...) {  // no memory to keep it: then it is closed
+        }
     }
 
     clip_facts const& facts() const { return reader_->facts(); }
@@ -121,6 +126,12 @@ class video_files {
     decltype(auto) frame(double t, std::size_t side) {
       return watched([&]() -> decltype(auto) { return reader_->frame(t, side); });
     }
+    auto whole_sound() requires requires(Reader& r) { r.whole_sound(); }
+    {
+      return watched([&] { return reader_->whole_sound(); });
+    }
+    bool has_whole_sound() const requires requires(Reader const& r) { r.has_whole_sound(); }
+    { return reader_->has_whole_sound(); }
     void sound(double start, std::span<float> out) {
       watched([&] { reader_->sound(start, out); });
     }

@@ -1,5 +1,6 @@
 /// @file  include/l3/data/video_pass.hpp: the picture on display at a time, going forward through a clip.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/error.hpp>
@@ -41,6 +42,7 @@ class video_pass {
       std::swap(now_, next_);
       in_order_ = in_order_ && (shown_ == 0 || next_time_ > now_time_);
       now_time_ = next_time_;
+      latest_time_ = shown_ == 0 ? now_time_ : std::max(latest_time_, now_time_);
       have_next_ = false;
       ++shown_;
     }
@@ -57,7 +59,7 @@ class video_pass {
   /// Whether at(t) needs no way back.
   bool reaches(double t) const {
     if (!all_ && !decoder_.gives(file_->expected(t).value_or(AV_NOPTS_VALUE))) return false;
-    return t >= now_time_ - same_time || (first_ == 0 && shown_ <= 1);
+    return t >= latest_time_ - same_time || (first_ == 0 && shown_ <= 1);
   }
   /// Packets decoded so far end before this one.
   std::size_t position() const { return decoder_.position(); }
@@ -103,6 +105,7 @@ class video_pass {
   stream_decoder decoder_;
   ffmpeg::frame_ptr now_ = ffmpeg::make_frame(), next_ = ffmpeg::make_frame();
   double now_time_ = 0, next_time_ = 0;
+  double latest_time_ = 0;  // of all shown
   std::size_t shown_ = 0;
   bool have_next_ = false, ended_ = false, in_order_ = true;
 };
