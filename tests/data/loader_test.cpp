@@ -339,7 +339,7 @@ struct heavy_reader : made_up_reader {
 };
 }  // namespace
 
-TEST_CASE("videos stay open, those used last, under a budget of bytes; one that failed does not") {
+TEST_CASE("videos used last stay open under a budget of bytes, and none that failed") {
   made_up_reader::reset();
   l3::video_files<heavy_reader> const files(made_up({"a@1", "b@2", "c@3", "ruin@4", "d@9"}), {}, std::size_t{5} << 20);
   l3::video_files<heavy_reader>::tools tools(files);
