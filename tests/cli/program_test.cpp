@@ -101,12 +101,25 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   CHECK(config.at("model") == "tiny");
   CHECK(config.at("batch") == 4);
   std::string const log = content(run / "log.csv");
-  CHECK_THAT(log,
-             Catch::StartsWith(
-                 "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait\n"));
+  std::string const header =
+      "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,batches_ready,"
+      "open_ms,"
+      "picture_ms,sound_ms,assemble_ms\n";
+  CHECK_THAT(log, Catch::StartsWith(header));
   CHECK_THAT(log, Contains("\n4,16,"));
   CHECK(fs::exists(run / "best.safetensors"));
   CHECK_FALSE(fs::exists(run / "refused.jsonl"));
+  // A log of version 0.1.0, with fewer columns, is gone on with.
+  fs::path const old = run.parent_path() / "old run";
+  fs::copy(run, old, fs::copy_options::recursive);
+  std::ofstream(old / "log.csv") << "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,"
+                                    "loader_wait\n4,16,0.7,0.5,,,1e-05,50.0,0.1\n";
+  CHECK(l3("train --resume --pairs 24 --out '" + old.string() + "'").code == 0);
+  std::istringstream lines(content(old / "log.csv"));
+  int rows = 0;
+  for (std::string line; std::getline(lines, line); ++rows)
+    CHECK(std::count(line.begin(), line.end(), ',') == std::count(header.begin(), header.end(), ','));
+  CHECK(rows >= 3);
   outcome const again = l3("train " + training_data() + "--pairs 16 --out " + run.string());
   CHECK(again.code == 2);
   CHECK_THAT(again.err, Contains("--resume") && Contains(run.string()));
