@@ -47,7 +47,7 @@ def peers():
             x = torch.nn.functional.pad(torch.from_numpy(x), (edge, edge))
             return (transform(x).clamp_(min=1e-5).log_() / 5).numpy()
         yield "torchaudio", with_torchaudio
-    except (ImportError, OSError) as e:
+    except (ImportError, OSError, RuntimeError) as e:
         print(f"left out: torchaudio ({e})")
     try:
         import librosa
