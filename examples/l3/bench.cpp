@@ -159,24 +159,23 @@ int loader_run(loader_bench_options const& o) {
   bar.finish();
   double const peak = peak_mebibytes();
   loader_report const report = source->report();
-  loader_stages const& spent = report.stages;
+  loader_stages const draw = report.stages.milliseconds_a_draw();
   o.answer(text("%.1f pairs/s, first batch after %.2f s, peak memory %.0f MiB, %zu files refused", rate, first, peak,
                 failures));
-  double const each = 1e3 / static_cast<double>(std::max<std::uint64_t>(1, spent.draws));
   o.answer(
       text("a worker needs for a draw, in ms: opening %.2f, picture %.2f, sound %.2f, crops and spectrogram %.2f; what "
            "sets the pace: %s",
-           spent.open * each, spent.picture * each, spent.sound * each, spent.assemble * each, report.bottleneck()));
+           draw.open, draw.picture, draw.sound, draw.assemble, report.bottleneck()));
   o.print({{"pairs_per_s", rate},
            {"first_batch_s", first},
            {"peak_mib", peak},
            {"failures", failures},
            {"wait_share", report.wait_share()},
            {"batches_ready", report.mean_ready()},
-           {"open_ms", spent.open * each},
-           {"picture_ms", spent.picture * each},
-           {"sound_ms", spent.sound * each},
-           {"assemble_ms", spent.assemble * each},
+           {"open_ms", draw.open},
+           {"picture_ms", draw.picture},
+           {"sound_ms", draw.sound},
+           {"assemble_ms", draw.assemble},
            {"bottleneck", report.bottleneck()},
            {"model", o.model},
            {"batch", o.batch},

@@ -46,7 +46,7 @@ class input_of final : public model_input {
     if (data.packed)
       return std::make_unique<loader_feed<Config, packed_clips>>(data.packed->limited_to(options.limits.seconds),
                                                                  std::move(options));
-    video_files<> files(data.clips, options.limits, options.evaluation_pairs > 0 ? 0 : options.open_bytes);
+    video_files<> files(data.clips, options.limits, options.bytes_kept_open());
     return std::make_unique<loader_feed<Config, video_files<>>>(std::move(files), std::move(options));
   }
 

@@ -14,9 +14,8 @@ namespace l3::program {
 namespace {
 
 constexpr char const* log_header =
-    "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,batches_ready,open_"
-    "ms,"
-    "picture_ms,sound_ms,assemble_ms\n";
+    "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
+    "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
 
 void write_whole(std::filesystem::path const& path, std::string const& content) {
   atomic_file file(path);

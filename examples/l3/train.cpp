@@ -163,10 +163,9 @@ int train_run(CLI::App& command, train_options o) {
     row.pairs_per_second = static_cast<double>(rows_steps * o.batch) / seconds, row.wait_share = wait / seconds;
     loader_report const now = source->report();
     auto const since_then = now - read;
-    auto const& spent = since_then.stages;
-    double const each = 1e3 / static_cast<double>(std::max<std::uint64_t>(1, spent.draws));
-    row.batches_ready = since_then.mean_ready(), row.open_ms = spent.open * each, row.picture_ms = spent.picture * each;
-    row.sound_ms = spent.sound * each, row.assemble_ms = spent.assemble * each;
+    auto const draw = since_then.stages.milliseconds_a_draw();
+    row.batches_ready = since_then.mean_ready(), row.open_ms = draw.open, row.picture_ms = draw.picture;
+    row.sound_ms = draw.sound, row.assemble_ms = draw.assemble;
     read = now;
     run->append(row);
     row = {}, rows_steps = 0, seconds = wait = 0;

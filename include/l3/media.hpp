@@ -13,6 +13,7 @@
 #include <l3/data/spectrogram.hpp>   // a second of sound -> image<F, T, 1>
 #include <l3/data/batch.hpp>         // frames, spectra and labels of one step
 #include <l3/data/video_files.hpp>   // videos for a loader, the ones used last kept open
+#include <l3/data/loader_report.hpp> // what a loader has done, and where its time went
 #include <l3/data/loader.hpp>        // all of it, ahead of the network that uses it
 #include <l3/data/media_writer.hpp>  // the other way: pictures and sound -> MP4
 // clang-format on

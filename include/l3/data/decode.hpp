@@ -137,11 +137,10 @@ class clip_reader {
   /// `out.size()` mono samples at 48 kHz, the first at time `start` (to the nearest sample); zeros where the sound has
   /// not begun, has ended, or lies beyond the limit.
   ///
-  /// Cost    where the stream allows it (AAC-LC whose time stamps count samples, as in MP4), what is asked for and 0.1
-  /// s
-  ///         more are decoded. Else with a limit of at most a minute the sound is decoded from its start as far as it
-  ///         is needed, and kept (10 s: 2 MB). Else nothing is kept: going forward is cheap, going back decodes from
-  ///         the start (use sound_from_start()).
+  /// Cost    where the stream allows it (AAC-LC whose time stamps count samples, as in MP4), only what is asked for and
+  ///         a few packets before are decoded. Else with a limit of at most a minute the sound is decoded from its
+  ///         start as far as it is needed, and kept (10 s: 2 MB). Else nothing is kept: going forward is cheap, going
+  ///         back decodes from the start (use sound_from_start()).
   /// Errors  media_error: no sound; samples that are not finite. setting_error: start is not finite.
   void sound(double start, std::span<float> out) {
     if (!facts_.has_sound) throw media_error({file_.name(), "a sound stream", "only pictures"});
@@ -186,7 +185,7 @@ class clip_reader {
     if (!has_whole_sound())
       throw setting_error({"limit", "at most 60 s to keep all sound", std::to_string(file_.limit())});
     file_.in().restart_watch();
-    while (!sound_ended_) extend_sound(std::size_t(std::ceil(file_.limit() * sound_rate)));
+    while (!sound_ended_) extend_sound(sound_.max_size());
     return sound_;
   }
   /// Whether there is sound, and a limit that lets all of it be kept.

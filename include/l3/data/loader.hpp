@@ -21,6 +21,7 @@
 #include <l3/data/augment.hpp>
 #include <l3/data/batch.hpp>
 #include <l3/data/clip_list.hpp>
+#include <l3/data/loader_report.hpp>
 #include <l3/data/sample.hpp>
 #include <l3/data/spectrogram.hpp>
 #include <l3/data/video_files.hpp>
@@ -65,60 +66,9 @@ struct loader_options {
   std::vector<refusal> known = {};                      ///< refusals of the run so far; reported no more
   std::function<void(refusal const&)> on_refusal = {};  ///< called inside next(), once for each file, in an order that
                                                         ///< is the same for any number of workers
-};
 
-/// Seconds that a loader's workers have spent.
-struct loader_stages {
-  double open = 0;      ///< opening videos
-  double picture = 0;   ///< decoding pictures
-  double sound = 0;     ///< decoding sound
-  double assemble = 0;  ///< crop, mirror, colours, spectrogram
-  std::uint64_t draws = 0;
-
-  double total() const { return open + picture + sound + assemble; }
-  loader_stages& operator+=(loader_stages const& more) {
-    open += more.open, picture += more.picture, sound += more.sound, assemble += more.assemble;
-    draws += more.draws;
-    return *this;
-  }
-  loader_stages operator-(loader_stages const& less) const {
-    return {open - less.open, picture - less.picture, sound - less.sound, assemble - less.assemble, draws - less.draws};
-  }
-};
-
-/// What a loader has done so far.
-struct loader_report {
-  std::uint64_t batches = 0;
-  std::uint64_t items = 0;
-  std::size_t refused_files = 0;  ///< files met of which at least one draw was refused, `known` ones not counted
-  double first_seconds = 0;       ///< from construction until the first batch was handed over
-  double wait_seconds = 0;        ///< spent waiting inside next(), without the first batch
-  double total_seconds = 0;       ///< from the first batch to the latest
-  std::uint64_t ready = 0;        ///< batches that were ready when one was asked for, summed
-  loader_stages stages;           ///< of all workers
-
-  /// What was done since an earlier report.
-  loader_report operator-(loader_report const& earlier) const {
-    loader_report d = *this;
-    d.batches -= earlier.batches, d.items -= earlier.items, d.refused_files -= earlier.refused_files;
-    d.wait_seconds -= earlier.wait_seconds, d.total_seconds -= earlier.total_seconds, d.ready -= earlier.ready;
-    d.stages = stages - earlier.stages;
-    return d;
-  }
-
-  /// Share of the time that whoever uses the batches had to wait for them.
-  double wait_share() const { return total_seconds > 0 ? wait_seconds / total_seconds : 0; }
-  /// Batches in stock when one was asked for, on average; at most `ahead`.
-  double mean_ready() const { return batches > 0 ? static_cast<double>(ready) / static_cast<double>(batches) : 0; }
-  /// What sets the pace, in words.
-  char const* bottleneck() const {
-    if (wait_share() < 0.05) return "what uses the batches";
-    double const most = std::max({stages.open, stages.picture, stages.sound, stages.assemble});
-    return most == stages.picture ? "decoding pictures"
-           : most == stages.sound ? "decoding sound"
-           : most == stages.open  ? "opening videos"
-                                  : "crops and spectrograms";
-  }
+  /// `open_bytes`, where draws can come again.
+  std::size_t bytes_kept_open() const { return evaluation_pairs > 0 ? 0 : open_bytes; }
 };
 
 /// Hands out batches in order while workers prepare the next ones.
@@ -156,8 +106,7 @@ class loader {
   /// Of video files.
   loader(clip_list clips,
          loader_options const& options) requires std::constructible_from<Source, clip_list, decode_limits, std::size_t>
-      : loader(Source(std::move(clips), options.limits, options.evaluation_pairs > 0 ? 0 : options.open_bytes),
-               options) {}
+      : loader(Source(std::move(clips), options.limits, options.bytes_kept_open()), options) {}
 
   loader(Source source, loader_options options)
       : source_(std::move(source)),

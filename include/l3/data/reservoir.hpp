@@ -2,7 +2,6 @@
 /// Knows no file.
 #pragma once
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
@@ -63,7 +62,6 @@ class reservoir {
   }
 
   std::size_t lanes() const { return lanes_; }
-  std::size_t draws() const { return draws_; }
 
   /// The places of a batch's draws, in their order.
   std::vector<place> batch(std::uint64_t step) const {
