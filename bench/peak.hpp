@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/amx.hpp>
 #include <l3/kernels/cpu/simd.hpp>
 
 namespace l3::bench {
@@ -28,9 +29,41 @@ double best_seconds(std::size_t runs, F&& f) {
   return best;
 }
 
+#if L3_AMX
+/// The same of matrix registers.
+inline double measure_matrix_flops(thread_team& team) {
+  constexpr std::size_t steps = 1'000'000;
+  double const time = best_seconds(10, [&] {
+    team.run(team.size(), [&](std::size_t, std::size_t) {
+      detail::matrix_registers const registers;
+      alignas(alignment) static constexpr detail::bfloat16 factors[512] = {};
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+      _tile_loadd(4, factors, 64);
+      _tile_loadd(5, factors, 64);
+      _tile_loadd(6, factors, 64);
+      _tile_loadd(7, factors, 64);
+      for (std::size_t step = 0; step < steps; ++step) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+    });
+  });
+  return 4.0 * static_cast<double>(team.size() * steps * 2 * 16 * 16 * 32) / time;
+}
+#endif
+
 /// Floating point operations a second of independent multiply-adds in registers, factors in precision P.
 template <class P>
 double measure_flops(thread_team& team) {
+#if L3_AMX
+  if constexpr (detail::has_matrix_products<arch::best, P>)
+    if (detail::matrix_products_work()) return measure_matrix_flops(team);
+#endif
   using V = detail::lanes<arch::best>;
   using product = detail::products<V, P>;
   constexpr std::size_t chains = 12, steps = 2'000'000;  // enough chains to hide a multiply-add's latency

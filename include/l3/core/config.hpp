@@ -7,7 +7,10 @@
 /// L3_ARCH_TAG is the set as kernels are written for it; bf16 products come on top.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define L3_ARCH_TAG avx512
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && defined(__AMX_BF16__)
+#define L3_ISA avx512_bf16_amx
+#define L3_ISA_NAME "avx512 with bf16 and amx"
+#elif defined(__AVX512BF16__)
 #define L3_ISA avx512_bf16
 #define L3_ISA_NAME "avx512 with bf16"
 #else

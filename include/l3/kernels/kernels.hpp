@@ -1,5 +1,6 @@
 /// @file  include/l3/kernels/kernels.hpp: the one door to the kernels: sizes, plain loops, SIMD.
 #pragma once
+#include <l3/kernels/cpu/amx.hpp>                       // matrix registers
 #include <l3/kernels/cpu/batch_norm.hpp>                // batch norm, rectifier and pooling in one pass
 #include <l3/kernels/cpu/conv2d.hpp>                    // which algorithm a convolution takes
 #include <l3/kernels/cpu/conv_direct.hpp>               // convolution as register tiles

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
+#include <l3/kernels/cpu/amx.hpp>
 #include <l3/kernels/cpu/conv_strip.hpp>
 #include <l3/kernels/cpu/winograd.hpp>
 #include <l3/kernels/dims.hpp>
@@ -74,9 +75,9 @@ inline constexpr std::size_t position_gap = alignment / sizeof(Value);
 
 /// Transformed tiles as factors of a product that sums over channels (Depth 1), or over tiles, Depth of them side by
 /// side: [position][channel block][tile / Depth][channel in block][tile % Depth].
-template <class W, class Value, std::size_t Depth>
+template <class W, class Value, std::size_t Depth, std::size_t Block = winograd_block>
 struct winograd_points {
-  static constexpr std::size_t block = winograd_block;
+  static constexpr std::size_t block = Block;
   std::size_t channels, room;  ///< tiles that fit, a multiple of Depth
 
   constexpr std::size_t blocks() const { return parts_of(channels, block); }
@@ -108,10 +109,11 @@ constexpr std::size_t patch_size(std::size_t channels) {
 /// Transforms tiles `tiles` of x to places [first, ...) of `to`, `first` a multiple of Depth; zeros in what channels
 /// `points` has more than x, and in the tiles missing to a multiple of Depth. Side W::reach: a convolution's input;
 /// W::tile: an output gradient.
-template <class V, std::size_t Side, class W, class Value, std::size_t Depth>
+template <class V, std::size_t Side, class W, class Value, std::size_t Depth, std::size_t Block>
 void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_t channels, float const* x,
-                     winograd_points<W, Value, Depth> const& points, std::size_t first, float* patches, Value* to) {
-  constexpr std::size_t block = winograd_block, border = Side == W::reach ? 1 : 0;
+                     winograd_points<W, Value, Depth, Block> const& points, std::size_t first, float* patches,
+                     Value* to) {
+  constexpr std::size_t block = Block, border = Side == W::reach ? 1 : 0;
   for (std::size_t k = tiles.begin; k < tiles.end; k += Depth) {
     pixel_square from[Depth];
     for (std::size_t term = 0; term < Depth; ++term) {
@@ -152,12 +154,12 @@ void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_
 
 /// Sums over all channel blocks for a few tiles times two registers of output channels. On the way, as many bytes as
 /// half of w has are fetched from `ahead`.
-template <class V, class P, std::size_t Tiles>
+template <class V, class P, std::size_t Block, std::size_t Tiles>
 void run_product_tile(typename products<V, P>::value const* x, std::size_t plane, std::size_t blocks,
                       typename products<V, P>::value const* w, typename products<V, P>::value const* ahead, float* y,
                       std::size_t y_step) {
   using product = products<V, P>;
-  constexpr std::size_t lanes = width<V>, block = winograd_block, depth = product::depth;
+  constexpr std::size_t lanes = width<V>, block = Block, depth = product::depth;
   V sum[Tiles][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Tiles; ++m) sum[m][0] = sum[m][1] = V(0.0f);
@@ -180,9 +182,9 @@ void run_product_tile(typename products<V, P>::value const* x, std::size_t plane
 }
 
 /// run_product_tile for 1, 2, ... tiles.
-template <class A, class P>
+template <class A, class P, std::size_t Block>
 inline constexpr auto product_tiles = []<std::size_t... T>(std::index_sequence<T...>) {
-  return std::array{&run_product_tile<lanes<A>, P, T + 1>...};
+  return std::array{&run_product_tile<lanes<A>, P, Block, T + 1>...};
 }
 (std::make_index_sequence<conv_tile<A>::pixels>{});
 
@@ -193,11 +195,13 @@ struct winograd_plan {
   using product = products<lanes<A>, P>;
   static_assert(product::exist, "l3::simd: bf16 products need a build for a processor with AVX512_BF16");
   using value = typename product::value;
-  using layout = winograd_points<W, value, 1>;
+  static constexpr bool matrices = has_matrix_products<A, P>;
+  using layout = winograd_points<W, value, 1, matrices ? matrix_depth : winograd_block>;
+  static constexpr std::size_t run = matrices ? 2 * matrix_rows : conv_tile<A>::pixels;  ///< tiles multiplied at once
   static constexpr std::size_t outputs = conv_tile<A>::outputs;
-  static constexpr std::size_t own_group_bytes = 512 << 10;     // of a group that one thread works on alone
-  static constexpr std::size_t shared_group_bytes = 16 << 20;   // of a group that all threads share
-  static constexpr std::size_t cached_weight_bytes = 10 << 20;  // of weights that stay in a cache
+  static constexpr std::size_t own_group_bytes = 512 << 10;    // of a group that one thread works on alone
+  static constexpr std::size_t shared_group_bytes = 16 << 20;  // of a group that all threads share
+  static constexpr std::size_t cached_weight_bytes = matrices ? 2 << 20 : 10 << 20;  // of weights that stay in a cache
 
   std::size_t in, out, height, width;
 
@@ -211,15 +215,14 @@ struct winograd_plan {
   constexpr bool shares() const { return weight_count() * sizeof(value) > cached_weight_bytes; }
   constexpr std::size_t group() const {
     std::size_t const tile = W::positions * (sizeof(value) * blocks() * layout::block + sizeof(float) * sum_step());
-    std::size_t const step = conv_tile<A>::pixels;
-    return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / step) * step;
+    return std::max<std::size_t>(1, (shares() ? shared_group_bytes : own_group_bytes) / tile / run) * run;
   }
   /// How many groups work on so many tiles: threads that work alone have smaller ones in small batches, so that every
   /// thread gets its share.
   constexpr std::size_t groups(std::size_t tiles, std::size_t threads) const {
     std::size_t const full = parts_of(tiles, group());
     if (shares() || threads == 1) return full;
-    return std::max(full, std::min(4 * threads, parts_of(tiles, 2 * conv_tile<A>::pixels)));
+    return std::max(full, std::min(4 * threads, parts_of(tiles, matrices ? run : 2 * run)));
   }
   /// Floats from a tile's sums to the next tile's, at one position.
   constexpr std::size_t sum_step() const { return panels() * outputs; }
@@ -245,7 +248,7 @@ template <class A, class P, std::size_t Tile>
 void prepare_weights(thread_team& team, winograd_plan<A, P, Tile> const& plan, bool turned, float const* w,
                      float const* scale, typename winograd_plan<A, P, Tile>::value* to) {
   using W = winograd<Tile>;
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_block;
+  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_plan<A, P, Tile>::layout::block;
   constexpr std::size_t depth = winograd_plan<A, P, Tile>::product::depth;
   team.run(plan.panels() * plan.blocks(), [&](std::size_t task, std::size_t) {
     std::size_t const p = task / plan.blocks(), b = task % plan.blocks();
@@ -279,18 +282,24 @@ template <class A, class P, std::size_t Tile>
 void multiply_tiles(winograd_plan<A, P, Tile> const& plan, std::size_t tiles, std::size_t position, std::size_t panel,
                     typename winograd_plan<A, P, Tile>::value const* points,
                     typename winograd_plan<A, P, Tile>::value const* weights, float* sums) {
-  constexpr std::size_t outputs = conv_tile<A>::outputs, block = winograd_block;
+  using plan_type = winograd_plan<A, P, Tile>;
+  constexpr std::size_t outputs = plan_type::outputs, block = plan_type::layout::block;
   auto const layout = plan.points();
   auto const* x = points + position * layout.position();
   auto const* const w = weights + position * plan.position_weights() + panel * plan.panel_weights();
   float* y = sums + position * plan.sum_position() + panel * outputs;
+#if L3_AMX
+  if constexpr (plan_type::matrices)  // the room is whole runs: what lies behind the last tile is multiplied in vain
+    if (matrix_products_work())
+      return multiply_matrices(x, layout.plane(), plan.blocks(), w, y, plan.sum_step(), tiles);
+#endif
   // Runs differ by at most one tile: none is so small that the multipliers wait for the sums.
   std::size_t const runs = parts_of(tiles, conv_tile<A>::pixels);
   for (std::size_t k = 0; k < runs; ++k) {
     std::size_t const count = part_of(tiles, runs, k).size();
     // The next panel of weights, half at a time. (Behind the last one lies nothing that a fetch could harm.)
     auto const* const ahead = w + plan.panel_weights() + k % 2 * plan.panel_weights() / 2;
-    product_tiles<A, P>[count - 1](x, layout.plane(), plan.blocks(), w, ahead, y, plan.sum_step());
+    product_tiles<A, P, block>[count - 1](x, layout.plane(), plan.blocks(), w, ahead, y, plan.sum_step());
     x += count * block;
     y += count * plan.sum_step();
   }
@@ -378,6 +387,7 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
                                      points);
       });
       watch(winograd_phase::products, slot, [&] {
+        [[maybe_unused]] matrix_scope<A, P> const registers;
         for (std::size_t position = 0; position < W::positions; ++position)
           for (std::size_t p = 0; p < panels; ++p)
             multiply_tiles(plan, tiles.size(), position, p, points, weights, sums);
@@ -400,6 +410,7 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
     team.run(W::positions * panel_chunks, [&](std::size_t task, std::size_t slot) {
       auto const mine = part_of(panels, panel_chunks, task % panel_chunks);
       watch(winograd_phase::products, slot, [&] {
+        [[maybe_unused]] matrix_scope<A, P> const registers;
         for (std::size_t p = mine.begin; p < mine.end; ++p)
           multiply_tiles(plan, tiles.size(), task / panel_chunks, p, all_points, weights, all_sums);
       });

@@ -55,10 +55,13 @@ struct winograd_gradient_plan {
 
   constexpr std::size_t panels() const { return parts_of(out, outputs); }
   constexpr std::size_t blocks() const { return parts_of(in, block); }
+  static constexpr bool matrices = has_matrix_products<A, P>;
+  static constexpr std::size_t step = matrices ? matrix_depth : depth;  ///< tiles multiplied at once
+  static_assert(fewest_tiles % step == 0 && most_tiles % step == 0);
   constexpr std::size_t group() const {
     std::size_t const channels = round_up(in, block) + round_up(out, block);
     std::size_t const fit = group_bytes / (W::positions * sizeof(value) * channels);
-    return std::clamp(fit / depth * depth, fewest_tiles, most_tiles);
+    return std::clamp(fit / step * step, fewest_tiles, most_tiles);
   }
   constexpr layout x_points() const { return {in, group()}; }
   /// Whole panels: one of 32 outputs is two channel blocks, one of 16 is one, one of 8 half of one.
@@ -73,6 +76,27 @@ struct winograd_gradient_plan {
   constexpr footprint patch() const { return per_thread<float>(patch_size<W, depth>(std::max(in, out))); }
   constexpr footprint scratch() const { return input() + gradient() + sums() + patch(); }
 };
+
+#if L3_AMX
+/// Makes the transformed tiles of a group what matrix registers take: zeros up to a multiple of 32 tiles, and of the
+/// input 32 tiles of a channel side by side.
+template <class A, class P>
+void arrange_matrices(thread_team& team, winograd_gradient_plan<A, P> const& plan, std::size_t tiles, bfloat16* xs,
+                      bfloat16* dys) {
+  constexpr std::size_t block = winograd_block, chunk = block * matrix_depth;
+  auto const x_points = plan.x_points(), dy_points = plan.dy_points();
+  std::size_t const x_blocks = x_points.blocks(), blocks = x_blocks + dy_points.blocks();
+  std::size_t const end = round_up(tiles, matrix_depth) * block, filled = round_up(tiles, 2) * block;
+  team.run(winograd_gradient_plan<A, P>::W::positions * blocks, [&](std::size_t task, std::size_t) {
+    std::size_t const position = task / blocks, b = task % blocks;
+    bfloat16* const plane = b < x_blocks ? xs + position * x_points.position() + b * x_points.plane()
+                                         : dys + position * dy_points.position() + (b - x_blocks) * dy_points.plane();
+    std::fill(plane + filled, plane + end, bfloat16{});
+    if (b < x_blocks)
+      for (std::size_t k = 0; k < end; k += chunk) exchange_axes(plane + k);
+  });
+}
+#endif
 
 /// dw of a convolution.
 template <class A, class P>
@@ -107,6 +131,25 @@ void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& 
       else
         transform_tiles<V, W::tile>(grid, these, plan.out, dy, dy_points, first, patch, dys);
     });
+#if L3_AMX
+    if constexpr (winograd_gradient_plan<A, P>::matrices)
+      if (matrix_products_work()) {
+        arrange_matrices(team, plan, tiles.size(), xs, dys);
+        std::size_t const steps_of_32 = parts_of(tiles.size(), matrix_depth);
+        team.run(W::positions * plan.panels(), [&](std::size_t task, std::size_t) {
+          matrix_registers const registers;
+          std::size_t const position = task / plan.panels(), p = task % plan.panels();
+          value const* const y0 = dys + position * dy_points.position() + 2 * p * dy_points.plane();
+          float* const to = sums + position * plan.position_sums() + p * plan.panel_sums();
+          for (std::size_t b = 0; b < plan.blocks(); b += 2) {
+            value const* const x0 = xs + position * x_points.position() + b * x_points.plane();
+            add_matrix_products(x0, b + 1 < plan.blocks() ? x0 + x_points.plane() : nullptr, y0, y0 + dy_points.plane(),
+                                steps_of_32, g == 0, to + b * block * outputs);
+          }
+        });
+        continue;
+      }
+#endif
     team.run(W::positions * plan.panels(), [&](std::size_t task, std::size_t) {
       std::size_t const position = task / plan.panels(), p = task % plan.panels();
       value const* const here =
