@@ -80,7 +80,7 @@ int net_run(net_options const& o) {
       net->prepare_inference(o.batch);
       modality const m = what == "audio" ? modality::sound : modality::frame;
       auto const& items = m == modality::sound ? sounds : frames;
-      seconds = median_seconds(o.seconds, [&] { net->embed(m, pooling::global, items, o.batch, features); });
+      seconds = median_seconds(o.seconds, [&] { net->embed(m, {}, items, o.batch, features); });
     }
     double const rate = static_cast<double>(o.batch) / seconds;
     o.answer(text("%-8s batch %zu: %.2f ms, %.1f per s", what.c_str(), o.batch, seconds * 1e3, rate));

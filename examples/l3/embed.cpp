@@ -3,12 +3,12 @@
 #include <fstream>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
+#include <limits>
 #include <map>
 #include <set>
 #include <string_view>
 
-#include "engine.hpp"
-#include "feed.hpp"
+#include "embedder.hpp"
 #include "program.hpp"
 
 namespace l3::program {
@@ -17,30 +17,17 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, pool = "global", format = "npz", precision = "fp32";
+  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", precision = "fp32", reduce = "none";
   std::vector<std::string> files;
   double hop = 0.1;
   std::size_t batch = 32, size = 0;
-  bool overwrite = false;
+  bool overwrite = false, align = false;
 };
 
 /// A file to embed and where its result goes, relative to OUT and without ending.
 struct job {
   fs::path file, name;
 };
-
-constexpr std::string_view sound_endings[] = {".wav", ".flac", ".mp3",  ".ogg", ".oga", ".opus", ".m4a",
-                                              ".aac", ".aif",  ".aiff", ".wma", ".ac3", ".mka"};
-constexpr std::string_view picture_endings[] = {".png", ".jpg",  ".jpeg", ".bmp", ".webp",
-                                                ".tif", ".tiff", ".gif",  ".ppm", ".pgm"};
-
-bool suits(fs::path const& file, std::string const& kind) {
-  std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
-  auto const among = [&](auto const& endings) { return std::ranges::find(endings, ending) != std::end(endings); };
-  if (kind == "image") return among(picture_endings);
-  return has_video_extension(file) || (kind == "audio" && among(sound_endings));
-}
 
 /// All files, named below the deepest folder that holds them all, so that the output mirrors the input. Two files that
 /// differ in their ending alone keep it in the name, and so does one whose name would be another's.
@@ -62,7 +49,7 @@ std::vector<job> list_jobs(embed_options const& o) {
       share(path.parent_path());
       continue;
     }
-    auto const found = files_below(path, [&](fs::path const& file) { return suits(file, o.kind); });
+    auto const found = files_below(path, [&](fs::path const& file) { return suits_embedding(file, o.kind); });
     if (found.empty()) throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
     files.insert(files.end(), found.begin(), found.end());
     share(path.has_filename() ? path : path.parent_path());
@@ -82,14 +69,42 @@ std::vector<job> list_jobs(embed_options const& o) {
   return jobs;
 }
 
-/// Collects rows of an embedding and writes them in the format asked for. Nothing appears before `commit`.
+/// Collects rows of an embedding, or reduces them to one, and writes them in the format asked for. Nothing appears
+/// before `commit`.
 class table {
  public:
-  table(fs::path file, std::size_t width, bool timed, std::string const& format)
-      : file_(std::move(file)), format_(format), rows_(file_, width), timed_(timed) {}
-  void append(std::span<float const> rows) { rows_.append(rows); }
-  std::size_t count() const { return rows_.count(); }
-  void commit(double hop_seconds) const {
+  table(fs::path file, std::size_t width, bool timed, embed_options const& o)
+      : file_(std::move(file)),
+        format_(o.format),
+        rows_(file_, width),
+        timed_(timed && o.reduce == "none"),
+        largest_(o.reduce == "max") {
+    if (o.reduce != "none") reduced_.assign(width, largest_ ? -std::numeric_limits<double>::infinity() : 0.0);
+  }
+  void append(std::span<float const> rows) {
+    if (reduced_.empty()) return rows_.append(rows);
+    for (std::size_t k = 0; k != rows.size(); ++k) {
+      double& to = reduced_[k % reduced_.size()];
+      auto const x = static_cast<double>(rows[k]);
+      to = largest_ ? std::max(to, x) : to + x;
+    }
+    taken_ += rows.size() / reduced_.size();
+  }
+  /// Returns the number of rows written.
+  std::size_t commit(double hop_seconds) {
+    if (!reduced_.empty()) {
+      std::vector<float> row(reduced_.begin(), reduced_.end());
+      if (!largest_)
+        for (std::size_t k = 0; k != row.size(); ++k)
+          row[k] = static_cast<float>(reduced_[k] / static_cast<double>(taken_));
+      rows_.append(std::span<float const>(row));
+    }
+    write(hop_seconds);
+    return rows_.count();
+  }
+
+ private:
+  void write(double hop_seconds) const {
     std::vector<double> times(timed_ ? rows_.count() : 0);
     for (std::size_t k = 0; k < times.size(); ++k) times[k] = static_cast<double>(k) * hop_seconds;
     if (format_ == "npz") {
@@ -124,147 +139,12 @@ class table {
     out.commit();
   }
 
- private:
   fs::path file_;
   std::string format_;
   npz_rows<float> rows_;
-  bool timed_;
-};
-
-class embedder {
- public:
-  embedder(embed_options const& o, engine& net, model_input const& input)
-      : o_(o),
-        net_(net),
-        input_(input),
-        pool_(o.pool == "grid" ? pooling::grid : pooling::global),
-        hop_samples_(static_cast<std::size_t>(std::lround(o.hop * sound_rate))),
-        inputs_(o.batch * std::max(input.frame_size(), input.sound_size())),
-        outputs_(o.batch * std::max(net.width_of(modality::frame, pool_), net.width_of(modality::sound, pool_))) {
-    limits_.seconds = 0;  // the whole file
-    // Where sounds are all there is and share their work, nothing comes in batches: no memory for them.
-    net.prepare_inference(o.kind == "audio" ? 1 : o.batch);
-    if (o.kind != "image" && hop_samples_ % input.column_samples() == 0) {
-      std::size_t const hop = hop_samples_ / input.column_samples();
-      // Whatever the batch, so that it does not change the rows; and no more than 12 seconds, which take memory.
-      std::size_t const windows = std::min<std::size_t>(12 * input.sound_columns() / hop, 128);
-      if (net.prepare_sliding(hop, windows)) windows_ = windows;
-      outputs_.resize(std::max(outputs_.size(), windows_ * net.width_of(modality::sound, pool_)));
-    }
-    if (o.kind == "audio" && !shares()) net.prepare_inference(o.batch);
-  }
-  /// Seconds that overlap share the work on what they have in common.
-  bool shares() const { return windows_ > 0; }
-  double hop_seconds() const { return static_cast<double>(hop_samples_) / sound_rate; }
-
-  /// Row k covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but there is
-  /// always one row.
-  std::size_t sound(fs::path const& file, fs::path const& to) {
-    clip_reader reader(file, limits_);
-    if (!reader.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
-    table out(to, net_.width_of(modality::sound, pool_), true, o_.format);
-    sound_source source = reader.sound_from_start();
-    std::vector<float> samples(sound_rate + (shares() ? windows_ - 1 : 0) * hop_samples_);
-    std::size_t const filled = source.read(samples);
-    if (filled == 0) throw media_error({file.string(), "at least one sample of sound", "none"});
-    if (filled < sound_rate) o_.warn(file.string() + ": shorter than one second, filled up with silence");
-    if (shares())
-      sounds_together(source, samples, filled, out);
-    else
-      sounds_alone(source, samples, filled, out);
-    out.commit(hop_seconds());
-    return out.count();
-  }
-
-  /// Row k is the frame on display at k hop.
-  std::size_t frames(fs::path const& file, fs::path const& to, bool still) {
-    clip_reader reader(file, limits_);
-    if (!reader.facts().has_video)
-      throw media_error({file.string(), still ? "a picture" : "a file with pictures", "none"});
-    table out(to, net_.width_of(modality::frame, pool_), !still, o_.format);
-    std::size_t n = 0;
-    auto const take = [&](rgb_frame const& frame) {
-      input_.picture(frame, std::span(inputs_).subspan(n * input_.frame_size(), input_.frame_size()));
-      if (++n == o_.batch) flush(modality::frame, std::exchange(n, 0), out);
-    };
-    if (still)
-      take(reader.frame(0, input_.frame_side()));
-    else
-      reader.for_each_frame(hop_seconds(), input_.frame_side(),
-                            [&](std::size_t, rgb_frame const& frame) { take(frame); });
-    if (n > 0) flush(modality::frame, n, out);
-    if (out.count() == 0) throw media_error({file.string(), "at least one picture", "none"});
-    out.commit(hop_seconds());
-    return out.count();
-  }
-
- private:
-  void sounds_alone(sound_source& source, std::vector<float>& window, std::size_t filled, table& out) {
-    std::vector<float> skipped;
-    for (bool more = true; more;) {
-      std::size_t n = 0;
-      for (; n < o_.batch && more; ++n) {
-        input_.spectrum(window, std::span(inputs_).subspan(n * input_.sound_size(), input_.sound_size()));
-        more = filled == window.size() && advance(source, window, skipped);
-      }
-      flush(modality::sound, n, out);
-    }
-  }
-  static constexpr std::size_t few = 3;  ///< so many seconds have more edges than they share
-  void sounds_together(sound_source& source, std::vector<float>& samples, std::size_t filled, table& out) {
-    for (;;) {
-      std::size_t const n = filled < sound_rate ? 1 : (filled - sound_rate) / hop_samples_ + 1;
-      if (n <= few) {
-        for (std::size_t k = 0; k < n; ++k) {
-          input_.spectrum(std::span(samples).subspan(k * hop_samples_, sound_rate), inputs_);
-          flush(modality::sound, 1, out);
-        }
-      } else {
-        std::size_t const width = input_.sound_columns() + (n - 1) * (hop_samples_ / input_.column_samples());
-        spectrum_.resize(input_.sound_size() / input_.sound_columns() * width);
-        input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * hop_samples_), spectrum_);
-        net_.embed_sliding(pool_, spectrum_, n, outputs_);
-        keep(n * net_.width_of(modality::sound, pool_), out);
-      }
-      if (filled < samples.size()) return;  // the sound has ended
-      auto const kept =
-          std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * hop_samples_), samples.end(), samples.begin());
-      filled = static_cast<std::size_t>(kept - samples.begin());
-      filled += source.read(std::span(samples).subspan(filled));
-      if (filled < sound_rate) return;
-    }
-  }
-  // Moves the window one hop on; false when the sound does not fill it any more.
-  bool advance(sound_source& source, std::vector<float>& window, std::vector<float>& skipped) {
-    std::size_t const kept = window.size() > hop_samples_ ? window.size() - hop_samples_ : 0;
-    std::copy(window.end() - static_cast<std::ptrdiff_t>(kept), window.end(), window.begin());
-    for (std::size_t gap = hop_samples_ - (window.size() - kept); gap > 0;) {  // a hop longer than the window
-      skipped.resize(std::min<std::size_t>(gap, sound_rate));
-      std::size_t const got = source.read(skipped);
-      if (got == 0) return false;
-      gap -= got;
-    }
-    return source.read(std::span(window).subspan(kept)) == window.size() - kept;
-  }
-  void flush(modality what, std::size_t n, table& out) {
-    std::size_t const size = what == modality::frame ? input_.frame_size() : input_.sound_size();
-    std::size_t const width = net_.width_of(what, pool_);
-    net_.embed(what, pool_, {inputs_.data(), n * size}, n, outputs_);
-    keep(n * width, out);
-  }
-  void keep(std::size_t values, table& out) {
-    for (float const v : std::span(outputs_).first(values))
-      if (!std::isfinite(v)) throw numeric_error({"embedding", "finite values", std::to_string(v)});
-    out.append(std::span<float const>(outputs_).first(values));
-  }
-
-  embed_options const& o_;
-  engine& net_;
-  model_input const& input_;
-  pooling pool_;
-  std::size_t hop_samples_, windows_ = 0;
-  decode_limits limits_;
-  std::vector<float> inputs_, outputs_, spectrum_;
+  bool timed_, largest_;
+  std::vector<double> reduced_;  ///< sums, or the largest; none where rows are kept
+  std::size_t taken_ = 0;
 };
 
 int embed_run(embed_options o) {
@@ -275,19 +155,42 @@ int embed_run(embed_options o) {
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   if (o.size != 0) {
-    model_facts const& f = net->facts();
+    std::size_t const embedding = net->facts().embedding;
     std::vector<std::size_t> grids;
-    if (o.kind != "image") grids.push_back(f.sound_grid);
-    if (o.kind != "audio") grids.push_back(f.frame_grid);
-    if (o.size != f.embedding && std::ranges::find(grids, o.size) == grids.end())
+    for (auto const what : {modality::sound, modality::frame})
+      if (o.kind != (what == modality::sound ? "image" : "audio"))
+        grids.push_back(net->width_of(what, {depth::conv4_2, pooling::grid}));
+    if (o.size != embedding && std::ranges::find(grids, o.size) == grids.end())
       throw setting_error({"--size",
-                           std::to_string(f.embedding) + " (global) or " + std::to_string(grids.front()) +
+                           std::to_string(embedding) + " (global) or " + std::to_string(grids.front()) +
                                (grids.size() > 1 ? " or " + std::to_string(grids.back()) : "") + " (grid)",
                            std::to_string(o.size)});
-    o.pool = o.size == f.embedding ? "global" : "grid";
+    o.pool = o.size == embedding ? "global" : "grid";
   }
+  if (o.layer.empty()) o.layer = o.pool == "grid" ? "conv4_2" : "pool4";
+  if (o.align && o.kind != "video") throw setting_error({"--align", "embed video, whose rows it aligns", o.kind});
   std::vector<job> const jobs = list_jobs(o);
-  embedder work(o, *net, *input);
+  embedder work(*net, *input,
+                {.frames = o.kind != "audio",
+                 .sounds = o.kind != "image",
+                 .which = feature_named(o.layer, o.pool),
+                 .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
+                 .batch = o.batch});
+  std::size_t sound_rows = 0;  // of the last sound embedded
+  // Each makes one output and says how many rows it has.
+  auto const sounds = [&](fs::path const& file, fs::path const& to) {
+    table out(to, work.width(modality::sound), true, o);
+    auto const met = work.sounds(file, [&](std::span<float const> rows) { out.append(rows); });
+    if (met.is_short) o.warn(file.string() + ": shorter than one second, filled up with silence");
+    sound_rows = met.rows;
+    return out.commit(work.hop_seconds());
+  };
+  auto const frames = [&](fs::path const& file, fs::path const& to, double first, std::size_t count) {
+    table out(to, work.width(modality::frame), o.kind == "video", o);
+    work.frames(
+        file, [&](std::span<float const> rows) { out.append(rows); }, first, count);
+    return out.commit(work.hop_seconds());
+  };
   struct refusal {
     std::string file, why;
   };
@@ -304,10 +207,11 @@ int embed_run(embed_options o) {
       to += std::string(tail) + "." + o.format;
       return to;
     };
+    bool overwrite = o.overwrite;
     // A file without one of the streams still gives the other; what cannot be done is said, and nothing else is lost.
     // False: the file cannot even be opened.
     auto const attempt = [&](fs::path const& to, auto&& make) {
-      if (!o.overwrite && fs::exists(to)) {
+      if (!overwrite && fs::exists(to)) {
         ++skipped;
         return true;
       }
@@ -330,10 +234,19 @@ int embed_run(embed_options o) {
       }
       return true;
     };
-    if (o.kind == "audio") attempt(target(""), [&](fs::path const& to) { return work.sound(j.file, to); });
-    if (o.kind == "image") attempt(target(""), [&](fs::path const& to) { return work.frames(j.file, to, true); });
-    if (o.kind == "video" && attempt(target("_audio"), [&](fs::path const& to) { return work.sound(j.file, to); }))
-      attempt(target("_image"), [&](fs::path const& to) { return work.frames(j.file, to, false); });
+    if (o.kind == "audio") attempt(target(""), [&](fs::path const& to) { return sounds(j.file, to); });
+    if (o.kind == "image") attempt(target(""), [&](fs::path const& to) { return frames(j.file, to, 0, 1); });
+    if (o.kind == "video") {
+      fs::path const heard = target("_audio"), seen = target("_image");
+      // Aligned outputs are made together: there are as many rows of pictures as of sounds.
+      overwrite = overwrite || (o.align && !(fs::exists(heard) && fs::exists(seen)));
+      sound_rows = 0;
+      bool const opened = attempt(heard, [&](fs::path const& to) { return sounds(j.file, to); });
+      if (o.align && overwrite ? sound_rows > 0 : opened)
+        attempt(seen, [&](fs::path const& to) {
+          return o.align ? frames(j.file, to, sound_seconds / 2, sound_rows) : frames(j.file, to, 0, 0);
+        });
+    }
     bar.update(static_cast<double>(++finished), j.name.string());
   }
   bar.finish();
@@ -371,6 +284,15 @@ work add_embed(CLI::App& command) {
   command.add_option("--pool", o->pool, "global: the largest value of each filter; grid: of each filter and region")
       ->check(CLI::IsMember({"global", "grid"}))
       ->capture_default_str();
+  command
+      .add_option("--layer", o->layer,
+                  "pool1, pool2, pool3, conv4_2 or pool4; default: pool4, or with --pool grid conv4_2")
+      ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
+  command.add_option("--reduce", o->reduce, "none: a row for each moment; mean or max of them: one row a file")
+      ->check(CLI::IsMember({"none", "mean", "max"}))
+      ->capture_default_str();
+  command.add_flag("--align", o->align,
+                   "Of a video: a picture from the middle of each second of sound, so that rows go together");
   command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");
   command.add_option("--format", o->format, "npz, csv or json")
       ->check(CLI::IsMember({"npz", "csv", "json"}))

@@ -1,6 +1,7 @@
 /// @file  examples/l3/engine.hpp: a network whose model and backend were chosen at run time. One unit per backend
 /// instantiates the library's templates behind it; the rest of the program sees plain spans.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -37,8 +38,8 @@ struct model_facts {
   extent2 frame, sound;
   std::size_t frame_side;
   std::size_t embedding;          ///< pool4
-  std::size_t frame_grid = 0;     ///< conv4_2 max-pooled to at most 4 x 4
-  std::size_t sound_grid = 0;     ///< conv4_2 max-pooled to at most 4 x 3
+  std::size_t frame_cells = 0;    ///< of the grid that pooling::grid leaves of pictures
+  std::size_t sound_cells = 0;    ///< and of sounds
   std::size_t learned;            ///< learned numbers
   double flops;                   ///< one pair forward
   double learning_rate;           ///< default
@@ -50,7 +51,17 @@ struct model_facts {
 };
 
 enum class modality { frame, sound };
-enum class pooling { global, grid };
+/// Where in a trunk features are read: behind a block's pool; at the last convolution (of sounds before its ReLU, of
+/// pictures behind it, as in the paper); or behind the global pool, where training reads them.
+enum class depth : std::uint8_t { pool1, pool2, pool3, conv4_2, pool4 };
+/// What is left of a map: the largest value of each channel, or of each cell of a grid of at most 4 x 4 (pictures) or
+/// 4 x 3 (sounds).
+enum class pooling : std::uint8_t { global, grid };
+/// Which features of a network are read. Of pool4 nothing is left to pool.
+struct feature {
+  depth from = depth::pool4;
+  pooling pool = pooling::global;
+};
 
 /// A network at work. All spans are packed, NHWC.
 class engine {
@@ -62,8 +73,12 @@ class engine {
   virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
   virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) const = 0;
 
-  /// Takes the memory for training; needed before `step`, `load` and `save` with optimizer.
-  virtual void prepare_training(training_settings const&) = 0;
+  /// The subnetwork of another checkpoint: of an L³-Net or a classifier of the same model.
+  virtual void take_trunk(modality what, std::filesystem::path const& checkpoint) = 0;
+
+  /// Takes the memory for training; needed before `step`, `load` and `save` with optimizer. `fusion_alone`: both
+  /// subnetworks stay as they are (at the first step).
+  virtual void prepare_training(training_settings const&, bool fusion_alone = false) = 0;
   virtual std::uint64_t steps() const = 0;
   virtual step_report step(std::span<float const> frames, std::span<float const> sounds,
                            std::span<std::int32_t const> labels, std::size_t count) = 0;
@@ -73,21 +88,44 @@ class engine {
   /// logits (count, 2) of frame k with sound k.
   virtual void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
                      std::span<float> logits) = 0;
-  /// Embeddings (count, width_of(what, pool)).
-  virtual void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
+  /// Features (count, width_of(what, which)).
+  virtual void embed(modality what, feature which, std::span<float const> items, std::size_t count,
                      std::span<float> out) = 0;
   /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
   /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
   /// prepare_inference, which undoes it.
   virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
-  /// Embeddings (count, width_of(modality::sound, pool)) of the windows of one spectrogram.
-  virtual void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,
+  /// Features (count, width_of(modality::sound, which)) of the windows of one spectrogram; from conv4_2 or pool4.
+  virtual void embed_sliding(feature which, std::span<float const> spectrogram, std::size_t count,
                              std::span<float> out) = 0;
-  std::size_t width_of(modality what, pooling pool) const {
-    return pool == pooling::global   ? facts().embedding
-           : what == modality::frame ? facts().frame_grid
-                                     : facts().sound_grid;
+  std::size_t width_of(modality what, feature which) const {
+    std::size_t const channels = facts().embedding >> (3 - std::min(static_cast<int>(which.from), 3));
+    return channels * (which.pool == pooling::global || which.from == depth::pool4 ? 1
+                       : what == modality::frame                                   ? facts().frame_cells
+                                                                                   : facts().sound_cells);
   }
+};
+
+/// One subnetwork with a classifier on top, at work.
+class classifier_engine {
+ public:
+  virtual ~classifier_engine() = default;
+  virtual model_facts const& facts() const = 0;  ///< of the model that the subnetwork belongs to
+  virtual std::size_t classes() const = 0;
+
+  virtual void initialise(std::uint64_t seed) = 0;
+  virtual void take_trunk(std::filesystem::path const& checkpoint) = 0;
+  virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
+  virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) = 0;
+
+  /// Frozen, the subnetwork stays as it is (at the first step), and the layers above it learn.
+  virtual void prepare_training(training_settings const&, bool frozen) = 0;
+  virtual std::uint64_t steps() const = 0;
+  virtual step_report step(std::span<float const> items, std::span<std::int32_t const> labels) = 0;
+
+  virtual void prepare_inference(std::size_t items) = 0;
+  /// Scores (count, classes), of which the largest is the class's.
+  virtual void score(std::span<float const> items, std::size_t count, std::span<float> scores) = 0;
 };
 
 /// Names of the models there are.
@@ -97,6 +135,9 @@ inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
 /// that this build does not have.
 std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads, std::string const& precision);
 std::unique_ptr<engine> make_cpu_engine_bf16(std::string const& model, std::size_t threads);
+/// A classifier of `classes` on the model's subnetwork for `what`, for at most `most_items` at a time.
+std::unique_ptr<classifier_engine> make_cpu_classifier(std::string const& model, modality what, std::size_t classes,
+                                                       std::size_t most_items, std::size_t threads);
 /// Whether make_cpu_engine_bf16 makes one: whether this build has the instructions.
 extern bool const has_bf16;
 

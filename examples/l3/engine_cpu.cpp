@@ -9,6 +9,20 @@ std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t th
   throw setting_error({"--precision", "fp32 or bf16", precision});
 }
 
+std::unique_ptr<classifier_engine> make_cpu_classifier(std::string const& model, modality what, std::size_t classes,
+                                                       std::size_t most_items, std::size_t threads) {
+  auto const of = [&]<class Config>(Config) -> std::unique_ptr<classifier_engine> {
+    model_facts facts = cpu_engine<cpu, Config>::describe();
+    if (what == modality::frame)
+      return std::make_unique<cpu_classifier<cpu, vision_of<Config>>>(std::move(facts), classes, most_items, threads);
+    return std::make_unique<cpu_classifier<cpu, audio_of<Config>>>(std::move(facts), classes, most_items, threads);
+  };
+  if (model == paper::name) return of(paper{});
+  if (model == small::name) return of(small{});
+  if (model == tiny::name) return of(tiny{});
+  throw setting_error({"--model", "paper, small or tiny", model});
+}
+
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {
   std::string const description = read_checkpoint_facts(checkpoint).model;
   std::string const name = description.substr(0, description.find(' '));

@@ -3,21 +3,25 @@
 #include <l3/core/tensor.hpp>
 #include <l3/kernels/kernels.hpp>
 #include <l3/model/sliding.hpp>
+#include <l3/train/classifier_checkpoint.hpp>
+#include <l3/train/classifier_trainer.hpp>
+#include <l3/train/fusion_trainer.hpp>
 #include <optional>
 
 #include "engine.hpp"
 
 namespace l3::program {
 
-/// A map's windows when it is pooled to at most Rows x Columns: bin i covers [floor(i H / Rows), ceil((i + 1) H /
-/// Rows)), which is the paper's equal kernel and stride wherever the map divides evenly.
-template <image_shape Map, std::size_t Rows, std::size_t Columns>
-void pool_to_grid(float const* map, float* out) {
-  for (std::size_t i = 0; i < Rows; ++i)
-    for (std::size_t j = 0; j < Columns; ++j, out += Map::channels) {
+/// A map's windows when it is pooled to at most rows x columns: bin i covers [floor(i H / rows), ceil((i + 1) H /
+/// rows)), which is the paper's equal kernel and stride wherever the map divides evenly.
+template <image_shape Map>
+void pool_to_grid(float const* map, extent2 grid, float* out) {
+  for (std::size_t i = 0; i < grid.height; ++i)
+    for (std::size_t j = 0; j < grid.width; ++j, out += Map::channels) {
       std::fill_n(out, Map::channels, -std::numeric_limits<float>::infinity());
-      for (std::size_t r = i * Map::height / Rows; r < ((i + 1) * Map::height + Rows - 1) / Rows; ++r)
-        for (std::size_t s = j * Map::width / Columns; s < ((j + 1) * Map::width + Columns - 1) / Columns; ++s)
+      for (std::size_t r = i * Map::height / grid.height; r < ((i + 1) * Map::height + grid.height - 1) / grid.height;
+           ++r)
+        for (std::size_t s = j * Map::width / grid.width; s < ((j + 1) * Map::width + grid.width - 1) / grid.width; ++s)
           for (std::size_t c = 0; c < Map::channels; ++c)
             out[c] = std::max(out[c], map[(r * Map::width + s) * Map::channels + c]);
     }
@@ -27,32 +31,34 @@ template <backend B, class Config>
 class cpu_engine final : public engine {
   using network = l3_network<B, Config>;
   using user = inference<network>;
-  static constexpr std::size_t frame_rows = 4, frame_columns = 4, sound_rows = 4, sound_columns = 3;
+  static constexpr extent2 frame_grid{4, 4}, sound_grid{4, 3};
 
  public:
-  explicit cpu_engine(std::size_t threads) : on_(threads) {
-    facts_ = {.name = Config::name,
-              .description = describe_model<Config>(),
-              .backend = std::string("cpu (") + B::name + ", " + B::precision::name + ")",
-              .front_end = Config::front_end::name,
-              .frame = {Config::frame::height, Config::frame::width},
-              .sound = {network::sound::height, network::sound::width},
-              .frame_side = Config::frame_side,
-              .embedding = network::embedding::size,
-              .frame_grid = frame_rows * frame_columns * network::embedding::size,
-              .sound_grid = sound_rows * sound_columns * network::embedding::size,
-              .learned = network::learned,
-              .flops = network::flops,
-              .learning_rate = Config::learning_rate,
-              .batch = Config::batch,
-              .training = training<network>::plan,
-              .inference = user::plan,
-              .layers = {},
-              .tensors = {}};
-    add_layers<typename network::vision>("vision.");
-    add_layers<typename network::audio>("audio.");
+  explicit cpu_engine(std::size_t threads) : facts_(describe()), on_(threads) {}
+  static model_facts describe() {
+    model_facts facts{.name = Config::name,
+                      .description = describe_model<Config>(),
+                      .backend = std::string("cpu (") + B::name + ", " + B::precision::name + ")",
+                      .front_end = Config::front_end::name,
+                      .frame = {Config::frame::height, Config::frame::width},
+                      .sound = {network::sound::height, network::sound::width},
+                      .frame_side = Config::frame_side,
+                      .embedding = network::embedding::size,
+                      .frame_cells = frame_grid.height * frame_grid.width,
+                      .sound_cells = sound_grid.height * sound_grid.width,
+                      .learned = network::learned,
+                      .flops = network::flops,
+                      .learning_rate = Config::learning_rate,
+                      .batch = Config::batch,
+                      .training = training<network>::plan,
+                      .inference = user::plan,
+                      .layers = {},
+                      .tensors = {}};
+    add_layers<typename network::vision>(facts, "vision.");
+    add_layers<typename network::audio>(facts, "audio.");
     for (parameter const& p : network::parameters)
-      facts_.tensors.push_back({std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
+      facts.tensors.push_back({std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
+    return facts;
   }
   model_facts const& facts() const override { return facts_; }
 
@@ -62,18 +68,29 @@ class cpu_engine final : public engine {
   }
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     changed_ = true;
-    load_checkpoint(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr);
+    load_checkpoint(checkpoint, net_, with_optimizer ? optimizer() : nullptr);
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer,
             checkpoint_facts const& facts) const override {
-    save_checkpoint<network>(checkpoint, net_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
+    save_checkpoint<network>(checkpoint, net_, with_optimizer ? optimizer() : nullptr, facts);
   }
 
-  void prepare_training(training_settings const& settings) override { trainer_.emplace(on_, net_, settings); }
-  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() : 0; }
+  void take_trunk(modality what, std::filesystem::path const& checkpoint) override {
+    changed_ = true;
+    load_parameters(checkpoint, net_, what == modality::frame ? "vision" : "audio");
+  }
+
+  void prepare_training(training_settings const& settings, bool fusion_alone) override {
+    if (fusion_alone)
+      fusion_trainer_.emplace(on_, net_, settings);
+    else
+      trainer_.emplace(on_, net_, settings);
+  }
+  std::uint64_t steps() const override { return optimizer() != nullptr ? optimizer()->steps() : 0; }
   step_report step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
                    std::size_t count) override {
     changed_ = true;
+    if (fusion_trainer_) return fusion_trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
     return trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
   }
 
@@ -81,32 +98,19 @@ class cpu_engine final : public engine {
     sliding_.reset();
     user_.emplace(on_, net_, items);
     changed_ = false;
-    frame_map_ = tensor<float, typename user::vision_map::output>(0);
-    sound_map_ = tensor<float, typename user::audio_map::output>(0);
+    map_ = {};
   }
   void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
              std::span<float> logits) override {
     in_use().score({frames.data(), count}, {sounds.data(), count}, {logits.data(), count});
   }
-  void embed(modality what, pooling pool, std::span<float const> items, std::size_t count,
+  void embed(modality what, feature which, std::span<float const> items, std::size_t count,
              std::span<float> out) override {
-    if (what == modality::frame) {
-      batch_view<float const, typename network::frame> const frames(items.data(), count);
-      if (pool == pooling::global) return in_use().embed_frames(frames, {out.data(), count});
-      if (frame_map_.count() < count) frame_map_ = tensor<float, typename user::vision_map::output>(user_->room());
-      auto const map = frame_map_.view().slice(0, count);
-      in_use().map_frames(frames, map);
-      for (std::size_t k = 0; k < count; ++k)
-        pool_to_grid<typename user::vision_map::output, frame_rows, frame_columns>(map[k].data(),
-                                                                                   out.data() + k * facts_.frame_grid);
-    } else {
-      batch_view<float const, typename network::sound> const sounds(items.data(), count);
-      if (pool == pooling::global) return in_use().embed_sounds(sounds, {out.data(), count});
-      if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(user_->room());
-      auto const map = sound_map_.view().slice(0, count);
-      in_use().map_sounds(sounds, map);
-      pool_sound_grids(map, out);
-    }
+    in_use();
+    if (what == modality::frame)
+      embed_items<of_frames>(which, {items.data(), count}, out);
+    else
+      embed_items<of_sounds>(which, {items.data(), count}, out);
   }
   bool prepare_sliding(std::size_t hop, std::size_t windows) override {
     sliding_.reset();
@@ -114,32 +118,97 @@ class cpu_engine final : public engine {
     if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
     return sliding_.has_value();
   }
-  void embed_sliding(pooling pool, std::span<float const> spectrogram, std::size_t count,
+  void embed_sliding(feature which, std::span<float const> spectrogram, std::size_t count,
                      std::span<float> out) override {
     in_use();  // sliding_ reads its weights
-    if (pool == pooling::global) return sliding_->embed(spectrogram.data(), {out.data(), count});
-    if (sound_map_.count() < count) sound_map_ = tensor<float, typename user::audio_map::output>(sliding_->room());
-    auto const map = sound_map_.view().slice(0, count);
-    sliding_->map(spectrogram.data(), map);
-    pool_sound_grids(map, out);
+    if (which.from == depth::pool4) return sliding_->embed(spectrogram.data(), {out.data(), count});
+    using map = typename user::audio_map::output;
+    map_.resize(std::max(map_.size(), count * map::size));
+    sliding_->map(spectrogram.data(), {map_.data(), count});
+    pool_maps<of_sounds, map>(which.pool, {map_.data(), count}, out.data());
   }
 
  private:
   using sliding = sliding_sounds<network>;
 
-  void pool_sound_grids(batch_view<float, typename user::audio_map::output> map, std::span<float> out) {
-    for (std::size_t k = 0; k < map.count; ++k)
-      pool_to_grid<typename user::audio_map::output, sound_rows, sound_columns>(map[k].data(),
-                                                                                out.data() + k * facts_.sound_grid);
+  /// The two subnetworks, as embed_items sees them.
+  struct of_frames {
+    using shape = typename network::frame;
+    static constexpr extent2 grid = frame_grid;
+    using last_map = typename user::vision_map::output;
+    template <std::size_t Blocks>
+    using map = typename user::template vision_blocks<Blocks>::output;
+    template <std::size_t Blocks>
+    static void pool(user& net, auto x, auto y) {
+      net.template pool_frames<Blocks>(x, y);
+    }
+    static void last(user& net, auto x, auto y) { net.map_frames(x, y); }
+    static void embed(user& net, auto x, auto y) { net.embed_frames(x, y); }
+  };
+  struct of_sounds {
+    using shape = typename network::sound;
+    static constexpr extent2 grid = sound_grid;
+    using last_map = typename user::audio_map::output;
+    template <std::size_t Blocks>
+    using map = typename user::template audio_blocks<Blocks>::output;
+    template <std::size_t Blocks>
+    static void pool(user& net, auto x, auto y) {
+      net.template pool_sounds<Blocks>(x, y);
+    }
+    static void last(user& net, auto x, auto y) { net.map_sounds(x, y); }
+    static void embed(user& net, auto x, auto y) { net.embed_sounds(x, y); }
+  };
+
+  template <class Side>
+  void embed_items(feature which, batch_view<float const, typename Side::shape> items, std::span<float> out) {
+    auto const blocks = [&]<std::size_t Blocks>() {
+      embed_maps<Side, typename Side::template map<Blocks>>(
+          which.pool, items, out, [&](auto x, auto y) { Side::template pool<Blocks>(*user_, x, y); });
+    };
+    switch (which.from) {
+      case depth::pool1:
+        return blocks.template operator()<1>();
+      case depth::pool2:
+        return blocks.template operator()<2>();
+      case depth::pool3:
+        return blocks.template operator()<3>();
+      case depth::conv4_2:
+        return embed_maps<Side, typename Side::last_map>(which.pool, items, out,
+                                                         [&](auto x, auto y) { Side::last(*user_, x, y); });
+      case depth::pool4:
+        return Side::embed(*user_, items, batch_view<float, typename network::embedding>(out.data(), items.count));
+    }
+  }
+  /// Maps are large: so many at a time as 64 MiB hold.
+  template <class Side, class Map, class Make>
+  void embed_maps(pooling pool, batch_view<float const, typename Side::shape> items, std::span<float> out,
+                  Make&& make) {
+    constexpr std::size_t together = std::max<std::size_t>(1, (std::size_t{64} << 20) / (Map::size * sizeof(float)));
+    map_.resize(std::max(map_.size(), std::min(together, items.count) * Map::size));
+    std::size_t const width = Map::channels * (pool == pooling::grid ? Side::grid.height * Side::grid.width : 1);
+    for (std::size_t first = 0; first < items.count; first += together) {
+      std::size_t const n = std::min(together, items.count - first);
+      batch_view<float, Map> const maps(map_.data(), n);
+      make(items.slice(first, n), maps);
+      pool_maps<Side, Map>(pool, maps, out.data() + first * width);
+    }
+  }
+  template <class Side, class Map>
+  static void pool_maps(pooling pool, batch_view<float const, Map> maps, float* out) {
+    extent2 const grid = pool == pooling::grid ? Side::grid : extent2{};
+    for (std::size_t k = 0; k < maps.count; ++k)
+      pool_to_grid<Map>(maps[k].data(), grid, out + k * grid.height * grid.width * Map::channels);
   }
 
   template <class Chain>
-  void add_layers(std::string const& prefix) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) { (add_layer<typename Chain::template node<I>>(prefix), ...); }
+  static void add_layers(model_facts& facts, std::string const& prefix) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (add_layer<typename Chain::template node<I>>(facts, prefix), ...);
+    }
     (std::make_index_sequence<Chain::length>{});
   }
   template <class Node>
-  void add_layer(std::string const& prefix) {
+  static void add_layer(model_facts& facts, std::string const& prefix) {
     using layer = typename Node::layer;
     using shape = typename layer::output;
     layer_row row{prefix + std::string(Node::name.view()), layer::name, {}, layer::flops, ""};
@@ -148,8 +217,13 @@ class cpu_engine final : public engine {
     else
       row.output = {shape::size};
     if constexpr (requires { layer::template algorithm<B>; }) row.algorithm = layer::template algorithm<B>;
-    facts_.layers.push_back(std::move(row));
+    facts.layers.push_back(std::move(row));
   }
+
+  adam<network>* optimizer() {
+    return fusion_trainer_ ? &fusion_trainer_->optimizer() : trainer_ ? &trainer_->optimizer() : nullptr;
+  }
+  adam<network> const* optimizer() const { return const_cast<cpu_engine*>(this)->optimizer(); }
 
   /// With the weights of this moment.
   user& in_use() {
@@ -162,11 +236,70 @@ class cpu_engine final : public engine {
   context<B> on_;
   network net_;
   std::optional<trainer<network>> trainer_;
+  std::optional<fusion_trainer<network>> fusion_trainer_;
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
-  tensor<float, typename user::vision_map::output> frame_map_;
-  tensor<float, typename user::audio_map::output> sound_map_;
+  std::vector<float> map_;
+};
+
+template <backend B, class Side>
+class cpu_classifier final : public classifier_engine {
+  using network = trunk_classifier<B, Side>;
+
+ public:
+  cpu_classifier(model_facts facts, std::size_t classes, std::size_t most_items, std::size_t threads)
+      : facts_(std::move(facts)),
+        on_(threads),
+        head_(on_, network::hidden::size, classes, most_items),
+        hidden_(most_items) {}
+  model_facts const& facts() const override { return facts_; }
+  std::size_t classes() const override { return head_.classes(); }
+
+  void initialise(std::uint64_t seed) override {
+    changed_ = true;
+    net_.initialise(seed);
+    head_.initialise(seed, network::parameters.size());
+  }
+  void take_trunk(std::filesystem::path const& checkpoint) override {
+    changed_ = true;
+    load_parameters(checkpoint, net_, std::string(Side::name.view()));
+  }
+  void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
+    changed_ = true;
+    load_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr);
+  }
+  void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
+    save_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
+  }
+  void prepare_training(training_settings const& settings, bool frozen) override {
+    trainer_.emplace(on_, net_, head_, settings, frozen);
+  }
+  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() : 0; }
+  step_report step(std::span<float const> items, std::span<std::int32_t const> labels) override {
+    changed_ = true;
+    return trainer_->step({items.data(), labels.size()}, labels);
+  }
+  void prepare_inference(std::size_t items) override {
+    user_.emplace(on_, net_, items);
+    changed_ = false;
+  }
+  void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
+    if (changed_) user_->refresh(net_);
+    changed_ = false;
+    user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
+    head_.scores(on_, count, hidden_.data(), scores.data());
+  }
+
+ private:
+  model_facts facts_;
+  context<B> on_;
+  network net_;
+  softmax_head<B> head_;
+  tensor<float, typename network::hidden> hidden_;
+  std::optional<classifier_trainer<network>> trainer_;
+  std::optional<classifier_inference<network>> user_;
+  bool changed_ = false;  // since user_ took over the weights
 };
 
 /// The model of this name on backend B. Errors: setting_error for an unknown model.

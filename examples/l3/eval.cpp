@@ -1,19 +1,121 @@
 // l3 eval: how well a network tells pairs that correspond from pairs that do not.
+#include <algorithm>
+#include <cmath>
+#include <l3/data/picture_writer.hpp>
+#include <l3/eval/roc.hpp>
+#include <l3/files/csv.hpp>
+#include <l3/files/wav.hpp>
+#include <map>
 #include <optional>
 
 #include "batch_dump.hpp"
 #include "evaluate.hpp"
+#include "feature_rows.hpp"
 
 namespace l3::program {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct eval_options : common_options {
-  std::string checkpoint, data, precision = "fp32", dump;
-  std::size_t batch = 64, workers = 0;
+  std::string checkpoint, data, out, precision = "fp32", dump;
+  std::size_t batch = 64, workers = 0, mistakes = 12;
   std::uint32_t pairs = 2000;
   std::uint64_t seed = 0;
   double seconds = 10;
 };
+
+/// A pair and what the network said of it: above 0 they correspond.
+struct judged_pair {
+  double score;
+  bool positive;
+  std::uint32_t frame_clip, sound_clip;
+  double frame_time, sound_start;
+  bool right() const { return positive ? score > 0 : score < 0; }  // a tie is a miss
+};
+
+/// How pairs with frames of one class were told.
+struct class_row {
+  std::size_t positives = 0, found = 0;           ///< and said to correspond
+  std::size_t negatives = 0, rejected = 0;        ///< with sounds of other classes, and said not to
+  std::size_t same_class = 0, same_rejected = 0;  ///< with sounds of the same class, of another video
+};
+
+json class_table(eval_options const& o, clip_list const& clips, std::vector<judged_pair> const& pairs) {
+  std::map<std::string, class_row> rows;
+  for (judged_pair const& p : pairs) {
+    class_row& row = rows[clips.label(p.frame_clip)];
+    bool const same = clips.label(p.frame_clip) == clips.label(p.sound_clip);
+    ++(p.positive ? row.positives : same ? row.same_class : row.negatives);
+    if (p.right()) ++(p.positive ? row.found : same ? row.same_rejected : row.rejected);
+  }
+  if (rows.size() < 2) return nullptr;  // no labels
+  json table = json::array();
+  o.say("class                     found         other class rejected   same class rejected");
+  for (auto const& [label, r] : rows) {
+    o.say(text("%-22.22s %5zu of %-5zu      %5zu of %-5zu          %5zu of %-5zu", label.c_str(), r.found, r.positives,
+               r.rejected, r.negatives, r.same_rejected, r.same_class));
+    table.push_back({{"class", label},
+                     {"positives", r.positives},
+                     {"found", r.found},
+                     {"negatives_other_class", r.negatives},
+                     {"rejected_other_class", r.rejected},
+                     {"negatives_same_class", r.same_class},
+                     {"rejected_same_class", r.same_rejected}});
+  }
+  return table;
+}
+
+/// The pairs that the network was surest of and wrong about, half of each kind, the surest first.
+std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::size_t count) {
+  std::vector<std::size_t> worst;
+  for (bool const positive : {false, true}) {
+    std::vector<std::size_t> wrong;
+    for (std::size_t k = 0; k != pairs.size(); ++k)
+      if (pairs[k].positive == positive && !pairs[k].right()) wrong.push_back(k);
+    std::stable_sort(wrong.begin(), wrong.end(),
+                     [&](std::size_t a, std::size_t b) { return std::abs(pairs[a].score) > std::abs(pairs[b].score); });
+    wrong.resize(std::min(wrong.size(), (count + (positive ? 0 : 1)) / 2));
+    worst.insert(worst.end(), wrong.begin(), wrong.end());
+  }
+  return worst;
+}
+
+/// The mistakes as pictures and sounds, with a table.
+json write_mistakes(eval_options const& o, collection const& data, std::vector<judged_pair> const& pairs,
+                    decode_limits const& limits) {
+  fs::path const folder = fs::path(o.out) / "mistakes";
+  make_folder(folder);
+  json list = json::array();
+  std::string table =
+      csv_row({"picture", "sound", "said", "score", "frame_of", "frame_time", "sound_of", "sound_start"});
+  for (std::size_t const k : worst_of(pairs, o.mistakes)) {
+    judged_pair const& p = pairs[k];
+    std::string const stem = text("%02zu-%s", list.size() + 1, p.positive ? "missed" : "confused");
+    try {
+      auto const png = png_of(picture_of(data, p.frame_clip, p.frame_time, 256, limits));
+      write_text(folder / (stem + ".png"), {reinterpret_cast<char const*>(png.data()), png.size()});
+      write_text(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
+    } catch (media_error const& e) {
+      o.warn(e.what());
+      continue;
+    }
+    std::string const frame_of(data.clips.name(p.frame_clip)), sound_of(data.clips.name(p.sound_clip));
+    char const* const said = p.positive ? "do not correspond" : "correspond";
+    table += csv_row({stem + ".png", stem + ".wav", said, text("%.4f", p.score), frame_of, text("%.3f", p.frame_time),
+                      sound_of, text("%.3f", p.sound_start)});
+    list.push_back({{"picture", "mistakes/" + stem + ".png"},
+                    {"sound", "mistakes/" + stem + ".wav"},
+                    {"said", said},
+                    {"score", p.score},
+                    {"frame_of", frame_of},
+                    {"frame_time", p.frame_time},
+                    {"sound_of", sound_of},
+                    {"sound_start", p.sound_start}});
+  }
+  write_text(folder / "mistakes.csv", table);
+  return list;
+}
 
 int eval_run(eval_options const& o) {
   std::string const model = model_of_checkpoint(o.checkpoint);
@@ -32,35 +134,63 @@ int eval_run(eval_options const& o) {
     ++refused;
     o.warn("refused " + r.why);
   };
+  if (!o.out.empty()) make_folder(o.out);
   net->prepare_inference(o.batch);
   fixed_pairs pairs(*input, data, reading, 0);
   progress bar(o, "pairs", static_cast<double>(o.pairs));
-  std::size_t scored = 0, batches = 0;
+  std::size_t batches = 0;
   std::optional<batch_dump> dump;
   if (!o.dump.empty()) dump.emplace(o.dump, net->facts());
+  std::vector<judged_pair> judged;
   correspondence const r = evaluate(*net, pairs, o.seed, [&](feed_batch const& b, std::span<float const> logits) {
-    scored += b.count;
-    bar.update(static_cast<double>(scored), "");
+    for (std::size_t k = 0; k != b.count; ++k)
+      judged.push_back({static_cast<double>(logits[2 * k + 1]) - static_cast<double>(logits[2 * k]), b.labels[k] == 1,
+                        b.frame_clips[k], b.sound_clips[k], b.frame_times[k], b.sound_starts[k]});
+    bar.update(static_cast<double>(judged.size()), "");
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
+  std::vector<scored> scores;
+  for (judged_pair const& p : judged) scores.push_back({p.score, p.positive});
+  auto const curve = roc_curve(scores);
+  double const area = roc_area(curve);
+  json const classes = class_table(o, data.clips, judged);
   o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, data.clips.size() - refused));
-  o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f", r.accuracy, r.interval[0],
-                r.interval[1], r.loss));
+  o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f, area under ROC %.4f",
+                r.accuracy, r.interval[0], r.interval[1], r.loss, area));
   o.answer("                     said no  said yes");
   for (int label : {0, 1}) {
     auto const& row = r.confusion[static_cast<std::size_t>(label)];
     o.answer(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
   }
   if (refused > 0) o.say(text("%zu files were refused", refused));
-  o.print({{"pairs", r.pairs},
-           {"accuracy", r.accuracy},
-           {"interval", r.interval},
-           {"loss", r.loss},
-           {"confusion", r.confusion},
-           {"videos", data.clips.size()},
-           {"refused", refused},
-           {"model", net->facts().description}});
+  json roc = json::array();
+  for (roc_point const& p : thinned(curve, 101)) roc.push_back({p.false_positives, p.true_positives});
+  json result{{"kind", "avc"},
+              {"pairs", r.pairs},
+              {"accuracy", r.accuracy},
+              {"interval", r.interval},
+              {"loss", r.loss},
+              {"auc", area},
+              {"confusion", r.confusion},
+              {"classes", classes},
+              {"roc", roc},
+              {"videos", data.clips.size()},
+              {"refused", refused},
+              {"data", o.data},
+              {"model", net->facts().description}};
+  if (!o.out.empty()) {
+    result["mistakes"] = write_mistakes(o, data, judged, reading.limits);
+    std::string table = csv_row({"frame_of", "frame_time", "sound_of", "sound_start", "corresponds", "score"});
+    for (judged_pair const& p : judged)
+      table += csv_row({std::string(data.clips.name(p.frame_clip)), text("%.6f", p.frame_time),
+                        std::string(data.clips.name(p.sound_clip)), text("%.6f", p.sound_start), p.positive ? "1" : "0",
+                        text("%.9g", p.score)});
+    fs::path const out = o.out;
+    write_text(out / "pairs.csv", table);
+    write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  }
+  o.print(result);
   return done;
 }
 
@@ -68,9 +198,13 @@ int eval_run(eval_options const& o) {
 
 work add_eval(CLI::App& command) {
   auto const o = std::make_shared<eval_options>();
-  command.footer("Example:\n  l3 eval --checkpoint run/best.safetensors --data videos/test.csv");
+  command.footer("Example:\n  l3 eval --checkpoint run/best.safetensors --data videos/test.csv --out run/eval");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
   command.add_option("--data", o->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
+  command.add_option("--out,-o", o->out, "Folder for result.json, pairs.csv and the surest mistakes; none: not kept");
+  command.add_option("--mistakes", o->mistakes, "Pictures and sounds of how many mistakes go to --out")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 10000).description(""));
   command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

@@ -11,7 +11,8 @@ fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_optio
 
 void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
   if (!kept_.empty()) {
-    for (kept_batch const& b : kept_) f({b.labels.size(), b.frames, b.sounds, b.labels, b.clips});
+    for (kept_batch const& b : kept_)
+      f({b.labels.size(), b.frames, b.sounds, b.labels, b.frame_clips, b.sound_clips, b.frame_times, b.sound_starts});
     return;
   }
   auto const source = input_.open(data_, options_);
@@ -22,7 +23,10 @@ void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
       kept.push_back({{b.frames.begin(), b.frames.end()},
                       {b.sounds.begin(), b.sounds.end()},
                       {b.labels.begin(), b.labels.end()},
-                      {b.frame_clips.begin(), b.frame_clips.end()}});
+                      {b.frame_clips.begin(), b.frame_clips.end()},
+                      {b.sound_clips.begin(), b.sound_clips.end()},
+                      {b.frame_times.begin(), b.frame_times.end()},
+                      {b.sound_starts.begin(), b.sound_starts.end()}});
   }
   kept_ = std::move(kept);
 }

@@ -21,7 +21,8 @@ class fixed_pairs {
   struct kept_batch {
     std::vector<float> frames, sounds;
     std::vector<std::int32_t> labels;
-    std::vector<std::uint32_t> clips;
+    std::vector<std::uint32_t> frame_clips, sound_clips;
+    std::vector<double> frame_times, sound_starts;
   };
   model_input const& input_;
   collection data_;

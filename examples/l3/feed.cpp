@@ -13,8 +13,14 @@ class loader_feed final : public feed {
   feed_batch next() override {
     auto const* const batch = loader_.next();
     if (batch == nullptr) return {};
-    return {batch->count, batch->frame_view().values(), batch->sound_view().values(), batch->label_view(),
-            std::span(batch->frame_clips).first(batch->count)};
+    return {batch->count,
+            batch->frame_view().values(),
+            batch->sound_view().values(),
+            batch->label_view(),
+            std::span(batch->frame_clips).first(batch->count),
+            std::span(batch->sound_clips).first(batch->count),
+            std::span(batch->frame_times).first(batch->count),
+            std::span(batch->sound_starts).first(batch->count)};
   }
   loader_report const& report() const override { return loader_.report(); }
 
@@ -54,7 +60,31 @@ class input_of final : public model_input {
   spectrogram<typename Config::front_end> front_end_;
 };
 
+/// Calls look(reader) with the clip open.
+template <class Look>
+auto with_clip(collection const& from, std::uint32_t clip, decode_limits const& limits, Look&& look) {
+  auto const open = [&](auto const& source) {
+    using source_type = std::remove_cvref_t<decltype(source)>;
+    typename source_type::tools tools(source);
+    typename source_type::reader reader(source, clip, tools);
+    return look(reader);
+  };
+  return from.packed ? open(from.packed->limited_to(limits.seconds)) : open(video_files<>(from.clips, limits));
+}
+
 }  // namespace
+
+rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, std::size_t side,
+                     decode_limits const& limits) {
+  return with_clip(from, clip, limits, [&](auto& reader) { return rgb_frame(reader.frame(time, side)); });
+}
+std::vector<float> second_of(collection const& from, std::uint32_t clip, double start, decode_limits const& limits) {
+  return with_clip(from, clip, limits, [&](auto& reader) {
+    std::vector<float> samples(sound_rate);
+    reader.sound(start, samples);
+    return samples;
+  });
+}
 
 std::unique_ptr<model_input> make_input(std::string const& model) {
   if (model == paper::name) return std::make_unique<input_of<paper>>();

@@ -18,6 +18,8 @@ struct feed_batch {
   std::span<float const> frames, sounds;
   std::span<std::int32_t const> labels;        ///< 1 corresponds
   std::span<std::uint32_t const> frame_clips;  ///< which video each frame is from
+  std::span<std::uint32_t const> sound_clips;  ///< and each second
+  std::span<double const> frame_times, sound_starts;
 };
 
 /// Batches in order.
@@ -47,6 +49,12 @@ class model_input {
   /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
   virtual std::unique_ptr<feed> open(collection const& data, loader_options options) const = 0;
 };
+
+/// A picture of a collection's video, its smallest side `side` (0: as it is), and a second of its sound: what a batch
+/// has crops and spectra of. Errors: as those of clip_reader and packed_clips.
+rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, std::size_t side,
+                     decode_limits const& limits);
+std::vector<float> second_of(collection const& from, std::uint32_t clip, double start, decode_limits const& limits);
 
 /// The input of a model by name. Errors: setting_error.
 std::unique_ptr<model_input> make_input(std::string const& model);

@@ -45,8 +45,8 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
   o.answer("backend      " + f.backend);
   o.answer(text("learned      %zu numbers (%s)", f.learned, mebibytes(weights).c_str()));
   o.answer(text("one pair     %.3g GFLOP forward, %.3g GFLOP in training", f.flops * 1e-9, 3 * f.flops * 1e-9));
-  o.answer(
-      text("embedding    %zu (global), %zu (image grid), %zu (audio grid)", f.embedding, f.frame_grid, f.sound_grid));
+  std::size_t const frame_grid = f.embedding * f.frame_cells, sound_grid = f.embedding * f.sound_cells;
+  o.answer(text("embedding    %zu (global), %zu (image grid), %zu (audio grid)", f.embedding, frame_grid, sound_grid));
   o.answer(
       text("memory       training at batch %zu: %s of activations and scratch, %s of weights, gradients and moments",
            batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
@@ -70,8 +70,8 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
           {"learned", f.learned},
           {"flops_forward", f.flops},
           {"embedding", f.embedding},
-          {"image_grid", f.frame_grid},
-          {"audio_grid", f.sound_grid},
+          {"image_grid", frame_grid},
+          {"audio_grid", sound_grid},
           {"batch", batch},
           {"threads", threads},
           {"training_bytes", train},

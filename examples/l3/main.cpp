@@ -54,6 +54,8 @@ int run(int argc, char** argv) {
       {"train", "Train a network on a folder or list of videos", add_train},
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
+      {"baseline", "Train supervised networks, to compare with", add_baseline},
+      {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
       {"bench", "Measure how fast the network and the loader are here", add_bench},
   };

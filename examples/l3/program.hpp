@@ -54,6 +54,8 @@ work add_pack(CLI::App& command);
 work add_train(CLI::App& command);
 work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);
+work add_baseline(CLI::App& command);
+work add_probe(CLI::App& command);
 work add_info(CLI::App& command);
 work add_bench(CLI::App& command);
 

@@ -1,258 +1,22 @@
 // l3 train: a network learns from a folder or list of videos.
-#include <optional>
-
-#include "batch_dump.hpp"
-#include "evaluate.hpp"
-#include "run_folder.hpp"
+#include "lessons.hpp"
 
 namespace l3::program {
 namespace {
 
-struct train_options : common_options {
-  std::string train, valid, out, model = "small", backend = "cpu", precision = "fp32", pairs_as = "all", dump;
-  std::size_t batch = 0, workers = 0;
-  std::uint32_t valid_pairs = 1000;
-  std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
-  double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
-  opening_options opening;
-  bool resume = false;
+struct train_options : training_options {
+  std::string backend = "cpu", pairs_as = "all";
 };
 
-/// Settings that config.json keeps: option name and where its value is.
-template <class F>
-void for_each_setting(train_options& o, F&& f) {
-  f("train", o.train), f("valid", o.valid), f("model", o.model), f("backend", o.backend), f("precision", o.precision);
-  f("pairing", o.pairs_as), f("batch", o.batch), f("pairs", o.pairs), f("lr", o.learning_rate);
-  f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
-  f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
-  f("clip-seconds", o.seconds), f("draws-per-opening", o.opening.draws), f("reservoir", o.opening.videos);
-}
-
-json config_of(train_options& o) {
-  json config;
-  for_each_setting(o, [&](char const* name, auto const& value) { config[name] = value; });
-  return config;
-}
-
-/// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for, and
-/// another learning rate.
-void take_config(CLI::App& command, train_options& o, run_folder const& run) {
-  for_each_setting(o, [&](std::string const name, auto& value) {
-    std::string const file = (run.folder() / "config.json").string();
-    bool const is_newer = name == "draws-per-opening" || name == "reservoir";  // runs of version 0.1.0 lack these
-    if (!run.config().contains(name) && is_newer) return;
-    if (!run.config().contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
-    auto old = value;
-    try {
-      run.config()[name].get_to(old);
-    } catch (json::exception const&) {
-      throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), run.config()[name].dump()});
-    }
-    bool const given = command.get_option("--" + name)->count() > 0;
-    if (given && ((name == "pairs" && !(value < old)) || name == "lr")) return;
-    if (given && value != old)
-      throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
-    value = old;
-  });
-}
-
-int train_run(CLI::App& command, train_options o) {
-  std::optional<run_folder> run;
-  if (o.resume) {
-    run = run_folder::open(o.out);
-    take_config(command, o, *run);
-  }
-  if (o.train.empty() || o.valid.empty())
-    throw setting_error({o.train.empty() ? "--train" : "--valid",
-                         "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
+int train_run(CLI::App& command, train_options const& o) {
   if (o.backend != "cpu") throw setting_error({"--backend", "cpu (this build has no other)", o.backend});
-  auto const net = make_cpu_engine(o.model, o.threads, o.precision);
-  model_facts const& facts = net->facts();
-  if (o.batch == 0) o.batch = facts.batch;
-  if (o.learning_rate == 0) o.learning_rate = facts.learning_rate;
-  if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
-  pairing const which = o.pairs_as == "all" ? pairing::all : pairing::paper;
-
-  collection const data = open_collection(o.train), valid_data = open_collection(o.valid);
-  clip_list const& clips = data.clips;
-  if (which == pairing::all && o.batch > clips.size())
-    throw setting_error(
-        {"--batch", "at most the number of training videos, " + std::to_string(clips.size()), std::to_string(o.batch)});
-  if (o.batch < 2 || (which == pairing::paper && o.batch % 2 != 0))
-    throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2",
-                         std::to_string(o.batch)});
-  if (o.valid_pairs % 2 != 0)
-    throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
-  std::uint64_t const last_step = (o.pairs + o.batch - 1) / o.batch;
-  if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
-  if (o.save_every == 0) o.save_every = o.valid_every;
-
-  net->initialise(o.seed);
-  net->prepare_training({.which = which,
-                         .batch = o.batch,
-                         .learning_rate = o.learning_rate,
-                         .warm_up_steps = o.warm_up,
-                         .weight_decay = o.weight_decay});
-  if (run && (std::filesystem::exists(run->last()) || run->has_progress())) net->load(run->last(), true);
-  if (!run)
-    run = run_folder::create(o.out, config_of(o));
-  else
-    run->write_config(config_of(o));
-  run->cut_log(net->steps());
-  double best = run->best_accuracy();
-
-  // Only what changes the numbers goes into a checkpoint, so that equal trainings give equal files.
-  json settings = config_of(o);
-  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every"})
-    settings.erase(elsewhere);
-  auto const save = [&](std::filesystem::path const& file) {
-    net->save(file, true, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
-  };
-
-  auto const input = make_input(o.model);
-  std::size_t refused = run->refused().size();
-  loader_options reading{.seed = o.seed,
-                         .batch = o.batch,
-                         .pairs = which,
-                         .first = net->steps(),
-                         .workers = o.workers != 0 ? o.workers : o.threads};
-  reading.limits.seconds = o.seconds;
-  o.opening.set(reading);
-  reading.known = run->refused();
-  reading.on_refusal = [&](refusal const& r) {
-    ++refused;
-    run->refuse(r);
-    o.warn("refused " + r.why);
-  };
-  loader_options validating{.seed = o.seed,
-                            .batch = std::min<std::size_t>(o.batch, 64),
-                            .pairs = pairing::paper,
-                            .evaluation_pairs = o.valid_pairs,
-                            .workers = reading.workers,
-                            .limits = reading.limits};
-  validating.on_refusal = [&](refusal const& r) { o.warn("validation: refused " + r.why); };
-  net->prepare_inference(validating.batch);
-  fixed_pairs valid(*input, valid_data, validating);
-
-  o.say(text(
-      "Training %s (%s learned numbers) on %zu videos, %s; batch %zu, %s threads; chance is loss 0.693, accuracy 0.5",
-      facts.name.c_str(), short_number(static_cast<double>(facts.learned)).c_str(), clips.size(), facts.backend.c_str(),
-      o.batch, o.threads == 0 ? "all" : std::to_string(o.threads).c_str()));
-  if (net->steps() > 0) o.say("Resumed at step " + std::to_string(net->steps()));
-  std::optional<batch_dump> dump;
-  if (!o.dump.empty()) {
-    dump.emplace(o.dump, facts);
-    save(dump->folder() / "init.safetensors");
-  }
-  if (net->steps() == 0) save(run->last());
-
-  interruption guard;
-  auto const source = input->open(data, reading);
-  progress bar(o, "pairs", static_cast<double>(last_step * o.batch), static_cast<double>(net->steps() * o.batch));
-  using clock = std::chrono::steady_clock;
-  auto const since = [](clock::time_point then) { return std::chrono::duration<double>(clock::now() - then).count(); };
-  log_row row;
-  std::uint64_t rows_steps = 0;
-  double seconds = 0, wait = 0;
-  loader_report read;
-  std::optional<correspondence> last_valid;
-  auto const flush = [&] {
-    if (rows_steps == 0) return;
-    auto const n = static_cast<double>(rows_steps);
-    row.loss /= n, row.accuracy /= n;
-    row.pairs_per_second = static_cast<double>(rows_steps * o.batch) / seconds, row.wait_share = wait / seconds;
-    loader_report const now = source->report();
-    auto const since_then = now - read;
-    auto const draw = since_then.stages.milliseconds_a_draw();
-    row.batches_ready = since_then.mean_ready(), row.open_ms = draw.open, row.picture_ms = draw.picture;
-    row.sound_ms = draw.sound, row.assemble_ms = draw.assemble;
-    read = now;
-    run->append(row);
-    row = {}, rows_steps = 0, seconds = wait = 0;
-  };
-  std::uint64_t saved = net->steps();
-  auto const save_last = [&] {
-    flush();
-    save(run->last());
-    saved = net->steps();
-  };
-  double shown_loss = 0;
-  auto const one_step = [&] {
-    auto const start = clock::now();
-    feed_batch const batch = source->next();
-    wait += since(start);
-    step_report report;
-    try {
-      report = net->step(batch.frames, batch.sounds, batch.labels, batch.count);
-    } catch (numeric_error const& e) {
-      save_last();
-      bar.finish();
-      throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
-                          "; to go on from it: l3 train --out " + o.out + " --resume --lr, with less than " +
-                          text("%g", o.learning_rate));
-    }
-    seconds += since(start);
-    if (dump) {
-      float const loss = static_cast<float>(report.score.loss);
-      dump->write("step", report.step, batch, {&loss, 1}, "loss", {1});
-    }
-    row.step = report.step, row.pairs = report.pairs, row.learning_rate = report.learning_rate;
-    row.loss += report.score.loss, row.accuracy += report.score.accuracy;
-    ++rows_steps;
-    shown_loss = shown_loss == 0 ? report.score.loss : 0.95 * shown_loss + 0.05 * report.score.loss;
-    bool const end = report.step == last_step;
-    if (report.step % o.valid_every == 0 || end) {
-      last_valid = evaluate(*net, valid, o.seed);
-      row.valid_loss = last_valid->loss, row.valid_accuracy = last_valid->accuracy;
-      bar.finish();
-      o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",
-                 static_cast<unsigned long long>(report.step), shown_loss, last_valid->loss, last_valid->accuracy));
-      if (last_valid->accuracy > best + 1e-6) {  // the log holds six digits
-        best = last_valid->accuracy;
-        save(run->best());
-      }
-    }
-    bar.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss,
-                                                       report.score.accuracy, 100 * wait / seconds));
-    if (report.step % o.log_every == 0 || row.valid_loss >= 0) flush();
-    if (report.step % o.save_every == 0 || end) save_last();
-  };
-  try {
-    while (net->steps() < last_step && interruption::signal() == 0) one_step();
-    if (net->steps() != saved) save_last();  // interrupted
-  } catch (...) {
-    // Whatever stopped it, what was learned since the last save is kept, if that can be done.
-    bar.finish();
-    if (net->steps() != saved) try {
-        save_last();
-      } catch (error const& e) {
-        o.warn(e.what());
-      }
-    throw;
-  }
-  bar.finish();
-
-  int const signal = interruption::signal();
-  if (refused > 0)
-    o.say(text("%zu files were refused; why is in %s", refused, (run->folder() / "refused.jsonl").c_str()));
-  if (signal != 0 && net->steps() < last_step)
-    o.say("Interrupted at step " + std::to_string(net->steps()) + "; go on with: l3 train --out " + o.out +
-          " --resume");
-  else
-    o.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best, run->best().c_str(),
-               run->last().c_str()));
-  o.print({{"steps", net->steps()},
-           {"pairs", net->steps() * o.batch},
-           {"loss", shown_loss > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
-           {"valid_loss", last_valid ? json(last_valid->loss) : json()},
-           {"valid_accuracy", last_valid ? json(last_valid->accuracy) : json()},
-           {"best_valid_accuracy", best < 0 ? json() : json(best)},
-           {"refused", refused},
-           {"seconds", bar.seconds()},
-           {"last", run->last().string()},
-           {"best", run->best().string()},
-           {"interrupted", signal != 0}});
-  return signal != 0 && net->steps() < last_step ? 128 + signal : done;
+  extra_settings const extra{{"task", "correspondence"}, {"backend", o.backend}, {"pairing", o.pairs_as}};
+  auto const end = run_training(command, o, extra, [](auto const& options, auto& settings, auto&, auto&) {
+    return std::make_unique<correspondence_lesson>(options,
+                                                   settings["pairing"] == "all" ? pairing::all : pairing::paper);
+  });
+  o.print(end.result);
+  return end.code;
 }
 
 }  // namespace
@@ -263,51 +27,13 @@ work add_train(CLI::App& command) {
       "DATA is a folder of videos (searched below), a CSV with a column `path`, or a text file with a path a line.\n"
       "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl.\n"
       "Example:\n  l3 train --train videos/train --valid videos/valid --out run --model small --pairs 500000");
-  command.add_option("--train", o->train, "DATA to learn from");
-  command.add_option("--valid", o->valid, "DATA to validate on, other videos");
-  command.add_option("--out", o->out, "Folder of the run")->required();
-  command.add_option("--model", o->model, "paper, small or tiny")
-      ->check(CLI::IsMember({"paper", "small", "tiny"}))
-      ->capture_default_str();
+  o->training_options::add_to(command);
   command.add_option("--backend", o->backend, "What computes")->capture_default_str();
-  add_precision(command, o->precision);
   command
       .add_option("--pairing", o->pairs_as,
                   "all: every frame of a batch with every sound; paper: as many positive as negative pairs")
       ->check(CLI::IsMember({"all", "paper"}))
       ->capture_default_str();
-  command.add_option("--batch", o->batch, "Draws a step; 0: the model's default (64; paper 16)")->capture_default_str();
-  command.add_option("--pairs", o->pairs, "Draws in total, a resumed part included")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--lr", o->learning_rate, "Learning rate; 0: the model's default (1e-3; paper 1e-4)")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--warmup", o->warm_up, "Steps over which the learning rate rises to its value")
-      ->capture_default_str();
-  command.add_option("--weight-decay", o->weight_decay, "L2 on the weights of convolutions and dense layers")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--seed", o->seed, "Everything random follows from it")->capture_default_str();
-  command.add_option("--valid-every", o->valid_every, "Steps between validations; 0: a twentieth of the training")
-      ->capture_default_str();
-  command.add_option("--valid-pairs", o->valid_pairs, "Pairs to validate on, an even number")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--save-every", o->save_every, "Steps between checkpoints; 0: with each validation")
-      ->capture_default_str();
-  command.add_option("--log-every", o->log_every, "Steps between rows of log.csv")->capture_default_str();
-  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  o->opening.add_to(command);
-  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
-  command.add_flag("--resume", o->resume,
-                   "Go on with the run in OUT, with its settings (but more --pairs or another --lr)");
-  command.add_option("--dump-batches", o->dump, "")->group("");
-  o->add_to(command);
   return [&command, o] { return train_run(command, *o); };
 }
 

@@ -16,4 +16,5 @@
 #include <l3/data/loader_report.hpp> // what a loader has done, and where its time went
 #include <l3/data/loader.hpp>        // all of it, ahead of the network that uses it
 #include <l3/data/media_writer.hpp>  // the other way: pictures and sound -> MP4
+#include <l3/data/picture_writer.hpp>  // pictures -> PNG
 // clang-format on

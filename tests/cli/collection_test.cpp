@@ -24,8 +24,6 @@ fs::path const& messy_videos() {
   return folder;
 }
 
-std::string quoted(fs::path const& p) { return "'" + p.string() + "' "; }
-
 /// Runs a Python program; skipped where there is no Python.
 void python(std::string const& program) {
   if (std::system("python3 -c pass >/dev/null 2>&1") != 0) {

@@ -23,6 +23,9 @@ inline std::filesystem::path const& scratch() {
   return here.path;
 }
 
+/// A name as the shell takes it, and a space.
+inline std::string quoted(std::filesystem::path const& p) { return "'" + p.string() + "' "; }
+
 inline std::string content(std::filesystem::path const& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};

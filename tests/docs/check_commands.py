@@ -26,6 +26,11 @@ TOY = {
     "synth": {"--videos": "24", "--seconds": "2"},
     "train": {"--model": "tiny", "--batch": "8", "--pairs": "40", "--valid-pairs": "16"},
     "eval": {"--pairs": "16"},
+    "baseline trunk": {"--model": "tiny", "--batch": "4", "--pairs": "8", "--valid-pairs": "8"},
+    "baseline pretrain": {"--model": "tiny", "--batch": "4", "--pairs": "8", "--valid-pairs": "8"},
+    "baseline direct": {"--pairs": "16", "--valid-pairs": "16"},
+    "baseline all": {"--model": "tiny", "--batch": "4", "--pairs": "8", "--valid-pairs": "8", "--test-pairs": "16"},
+    "probe folder": {"--folds": "2"},
     "bench net": {"--model": "tiny", "--batch": "4", "--seconds": "0"},
     "bench loader": {"--model": "tiny", "--batch": "4", "--pairs": "16"},
 }
@@ -94,13 +99,17 @@ def named_in(words, commands):
 
 
 def sections_of(file):
-    """Heading of the second level -> the rows of its option tables."""
+    """Heading of the second level -> the rows of its option tables, with those of the command that it refers to:
+    "The options of [`l3 COMMAND`](#...)", and perhaps " but `--this` and `--that`"."""
     sections, rows = {}, None
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             rows = sections.setdefault(line[3:].strip(), [])
         elif rows is not None and line.startswith("| `-"):
             rows.append([cell.strip() for cell in line.strip("| ").split(" | ")])
+        elif rows is not None and (match := re.match(r"The options of \[`(l3 [\w ]+)`\]\(#[\w-]+\)( but [^,]*)?", line)):
+            left_out = set(re.findall(r"--[\w-]+", match[2] or ""))
+            rows += [row for row in sections[match[1]] if re.search(r"--[\w-]+", row[0])[0] not in left_out]
     return sections
 
 
@@ -214,7 +223,8 @@ class Session:
 
 
 def make_fixtures(l3, folder):
-    """videos/{train,valid,test}, sounds, pictures, video.mp4; and a trained run."""
+    """videos/{train,valid,test}, labelled/{train,valid,test}.csv, classes, esc50, dcase, sounds, pictures, video.mp4; and
+    a trained run."""
     run = lambda *words: subprocess.run([l3, *words, "--quiet"], cwd=folder, check=True, timeout=60)
     run("synth", "made", "--videos", "24", "--seconds", "2", "--seed", "1")
     run("train", "--train", "made/train.csv", "--valid", "made/valid.csv", "--out", "run",
@@ -225,6 +235,26 @@ def make_fixtures(l3, folder):
         for row in (folder / "made" / f"{part}.csv").read_text().splitlines()[1:]:
             name = row.split(",")[0]
             shutil.copy(folder / "made" / name, files / "videos" / part)
+    # Labelled sets, in the layouts that the documents speak of: of two classes, however the made-up videos are labelled.
+    (files / "labelled").mkdir()
+    rows = []
+    for part in ("train", "valid", "test"):
+        names = sorted(each.name for each in (files / "videos" / part).iterdir())
+        labelled = [(f"../videos/{part}/{name}", "drum" if k % 2 else "flute") for k, name in enumerate(names)]
+        (files / "labelled" / f"{part}.csv").write_text("path,label\n" + "".join(f"{p},{c}\n" for p, c in labelled))
+        rows += labelled
+    (files / "ESC-50" / "meta").mkdir(parents=True)
+    (files / "ESC-50" / "audio").mkdir()
+    meta = ["filename,fold,target,category,esc10,src_file,take"]
+    for k, (path, label) in enumerate(rows):
+        name, scene = f"{k}.mp4", files / "dcase" / ("train" if k % 4 < 2 else "test")
+        for folder_of in (files / "ESC-50" / "audio", files / "classes" / label):
+            folder_of.mkdir(parents=True, exist_ok=True)
+            shutil.copy(files / "labelled" / path, folder_of / name)
+        scene.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files / "labelled" / path, scene / f"{label}{k}.wav")
+        meta.append(f"{name},{k // 2 % 3 + 1},0,{label},True,{k},A")
+    (files / "ESC-50" / "meta" / "esc50.csv").write_text("\n".join(meta) + "\n")
     some = sorted((files / "videos" / "test").iterdir())
     for name in ("sounds", "pictures"):
         (files / name).mkdir()

@@ -153,22 +153,27 @@ class clip_reader {
     if (!out.empty()) copy_sound(static_cast<std::size_t>(first + static_cast<long long>(skip)), out);
   }
 
-  /// Calls callback(k, frame) for k = 0, 1, ... with the picture on display at k * hop seconds, while that lies before
-  /// the end of the video (at least once). One pass of its own, constant memory; the reader stays usable meanwhile.
+  /// Calls callback(k, frame) for k = 0, 1, ... with the picture on display at first + k hop seconds: `count` times, or
+  /// (0) while that lies before the end of the video, at least once. One pass of its own, constant memory; the reader
+  /// stays usable meanwhile.
   ///
   /// Errors  as frame(). setting_error: hop is not positive.
   template <class Callback>
-  void for_each_frame(double hop, std::size_t side, Callback&& callback) const {
+  void for_each_frame(double hop, std::size_t side, Callback&& callback, double first = 0,
+                      std::size_t count = 0) const {
     require_video();
+    require_time(first);
     if (!(hop > 0)) throw setting_error({"hop", "seconds above 0", std::to_string(hop)});
     auto file = file_.again();
     detail::image_scaler scale(file.name(), file.limits().max_pixels);
     detail::video_pass pass(file, 0);
     rgb_frame shown;
-    for (std::size_t k = 0; k == 0 || double(k) * hop < facts_.video.end - detail::same_time; ++k) {
+    for (std::size_t k = 0;; ++k) {
+      double const t = first + double(k) * hop;
+      if (count > 0 ? k == count : k > 0 && !(t < facts_.video.end - detail::same_time)) return;
       file.in().restart_watch();
       try {
-        auto const& picture = pass.at(double(k) * hop);
+        auto const& picture = pass.at(t);
         if (k == 0 || shown.time != pass.time()) shown = to_rgb(file, scale, picture, pass, side);
       } catch (detail::strayed) {
         throw file.changed();

@@ -2,7 +2,7 @@
 ///
 /// Source  RFC 4180, with these choices: the first row names the columns; lines end in LF or CRLF; a UTF-8 byte order
 ///         mark and blank lines are skipped; there are no comments; spaces belong to the cell; bytes need not be UTF-8,
-///         because file names need not.
+///         because file names need not; where the first line has tabs and no comma, tabs stand for commas.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -51,6 +51,8 @@ class csv_parser {
       pass(zero);
       refuse("text (UTF-8, not UTF-16)", "a zero byte");
     }
+    auto const first_line = text_.substr(0, text_.find('\n'));
+    if (first_line.find('\t') != text_.npos && first_line.find(',') == text_.npos) comma_ = "\t", ends_ = "\t\r\n\"";
   }
 
   /// Puts the next row that is not blank into `row`; false if there is none.
@@ -62,9 +64,10 @@ class csv_parser {
     row_begin_ = at_;
     row_line_ = line_;
     do row.push_back(cell());
-    while (take(","));
+    while (take(comma_));
     if (!ended() && !take_line_end())
-      refuse("a comma or the end of the line after a cell", excerpt(text_.substr(at_, 10)));
+      refuse(std::string(comma_ == "," ? "a comma" : "a tab") + " or the end of the line after a cell",
+             excerpt(text_.substr(at_, 10)));
     return true;
   }
 
@@ -101,7 +104,7 @@ class csv_parser {
 
   std::string cell() {
     if (!take("\"")) {
-      std::string plain(take_until(",\r\n\""));
+      std::string plain(take_until(ends_));
       if (!ended() && text_[at_] == '"') refuse("a cell with a quote to be quoted as a whole", excerpt(plain + '"'));
       return plain;
     }
@@ -116,6 +119,8 @@ class csv_parser {
 
   std::string_view text_;
   std::string source_;
+  std::string_view comma_ = ",";
+  char const* ends_ = ",\r\n\"";  ///< of a cell
   std::size_t at_ = 0;
   std::size_t line_ = 1;
   std::size_t row_begin_ = 0;

@@ -1,10 +1,9 @@
 /// @file  include/l3/model/network.hpp: the L³-Net: two subnetworks and a fusion head, in training and in use.
 #pragma once
-#include <cmath>
-#include <l3/core/random.hpp>
 #include <l3/core/tensor.hpp>
 #include <l3/model/config.hpp>
 #include <l3/model/fusion.hpp>
+#include <l3/model/initialise.hpp>
 #include <l3/model/subnet.hpp>
 #include <span>
 
@@ -46,21 +45,9 @@ class l3_network {
 
   l3_network() : weights_(parameter_room * sizeof(scalar)) {}
 
-  /// He-normal weights, gains 1, biases 0, running averages (0, 1). The same seed gives the same weights.
-  /// Source  He et al. (2015): standard deviation sqrt(2 / fan_in).
+  /// See initialise_parameters.
   void initialise(std::uint64_t seed) {
-    for (std::size_t k = 0; k < parameters.size(); ++k) {
-      parameter const& p = parameters[k];
-      std::span<scalar> const all = values(k);
-      if (p.kind != role::weight) {
-        std::fill(all.begin(), all.end(), p.kind == role::gain || p.kind == role::spread ? scalar{1} : scalar{0});
-        continue;
-      }
-      double const deviation = std::sqrt(2.0 / static_cast<double>(p.fan_in()));
-      for (std::size_t i = 0; i < all.size(); ++i)
-        all[i] = static_cast<scalar>(deviation *
-                                     generator(seed, stream::weights, k, static_cast<std::uint32_t>(i)).normal());
-    }
+    initialise_parameters<scalar>(parameters, data(), seed);
     batches_tracked_ = 0;
   }
 
@@ -194,10 +181,19 @@ class inference {
   static constexpr std::size_t width = Network::config::width;
   using vision_map = conv4_2<typename Network::frame, width>;
   using audio_map = conv4_2_before_relu<typename Network::sound, width>;
+  template <std::size_t Blocks>
+  using vision_blocks = first_blocks<typename Network::frame, width, Blocks>;
+  template <std::size_t Blocks>
+  using audio_blocks = first_blocks<typename Network::sound, width, Blocks>;
   static_assert(vision_map::parameter_room == Network::vision::parameter_room);
   static_assert(audio_map::parameter_room == Network::audio::parameter_room);
   static_assert(vision_map::template prepared<B> == Network::vision::template prepared<B>);
   static_assert(audio_map::template prepared<B> == Network::audio::template prepared<B>);
+  // What goes through fewer blocks finds enough room.
+  static_assert(either(vision_blocks<3>::template infer_scratch<B>, Network::vision::template infer_scratch<B>) ==
+                Network::vision::template infer_scratch<B>);
+  static_assert(either(audio_blocks<3>::template infer_scratch<B>, Network::audio::template infer_scratch<B>) ==
+                Network::audio::template infer_scratch<B>);
 
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
   /// The weights: transformed, and as they are for layers that use them so.
@@ -241,6 +237,17 @@ class inference {
   void map_sounds(batch_view<scalar const, typename Network::sound> sounds,
                   batch_view<scalar, typename audio_map::output> out) {
     run<audio_map>(Network::audio_offset, places(*this).audio, sounds, out);
+  }
+  /// The map that the first blocks leave of pictures, and of sounds: "pool1" to "pool3".
+  template <std::size_t Blocks>
+  void pool_frames(batch_view<scalar const, typename Network::frame> frames,
+                   batch_view<scalar, typename vision_blocks<Blocks>::output> out) {
+    run<vision_blocks<Blocks>>(Network::vision_offset, places(*this).vision, frames, out);
+  }
+  template <std::size_t Blocks>
+  void pool_sounds(batch_view<scalar const, typename Network::sound> sounds,
+                   batch_view<scalar, typename audio_blocks<Blocks>::output> out) {
+    run<audio_blocks<Blocks>>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// Scores of frame k with sound k.
   void score(batch_view<scalar const, typename Network::frame> frames,

@@ -69,6 +69,19 @@ void for_each_tensor(Net& net, Optimizer* optimizer, F&& f) {
     f("optimizer." + name + ".exp_avg_sq", optimizer->second() + p.offset, p);
   }
 }
+inline void add_facts(safetensors_writer& out, checkpoint_facts const& facts) {
+  out.metadata("l3.model", facts.model);
+  out.metadata("l3.front_end", facts.front_end);
+  out.metadata("l3.step", std::to_string(facts.step));
+  out.metadata("l3.seed", std::to_string(facts.seed));
+  out.metadata("l3.settings", facts.settings);
+}
+inline void read_finite(safetensors_file const& file, std::string const& name, parameter const& p,
+                        std::span<float> values) {
+  file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
+  for (float const v : values)
+    if (!std::isfinite(v)) throw format_error({file.path().string(), "finite values in " + name, std::to_string(v)});
+}
 // PyTorch counts the batches of each batch norm on its own.
 template <class Network>
 std::vector<std::string> batch_counters() {
@@ -101,12 +114,33 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net, adam
   });
   std::int64_t const counter = net.batches_tracked();
   for (std::string const& name : detail::batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
-  out.metadata("l3.model", describe_model<typename Network::config>());
-  out.metadata("l3.front_end", Network::config::front_end::name);
-  out.metadata("l3.step", std::to_string(facts.step));
-  out.metadata("l3.seed", std::to_string(facts.seed));
-  out.metadata("l3.settings", facts.settings);
+  facts.model = describe_model<typename Network::config>(), facts.front_end = Network::config::front_end::name;
+  detail::add_facts(out, facts);
   out.write(path);
+}
+
+/// Reads some of a checkpoint's parameters into `net`: those below `prefix` ("vision", "audio"). The checkpoint may be
+/// of another network that has the same ones: a subnetwork goes from an L³-Net into a classifier and back. `net` stays
+/// as it was on any error. Errors: as load_checkpoint.
+template <class Network>
+void load_parameters(std::filesystem::path const& path, Network& net, std::string const& prefix) {
+  safetensors_file const file = safetensors_file::open(path);
+  checkpoint_facts const facts = read_checkpoint_facts(file, path);
+  if (facts.front_end != Network::config::front_end::name)
+    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
+                        detail::excerpt(facts.front_end)});
+  Network read_net;
+  std::copy_n(net.data(), Network::parameter_room, read_net.data());
+  std::vector<float> values;
+  for (parameter const& p : Network::parameters) {
+    if (!p.name.view().starts_with(prefix + ".")) continue;
+    values.resize(p.count());
+    std::string const name(p.name.view());
+    if (!file.contains(name)) throw format_error({path.string(), "a checkpoint with the subnetwork " + prefix, "none"});
+    detail::read_finite(file, name, p, values);
+    std::copy(values.begin(), values.end(), read_net.data() + p.offset);
+  }
+  std::copy_n(read_net.data(), Network::parameter_room, net.data());
 }
 
 /// Reads a checkpoint of the same network into `net` and, unless null, `optimizer`. Both stay as they were on any
@@ -130,15 +164,12 @@ checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net
   Network read_net;
   adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
   std::vector<float> values;
-  detail::for_each_tensor<Network>(
-      read_net, optimizer != nullptr ? &read_optimizer : nullptr,
-      [&](std::string const& name, S* to, parameter const& p) {
-        values.resize(p.count());
-        file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
-        for (float const v : values)
-          if (!std::isfinite(v)) throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
-        std::copy(values.begin(), values.end(), to);
-      });
+  detail::for_each_tensor<Network>(read_net, optimizer != nullptr ? &read_optimizer : nullptr,
+                                   [&](std::string const& name, S* to, parameter const& p) {
+                                     values.resize(p.count());
+                                     detail::read_finite(file, name, p, values);
+                                     std::copy(values.begin(), values.end(), to);
+                                   });
   std::vector<std::string> const counters = detail::batch_counters<Network>();
   read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
   net.copy_from(read_net);

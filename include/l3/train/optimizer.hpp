@@ -28,13 +28,14 @@ class adam {
   explicit adam(adam_settings settings = {.weight_decay = 1e-5})
       : settings_(settings), moments_(2 * Network::parameter_room * sizeof(scalar)) {}
 
-  /// One step with the given learning rate on gradients laid out as Network::parameters.
-  void step(context<B>& on, Network& net, scalar const* gradients, double learning_rate) {
+  /// One step with the given learning rate on gradients laid out as Network::parameters. Parameters before `from` stay
+  /// as they are.
+  void step(context<B>& on, Network& net, scalar const* gradients, double learning_rate, std::size_t from = 0) {
     adam_settings a = settings_;
     a.learning_rate = learning_rate;
     a.step = ++steps_;
     for (parameter const& p : Network::parameters) {
-      if (!p.learned()) continue;
+      if (!p.learned() || p.offset < from) continue;
       a.weight_decay = p.kind == role::weight ? settings_.weight_decay : 0.0;
       adam_update(on, a, p.count(), gradients + p.offset, net.data() + p.offset, first() + p.offset,
                   second() + p.offset);

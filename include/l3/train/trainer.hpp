@@ -7,6 +7,7 @@
 #include <l3/model/network.hpp>
 #include <l3/train/loss.hpp>
 #include <l3/train/optimizer.hpp>
+#include <l3/train/running_averages.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,10 +46,7 @@ class trainer {
         pass_(on, settings.batch, settings.which),
         loss_(Network::fusion::pairs(settings.batch, settings.which).rows()),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
-        rate_{settings.learning_rate, settings.warm_up_steps} {
-    for (parameter const& p : Network::parameters)
-      if (!p.learned()) averages_before_.resize(averages_before_.size() + p.count());
-  }
+        rate_{settings.learning_rate, settings.warm_up_steps} {}
 
   /// One step on a batch of settings.batch draws. `labels` (1 corresponds) matter with pairing::paper only.
   ///
@@ -60,7 +58,7 @@ class trainer {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);
     }
-    keep_averages();
+    averages_.keep(net_);
     auto const logits = pass_.forward(net_, frames, sounds);
     step_report report;
     report.score = loss_(pass_.on(), settings_.which, frames.count, labels, logits.data, pass_.dlogits());
@@ -85,19 +83,8 @@ class trainer {
   scalar const* gradients() { return pass_.gradients(); }
 
  private:
-  // A forward pass moves the running averages before the loss can be judged, so they are kept aside for `refuse`.
-  template <class Move>
-  void averages(Move move) {
-    scalar* kept = averages_before_.data();
-    for (parameter const& p : Network::parameters)
-      if (!p.learned()) move(net_.data() + p.offset, std::exchange(kept, kept + p.count()), p.count());
-  }
-  void keep_averages() {
-    averages([](scalar const* now, scalar* kept, std::size_t n) { std::copy_n(now, n, kept); });
-  }
   [[noreturn]] void refuse(std::uint64_t step, char const* what, std::string const& found) {
-    averages([](scalar* now, scalar const* kept, std::size_t n) { std::copy_n(kept, n, now); });
-    net_.batches_tracked(net_.batches_tracked() - 1);
+    averages_.give_back(net_);
     throw numeric_error({"training step " + std::to_string(step) + ", " + what, "finite numbers", found});
   }
 
@@ -107,7 +94,7 @@ class trainer {
   pair_loss<B> loss_;
   adam<Network> optimizer_;
   warm_up rate_;
-  std::vector<scalar> averages_before_;
+  running_averages<Network> averages_;
 };
 
 /// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.

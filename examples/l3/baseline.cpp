@@ -1,0 +1,316 @@
+// l3 baseline: what supervised networks reach, to compare with: the paper's section 4.1.
+#include <cmath>
+#include <l3/eval/roc.hpp>
+
+#include "feature_rows.hpp"
+#include "lessons.hpp"
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct baseline_options : training_options {
+  std::string what, init, vision, audio, test, checkpoint;
+  bool freeze = false, random = false;
+  std::uint32_t test_pairs = 2000;
+};
+
+modality modality_of(std::string const& what) { return what == "vision" ? modality::frame : modality::sound; }
+
+training_end train_trunk(CLI::App& command, baseline_options const& o) {
+  extra_settings const extra{{"task", "classifier"}, {"what", o.what}, {"init", o.init}, {"freeze", o.freeze}};
+  return run_training(
+      command, o, extra,
+      [](training_options const& options, extra_settings& settings, collection const& train, collection const& valid) {
+        auto made =
+            std::make_unique<classifier_lesson>(options, modality_of(settings["what"].get<std::string>()), train, valid,
+                                                settings["init"].get<std::string>(), settings["freeze"].get<bool>());
+        settings["classes"] = made->classes();
+        return made;
+      });
+}
+
+training_end train_fusion(CLI::App& command, baseline_options const& o) {
+  extra_settings const extra{{"task", "fusion"}, {"vision", o.vision}, {"audio", o.audio}};
+  return run_training(
+      command, o, extra,
+      [](training_options const& options, extra_settings& settings, collection const&, collection const&) {
+        return std::make_unique<correspondence_lesson>(
+            options, pairing::all,
+            std::pair(settings["vision"].get<std::string>(), settings["audio"].get<std::string>()));
+      });
+}
+
+/// How well fixed pairs were told.
+struct outcome {
+  correspondence result;
+  double auc = 0, threshold = 0;
+};
+json as_json(outcome const& r) {
+  return {{"pairs", r.result.pairs},
+          {"accuracy", r.result.accuracy},
+          {"interval", r.result.interval},
+          {"auc", r.auc},
+          {"confusion", r.result.confusion}};
+}
+
+loader_options fixed_pair_options(baseline_options const& o, std::uint32_t pairs) {
+  loader_options reading{.seed = o.seed,
+                         .batch = 64,
+                         .pairs = pairing::paper,
+                         .evaluation_pairs = pairs,
+                         .workers = o.workers != 0 ? o.workers : o.threads};
+  reading.limits.seconds = o.seconds;
+  reading.on_refusal = [&o](refusal const& r) { o.warn("refused " + r.why); };
+  return reading;
+}
+
+/// A subnetwork's classifier, and the names of its classes.
+struct trained_classifier {
+  std::string model;
+  std::vector<std::string> names;
+  std::unique_ptr<classifier_engine> net;
+
+  trained_classifier(std::string const& checkpoint, modality what, std::size_t threads)
+      : model(model_of_checkpoint(checkpoint)),
+        net(make_cpu_classifier(model, what, classes_of(checkpoint, names), 64, threads)) {
+    net->load(checkpoint, false);
+    net->prepare_inference(64);
+  }
+  /// (count, classes), each row's sum 1.
+  std::vector<float> probabilities(std::span<float const> items, std::size_t count) {
+    std::vector<float> p(count * names.size());
+    net->score(items, count, p);
+    for (std::size_t k = 0; k != count; ++k) {
+      auto const row = std::span(p).subspan(k * names.size(), names.size());
+      float const largest = *std::max_element(row.begin(), row.end());
+      float total = 0;
+      for (float& s : row) total += s = std::exp(s - largest);
+      for (float& s : row) s /= total;
+    }
+    return p;
+  }
+
+ private:
+  static std::size_t classes_of(std::string const& checkpoint, std::vector<std::string>& names) {
+    try {
+      json::parse(read_checkpoint_facts(checkpoint).settings).at("classes").get_to(names);
+    } catch (json::exception const&) {
+      throw format_error({checkpoint, "a checkpoint of `l3 baseline trunk`, with the names of its classes", "another"});
+    }
+    return names.size();
+  }
+};
+
+/// The scalar product of what both classifiers say, over a threshold that does best on validation pairs.
+std::pair<outcome, outcome> direct(baseline_options const& o, std::string const& vision, std::string const& audio) {
+  trained_classifier frames(vision, modality::frame, o.threads), sounds(audio, modality::sound, o.threads);
+  if (frames.names != sounds.names) throw format_error({audio, "the classes of " + vision, "others"});
+  if (frames.model != sounds.model) throw format_error({audio, "model " + frames.model, sounds.model});
+  auto const input = make_input(frames.model);
+  struct judged {
+    double score;
+    std::int32_t label;
+    std::uint32_t clip;
+  };
+  auto const scores_of = [&](std::string const& data, std::uint32_t count) {
+    std::vector<judged> all;
+    progress bar(o, "pairs", count);
+    fixed_pairs pairs(*input, open_collection(data), fixed_pair_options(o, count), 0);
+    pairs.for_each([&](feed_batch const& b) {
+      auto const p = frames.probabilities(b.frames, b.count), q = sounds.probabilities(b.sounds, b.count);
+      std::size_t const classes = frames.names.size();
+      for (std::size_t k = 0; k != b.count; ++k) {
+        double product = 0;
+        for (std::size_t c = 0; c != classes; ++c)
+          product += static_cast<double>(p[k * classes + c]) * static_cast<double>(q[k * classes + c]);
+        all.push_back({product, b.labels[k], b.frame_clips[k]});
+      }
+      bar.update(static_cast<double>(all.size()), "");
+    });
+    return all;
+  };
+  auto const curve_of = [](std::vector<judged> const& all) {
+    std::vector<scored> scores;
+    for (judged const& j : all) scores.push_back({j.score, j.label == 1});
+    return roc_curve(scores);
+  };
+  auto const told = [&](std::vector<judged> const& all, double threshold) {
+    correspondence_meter meter;
+    for (judged const& j : all) {
+      float const logits[2] = {0, j.score >= threshold ? 1.0f : -1.0f};
+      meter.add(logits, {&j.label, 1}, {&j.clip, 1});
+    }
+    return outcome{meter.result(o.seed), roc_area(curve_of(all)), threshold};
+  };
+  auto const valid = scores_of(o.valid, o.valid_pairs);
+  double const threshold = best_point(curve_of(valid)).threshold;
+  return {told(valid, threshold), told(scores_of(o.test, o.test_pairs), threshold)};
+}
+
+/// An L³-Net on the test's pairs; without a checkpoint one that has learned nothing.
+outcome correspondence_of(baseline_options const& o, std::string const& checkpoint) {
+  std::string const model = checkpoint.empty() ? o.model : model_of_checkpoint(checkpoint);
+  auto const net = make_cpu_engine(model, o.threads, o.precision);
+  if (checkpoint.empty())
+    net->initialise(o.seed);
+  else
+    net->load(checkpoint, false);
+  net->prepare_inference(64);
+  auto const input = make_input(model);
+  fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), 0);
+  progress bar(o, "pairs", o.test_pairs);
+  std::vector<scored> scores;
+  outcome r;
+  r.result = evaluate(*net, pairs, o.seed, [&](feed_batch const& b, std::span<float const> logits) {
+    for (std::size_t k = 0; k != b.count; ++k)
+      scores.push_back({static_cast<double>(logits[2 * k + 1]) - static_cast<double>(logits[2 * k]), b.labels[k] == 1});
+    bar.update(static_cast<double>(scores.size()), "");
+  });
+  r.auc = roc_area(roc_curve(scores));
+  return r;
+}
+
+int direct_run(baseline_options const& o) {
+  auto const [valid, test] = direct(o, o.vision, o.audio);
+  o.answer(
+      text("direct: accuracy %.4f (95 %% interval %.4f-%.4f), area under ROC %.4f; threshold %.4g, with which "
+           "validation pairs give %.4f",
+           test.result.accuracy, test.result.interval[0], test.result.interval[1], test.auc, test.threshold,
+           valid.result.accuracy));
+  json result{{"kind", "direct"}, {"threshold", test.threshold}, {"test", as_json(test)}, {"valid", as_json(valid)}};
+  if (!o.out.empty()) {
+    make_folder(o.out);
+    write_text(fs::path(o.out) / "result.json", result.dump(2) + "\n");
+  }
+  o.print(result);
+  return done;
+}
+
+/// All baselines one after the other, and the paper's table. What is there already is gone on with.
+int all_run(CLI::App& command, baseline_options const& o) {
+  fs::path const out = o.out;
+  make_folder(out);
+  int code = done;
+  auto const stage = [&](char const* name, auto&& train, auto&& set) {
+    baseline_options part = o;
+    part.out = (out / name).string();
+    part.resume = fs::exists(out / name / "config.json");
+    set(part);
+    o.say(std::string("-- ") + name);
+    training_end const end = train(command, part);
+    code = end.code;
+    return fs::exists(end.best) ? end.best.string() : end.last.string();
+  };
+  std::string const vision = stage("vision", train_trunk, [](baseline_options& p) { p.what = "vision"; });
+  if (code != done) return code;
+  std::string const audio = stage("audio", train_trunk, [](baseline_options& p) { p.what = "audio"; });
+  if (code != done) return code;
+  std::string const pretrained =
+      stage("pretrain", train_fusion, [&](baseline_options& p) { p.vision = vision, p.audio = audio; });
+  if (code != done) return code;
+
+  o.say("-- test");
+  json rows = json::array();
+  o.answer("                                        here   95 % interval    paper: Kinetics-Sounds  Flickr-SoundNet");
+  auto const row = [&](char const* name, std::optional<outcome> const& r, char const* kinetics, char const* flickr) {
+    std::string const here = r ? text("%5.1f   %5.1f - %5.1f", 100 * r->result.accuracy, 100 * r->result.interval[0],
+                                      100 * r->result.interval[1])
+                               : std::string(" 50.0                ");
+    o.answer(text("%-38s %s   %12s           %12s", name, here.c_str(), kinetics, flickr));
+    rows.push_back({{"name", name},
+                    {"accuracy", r ? r->result.accuracy : 0.5},
+                    {"interval", r ? json(r->result.interval) : json()},
+                    {"auc", r ? json(r->auc) : json()},
+                    {"paper_kinetics_sounds", kinetics},
+                    {"paper_flickr_soundnet", flickr}});
+  };
+  row("chance", {}, "50", "50");
+  row("L3-Net, random weights", correspondence_of(o, ""), "", "");
+  row("supervised, direct combination", direct(o, vision, audio).second, "65", "-");
+  row("supervised pretraining", correspondence_of(o, pretrained), "74", "-");
+  if (!o.checkpoint.empty()) row("L3-Net, audio-visual correspondence", correspondence_of(o, o.checkpoint), "74", "78");
+  json const result{{"kind", "baselines"}, {"test", o.test}, {"pairs", o.test_pairs}, {"rows", rows}};
+  write_text(out / "result.json", result.dump(2) + "\n");
+  o.print(result);
+  return done;
+}
+
+}  // namespace
+
+work add_baseline(CLI::App& command) {
+  command.require_subcommand(1);
+  command.footer(
+      "Videos need labels: a column `label`, or a folder for each class.\n"
+      "Example:\n  l3 baseline all --train train.csv --valid valid.csv --test test.csv --checkpoint "
+      "run/best.safetensors"
+      " --out run/baselines");
+
+  auto const t = std::make_shared<baseline_options>();
+  CLI::App* const trunk = command.add_subcommand("trunk", "Train one subnetwork to tell classes, from labels");
+  trunk->add_option("what", t->what, "vision or audio")->required()->check(CLI::IsMember({"vision", "audio"}));
+  t->training_options::add_to(*trunk);
+  trunk->add_option("--init", t->init, "Begin with the subnetwork of this checkpoint: fine-tuning");
+  trunk->add_flag("--freeze", t->freeze, "The subnetwork stays as it is; only the layers above it learn");
+  trunk->footer(
+      "Example:\n  l3 baseline trunk audio --train train.csv --valid valid.csv --init run/best.safetensors --out "
+      "tuned");
+
+  auto const d = std::make_shared<baseline_options>();
+  CLI::App* const combine = command.add_subcommand("direct", "Pairs told by whether both classifiers name one class");
+  combine->add_option("--vision", d->vision, "Checkpoint of `baseline trunk vision`")->required();
+  combine->add_option("--audio", d->audio, "Checkpoint of `baseline trunk audio`")->required();
+  combine->add_option("--valid", d->valid, "DATA to choose the threshold on")->required();
+  combine->add_option("--test", d->test, "DATA to test on")->required();
+  combine->add_option("--out,-o", d->out, "Folder for result.json; none: not kept");
+  combine->add_option("--valid-pairs", d->valid_pairs, "Pairs to choose the threshold on")->capture_default_str();
+  combine->add_option("--pairs", d->test_pairs, "Pairs to test on")->capture_default_str()->check(CLI::PositiveNumber);
+  combine->add_option("--seed", d->seed, "Which pairs")->capture_default_str();
+  combine->add_option("--clip-seconds", d->seconds, "Use only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  combine->footer(
+      "Example:\n  l3 baseline direct --vision vision/best.safetensors --audio audio/best.safetensors --valid valid.csv"
+      " --test test.csv");
+  d->common_options::add_to(*combine);
+
+  auto const p = std::make_shared<baseline_options>();
+  CLI::App* const pretrain =
+      command.add_subcommand("pretrain", "Train the fusion head alone, on subnetworks that learned from labels");
+  p->training_options::add_to(*pretrain);
+  pretrain->add_option("--vision", p->vision, "Checkpoint of `baseline trunk vision`, or of an L3-Net");
+  pretrain->add_option("--audio", p->audio, "Checkpoint of `baseline trunk audio`, or of an L3-Net");
+  pretrain->footer(
+      "The result is an L3-Net like any other, for `l3 eval`.\n"
+      "Example:\n  l3 baseline pretrain --vision vision/best.safetensors --audio audio/best.safetensors"
+      " --train train.csv --valid valid.csv --out pretrained");
+
+  auto const a = std::make_shared<baseline_options>();
+  CLI::App* const all = command.add_subcommand("all", "Every baseline, then the paper's table beside your network");
+  a->training_options::add_to(*all);
+  all->add_option("--test", a->test, "DATA to test on")->required();
+  all->add_option("--test-pairs", a->test_pairs, "Pairs to test on")->capture_default_str()->check(CLI::PositiveNumber);
+  all->add_option("--checkpoint", a->checkpoint, "Your network, as `l3 train` writes it; none: left out");
+  all->footer(
+      "OUT gets a run each in vision, audio and pretrain; the same command goes on where it was interrupted.\n"
+      "Example:\n  l3 baseline all --model tiny --train train.csv --valid valid.csv --test test.csv"
+      " --checkpoint run/best.safetensors --out run/baselines");
+
+  return [=] {
+    auto const finish = [](auto const& o, training_end const& end) {
+      o->print(end.result);
+      return end.code;
+    };
+    if (trunk->parsed()) return finish(t, train_trunk(*trunk, *t));
+    if (combine->parsed()) return direct_run(*d);
+    if (pretrain->parsed()) {
+      if (!p->resume && (p->vision.empty() || p->audio.empty()))
+        throw setting_error({p->vision.empty() ? "--vision" : "--audio", "a checkpoint", "nothing"});
+      return finish(p, train_fusion(*pretrain, *p));
+    }
+    return all_run(*all, *a);
+  };
+}
+
+}  // namespace l3::program

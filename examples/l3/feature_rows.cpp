@@ -1,0 +1,130 @@
+// Features of a labelled set, and the file that keeps them.
+#include "feature_rows.hpp"
+
+#include <l3/files/atomic_file.hpp>
+#include <l3/files/safetensors.hpp>
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What the rows depend on. Files are known by name, size and time of change.
+std::string key_of(labelled_set const& set, modality what, chosen_network const& of, embedder_settings const& s) {
+  std::uint64_t print = fingerprint("");
+  for (labelled_file const& f : set.files) {
+    std::error_code missing;
+    auto const size = fs::file_size(f.file, missing);
+    auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
+    print =
+        fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
+  }
+  return json{{"network", of.identity},
+              {"of", what == modality::sound ? "sounds" : "pictures"},
+              {"layer", name_of(s.which)},
+              {"hop", s.hop},
+              {"short", s.repeats ? "repeated" : "filled up with silence"},
+              {"files", set.files.size()},
+              {"fingerprint", text("%016llx", static_cast<unsigned long long>(print))}}
+      .dump();
+}
+
+bool take_from(fs::path const& cache, std::string const& key, std::size_t files, std::size_t width,
+               feature_rows& rows) {
+  if (!fs::exists(cache)) return false;
+  try {
+    auto const file = safetensors_file::open(cache);
+    if (file.metadata("l3.key") != key) return false;
+    rows.first.resize(files + 1);
+    file.read("first", rows.first, {files + 1});
+    for (std::size_t k = 0; k != files; ++k)
+      if (rows.first[0] != 0 || rows.first[k] > rows.first[k + 1]) return false;
+    rows.values.resize(file.entry("features").shape.empty() ? 0 : rows.count() * width);
+    file.read("features", rows.values, {rows.count(), width});
+    json const rest = json::parse(file.metadata("l3.rest"));
+    rest.at("refused").get_to(rows.refused);
+    rest.at("short").get_to(rows.shorter);
+    rest.at("silent").get_to(rows.silent);
+    rest.at("seconds").get_to(rows.seconds);
+    return true;
+  } catch (error const&) {  // damaged, or of another version: made anew
+  } catch (json::exception const&) {
+  }
+  return false;
+}
+
+}  // namespace
+
+feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
+                           embedder_settings settings, fs::path const& cache) {
+  settings.frames = what == modality::frame;
+  settings.sounds = what == modality::sound;
+  std::size_t const width = of.net->width_of(what, settings.which);
+  std::string const key = key_of(set, what, of, settings);
+  feature_rows rows;
+  rows.width = width;
+  if (take_from(cache, key, set.files.size(), width, rows)) {
+    o.say(text("%zu rows of features from %s", rows.count(), cache.c_str()));
+    rows.from_cache = true;
+    for (auto const& [file, why] : rows.refused) o.warn("refused " + why);
+    return rows;
+  }
+  rows = {};
+  rows.width = width;
+  embedder made(*of.net, *of.input, settings);
+  progress bar(o, "files", static_cast<double>(set.files.size()));
+  interruption guard;
+  row_sink const keep = [&](std::span<float const> some) {
+    rows.values.insert(rows.values.end(), some.begin(), some.end());
+  };
+  for (std::size_t k = 0; k != set.files.size(); ++k) {
+    if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+    std::size_t const before = rows.values.size();
+    auto const refuse = [&](char const* why) {
+      rows.values.resize(before);
+      rows.refused.emplace_back(k, why);
+      o.warn(std::string("refused ") + why);
+    };
+    try {
+      if (what == modality::sound) {
+        auto const met = made.sounds(set.files[k].file, keep);
+        rows.shorter += met.is_short ? 1 : 0;
+        rows.silent += met.is_silent ? 1 : 0;
+      } else {
+        made.frames(set.files[k].file, keep);
+      }
+    } catch (file_error const& e) {
+      refuse(e.what());
+    } catch (media_error const& e) {
+      refuse(e.what());
+    }
+    rows.first.push_back(static_cast<std::int64_t>(rows.values.size() / width));
+    bar.update(static_cast<double>(k + 1), set.files[k].name);
+  }
+  bar.finish();
+  rows.seconds = bar.seconds();
+  if (!cache.empty()) {
+    safetensors_writer out;
+    out.add("features", {rows.count(), width}, std::span<float const>(rows.values));
+    out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
+    out.metadata("l3.key", key);
+    json const rest{
+        {"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}};
+    out.metadata("l3.rest", rest.dump(-1, ' ', false, json::error_handler_t::replace));
+    out.write(cache);
+  }
+  return rows;
+}
+
+void make_folder(fs::path const& folder) {
+  std::error_code problem;
+  fs::create_directories(folder, problem);
+  if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
+}
+void write_text(fs::path const& file, std::string const& content) {
+  atomic_file out(file);
+  out.write(content);
+  out.commit();
+}
+
+}  // namespace l3::program

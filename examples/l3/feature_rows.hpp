@@ -1,0 +1,50 @@
+/// @file  examples/l3/feature_rows.hpp: the features of all files of a labelled set, kept for the next time.
+#pragma once
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "embedder.hpp"
+#include "labelled_set.hpp"
+#include "network_choice.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+
+/// Features, row after row: one for each second of a sound, one for a picture.
+struct feature_rows {
+  std::size_t width = 0;
+  std::vector<float> values;              ///< (rows, width)
+  std::vector<std::int64_t> first = {0};  ///< rows of file k are [first[k], first[k + 1]): none if it was refused
+  std::vector<std::pair<std::size_t, std::string>> refused;  ///< file and why
+  std::size_t shorter = 0, silent = 0;                       ///< sounds shorter than a second; without any sound
+  double seconds = 0;                                        ///< what it took
+  bool from_cache = false;
+
+  std::size_t count() const { return static_cast<std::size_t>(first.back()); }
+  std::size_t begin(std::size_t file) const { return static_cast<std::size_t>(first[file]); }
+  std::size_t end(std::size_t file) const { return static_cast<std::size_t>(first[file + 1]); }
+  std::span<float const> row(std::size_t r) const { return std::span(values).subspan(r * width, width); }
+};
+
+/// Reads the features of all files, or takes them from `cache` if that was made of the same files by the same weights
+/// with the same settings; else writes it. Files that cannot be read are counted and said.
+///
+/// Errors  file_error: `cache` cannot be written; numeric_error: features that are not finite. Interrupted, it throws
+///         `interrupted`, and nothing is kept.
+feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
+                           embedder_settings settings, std::filesystem::path const& cache);
+
+/// Ctrl-C or SIGTERM came where nothing could be kept.
+struct interrupted {
+  int signal;
+};
+
+/// Folder of results, made if it is not there. Errors: file_error.
+void make_folder(std::filesystem::path const& folder);
+/// Writes a small file, whole or not at all.
+void write_text(std::filesystem::path const& file, std::string const& content);
+
+}  // namespace l3::program

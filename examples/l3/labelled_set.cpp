@@ -1,0 +1,163 @@
+// The data sets of the transfer protocols, as they are laid out.
+#include "labelled_set.hpp"
+
+#include <algorithm>
+#include <l3/data/clip_list.hpp>
+#include <l3/eval/folds.hpp>
+#include <l3/files/csv.hpp>
+#include <map>
+#include <optional>
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A file before its class and group have numbers.
+struct row {
+  fs::path file;
+  std::string name, label, fold, group;
+};
+
+std::optional<std::size_t> column_if_any(csv_table const& table, std::string const& name) {
+  auto const found = std::find(table.header.begin(), table.header.end(), name);
+  if (found == table.header.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - table.header.begin());
+}
+std::string const& filled(csv_table const& table, std::size_t row, std::size_t column) {
+  std::string const& cell = table.rows[row][column];
+  if (cell.empty())
+    throw format_error({table.where(row), "a cell in column '" + table.header[column] + "'", "an empty one"});
+  return cell;
+}
+
+/// Numbers for the different texts, in sorted order.
+std::map<std::string, std::uint32_t> numbered(std::vector<row> const& rows, std::string row::*text) {
+  std::map<std::string, std::uint32_t> numbers;
+  for (row const& r : rows) numbers.emplace(r.*text, 0);
+  std::uint32_t next = 0;
+  for (auto& [key, number] : numbers) number = next++;
+  return numbers;
+}
+
+labelled_set made(std::string name, fs::path const& source, std::vector<row> const& rows) {
+  auto const classes = numbered(rows, &row::label), folds = numbered(rows, &row::fold),
+             groups = numbered(rows, &row::group);
+  if (classes.size() < 2)
+    throw format_error({source.string(), "files of at least two classes",
+                        rows.empty() ? "no file" : "all of class '" + rows.front().label + "'"});
+  labelled_set set;
+  set.name = std::move(name);
+  for (auto const& [text, number] : classes) set.classes.push_back(text);
+  for (auto const& [text, number] : folds) set.folds.push_back(text);
+  std::map<fs::path, std::string> seen;
+  for (row const& r : rows) {
+    if (auto const [place, is_new] = seen.emplace(r.file.lexically_normal(), r.fold); !is_new)
+      throw format_error({source.string(), "each file once", r.name + " twice"});
+    set.files.push_back(
+        {r.file, r.name, static_cast<std::int32_t>(classes.at(r.label)), folds.at(r.fold),
+         r.group.empty() ? static_cast<std::uint32_t>(groups.size() + set.files.size()) : groups.at(r.group)});
+  }
+  return set;
+}
+
+void test_every_fold(labelled_set& set, fs::path const& source) {
+  if (set.folds.size() < 2) throw format_error({source.string(), "at least two folds", "one"});
+  for (std::uint32_t f = 0; f != set.folds.size(); ++f) set.tests.push_back(f);
+}
+
+/// One of DCASE's two lists.
+void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path const& audio, std::string const& fold) {
+  if (fs::is_directory(source)) {
+    for (fs::path const& file : files_below(source, [](fs::path const& f) { return f.extension() == ".wav"; })) {
+      std::string label = file.stem().string();
+      label.erase(std::find_if(label.rbegin(), label.rend(), [](unsigned char c) { return !std::isdigit(c); }).base(),
+                  label.end());
+      if (label.empty())
+        throw format_error({file.string(), "a name of a class and a number, like bus01.wav", "a number alone"});
+      rows.push_back({file, file.filename().string(), label, fold, ""});
+    }
+    return;
+  }
+  csv_table const table = read_csv(source);
+  std::size_t const name = table.column("filename"), label = table.column("scene_label");
+  auto const place = column_if_any(table, "identifier");
+  fs::path below = audio.empty() ? source.parent_path() : audio;
+  if (audio.empty() && !table.rows.empty() && !fs::exists(below / table.rows.front()[name]) &&
+      fs::exists(fs::absolute(below).parent_path() / table.rows.front()[name]))
+    below = fs::absolute(below).parent_path();
+  for (std::size_t k = 0; k != table.rows.size(); ++k)
+    rows.push_back({below / filled(table, k, name), table.rows[k][name], filled(table, k, label), fold,
+                    place ? table.rows[k][*place] : std::string()});
+}
+
+}  // namespace
+
+labelled_set read_esc50(fs::path const& meta, fs::path const& audio, bool only_esc10) {
+  csv_table const table = read_csv(meta);
+  std::size_t const name = table.column("filename"), fold = table.column("fold"), label = table.column("category");
+  auto const source = column_if_any(table, "src_file");
+  std::optional<std::size_t> const esc10 = only_esc10 ? std::optional(table.column("esc10")) : std::nullopt;
+  std::vector<row> rows;
+  for (std::size_t k = 0; k != table.rows.size(); ++k) {
+    if (esc10 && table.rows[k][*esc10] != "True") continue;
+    rows.push_back({audio / filled(table, k, name), table.rows[k][name], filled(table, k, label),
+                    filled(table, k, fold), source ? table.rows[k][*source] : std::string()});
+  }
+  labelled_set set = made(only_esc10 ? "esc10" : "esc50", meta, rows);
+  test_every_fold(set, meta);
+  return set;
+}
+
+labelled_set read_dcase(fs::path const& train, fs::path const& test, fs::path const& audio) {
+  std::vector<row> rows;
+  append_scenes(rows, train, audio, "1 train");
+  if (rows.empty()) throw format_error({train.string(), "files to train on", "none"});
+  std::size_t const trained_on = rows.size();
+  append_scenes(rows, test, audio, "2 test");
+  if (rows.size() == trained_on) throw format_error({test.string(), "files to test on", "none"});
+  labelled_set set = made("dcase", train, rows);
+  set.folds = {"train", "test"};
+  set.tests = {1};
+  return set;
+}
+
+labelled_set read_classes(fs::path const& source, file_filter const& wanted, std::uint32_t folds, std::uint64_t seed,
+                          std::string const& group_column) {
+  std::vector<row> rows;
+  bool has_folds = false;
+  if (fs::is_directory(source)) {
+    if (!group_column.empty())
+      throw setting_error({"--group", "a table with a column '" + group_column + "'", "a folder, " + source.string()});
+    for (fs::path const& file : files_below(source, wanted)) {
+      fs::path const inside = file.lexically_relative(source);
+      if (!inside.has_parent_path())
+        throw format_error({source.string(), "a folder for each class", inside.string() + " beside them"});
+      rows.push_back({file, inside.generic_string(), inside.begin()->string(), "", ""});
+    }
+  } else {
+    csv_table const table = read_csv(source);
+    std::size_t const path = table.column("path"), label = table.column("label");
+    auto const fold = group_column.empty() ? column_if_any(table, "fold") : std::nullopt;
+    auto const group = group_column.empty() ? std::nullopt : std::optional(table.column(group_column));
+    has_folds = fold.has_value();
+    for (std::size_t k = 0; k != table.rows.size(); ++k)
+      rows.push_back({source.parent_path() / filled(table, k, path), table.rows[k][path], filled(table, k, label),
+                      fold ? filled(table, k, *fold) : std::string(),
+                      group ? filled(table, k, *group) : std::string()});
+  }
+  labelled_set set = made("folder", source, rows);
+  if (!has_folds) {
+    std::vector<std::int32_t> labels;
+    std::vector<std::uint32_t> groups;
+    for (labelled_file const& f : set.files) labels.push_back(f.label), groups.push_back(f.group);
+    auto const dealt = stratified_folds(labels, groups, folds, seed);
+    for (std::size_t k = 0; k != dealt.size(); ++k) set.files[k].fold = dealt[k];
+    set.folds.clear();
+    for (std::uint32_t f = 0; f != folds; ++f) set.folds.push_back(std::to_string(f + 1));
+  }
+  test_every_fold(set, source);
+  return set;
+}
+
+}  // namespace l3::program

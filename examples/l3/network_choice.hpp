@@ -1,0 +1,36 @@
+/// @file  examples/l3/network_choice.hpp: which network a probe or a picture is about: a trained one, or one that has
+/// learned nothing.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine.hpp"
+#include "feed.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+
+/// A network, its input, and a text that is the same for the same weights alone.
+struct chosen_network {
+  std::unique_ptr<engine> net;
+  std::unique_ptr<model_input> input;
+  std::string identity;
+  bool trained;
+};
+
+/// Options --checkpoint, --random-weights, --model, --seed and --precision.
+struct network_choice {
+  std::string checkpoint, model, precision = "fp32", keep;
+  bool random = false;
+  std::uint64_t seed = 0;
+
+  void add_to(CLI::App& command);
+  /// Errors  setting_error: neither a checkpoint nor random weights, or both a checkpoint and another model; those of
+  ///         reading a checkpoint.
+  chosen_network open(std::size_t threads) const;
+};
+
+/// FNV-1a of bytes, going on from `hash`.
+std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
+
+}  // namespace l3::program

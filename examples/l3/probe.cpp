@@ -1,0 +1,495 @@
+// l3 probe: what a network has learned, told by how well plain classifiers read its features.
+#include <cmath>
+#include <l3/core/context.hpp>
+#include <l3/eval/clustering.hpp>
+#include <l3/eval/confusion.hpp>
+#include <l3/eval/folds.hpp>
+#include <l3/eval/linear_svm.hpp>
+#include <l3/eval/standardise.hpp>
+#include <l3/files/csv.hpp>
+#include <limits>
+#include <numeric>
+#include <optional>
+
+#include "charts.hpp"
+#include "feature_rows.hpp"
+#include "network_choice.hpp"
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct probe_options : common_options {
+  network_choice network;
+  std::string out, pool = "grid", layer, fill = "silence";
+  // The sets.
+  std::string meta, audio, train, test, data, group;
+  bool esc10 = false;
+  std::uint32_t folds = 5;
+  // The classifier.
+  double hop = 0.5, tolerance = 0.01;
+  std::vector<double> costs{1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
+  std::size_t batch = 32;
+  // Clustering.
+  std::string what = "audio";
+  std::size_t clusters = 0, starts = 10;
+};
+
+/// Rows of some files, ready for a classifier.
+struct training_rows {
+  std::vector<std::uint32_t> which;  ///< rows of the features
+  std::vector<std::int32_t> labels;
+
+  void add(labelled_set const& set, feature_rows const& rows, std::size_t file) {
+    for (std::size_t r = rows.begin(file); r != rows.end(file); ++r) {
+      which.push_back(static_cast<std::uint32_t>(r));
+      labels.push_back(set.files[file].label);
+    }
+  }
+};
+
+/// What became of a file that was tested.
+struct verdict {
+  std::size_t file, fold, predicted;
+  double margin;  ///< of the best class's score over the second
+};
+
+/// One fold, tested by what all others taught.
+struct fold_result {
+  std::string name;
+  std::size_t train = 0, test = 0, right = 0;
+  double cost = 0;
+  std::size_t epochs = 0;
+  bool converged = true;
+  std::size_t constant = 0;
+  double accuracy() const { return test == 0 ? 0 : static_cast<double>(right) / static_cast<double>(test); }
+};
+
+/// The protocol of the paper's section 4.2: z-scores by the training files, one linear machine for each class on the
+/// rows of single seconds, a file's score the mean of its rows' scores.
+class svm_protocol {
+ public:
+  svm_protocol(probe_options const& o, labelled_set const& set, feature_rows const& rows)
+      : o_(o), set_(set), rows_(rows), team_(o.threads), confusion(set.classes.size()) {
+    // Every fold is looked at before the first is computed.
+    for (auto const fold : set.tests) {
+      std::vector<bool> taught(set.classes.size()), tested(set.classes.size());
+      for (std::size_t k = 0; k != set.files.size(); ++k)
+        if (rows.begin(k) != rows.end(k))
+          (set.files[k].fold == fold ? tested : taught)[static_cast<std::size_t>(set.files[k].label)] = true;
+      for (std::size_t c = 0; c != set.classes.size(); ++c)
+        if (!taught[c])
+          throw format_error({"fold " + set.folds[fold], "files of class '" + set.classes[c] + "' in the other folds",
+                              tested[c] ? "some in this one alone" : "none that can be read"});
+    }
+  }
+
+  void run(progress& bar) {
+    std::size_t done = 0;
+    for (auto const fold : set_.tests) {
+      run_fold(fold);
+      bar.update(static_cast<double>(++done), text("accuracy %.3f", confusion.accuracy()));
+      if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+    }
+  }
+
+ private:
+  using files = std::vector<std::size_t>;
+
+  void run_fold(std::uint32_t fold) {
+    files train, test;
+    for (std::size_t k = 0; k != set_.files.size(); ++k)
+      if (rows_.begin(k) != rows_.end(k)) (set_.files[k].fold == fold ? test : train).push_back(k);
+    fold_result result{.name = set_.folds[fold], .train = train.size(), .test = test.size()};
+    result.cost = o_.costs.size() == 1 ? o_.costs.front() : best_cost(train, fold);
+    machines const taught(*this, train, {result.cost}, team_);
+    linear_svm const& svm = taught.svms.front();
+    result.epochs = svm.epochs(), result.converged = svm.converged(), result.constant = taught.scale.constant();
+    for (std::size_t const file : test) {
+      auto const scores = taught.scores(svm, file);
+      auto const best = std::max_element(scores.begin(), scores.end());
+      double second = -std::numeric_limits<double>::infinity();
+      for (auto each = scores.begin(); each != scores.end(); ++each)
+        if (each != best) second = std::max(second, *each);
+      auto const predicted = static_cast<std::size_t>(best - scores.begin());
+      result.right += predicted == static_cast<std::size_t>(set_.files[file].label);
+      confusion.add(static_cast<std::size_t>(set_.files[file].label), predicted);
+      verdicts.push_back({file, fold, predicted, *best - second});
+    }
+    folds.push_back(result);
+  }
+
+  /// Machines for each of some costs, on the same rows.
+  struct machines {
+    svm_protocol const& of;
+    standardiser scale;
+    std::vector<linear_svm> svms;
+
+    machines(svm_protocol const& protocol, files const& train, std::vector<double> const& costs, thread_team& team)
+        : machines(protocol, rows_of(protocol, train), costs, team) {}
+    std::vector<double> scores(linear_svm const& svm, std::size_t file) const {
+      std::vector<double> sums(svm.classes());
+      std::vector<float> row(of.rows_.width);
+      for (std::size_t r = of.rows_.begin(file); r != of.rows_.end(file); ++r) {
+        scale(of.rows_.row(r).data(), row.data());
+        svm.add_scores(row.data(), sums);
+      }
+      for (double& s : sums) s /= static_cast<double>(of.rows_.end(file) - of.rows_.begin(file));
+      return sums;
+    }
+
+   private:
+    static training_rows rows_of(svm_protocol const& protocol, files const& train) {
+      training_rows rows;
+      for (std::size_t const file : train) rows.add(protocol.set_, protocol.rows_, file);
+      return rows;
+    }
+    machines(svm_protocol const& protocol, training_rows const& train, std::vector<double> const& costs,
+             thread_team& team)
+        : of(protocol), scale(protocol.rows_.values, protocol.rows_.width, train.which) {
+      std::size_t const width = protocol.rows_.width;
+      std::vector<float> scaled(train.which.size() * width);
+      team.run(train.which.size(), [&](std::size_t r, std::size_t) {
+        scale(protocol.rows_.row(train.which[r]).data(), scaled.data() + r * width);
+      });
+      // One cost after the other, the classes side by side; or the costs side by side.
+      std::vector<std::optional<linear_svm>> made(costs.size());
+      auto const teach = [&](std::size_t k, thread_team& with) {
+        made[k].emplace(
+            with, scaled, width, train.labels, protocol.set_.classes.size(),
+            svm_settings{.cost = costs[k], .tolerance = protocol.o_.tolerance, .seed = protocol.o_.network.seed});
+      };
+      if (costs.size() == 1) {
+        teach(0, team);
+      } else {
+        thread_team alone(1);
+        team.run(costs.size(), [&](std::size_t k, std::size_t) { teach(k, alone); });
+      }
+      for (auto& each : made) svms.push_back(std::move(*each));
+    }
+  };
+
+  /// The cost that does best when a part of the training files is held out: the fold behind the tested one, or where
+  /// there is no other fold a quarter of the files. Of equals the smallest.
+  double best_cost(files const& train, std::uint32_t tested) const {
+    std::uint32_t held_out = tested;
+    std::vector<std::uint32_t> fold_of;
+    for (std::size_t const file : train) fold_of.push_back(set_.files[file].fold);
+    for (std::uint32_t step = 1; step != set_.folds.size() && held_out == tested; ++step) {
+      auto const next = static_cast<std::uint32_t>((tested + step) % set_.folds.size());
+      bool const some = std::find(fold_of.begin(), fold_of.end(), next) != fold_of.end();
+      bool const others =
+          std::find_if(fold_of.begin(), fold_of.end(), [&](auto const f) { return f != next; }) != fold_of.end();
+      if (some && others) held_out = next;
+    }
+    if (held_out == tested) {
+      std::vector<std::int32_t> labels;
+      std::vector<std::uint32_t> groups;
+      for (std::size_t const file : train)
+        labels.push_back(set_.files[file].label), groups.push_back(set_.files[file].group);
+      fold_of = stratified_folds(labels, groups, 4, o_.network.seed);
+      held_out = 0;
+    }
+    files taught, judged;
+    std::vector<bool> seen(set_.classes.size());
+    for (std::size_t k = 0; k != train.size(); ++k) {
+      (fold_of[k] == held_out ? judged : taught).push_back(train[k]);
+      if (fold_of[k] != held_out) seen[static_cast<std::size_t>(set_.files[train[k]].label)] = true;
+    }
+    if (std::find(seen.begin(), seen.end(), false) != seen.end())
+      throw format_error({"files to choose --cost by", "some of every class besides those held out",
+                          "none of some class; name one --cost"});
+    machines const tried(*this, taught, o_.costs, team_);
+    double best = o_.costs.front();
+    std::size_t most = 0;
+    for (std::size_t k = 0; k != o_.costs.size(); ++k) {
+      std::size_t right = 0;
+      for (std::size_t const file : judged) {
+        auto const scores = tried.scores(tried.svms[k], file);
+        right += std::max_element(scores.begin(), scores.end()) - scores.begin() == set_.files[file].label;
+      }
+      if (right > most) most = right, best = o_.costs[k];
+    }
+    return best;
+  }
+
+  probe_options const& o_;
+  labelled_set const& set_;
+  feature_rows const& rows_;
+  mutable thread_team team_;
+
+ public:
+  std::vector<fold_result> folds;
+  std::vector<verdict> verdicts;
+  confusion_matrix confusion;
+};
+
+/// Mean and sample deviation of the folds' accuracies.
+std::pair<double, double> mean_and_deviation(std::vector<fold_result> const& folds) {
+  double mean = 0, square = 0;
+  for (fold_result const& f : folds) mean += f.accuracy() / static_cast<double>(folds.size());
+  for (fold_result const& f : folds) square += (f.accuracy() - mean) * (f.accuracy() - mean);
+  return {mean, folds.size() < 2 ? 0 : std::sqrt(square / static_cast<double>(folds.size() - 1))};
+}
+
+embedder_settings settings_of(probe_options const& o) {
+  if (!(o.hop * sound_rate >= 1))
+    throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
+  return {.which = feature_named(!o.layer.empty()   ? o.layer
+                                 : o.pool == "grid" ? "conv4_2"
+                                                    : "pool4",
+                                 o.pool),
+          .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
+          .batch = o.batch,
+          .repeats = o.fill == "repeat"};
+}
+
+/// What the paper reports of this protocol, in per cent: learned, and with random weights.
+json paper_figures(std::string const& set) {
+  if (set == "esc50") return {{"ours", 79.3}, {"ours_random", 62.5}};
+  if (set == "dcase") return {{"ours", 93}, {"ours_random", 85}};
+  return nullptr;
+}
+
+int svm_run(probe_options const& o, labelled_set const& set) {
+  make_folder(o.out);
+  fs::path const out = o.out;
+  chosen_network const network = o.network.open(o.threads);
+  auto const settings = settings_of(o);
+  o.say(text("%s: %zu files of %zu classes, %zu folds tested; %s", set.name.c_str(), set.files.size(),
+             set.classes.size(), set.tests.size(), network.identity.c_str()));
+  feature_rows const rows = read_features(o, set, modality::sound, network, settings, out / "features.safetensors");
+  svm_protocol protocol(o, set, rows);
+  progress bar(o, "folds", static_cast<double>(set.tests.size()));
+  interruption guard;
+  protocol.run(bar);
+  bar.finish();
+
+  auto const [mean, deviation] = mean_and_deviation(protocol.folds);
+  o.answer("fold        train   test     cost  passes  accuracy");
+  json folds = json::array();
+  bool converged = true;
+  for (fold_result const& f : protocol.folds) {
+    o.answer(
+        text("%-10s %6zu %6zu %8.0e %7zu     %.4f", f.name.c_str(), f.train, f.test, f.cost, f.epochs, f.accuracy()));
+    converged = converged && f.converged;
+    folds.push_back({{"fold", f.name},
+                     {"train", f.train},
+                     {"test", f.test},
+                     {"cost", f.cost},
+                     {"passes", f.epochs},
+                     {"converged", f.converged},
+                     {"constant_features", f.constant},
+                     {"accuracy", f.accuracy()}});
+  }
+  std::size_t const constant = protocol.folds.front().constant;
+  o.answer(text("%s, %s: accuracy %.4f (deviation over folds %.4f; chance %.4f)", set.name.c_str(),
+                network.trained ? "learned" : "random weights", mean, deviation,
+                1 / static_cast<double>(set.classes.size())));
+  if (json const paper = paper_figures(set.name); !paper.is_null())
+    o.say(text("the paper's network: %.1f %% learned, %.1f %% random", paper["ours"].get<double>(),
+               paper["ours_random"].get<double>()));
+  o.say(text("features (%zu x %zu) in %s%s, classifiers in %s; results in %s", rows.count(), rows.width,
+             short_time(rows.seconds).c_str(), rows.from_cache ? " when they were made" : "",
+             short_time(bar.seconds()).c_str(), o.out.c_str()));
+  if (constant > 0) o.say(text("%zu features are the same in all training rows and tell nothing", constant));
+  if (rows.shorter > 0)
+    o.say(text("%zu files are shorter than one second and were %s", rows.shorter,
+               o.fill == "repeat" ? "repeated" : "filled up with silence"));
+  if (rows.silent > 0) o.warn(text("%zu files are silent", rows.silent));
+  if (!converged)
+    o.warn("some machines had not settled after all passes: a lower --cost or a higher --tolerance helps");
+  if (!rows.refused.empty()) o.warn(text("%zu files were refused and are in no figure", rows.refused.size()));
+
+  json refused = json::array();
+  for (auto const& [file, why] : rows.refused) refused.push_back({{"file", set.files[file].name}, {"why", why}});
+  json classes = json::array();
+  for (std::size_t c = 0; c != set.classes.size(); ++c)
+    classes.push_back(
+        {{"class", set.classes[c]}, {"files", protocol.confusion.of_class(c)}, {"right", protocol.confusion.at(c, c)}});
+  json const result{{"kind", "svm"},
+                    {"set", set.name},
+                    {"network", network.identity},
+                    {"trained", network.trained},
+                    {"layer", name_of(settings.which)},
+                    {"hop", o.hop},
+                    {"accuracy", mean},
+                    {"deviation", deviation},
+                    {"chance", 1 / static_cast<double>(set.classes.size())},
+                    {"paper", paper_figures(set.name)},
+                    {"folds", folds},
+                    {"classes", classes},
+                    {"rows", rows.count()},
+                    {"width", rows.width},
+                    {"seconds_features", rows.seconds},
+                    {"features_from_cache", rows.from_cache},
+                    {"seconds_classifiers", bar.seconds()},
+                    {"short", rows.shorter},
+                    {"silent", rows.silent},
+                    {"refused", refused}};
+  write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  write_text(out / "confusion.csv", confusion_table(protocol.confusion, set.classes));
+  write_text(out / "confusion.svg", confusion_chart(protocol.confusion, set.classes));
+  std::string predictions = csv_row({"file", "fold", "class", "predicted", "margin"});
+  for (verdict const& v : protocol.verdicts)
+    predictions += csv_row({set.files[v.file].name, set.folds[v.fold],
+                            set.classes[static_cast<std::size_t>(set.files[v.file].label)], set.classes[v.predicted],
+                            text("%.6g", v.margin)});
+  write_text(out / "predictions.csv", predictions);
+  o.print(result);
+  return rows.refused.empty() ? done : some_refused;
+}
+
+int cluster_run(probe_options const& o) {
+  make_folder(o.out);
+  fs::path const out = o.out;
+  modality const what = o.what == "audio" ? modality::sound : modality::frame;
+  labelled_set const set = read_classes(
+      o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 2, o.network.seed, "");
+  chosen_network const network = o.network.open(o.threads);
+  auto const settings = settings_of(o);
+  feature_rows const rows = read_features(o, set, what, network, settings, out / "features.safetensors");
+  // A file is the mean of its rows; every feature counts as much as every other.
+  std::vector<float> means;
+  std::vector<std::int32_t> labels;
+  for (std::size_t k = 0; k != set.files.size(); ++k) {
+    std::size_t const n = rows.end(k) - rows.begin(k);
+    if (n == 0) continue;
+    std::vector<double> sum(rows.width);
+    for (std::size_t r = rows.begin(k); r != rows.end(k); ++r)
+      for (std::size_t d = 0; d != rows.width; ++d) sum[d] += static_cast<double>(rows.row(r)[d]);
+    for (double const s : sum) means.push_back(static_cast<float>(s / static_cast<double>(n)));
+    labels.push_back(set.files[k].label);
+  }
+  if (labels.size() < 2) throw media_error({o.data, "at least two files that can be read", "fewer"});
+  std::vector<std::uint32_t> all(labels.size());
+  std::iota(all.begin(), all.end(), 0u);
+  standardiser const scale(means, rows.width, all);
+  for (std::size_t k = 0; k != labels.size(); ++k) scale(means.data() + k * rows.width, means.data() + k * rows.width);
+  std::size_t const clusters = o.clusters != 0 ? o.clusters : set.classes.size();
+  context<cpu> on(o.threads);
+  kmeans_result const found = kmeans(on, std::span<float const>(means), rows.width,
+                                     {.clusters = clusters, .starts = o.starts, .seed = o.network.seed});
+  agreement const agrees = compare_clusterings(found.cluster, labels);
+  o.answer(
+      text("%zu files of %zu classes in %zu clusters: normalised mutual information %.4f, adjusted for chance %.4f",
+           labels.size(), set.classes.size(), clusters, agrees.nmi, agrees.ami));
+  json refused = json::array();
+  for (auto const& [file, why] : rows.refused) refused.push_back({{"file", set.files[file].name}, {"why", why}});
+  json const result{{"kind", "cluster"},
+                    {"set", o.data},
+                    {"what", o.what},
+                    {"network", network.identity},
+                    {"trained", network.trained},
+                    {"layer", name_of(settings.which)},
+                    {"files", labels.size()},
+                    {"classes", set.classes.size()},
+                    {"clusters", clusters},
+                    {"nmi", agrees.nmi},
+                    {"ami", agrees.ami},
+                    {"refused", refused}};
+  write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  o.print(result);
+  return rows.refused.empty() ? done : some_refused;
+}
+
+/// Options that the sound protocols share.
+void add_features(CLI::App& command, probe_options& o) {
+  o.network.add_to(command);
+  command.add_option("--out,-o", o.out, "Folder for the results; features are kept there for the next time")
+      ->required();
+  command.add_option("--pool", o.pool, "grid: the largest value of each filter and region; global: of each filter")
+      ->check(CLI::IsMember({"global", "grid"}))
+      ->capture_default_str();
+  command
+      .add_option("--layer", o.layer,
+                  "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
+      ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
+  command.add_option("--hop", o.hop, "Seconds from one second of a sound to the next")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--short", o.fill, "A sound shorter than one second is filled up with silence, or by repeat")
+      ->check(CLI::IsMember({"silence", "repeat"}))
+      ->capture_default_str();
+  command.add_option("--batch", o.batch, "Rows computed at a time; does not change them")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  o.add_to(command);
+}
+void add_classifier(CLI::App& command, probe_options& o) {
+  add_features(command, o);
+  command
+      .add_option("--cost", o.costs,
+                  "The machines' C, or several to choose from by a part of the training files that is held out")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--tolerance", o.tolerance, "Of the machines' projected gradient")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace
+
+work add_probe(CLI::App& command) {
+  command.require_subcommand(1);
+  command.footer(
+      "Example:\n  l3 probe esc50 --meta ESC-50/meta/esc50.csv --audio ESC-50/audio --checkpoint run/best.safetensors"
+      " --out run/probe/esc50");
+  auto const o = std::make_shared<probe_options>();
+
+  CLI::App* const esc50 = command.add_subcommand("esc50", "ESC-50, or a set laid out like it: folds as given");
+  esc50->add_option("--meta", o->meta, "Its table: filename, fold, category")->required();
+  esc50->add_option("--audio", o->audio, "Folder of its sounds")->required();
+  esc50->add_flag("--esc10", o->esc10, "Only the files of ESC-10");
+  add_classifier(*esc50, *o);
+  esc50->footer("Example:\n  l3 probe esc50 --meta meta/esc50.csv --audio audio --random-weights --out random");
+
+  CLI::App* const dcase = command.add_subcommand("dcase", "DCASE acoustic scenes: one list to learn from, one to test");
+  dcase->add_option("--train", o->train, "Table filename,scene_label, or folder of files like bus01.wav")->required();
+  dcase->add_option("--test", o->test, "The same of what is tested")->required();
+  dcase->add_option("--audio", o->audio, "Folder that the tables' names count from; default: theirs or the one above");
+  add_classifier(*dcase, *o);
+  dcase->footer(
+      "Example:\n  l3 probe dcase --train scenes_stereo --test scenes_stereo_testset --checkpoint run/best.safetensors"
+      " --out run/probe/dcase");
+
+  CLI::App* const folder = command.add_subcommand("folder", "Your own sounds: a folder for each class, or a table");
+  folder->add_option("data", o->data, "Folder of folders, or table path,label (fold or a group beside them)")
+      ->required();
+  folder->add_option("--folds", o->folds, "How many, where the table has no column fold")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1000).description(""));
+  folder->add_option("--group", o->group, "Column of the table: files with the same value stay in one fold");
+  add_classifier(*folder, *o);
+  folder->footer("Example:\n  l3 probe folder sounds --folds 5 --checkpoint run/best.safetensors --out run/probe/mine");
+
+  auto const c = std::make_shared<probe_options>();
+  c->pool = "global";
+  CLI::App* const cluster = command.add_subcommand("cluster", "Do features fall into the classes by themselves?");
+  cluster->add_option("what", c->what, "audio or image")->required()->check(CLI::IsMember({"audio", "image"}));
+  cluster->add_option("data", c->data, "Folder of folders, or table path,label")->required();
+  cluster->add_option("--clusters", c->clusters, "How many; 0: as many as classes")->capture_default_str();
+  cluster->add_option("--starts", c->starts, "Beginnings of k-means, of which the tightest result counts")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000).description(""));
+  add_features(*cluster, *c);
+  cluster->footer("Example:\n  l3 probe cluster audio sounds --checkpoint run/best.safetensors --out run/probe/c");
+
+  return [=] {
+    try {
+      if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
+      if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
+      if (folder->parsed())
+        return svm_run(*o, read_classes(
+                               o->data, [](fs::path const& f) { return suits_embedding(f, "audio"); }, o->folds,
+                               o->network.seed, o->group));
+      return cluster_run(*c);
+    } catch (interrupted const& by) {
+      return 128 + by.signal;
+    }
+  };
+}
+
+}  // namespace l3::program

@@ -1,0 +1,67 @@
+/// @file  examples/l3/training.hpp: the loop that all trainings share: batches, log, validation, checkpoints, going on
+/// after an interruption. What is taught is a `lesson`.
+#pragma once
+#include <l3/train/softmax_head.hpp>
+#include <memory>
+#include <string>
+
+#include "engine.hpp"
+#include "evaluate.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+
+/// Settings that every training has; config.json keeps those that change what is learned or written.
+struct training_options : common_options {
+  std::string train, valid, out, model = "small", precision = "fp32", dump;
+  std::size_t batch = 0, workers = 0;
+  std::uint32_t valid_pairs = 1000;
+  std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
+  double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
+  opening_options opening;
+  bool resume = false;
+
+  void add_to(CLI::App& command);
+};
+
+/// What is taught to which network.
+class lesson {
+ public:
+  virtual ~lesson() = default;
+  virtual model_facts const& facts() const = 0;
+  virtual std::string title() const = 0;   ///< "tiny (621k learned numbers)"
+  virtual std::string chance() const = 0;  ///< "loss 0.693, accuracy 0.5"
+  virtual pairing which() const = 0;
+  /// Initial weights, and memory for training and for validation on so many pairs at a time.
+  virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch) = 0;
+  virtual std::uint64_t steps() const = 0;
+  virtual step_report step(feed_batch const&) = 0;
+  virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;
+  virtual void save(std::filesystem::path const&, checkpoint_facts const&) = 0;
+  virtual void load(std::filesystem::path const&) = 0;
+};
+
+/// The settings of one kind of training beside those that all have: option's name and value, as config.json keeps
+/// them.
+using extra_settings = json;
+
+/// Makes the lesson once settings are final (those of the run that is gone on with), and may add settings that the data
+/// decides: a run that is gone on with must have the same.
+using lesson_maker = std::function<std::unique_ptr<lesson>(training_options const&, extra_settings&,
+                                                           collection const& train, collection const& valid)>;
+
+/// How a training ended.
+struct training_end {
+  int code = done;
+  json result;  ///< the document of --json
+  std::filesystem::path best, last;
+};
+
+/// Trains. Options of `command` that were given must agree with those of a run that is gone on with, except --lr and a
+/// higher --pairs.
+///
+/// Errors  setting_error, file_error, format_error, media_error, numeric_error. What was learned since the last save is
+///         saved if that can be done.
+training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make);
+
+}  // namespace l3::program

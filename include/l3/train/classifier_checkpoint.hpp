@@ -1,0 +1,113 @@
+/// @file  include/l3/train/classifier_checkpoint.hpp: a classifier in a safetensors file, named and laid out as
+/// checkpoints of L³-Nets are.
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <filesystem>
+#include <l3/model/classifier.hpp>
+#include <l3/train/checkpoint.hpp>
+#include <l3/train/softmax_head.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// "tiny width=16 ... vision classes=10".
+template <class Network>
+std::string describe_classifier(std::size_t classes) {
+  return describe_model<typename Network::config>() + " " + std::string(Network::side::name.view()) +
+         " classes=" + std::to_string(classes);
+}
+
+/// How many classes a classifier's checkpoint has. Errors: file_error; format_error: it is none.
+inline std::size_t classes_of_checkpoint(std::filesystem::path const& path) {
+  safetensors_file const file = safetensors_file::open(path);
+  if (!file.contains("classifier.fc2.bias") || file.entry("classifier.fc2.bias").shape.size() != 1)
+    throw format_error({path.string(), "a checkpoint of a classifier, as `l3 baseline trunk` writes them", "another"});
+  return file.entry("classifier.fc2.bias").shape.front();
+}
+
+namespace detail {
+/// Calls f(name, values, shape) for each tensor of the last layer and, if wanted, of its optimizer.
+template <class Head, class F>
+void for_each_head_tensor(Head& head, bool with_optimizer, F&& f) {
+  auto const both = [&](std::string const& prefix, std::string const& suffix, auto* weights, auto* biases) {
+    f(prefix + "classifier.fc2.weight" + suffix, std::span(weights, head.classes() * head.inputs()),
+      std::vector<std::size_t>{head.classes(), head.inputs()});
+    f(prefix + "classifier.fc2.bias" + suffix, std::span(biases, head.classes()),
+      std::vector<std::size_t>{head.classes()});
+  };
+  both("", "", head.weights().data(), head.biases().data());
+  if (!with_optimizer) return;
+  auto* const first = head.first_moments().data();
+  auto* const second = head.second_moments().data();
+  both("optimizer.", ".exp_avg", first, first + head.bias_offset());
+  both("optimizer.", ".exp_avg_sq", second, second + head.bias_offset());
+}
+}  // namespace detail
+
+/// Writes a classifier, whole or not at all. Without an optimizer it holds the weights alone. Errors: file_error.
+template <class Network>
+void save_classifier(std::filesystem::path const& path, Network const& net,
+                     softmax_head<typename Network::backend_type>& head, adam<Network> const* optimizer,
+                     checkpoint_facts facts) {
+  static_assert(std::same_as<typename Network::scalar, float>);
+  safetensors_writer out;
+  detail::for_each_tensor<Network>(
+      net, optimizer, [&](std::string const& name, float const* values, parameter const& p) {
+        out.add(name, {p.shape().begin(), p.shape().end()}, std::span<float const>(values, p.count()));
+      });
+  detail::for_each_head_tensor(
+      head, optimizer != nullptr,
+      [&](std::string const& name, std::span<float const> values, auto const& shape) { out.add(name, shape, values); });
+  std::int64_t const counter = net.batches_tracked();
+  for (std::string const& name : detail::batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
+  facts.model = describe_classifier<Network>(head.classes());
+  facts.front_end = Network::config::front_end::name;
+  detail::add_facts(out, facts);
+  out.write(path);
+}
+
+/// Reads a classifier into `net`, `head` and, unless null, `optimizer`. All stay as they were on any error. Errors: as
+/// load_checkpoint.
+template <class Network>
+checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net,
+                                 softmax_head<typename Network::backend_type>& head, adam<Network>* optimizer) {
+  safetensors_file const file = safetensors_file::open(path);
+  checkpoint_facts const facts = read_checkpoint_facts(file, path);
+  std::string const wanted = describe_classifier<Network>(head.classes());
+  if (facts.model != wanted)
+    throw format_error(
+        {path.string(), "a checkpoint of model " + wanted, "one of model " + detail::excerpt(facts.model)});
+  if (optimizer != nullptr && !file.contains("optimizer.classifier.fc2.bias.exp_avg"))
+    throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
+  Network read_net;
+  adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
+  detail::for_each_tensor<Network>(read_net, optimizer != nullptr ? &read_optimizer : nullptr,
+                                   [&](std::string const& name, float* to, parameter const& p) {
+                                     detail::read_finite(file, name, p, {to, p.count()});
+                                   });
+  // Read twice, so that nothing has changed when the last of them turns out to be missing.
+  std::vector<float> aside;
+  for (bool const keep : {false, true})
+    detail::for_each_head_tensor(
+        head, optimizer != nullptr, [&](std::string const& name, std::span<float> values, auto const& shape) {
+          aside.resize(values.size());
+          file.read(name, aside, shape);
+          for (float const v : aside)
+            if (!std::isfinite(v)) throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
+          if (keep) std::copy(aside.begin(), aside.end(), values.begin());
+        });
+  std::vector<std::string> const counters = detail::batch_counters<Network>();
+  read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
+  net.copy_from(read_net);
+  if (optimizer != nullptr) {
+    *optimizer = std::move(read_optimizer);
+    optimizer->steps(facts.step);
+  }
+  return facts;
+}
+
+}  // namespace l3::inline L3_ISA

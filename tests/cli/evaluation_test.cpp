@@ -1,0 +1,300 @@
+/// @file  tests/cli/evaluation_test.cpp: l3 eval, probe and baseline as a user meets them.
+#include <catch2/catch.hpp>
+#include <map>
+
+#include "run_program.hpp"
+
+using Catch::Contains;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string checkpoint() { return "--checkpoint " + quoted(made_up_run() / "best.safetensors"); }
+
+/// Videos of two classes.
+fs::path const& two_classes() {
+  static fs::path const folder = [] {
+    fs::path const at = scratch() / "two";
+    if (l3("synth " + at.string() + " --videos 30 --classes 2 --seconds 2 --seed 4 --quiet").code != 0) std::abort();
+    return at;
+  }();
+  return folder;
+}
+
+/// Rows (path, label) of its training list.
+std::vector<std::pair<std::string, std::string>> labelled() {
+  std::istringstream lines(content(two_classes() / "train.csv"));
+  std::vector<std::pair<std::string, std::string>> rows;
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) rows.emplace_back(line.substr(0, line.find(',')), line.substr(line.find(',') + 1));
+  return rows;
+}
+
+/// A table of these files, each row made by `row(k, path, label)`, beside the videos.
+template <class Row>
+fs::path table(char const* name, std::string const& header, Row&& row) {
+  fs::path const file = two_classes() / name;
+  std::ofstream out(file);
+  out << header << '\n';
+  auto const rows = labelled();
+  for (std::size_t k = 0; k != rows.size(); ++k) out << row(k, rows[k].first, rows[k].second) << '\n';
+  return file;
+}
+
+}  // namespace
+
+TEST_CASE("eval ranks pairs, names classes and shows its mistakes") {
+  fs::path const out = scratch() / "eval";
+  outcome const r = l3("eval --pairs 64 --mistakes 6 --json " + checkpoint() + "--data " +
+                       quoted(two_classes() / "train.csv") + "--out " + quoted(out));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  json const result = json::parse(r.out);
+  CHECK((result.at("auc") >= 0 && result.at("auc") <= 1));
+  CHECK(result.at("classes").size() == 2);
+  std::size_t pairs = 0;
+  for (json const& c : result.at("classes"))
+    pairs += c.at("positives").get<std::size_t>() + c.at("negatives_other_class").get<std::size_t>() +
+             c.at("negatives_same_class").get<std::size_t>();
+  CHECK(pairs == 64);
+  CHECK(json::parse(content(out / "result.json")) == result);
+  std::string const table = content(out / "pairs.csv");
+  CHECK(std::count(table.begin(), table.end(), '\n') == 65);
+  REQUIRE(result.at("mistakes").size() > 0);  // it learned for a moment only
+  for (json const& m : result.at("mistakes")) {
+    CHECK_THAT(content(out / m.at("picture").get<std::string>()), Catch::StartsWith("\x89PNG\r\n"));
+    std::string const wav = content(out / m.at("sound").get<std::string>());
+    CHECK(wav.size() == 44 + 2 * 48000);
+    CHECK_THAT(wav, Catch::StartsWith("RIFF") && Contains("WAVEfmt "));
+    bool const said_yes = m.at("said") == "correspond";
+    CHECK((m.at("score") > 0) == said_yes);
+    CHECK((m.at("frame_of") == m.at("sound_of")) == !said_yes);
+  }
+}
+
+TEST_CASE("a probe of one's own sounds: folds, results, features kept, files that are missing") {
+  fs::path const list = table("mine.csv", "path,label",
+                              [](std::size_t, auto const& path, auto const& label) { return path + ',' + label; });
+  std::ofstream(list, std::ios::app) << "videos/missing.mp4," << labelled().front().second << '\n';
+  fs::path const out = scratch() / "probe";
+  std::string const command =
+      "probe folder " + quoted(list) + "--folds 3 --json " + checkpoint() + "--out " + quoted(out);
+  outcome const first = l3(command);
+  INFO(first.err);
+  REQUIRE(first.code == 3);
+  json const a = json::parse(first.out);
+  CHECK(a.at("folds").size() == 3);
+  CHECK(a.at("width") == 1536);
+  CHECK(a.at("rows") == 3 * (labelled().size()));  // 2 s, every 0.5 s
+  CHECK(a.at("refused").size() == 1);
+  CHECK_THAT(first.err, Contains("missing.mp4"));
+  CHECK((a.at("accuracy") > 0.3 && a.at("accuracy") <= 1));
+  std::size_t tested = 0;
+  for (json const& f : a.at("folds")) tested += f.at("test").get<std::size_t>();
+  CHECK(tested == labelled().size());
+  CHECK(json::parse(content(out / "result.json")) == a);
+  CHECK_THAT(content(out / "confusion.svg"), Catch::StartsWith("<svg") && Contains("</svg>"));
+  std::string const predictions = content(out / "predictions.csv");
+  CHECK(std::count(predictions.begin(), predictions.end(), '\n') == std::ptrdiff_t(labelled().size() + 1));
+
+  json const again = json::parse(l3(command + " --threads 1").out);
+  CHECK(again.at("features_from_cache") == true);
+  CHECK(again.at("refused") == a.at("refused"));
+  CHECK(again.at("folds") == a.at("folds"));
+  json const other = json::parse(l3(command + " --pool global").out);  // other features: made anew
+  CHECK(other.at("features_from_cache") == false);
+  CHECK(other.at("width") == 128);
+  CHECK(other.at("layer") == "pool4, global");
+  CHECK(json::parse(l3(command + " --layer pool2").out).at("width") == 12 * 32);
+  json const random =
+      json::parse(l3("probe folder " + quoted(list) + "--folds 3 --json --random-weights --model tiny --seed 3 --out " +
+                     quoted(scratch() / "random"))
+                      .out);
+  CHECK(random.at("trained") == false);
+}
+
+TEST_CASE("ESC-50's layout: labels with commas and quotes, folds as given") {
+  std::map<std::string, std::string> named;
+  fs::path const meta = table("esc50.csv", "filename,fold,target,category,esc10,src_file,take",
+                              [&](std::size_t k, auto const& path, auto const& label) {
+                                named.emplace(label, named.empty() ? R"("rain, ""heavy""")" : "dog");
+                                return path + ',' + std::to_string(k % 3 + 1) + ",0," + named[label] + ",True,1000,A";
+                              });
+  fs::path const out = scratch() / "esc50";
+  outcome const r = l3("probe esc50 --meta " + quoted(meta) + "--audio " + quoted(two_classes()) +
+                       "--json --cost 0.001 " + checkpoint() + "--out " + quoted(out));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  json const result = json::parse(r.out);
+  CHECK(result.at("set") == "esc50");
+  CHECK(result.at("paper").at("ours") == 79.3);
+  CHECK(result.at("folds").size() == 3);
+  for (json const& f : result.at("folds")) CHECK(f.at("cost") == 0.001);
+  CHECK(result.at("classes").at(1).at("class") == "rain, \"heavy\"");
+  CHECK_THAT(content(out / "confusion.csv"), Contains(R"("rain, ""heavy""")"));
+  CHECK_THAT(content(out / "confusion.svg"), Contains("rain, &quot;heavy&quot;"));
+}
+
+TEST_CASE("DCASE's layouts: tables with tabs, and files named after their scene") {
+  std::string both[2] = {"filename\tscene_label\tidentifier\n", "filename\tscene_label\tidentifier\n"};
+  auto const rows = labelled();
+  fs::path const train = scratch() / "scenes", test = scratch() / "scenes_test";
+  fs::create_directories(train), fs::create_directories(test);
+  for (std::size_t k = 0; k != rows.size(); ++k) {
+    both[k % 2] += rows[k].first + '\t' + rows[k].second + "\tplace" + std::to_string(k / 4) + '\n';
+    std::string const name = (rows[k].second == rows[0].second ? "bus" : "tubestation") + std::to_string(k) + ".wav";
+    fs::copy_file(two_classes() / rows[k].first, (k % 2 == 0 ? train : test) / name);
+  }
+  fs::create_directories(two_classes() / "evaluation_setup");
+  std::ofstream(two_classes() / "evaluation_setup/fold1_train.csv") << both[0];
+  std::ofstream(two_classes() / "evaluation_setup/fold1_evaluate.csv") << both[1];
+  auto const run = [&](fs::path const& a, fs::path const& b, char const* out) {
+    outcome const r = l3("probe dcase --train " + quoted(a) + "--test " + quoted(b) + "--json " + checkpoint() +
+                         "--out " + quoted(scratch() / out));
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(r.out);
+  };
+  json const tau = run(two_classes() / "evaluation_setup/fold1_train.csv",
+                       two_classes() / "evaluation_setup/fold1_evaluate.csv", "tau");
+  json const scenes = run(train, test, "d2013");
+  CHECK(tau.at("folds").size() == 1);
+  CHECK(tau.at("folds")[0].at("test") == rows.size() / 2);
+  CHECK(scenes.at("classes").at(0).at("class") == "bus");
+  CHECK(scenes.at("accuracy").get<double>() == Approx(tau.at("accuracy").get<double>()).margin(0.2));
+}
+
+TEST_CASE("clusters of sounds and of pictures are compared with the classes") {
+  for (char const* what : {"audio", "image"}) {
+    json const r = json::parse(l3("probe cluster " + std::string(what) + " " + quoted(two_classes() / "train.csv") +
+                                  "--hop 1 --json " + checkpoint() + "--out " + quoted(scratch() / "cluster" / what))
+                                   .out);
+    CHECK(r.at("clusters") == 2);
+    CHECK(r.at("layer") == "pool4, global");
+    CHECK((r.at("nmi") >= 0 && r.at("nmi") <= 1));
+    CHECK((r.at("ami") > -0.5 && r.at("ami") <= r.at("nmi").get<double>() + 1e-9));
+  }
+}
+
+TEST_CASE("what cannot be probed is said") {
+  fs::path const one_class =
+      table("one.csv", "path,label", [](std::size_t, auto const& path, auto const&) { return path + ",same"; });
+  fs::path const alone = table("alone.csv", "path,label,fold", [](std::size_t k, auto const& path, auto const& label) {
+    return path + ',' + (k == 0 ? "rare" : label) + ',' + std::to_string(k % 2);
+  });
+  fs::path const blank = table("blank.csv", "path,label", [](std::size_t k, auto const& path, auto const& label) {
+    return path + ',' + (k == 2 ? "" : label);
+  });
+  std::string const rest = checkpoint() + "--out " + quoted(scratch() / "bad");
+  for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
+           {"probe folder " + quoted(one_class) + rest, 1, "at least two classes"},
+           {"probe folder " + quoted(alone) + rest, 1, "rare"},
+           {"probe folder " + quoted(blank) + rest, 1, "blank.csv:4"},
+           {"probe folder " + quoted(two_classes() / "train.csv") + "--group speaker " + rest, 1, "speaker"},
+           {"probe folder " + quoted(two_classes() / "train.csv") + "--folds 1 " + rest, 2, "--folds"},
+           {"probe folder " + quoted(two_classes() / "train.csv") + "--layer pool4 " + rest, 2, "--pool"},
+           {"probe folder " + quoted(two_classes() / "train.csv") + "--out x", 2, "--checkpoint"},
+           {"probe folder " + quoted(two_classes() / "train.csv") + "--model paper " + rest, 2, "--model"},
+           {"probe esc50 --meta " + quoted(one_class) + "--audio . " + rest, 1, "filename"},
+           {"probe", 2, "subcommand"}}) {
+    INFO(arguments);
+    outcome const r = l3(arguments);
+    CHECK(r.code == code);
+    CHECK_THAT(r.err + r.out, Contains(says));
+  }
+}
+
+TEST_CASE("baselines: classifiers, both ways to use them, the paper's table, and going on") {
+  fs::path const d = two_classes(), out = scratch() / "baselines";
+  std::string const data = "--train " + quoted(d / "train.csv") + "--valid " + quoted(d / "valid.csv") +
+                           "--valid-pairs 8 --model tiny --batch 4 --seed 5 --quiet ";
+  std::string const command = "baseline all " + data + "--pairs 16 --test " + quoted(d / "test.csv") +
+                              "--test-pairs 16 --json " + checkpoint() + "--out " + quoted(out);
+  outcome const r = l3(command);
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  json const table = json::parse(r.out);
+  REQUIRE(table.at("rows").size() == 5);
+  CHECK(table.at("rows")[0].at("accuracy") == 0.5);
+  CHECK(table.at("rows")[4].at("name") == "L3-Net, audio-visual correspondence");
+  CHECK(json::parse(content(out / "vision/config.json")).at("classes").size() == 2);
+  // Again: nothing is left to do, and it says the same.
+  CHECK(json::parse(l3(command).out) == table);
+
+  fs::path const trained = out / "vision/last.safetensors";
+  std::string const both = "--vision " + quoted(trained) + "--audio " + quoted(out / "audio/last.safetensors");
+  json const direct = json::parse(l3("baseline direct " + both + "--valid " + quoted(d / "valid.csv") + "--test " +
+                                     quoted(d / "test.csv") + "--valid-pairs 16 --pairs 16 --json")
+                                      .out);
+  CHECK(direct.at("test").at("pairs") == 16);
+  CHECK(direct.at("valid").at("accuracy") >= 0.5);  // the threshold was chosen there
+  // The pretrained one is an L3-Net like any other.
+  CHECK(l3("eval --pairs 16 --quiet --checkpoint " + quoted(out / "pretrain/last.safetensors") + "--data " +
+           quoted(d / "test.csv"))
+            .code == 0);
+
+  // Interrupted or not, the same bytes; and fine-tuning, frozen and not.
+  std::string const whole = (scratch() / "whole").string(), part = (scratch() / "part").string();
+  std::string const trunk = "baseline trunk audio " + data + "--init " + quoted(made_up_run() / "best.safetensors");
+  REQUIRE(l3(trunk + "--pairs 24 --out " + whole).code == 0);
+  REQUIRE(l3(trunk + "--pairs 12 --out " + part).code == 0);
+  REQUIRE(l3("baseline trunk audio --resume --pairs 24 --quiet --out " + part).code == 0);
+  CHECK(content(whole + "/last.safetensors") == content(part + "/last.safetensors"));
+  outcome const other = l3("baseline trunk vision --resume --pairs 32 --out " + part);
+  CHECK(other.code == 2);
+  CHECK_THAT(other.err, Contains("what") && Contains("audio"));
+  CHECK(l3(trunk + "--freeze --pairs 8 --out " + (scratch() / "frozen").string()).code == 0);
+
+  for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
+           {"baseline trunk audio " + data + "--freeze --out " + quoted(scratch() / "b1"), 2, "--init"},
+           {"baseline trunk audio " + data + "--init " + quoted(trained) + "--out " + quoted(scratch() / "b2"), 1,
+            "subnetwork audio"},
+           {"baseline trunk audio --train " + quoted(d / "videos") + "--valid " + quoted(d / "valid.csv") + "--out " +
+                quoted(scratch() / "b3"),
+            1, "label"},
+           {"baseline direct --vision " + quoted(made_up_run() / "best.safetensors") + "--audio " + quoted(trained) +
+                "--valid " + quoted(d / "valid.csv") + "--test " + quoted(d / "test.csv"),
+            1, "baseline trunk"},
+           {"baseline pretrain " + data + "--out " + quoted(scratch() / "b4"), 2, "--vision"}}) {
+    INFO(arguments);
+    outcome const bad = l3(arguments);
+    CHECK(bad.code == code);
+    CHECK_THAT(bad.err + bad.out, Contains(says));
+  }
+}
+
+TEST_CASE("embeddings can be reduced to one row, aligned, and read from other layers") {
+  fs::path const out = scratch() / "reduced", video = two_classes() / labelled().front().first;
+  auto const embed = [&](std::string const& options) {
+    outcome const r = l3("embed " + options + checkpoint() + "--format json --json --overwrite --out " + quoted(out));
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    std::vector<json> made;
+    json const report = json::parse(r.out);
+    for (json const& o : report.at("outputs")) made.push_back(json::parse(content(o.at("output").get<std::string>())));
+    return made;
+  };
+  auto const rows = embed("audio " + quoted(video) + "--hop 0.25 ").at(0).at("embedding");
+  auto const mean = embed("audio " + quoted(video) + "--hop 0.25 --reduce mean ").at(0);
+  auto const most = embed("audio " + quoted(video) + "--hop 0.25 --reduce max ").at(0);
+  REQUIRE(mean.at("embedding").size() == 1);
+  CHECK_FALSE(mean.contains("timestamps"));
+  for (std::size_t k = 0; k != rows[0].size(); ++k) {
+    double sum = 0, largest = -1e30;
+    for (json const& row : rows) sum += row[k].get<double>(), largest = std::max(largest, row[k].get<double>());
+    CHECK(mean.at("embedding")[0][k].get<double>() == Approx(sum / double(rows.size())).margin(1e-6));
+    CHECK(most.at("embedding")[0][k].get<double>() == Approx(largest).margin(1e-6));
+  }
+  auto const together = embed("video " + quoted(video) + "--hop 0.25 --align ");
+  REQUIRE(together.size() == 2);
+  CHECK(together[0].at("embedding").size() == together[1].at("embedding").size());
+  CHECK(together[0].at("timestamps") == together[1].at("timestamps"));
+  auto const apart = embed("video " + quoted(video) + "--hop 0.25 ");
+  CHECK(together[1].at("embedding")[0] == apart[1].at("embedding")[2]);  // the picture at half a second
+  CHECK(embed("audio " + quoted(video) + "--layer pool3 --pool grid --hop 1 ").at(0).at("embedding")[0].size() ==
+        12 * 64);
+  CHECK(embed("image " + quoted(video) + "--layer conv4_2 --pool global ").at(0).at("embedding")[0].size() == 128);
+  CHECK(l3("embed audio " + quoted(video) + "--align " + checkpoint() + "--out " + quoted(out)).code == 2);
+}
