@@ -2,6 +2,7 @@
 # tests/python_checks.sh L3 CHECK: compares l3 with PyTorch. L3 is the program; CHECK is one of
 #   goldens  the stored golden numbers are what PyTorch and scipy still say
 #   curve    trained on the same batches from the same weights, l3's losses are PyTorch's
+#   probe    the audio transfer protocol, written again in Python, finds the same accuracy
 #   logits   PyTorch reads l3's weights and says the same of the same pairs, and l3 of PyTorch's
 # Python is $L3_PYTHON, or python3 where that has torch and safetensors.
 set -euo pipefail
@@ -12,6 +13,9 @@ python=${L3_PYTHON:-python3}
 if ! "$python" -c 'import torch, safetensors, numpy' 2> /dev/null; then
   echo "SKIPPED: $check (no Python with torch and safetensors; name one in L3_PYTHON)"
   exit 77
+fi
+if [[ $check == probe ]]; then
+  "$python" -c 'import sklearn' 2> /dev/null || { echo "this Python lacks scikit-learn (tests/requirements.txt)" >&2; exit 1; }
 fi
 if [[ $check == goldens ]]; then
   "$python" -c 'import scipy' 2> /dev/null || { echo "this Python lacks scipy (tests/requirements.txt)" >&2; exit 1; }
@@ -49,5 +53,16 @@ case $check in
     evaluate "$theirs" "$work/theirs"
     "$python" "$root/tests/parity/logits.py" "$theirs" "$work/theirs"
     ;;
-  *) echo "python_checks.sh: expected goldens, curve or logits, found $check" >&2; exit 2 ;;
+  probe)
+    # The made-up videos as sounds, in three folds.
+    "$l3" synth "$work/sounds" --videos 120 --classes 4 --seconds 2 --seed 7 --quiet
+    awk -F, 'NR == 1 { print "filename,fold,category" } NR > 1 { print $1 "," NR % 3 + 1 "," $2 }' "$work/sounds/train.csv" \
+      > "$work/sounds/meta.csv"
+    of=(--meta "$work/sounds/meta.csv" --audio "$work/sounds")
+    "$l3" probe esc50 "${of[@]}" --random-weights --model tiny --seed 7 --keep-weights "$work/random.safetensors" \
+      --out "$work/probe" --quiet
+    "$python" "$root/tests/parity/audio_probe.py" "$work/random.safetensors" --model tiny "${of[@]}" \
+      --against "$work/probe/result.json"
+    ;;
+  *) echo "python_checks.sh: expected goldens, curve, logits or probe, found $check" >&2; exit 2 ;;
 esac

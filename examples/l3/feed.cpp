@@ -40,6 +40,11 @@ class input_of final : public model_input {
   void picture(rgb_frame const& from, std::span<float> out) const override {
     centre_image<frame>(from, out.first<frame::size>());
   }
+  void random_view(rgb_frame const& from, generator random, std::span<float> out) const override {
+    image_jitter view = draw_image_jitter<frame>(from.width, from.height, random);
+    view.brightness = 0, view.saturation = 1;
+    augment_image<frame>(from, view, out.first<frame::size>());
+  }
   void spectrum(std::span<float const> samples, std::span<float> out) const override {
     front_end_(samples, out.first<sound::size>());
   }

@@ -39,6 +39,8 @@ class model_input {
   virtual std::size_t sound_size() const = 0;  ///< floats of one second's picture
   /// Centre crop of an RGB frame.
   virtual void picture(rgb_frame const& from, std::span<float> out) const = 0;
+  /// A crop at a random place, mirrored half of the time, colours as they are.
+  virtual void random_view(rgb_frame const& from, generator random, std::span<float> out) const = 0;
   /// Front end on one second of mono sound at 48 kHz.
   virtual void spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   /// Samples from one column of that picture to the next.

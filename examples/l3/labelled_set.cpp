@@ -91,7 +91,34 @@ void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path cons
                     place ? table.rows[k][*place] : std::string()});
 }
 
+std::vector<row> rows_of_folders(fs::path const& folder, file_filter const& wanted) {
+  std::vector<row> rows;
+  for (fs::path const& file : files_below(folder, wanted)) {
+    fs::path const inside = file.lexically_relative(folder);
+    if (!inside.has_parent_path())
+      throw format_error({folder.string(), "a folder for each class", inside.string() + " beside them"});
+    rows.push_back({file, inside.generic_string(), inside.begin()->string(), "", ""});
+  }
+  return rows;
+}
+
 }  // namespace
+
+labelled_set read_class_folders(fs::path const& folder, file_filter const& wanted,
+                                std::vector<std::string> const* classes) {
+  if (!fs::is_directory(folder)) throw file_error({folder.string(), "a folder with a folder for each class", "none"});
+  auto const rows = rows_of_folders(folder, wanted);
+  labelled_set set = made("images", folder, rows);
+  if (classes == nullptr) return set;
+  for (std::size_t k = 0; k != rows.size(); ++k) {
+    auto const place = std::lower_bound(classes->begin(), classes->end(), rows[k].label);
+    if (place == classes->end() || *place != rows[k].label)
+      throw format_error({folder.string(), "the classes that are learned", "'" + rows[k].label + "' too"});
+    set.files[k].label = static_cast<std::int32_t>(place - classes->begin());
+  }
+  set.classes = *classes;
+  return set;
+}
 
 labelled_set read_esc50(fs::path const& meta, fs::path const& audio, bool only_esc10) {
   csv_table const table = read_csv(meta);
@@ -129,12 +156,7 @@ labelled_set read_classes(fs::path const& source, file_filter const& wanted, std
   if (fs::is_directory(source)) {
     if (!group_column.empty())
       throw setting_error({"--group", "a table with a column '" + group_column + "'", "a folder, " + source.string()});
-    for (fs::path const& file : files_below(source, wanted)) {
-      fs::path const inside = file.lexically_relative(source);
-      if (!inside.has_parent_path())
-        throw format_error({source.string(), "a folder for each class", inside.string() + " beside them"});
-      rows.push_back({file, inside.generic_string(), inside.begin()->string(), "", ""});
-    }
+    rows = rows_of_folders(source, wanted);
   } else {
     csv_table const table = read_csv(source);
     std::size_t const path = table.column("path"), label = table.column("label");

@@ -51,4 +51,10 @@ labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::pat
 labelled_set read_classes(std::filesystem::path const& source, file_filter const& wanted, std::uint32_t folds,
                           std::uint64_t seed, std::string const& group_column);
 
+/// A folder with a folder for each class, and no folds. With `classes`, no others may be there.
+///
+/// Errors  as read_esc50.
+labelled_set read_class_folders(std::filesystem::path const& folder, file_filter const& wanted,
+                                std::vector<std::string> const* classes = nullptr);
+
 }  // namespace l3::program

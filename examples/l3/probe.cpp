@@ -14,6 +14,7 @@
 #include "charts.hpp"
 #include "feature_rows.hpp"
 #include "network_choice.hpp"
+#include "probe_images.hpp"
 
 namespace l3::program {
 namespace {
@@ -465,6 +466,10 @@ work add_probe(CLI::App& command) {
   add_classifier(*folder, *o);
   folder->footer("Example:\n  l3 probe folder sounds --folds 5 --checkpoint run/best.safetensors --out run/probe/mine");
 
+  CLI::App* const imagenet =
+      command.add_subcommand("imagenet", "Pictures in a folder for each class: one linear layer");
+  work const images = add_image_probe(*imagenet);
+
   auto const c = std::make_shared<probe_options>();
   c->pool = "global";
   CLI::App* const cluster = command.add_subcommand("cluster", "Do features fall into the classes by themselves?");
@@ -479,6 +484,7 @@ work add_probe(CLI::App& command) {
 
   return [=] {
     try {
+      if (imagenet->parsed()) return images();
       if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
       if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
       if (folder->parsed())

@@ -298,3 +298,50 @@ TEST_CASE("embeddings can be reduced to one row, aligned, and read from other la
   CHECK(embed("image " + quoted(video) + "--layer conv4_2 --pool global ").at(0).at("embedding")[0].size() == 128);
   CHECK(l3("embed audio " + quoted(video) + "--align " + checkpoint() + "--out " + quoted(out)).code == 2);
 }
+
+TEST_CASE("pictures of every kind are told apart by one linear layer, broken ones counted") {
+  fs::path const at = scratch() / "pictures";
+  auto const draw = [&](std::string const& part, std::string const& label, std::string const& name,
+                        std::string const& format, std::string const& size = "64:48") {
+    fs::create_directories(at / part / label);
+    std::string const noise = ",noise=alls=40:all_seed=" + std::to_string(name.size() * 7 + label.size());
+    REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i color=" + label + ":s=64x48" + noise + ",scale=" + size +
+                         " -frames:v 1 " + format + " " + (at / part / label / name).string())
+                            .c_str()) == 0);
+  };
+  for (char const* label : {"red", "blue"}) {
+    for (int k = 0; k < 6; ++k) draw("train", label, std::string(std::size_t(k + 1), 'a') + ".png", "-pix_fmt rgb24");
+    draw("val", label, "palette.png", "-pix_fmt pal8");
+    draw("val", label, "deep.png", "-pix_fmt rgb48be");
+    draw("val", label, "alpha.png", "-pix_fmt rgba");
+    draw("val", label, "lossy.jpg", "-pix_fmt yuvj420p");
+    draw("val", label, "pixel.png", "-pix_fmt rgb24", "1:1");
+  }
+  fs::copy_file(L3_SOURCE_DIR "/tests/cli/cmyk.jpg", at / "val/red/cmyk.jpg");
+  std::ofstream(at / "train/red/broken.png", std::ios::binary) << content(at / "train/red/a.png").substr(0, 60);
+  draw("train", "red", "grey.png", "-pix_fmt gray");
+  std::string const command = "probe imagenet --train " + quoted(at / "train") + "--val " + quoted(at / "val") +
+                              "--random-weights --model tiny --epochs 20 --json --out " + quoted(at / "out");
+  outcome const first = l3(command);
+  INFO(first.err);
+  REQUIRE(first.code == 3);
+  json const r = json::parse(first.out);
+  CHECK(r.at("tested") == 11);
+  CHECK(r.at("refused").size() == 1);
+  CHECK_THAT(r.at("refused")[0].get<std::string>(), Contains("broken.png"));
+  CHECK(r.at("width") == 16 * 128);
+  CHECK(r.at("top1") >= 0.9);
+  CHECK(r.at("top5") == 1);
+  json const again = json::parse(l3(command + " --threads 1 --batch 5").out);
+  CHECK(again.at("top1") == r.at("top1"));
+  CHECK(content(at / "out/confusion.csv").size() > 10);
+  json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
+  CHECK(few.at("draws").size() == 3);
+  CHECK(few.at("top1") >= 0.6);
+  CHECK_THAT(l3(command + " --shots 50").err, Contains("50 pictures of class"));
+  fs::create_directories(at / "val/green");
+  fs::copy_file(at / "val/red/alpha.png", at / "val/green/alpha.png");
+  outcome const other = l3(command);
+  CHECK(other.code == 1);
+  CHECK_THAT(other.err, Contains("green"));
+}

@@ -31,6 +31,7 @@ TOY = {
     "baseline direct": {"--pairs": "16", "--valid-pairs": "16"},
     "baseline all": {"--model": "tiny", "--batch": "4", "--pairs": "8", "--valid-pairs": "8", "--test-pairs": "16"},
     "probe folder": {"--folds": "2"},
+    "probe imagenet": {"--epochs": "2"},
     "bench net": {"--model": "tiny", "--batch": "4", "--seconds": "0"},
     "bench loader": {"--model": "tiny", "--batch": "4", "--pairs": "16"},
 }
@@ -261,7 +262,10 @@ def make_fixtures(l3, folder):
     for video in some[:2]:
         shutil.copy(video, files / "sounds")
     shutil.copy(some[0], files / "video.mp4")
-    (files / "pictures" / "grey.ppm").write_bytes(b"P6\n64 48\n255\n" + bytes(range(256)) * 36)
+    for k, name in enumerate(["grey.ppm"] + [f"{part}/{label}/{k}.ppm" for part in ("train", "val")
+                                             for label in ("cat", "dog") for k in range(3)]):
+        (files / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / "pictures" / name).write_bytes(b"P6\n64 48\n255\n" + bytes((17 * k + i) % 256 for i in range(9216)))
     # A run that resumes must find the videos it was started with.
     config = json.loads((folder / "run" / "config.json").read_text())
     config.update(train="videos/train", valid="videos/valid")

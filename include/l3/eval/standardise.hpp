@@ -23,24 +23,35 @@ class standardiser {
   ///
   /// Errors  shape_error: no rows, or a row that is not there. numeric_error: a value that is not finite.
   standardiser(std::span<float const> rows, std::size_t dimensions, std::span<std::uint32_t const> which)
-      : mean_(dimensions), inverse_(dimensions) {
-    if (which.empty() || dimensions == 0)
-      throw shape_error({"rows to standardise by", "at least one", which.empty() ? "none" : "rows without values"});
-    for (auto const row : which)
-      if ((std::size_t{row} + 1) * dimensions > rows.size())
-        throw shape_error(
-            {"rows to standardise by", "rows below " + std::to_string(rows.size() / dimensions), std::to_string(row)});
-    auto const n = static_cast<double>(which.size());
+      : standardiser(dimensions, [&](auto&& visit) {
+          for (auto const row : which) {
+            if ((std::size_t{row} + 1) * dimensions > rows.size())
+              throw shape_error({"rows to standardise by", "rows below " + std::to_string(rows.size() / dimensions),
+                                 std::to_string(row)});
+            visit(rows.data() + std::size_t{row} * dimensions);
+          }
+        }) {}
+
+  /// From rows wherever they are: `each(visit)` calls visit(pointer) for every row, and is called twice.
+  ///
+  /// Errors  as above.
+  template <class Each>
+  standardiser(std::size_t dimensions, Each&& each) : mean_(dimensions), inverse_(dimensions) {
     std::vector<double> sum(dimensions), square(dimensions);
-    auto const each = [&](auto&& f) {
-      for (auto const row : which) {
-        float const* const x = rows.data() + std::size_t{row} * dimensions;
-        for (std::size_t k = 0; k != dimensions; ++k) f(k, static_cast<double>(x[k]));
-      }
-    };
-    each([&](std::size_t k, double x) { sum[k] += x; });
+    double n = 0;
+    each([&](float const* x) {
+      ++n;
+      for (std::size_t k = 0; k != dimensions; ++k) sum[k] += static_cast<double>(x[k]);
+    });
+    if (n == 0 || dimensions == 0)
+      throw shape_error({"rows to standardise by", "at least one", n == 0 ? "none" : "rows without values"});
     for (double& s : sum) s /= n;
-    each([&](std::size_t k, double x) { square[k] += (x - sum[k]) * (x - sum[k]); });  // twice through: nothing cancels
+    each([&](float const* x) {  // twice through: nothing cancels
+      for (std::size_t k = 0; k != dimensions; ++k) {
+        double const off = static_cast<double>(x[k]) - sum[k];
+        square[k] += off * off;
+      }
+    });
     for (std::size_t k = 0; k != dimensions; ++k) {
       if (!std::isfinite(square[k])) throw numeric_error({"feature " + std::to_string(k), "finite values", "others"});
       double const deviation = std::sqrt(square[k] / n);
