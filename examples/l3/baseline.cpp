@@ -1,6 +1,7 @@
 // l3 baseline: what supervised networks reach, to compare with: the paper's section 4.1.
 #include <cmath>
 #include <l3/eval/roc.hpp>
+#include <l3/files/atomic_file.hpp>
 
 #include "feature_rows.hpp"
 #include "lessons.hpp"
@@ -18,7 +19,15 @@ struct baseline_options : training_options {
 
 modality modality_of(std::string const& what) { return what == "vision" ? modality::frame : modality::sound; }
 
-training_end train_trunk(CLI::App& command, baseline_options const& o) {
+/// What tells these classifiers from others; nothing if they are not there any more.
+std::string print_of(std::string const& vision, std::string const& audio) {
+  if (!fs::exists(vision) || !fs::exists(audio)) return {};
+  std::uint64_t const first = fingerprint(read_file(vision, std::size_t{1} << 34));
+  return text("%016llx", static_cast<unsigned long long>(fingerprint(read_file(audio, std::size_t{1} << 34), first)));
+}
+
+training_end train_trunk(CLI::App& command, baseline_options o) {
+  if (o.again.empty()) o.again = "l3 baseline trunk " + o.what + " --out " + o.out + " --resume";
   extra_settings const extra{{"task", "classifier"}, {"what", o.what}, {"init", o.init}, {"freeze", o.freeze}};
   return run_training(
       command, o, extra,
@@ -36,9 +45,9 @@ training_end train_fusion(CLI::App& command, baseline_options const& o) {
   return run_training(
       command, o, extra,
       [](training_options const& options, extra_settings& settings, collection const&, collection const&) {
-        return std::make_unique<correspondence_lesson>(
-            options, pairing::all,
-            std::pair(settings["vision"].get<std::string>(), settings["audio"].get<std::string>()));
+        std::pair const trunks(settings["vision"].get<std::string>(), settings["audio"].get<std::string>());
+        if (auto const print = print_of(trunks.first, trunks.second); !print.empty()) settings["trunks"] = print;
+        return std::make_unique<correspondence_lesson>(options, pairing::all, trunks);
       });
 }
 
@@ -191,12 +200,17 @@ int direct_run(baseline_options const& o) {
 /// All baselines one after the other, and the paper's table. What is there already is gone on with.
 int all_run(CLI::App& command, baseline_options const& o) {
   fs::path const out = o.out;
+  // What the last stage needs is looked at before the first.
+  open_collection(o.test);
+  if (o.test_pairs % 2 != 0) throw setting_error({"--test-pairs", "an even number", std::to_string(o.test_pairs)});
+  if (!o.checkpoint.empty()) model_of_checkpoint(o.checkpoint);
   make_folder(out);
   int code = done;
   auto const stage = [&](char const* name, auto&& train, auto&& set) {
     baseline_options part = o;
     part.out = (out / name).string();
     part.resume = fs::exists(out / name / "config.json");
+    part.again = "the same command";
     set(part);
     o.say(std::string("-- ") + name);
     training_end const end = train(command, part);
@@ -207,6 +221,16 @@ int all_run(CLI::App& command, baseline_options const& o) {
   if (code != done) return code;
   std::string const audio = stage("audio", train_trunk, [](baseline_options& p) { p.what = "audio"; });
   if (code != done) return code;
+  // A head that was trained on other classifiers is no use for these.
+  if (fs::path const config = out / "pretrain" / "config.json"; fs::exists(config)) {
+    json const old = json::parse(read_file(config, 1 << 20), nullptr, false);
+    if (!old.is_object() || old.value("trunks", "") != print_of(vision, audio)) {
+      o.say("The classifiers have changed since the fusion head was trained: it begins anew (the old one is in " +
+            (out / "pretrain.old").string() + ")");
+      fs::remove_all(out / "pretrain.old");
+      fs::rename(out / "pretrain", out / "pretrain.old");
+    }
+  }
   std::string const pretrained =
       stage("pretrain", train_fusion, [&](baseline_options& p) { p.vision = vision, p.audio = audio; });
   if (code != done) return code;

@@ -49,7 +49,8 @@ std::string confusion_chart(confusion_matrix const& counts, std::vector<std::str
       "</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
       side, side, side, side, cell >= 16 ? 11 : 6);
   for (std::size_t i = 0; i != n; ++i) {
-    auto const total = static_cast<double>(std::max<std::size_t>(1, counts.of_class(i)));
+    std::size_t const of_class = counts.of_class(i);
+    auto const total = static_cast<double>(std::max<std::size_t>(1, of_class));
     if (named) {
       svg += text("<text x=\"%zu\" y=\"%zu\" text-anchor=\"end\">%s</text>\n", margin - 6,
                   margin + i * cell + cell / 2 + 4, shown(classes[i]).c_str());
@@ -57,13 +58,14 @@ std::string confusion_chart(confusion_matrix const& counts, std::vector<std::str
                   margin - 6, shown(classes[i]).c_str());
     }
     for (std::size_t j = 0; j != n; ++j) {
+      if (!named && counts.at(i, j) == 0) continue;  // so many classes have a million cells, nearly all of them empty
       double const share = static_cast<double>(counts.at(i, j)) / total;
       auto const between = [&](int from, int to) { return static_cast<int>(from + (to - from) * share); };
       svg += text(
           "<rect x=\"%zu\" y=\"%zu\" width=\"%zu\" height=\"%zu\" fill=\"#%02x%02x%02x\" stroke=\"#ddd\" "
           "stroke-width=\".5\"><title>%s taken for %s: %zu of %zu</title></rect>\n",
           margin + j * cell, margin + i * cell, cell, cell, between(255, 8), between(255, 48), between(255, 107),
-          shown(classes[i]).c_str(), shown(classes[j]).c_str(), counts.at(i, j), counts.of_class(i));
+          shown(classes[i]).c_str(), shown(classes[j]).c_str(), counts.at(i, j), of_class);
       if (cell == 30 && counts.at(i, j) > 0)
         svg += text("<text x=\"%zu\" y=\"%zu\" text-anchor=\"middle\" fill=\"%s\" pointer-events=\"none\">%zu</text>\n",
                     margin + j * cell + cell / 2, margin + i * cell + cell / 2 + 4, share > 0.5 ? "#fff" : "#222",

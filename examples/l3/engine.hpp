@@ -91,6 +91,12 @@ class engine {
   /// Features (count, width_of(what, which)).
   virtual void embed(modality what, feature which, std::span<float const> items, std::size_t count,
                      std::span<float> out) = 0;
+  /// Maps of conv4_2 (count, map_size(what), embedding), of pictures behind the ReLU, of sounds before it.
+  virtual extent2 map_size(modality what) const = 0;
+  virtual void map(modality what, std::span<float const> items, std::size_t count, std::span<float> out) = 0;
+  /// logits (count, 2) of features (count, embedding) k of pictures with features k of sounds.
+  virtual void score_features(std::span<float const> v, std::span<float const> a, std::size_t count,
+                              std::span<float> logits) = 0;
   /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
   /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
   /// prepare_inference, which undoes it.

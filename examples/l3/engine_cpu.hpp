@@ -112,6 +112,21 @@ class cpu_engine final : public engine {
     else
       embed_items<of_sounds>(which, {items.data(), count}, out);
   }
+  extent2 map_size(modality what) const override {
+    using frames = typename user::vision_map::output;
+    using sounds = typename user::audio_map::output;
+    return what == modality::frame ? extent2{frames::height, frames::width} : extent2{sounds::height, sounds::width};
+  }
+  void map(modality what, std::span<float const> items, std::size_t count, std::span<float> out) override {
+    if (what == modality::frame)
+      in_use().map_frames({items.data(), count}, {out.data(), count});
+    else
+      in_use().map_sounds({items.data(), count}, {out.data(), count});
+  }
+  void score_features(std::span<float const> v, std::span<float const> a, std::size_t count,
+                      std::span<float> logits) override {
+    in_use().score_features({v.data(), count}, {a.data(), count}, {logits.data(), count});
+  }
   bool prepare_sliding(std::size_t hop, std::size_t windows) override {
     sliding_.reset();
     constexpr double worthwhile = 0.9;  // copying columns costs a few per cent too

@@ -85,6 +85,7 @@ std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::si
 json write_mistakes(eval_options const& o, collection const& data, std::vector<judged_pair> const& pairs,
                     decode_limits const& limits) {
   fs::path const folder = fs::path(o.out) / "mistakes";
+  fs::remove_all(folder);  // those of an earlier run
   make_folder(folder);
   json list = json::array();
   std::string table =
@@ -97,6 +98,10 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
       write_text(folder / (stem + ".png"), {reinterpret_cast<char const*>(png.data()), png.size()});
       write_text(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
     } catch (media_error const& e) {
+      o.warn(e.what());
+      continue;
+    } catch (file_error const& e) {  // a video that is gone by now
+      if (fs::exists(data.clips.file(p.frame_clip)) && fs::exists(data.clips.file(p.sound_clip))) throw;
       o.warn(e.what());
       continue;
     }

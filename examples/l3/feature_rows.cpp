@@ -1,6 +1,8 @@
 // Features of a labelled set, and the file that keeps them.
 #include "feature_rows.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/safetensors.hpp>
 
@@ -9,23 +11,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What the rows depend on. Files are known by name, size and time of change.
+/// What the rows depend on.
 std::string key_of(labelled_set const& set, modality what, chosen_network const& of, embedder_settings const& s) {
-  std::uint64_t print = fingerprint("");
-  for (labelled_file const& f : set.files) {
-    std::error_code missing;
-    auto const size = fs::file_size(f.file, missing);
-    auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
-    print =
-        fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
-  }
   return json{{"network", of.identity},
               {"of", what == modality::sound ? "sounds" : "pictures"},
               {"layer", name_of(s.which)},
               {"hop", s.hop},
               {"short", s.repeats ? "repeated" : "filled up with silence"},
               {"files", set.files.size()},
-              {"fingerprint", text("%016llx", static_cast<unsigned long long>(print))}}
+              {"fingerprint", files_print(set)}}
       .dump();
 }
 
@@ -39,14 +33,18 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
     file.read("first", rows.first, {files + 1});
     for (std::size_t k = 0; k != files; ++k)
       if (rows.first[0] != 0 || rows.first[k] > rows.first[k + 1]) return false;
-    rows.values.resize(file.entry("features").shape.empty() ? 0 : rows.count() * width);
+    // What the file says of its size is believed when its tensors agree.
+    if (file.entry("features").shape != std::vector<std::size_t>{rows.count(), width}) return false;
+    rows.values.resize(rows.count() * width);
     file.read("features", rows.values, {rows.count(), width});
     json const rest = json::parse(file.metadata("l3.rest"));
     rest.at("refused").get_to(rows.refused);
     rest.at("short").get_to(rows.shorter);
     rest.at("silent").get_to(rows.silent);
     rest.at("seconds").get_to(rows.seconds);
-    return true;
+    for (auto const& [place, why] : rows.refused)
+      if (place >= files) return false;
+    return std::all_of(rows.values.begin(), rows.values.end(), [](float x) { return std::isfinite(x); });
   } catch (error const&) {  // damaged, or of another version: made anew
   } catch (json::exception const&) {
   }
@@ -114,6 +112,18 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.write(cache);
   }
   return rows;
+}
+
+std::string files_print(labelled_set const& set) {
+  std::uint64_t print = fingerprint("");
+  for (labelled_file const& f : set.files) {
+    std::error_code missing;
+    auto const size = fs::file_size(f.file, missing);
+    auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
+    print =
+        fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
+  }
+  return text("%016llx", static_cast<unsigned long long>(print));
 }
 
 void make_folder(fs::path const& folder) {

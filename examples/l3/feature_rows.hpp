@@ -42,6 +42,9 @@ struct interrupted {
   int signal;
 };
 
+/// The same for the same files: known by name, size and time of change.
+std::string files_print(labelled_set const& set);
+
 /// Folder of results, made if it is not there. Errors: file_error.
 void make_folder(std::filesystem::path const& folder);
 /// Writes a small file, whole or not at all.

@@ -169,6 +169,7 @@ labelled_set read_classes(fs::path const& source, file_filter const& wanted, std
                       group ? filled(table, k, *group) : std::string()});
   }
   labelled_set set = made("folder", source, rows);
+  if (folds == 0) return set;
   if (!has_folds) {
     std::vector<std::int32_t> labels;
     std::vector<std::uint32_t> groups;

@@ -45,7 +45,8 @@ labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::pat
                         std::filesystem::path const& audio);
 
 /// A folder with a folder for each class, or a table with the columns path and label (and fold; or `group_column`).
-/// Without a column fold, the files are dealt into `folds` folds (see stratified_folds).
+/// Without a column fold, or with a group column, the files are dealt into `folds` folds (see stratified_folds); 0:
+/// there are none.
 ///
 /// Errors  as read_esc50; setting_error: folds or groups that cannot be.
 labelled_set read_classes(std::filesystem::path const& source, file_filter const& wanted, std::uint32_t folds,

@@ -13,9 +13,10 @@ std::string correspondence_lesson::title() const {
   return fixed_ ? "the fusion head of " + facts().name
                 : facts().name + " (" + short_number(static_cast<double>(facts().learned)) + " learned numbers)";
 }
-void correspondence_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch) {
+void correspondence_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch,
+                                    bool resumes) {
   net_->initialise(seed);
-  if (fixed_) {
+  if (fixed_ && !resumes) {
     net_->take_trunk(modality::frame, fixed_->first);
     net_->take_trunk(modality::sound, fixed_->second);
   }
@@ -74,9 +75,10 @@ std::string classifier_lesson::chance() const {
   auto const n = static_cast<double>(net_->classes());
   return text("loss %.3f, accuracy %.3f", std::log(n), 1 / n);
 }
-void classifier_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch) {
+void classifier_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch,
+                                bool resumes) {
   net_->initialise(seed);
-  if (!init_.empty()) net_->take_trunk(init_);
+  if (!init_.empty() && !resumes) net_->take_trunk(init_);
   net_->prepare_training(settings, frozen_);
   net_->prepare_inference(valid_batch);
 }

@@ -20,7 +20,7 @@ class correspondence_lesson final : public lesson {
   std::string title() const override;
   std::string chance() const override { return "loss 0.693, accuracy 0.5"; }
   pairing which() const override { return which_; }
-  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch) override;
+  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes) override;
   std::uint64_t steps() const override { return net_->steps(); }
   step_report step(feed_batch const& b) override { return net_->step(b.frames, b.sounds, b.labels, b.count); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
@@ -57,7 +57,7 @@ class classifier_lesson final : public lesson {
   std::string title() const override;
   std::string chance() const override;
   pairing which() const override { return pairing::all; }
-  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch) override;
+  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes) override;
   std::uint64_t steps() const override { return net_->steps(); }
   step_report step(feed_batch const& b) override;
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;

@@ -56,6 +56,7 @@ int run(int argc, char** argv) {
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
+      {"inspect", "Show what a network's units respond to, and where", add_inspect},
       {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
       {"bench", "Measure how fast the network and the loader are here", add_bench},
   };

@@ -79,6 +79,8 @@ class svm_protocol {
       for (std::size_t k = 0; k != set.files.size(); ++k)
         if (rows.begin(k) != rows.end(k))
           (set.files[k].fold == fold ? tested : taught)[static_cast<std::size_t>(set.files[k].label)] = true;
+      if (std::find(tested.begin(), tested.end(), true) == tested.end())
+        throw media_error({"fold " + set.folds[fold], "files to test that can be read", "none"});
       for (std::size_t c = 0; c != set.classes.size(); ++c)
         if (!taught[c])
           throw format_error({"fold " + set.folds[fold], "files of class '" + set.classes[c] + "' in the other folds",
@@ -253,7 +255,8 @@ json paper_figures(std::string const& set) {
   return nullptr;
 }
 
-int svm_run(probe_options const& o, labelled_set const& set) {
+int svm_run(probe_options o, labelled_set const& set) {
+  std::sort(o.costs.begin(), o.costs.end());  // of equals the smallest is taken
   make_folder(o.out);
   fs::path const out = o.out;
   chosen_network const network = o.network.open(o.threads);
@@ -347,7 +350,7 @@ int cluster_run(probe_options const& o) {
   fs::path const out = o.out;
   modality const what = o.what == "audio" ? modality::sound : modality::frame;
   labelled_set const set = read_classes(
-      o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 2, o.network.seed, "");
+      o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);
   auto const settings = settings_of(o);
   feature_rows const rows = read_features(o, set, what, network, settings, out / "features.safetensors");

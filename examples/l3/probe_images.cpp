@@ -64,13 +64,13 @@ class image_rows {
       }
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(rows[k * views_ * width_]);
       bar.update(static_cast<double>(first + n), "");
-      open_.push_back(detail::open_to_read(file(f)));
     }
   }
 
   void read(std::size_t image, std::size_t view, std::span<float> out) const {
     std::size_t const f = image / together_, row = image % together_ * views_ + view;
-    detail::read_at(open_[f], file(f), header(f).size() + row * width_ * sizeof(float), std::as_writable_bytes(out));
+    detail::read_at(detail::open_to_read(file(f)), file(f), header(f).size() + row * width_ * sizeof(float),
+                    std::as_writable_bytes(out));
   }
 
  private:
@@ -84,7 +84,6 @@ class image_rows {
   fs::path folder_;
   std::size_t images_, views_, width_;
   std::vector<bool> usable_;
-  std::vector<detail::file_descriptor> open_;
 };
 
 /// How many of the tested pictures were told right.
@@ -148,6 +147,9 @@ class image_probe {
           labels.push_back(train_.files[order[first + k]].label);
         }
         class_score const score = head.forward(on_, x.data(), labels);
+        if (!std::isfinite(score.loss))
+          throw numeric_error({"loss of the layer in step " + std::to_string(step + 1), "a finite number",
+                               std::to_string(score.loss) + " (a lower --lr?)"});
         head.backward(on_, n, x.data(), nullptr);
         ++step;  // the learning rate falls in a straight line
         head.step(on_, {.learning_rate = o_.learning_rate * (1 - static_cast<double>(step - 1) / double(last)),
@@ -165,11 +167,23 @@ class image_probe {
     return static_cast<double>(of_epoch * (o_.epochs != 0 ? o_.epochs : std::max<std::size_t>(30, 1500 / of_epoch)));
   }
 
-  /// Pictures to train on: all that could be read.
+  /// Pictures to test on that could be read.
+  std::size_t testable() const {
+    std::size_t n = 0;
+    for (std::size_t p = 0; p != val_.files.size(); ++p) n += tests_->usable(p);
+    return n;
+  }
+  /// Pictures to train on: all that could be read. Errors: format_error: none of some class.
   std::vector<std::size_t> all() const {
     std::vector<std::size_t> pictures;
     for (std::size_t p = 0; p != train_.files.size(); ++p)
       if (rows_->usable(p)) pictures.push_back(p);
+    std::vector<bool> taught(train_.classes.size());
+    for (std::size_t const p : pictures) taught[static_cast<std::size_t>(train_.files[p].label)] = true;
+    auto const gap = std::find(taught.begin(), taught.end(), false);
+    if (gap != taught.end())
+      throw format_error({o_.train, "pictures of every class that can be read",
+                          "none of '" + train_.classes[static_cast<std::size_t>(gap - taught.begin())] + "'"});
     return pictures;
   }
   /// So many of each class, drawn anew for each `draw`.
@@ -183,7 +197,7 @@ class image_probe {
         throw format_error({o_.train, std::to_string(shots) + " pictures of class '" + train_.classes[c] + "'",
                             std::to_string(mine.size())});
       for (std::size_t k = 0; k != shots; ++k) {
-        generator random(o_.network.seed, stream::split, draw, static_cast<std::uint32_t>(c << 12 | k));
+        generator random(o_.network.seed, stream::split, draw << 32 | c, static_cast<std::uint32_t>(k));
         std::swap(mine[k], mine[k + random.below(static_cast<std::uint32_t>(mine.size() - k))]);
         pictures.push_back(mine[k]);
       }
@@ -193,19 +207,14 @@ class image_probe {
 
  private:
   void fill(image_rows& rows, labelled_set const& set, bool random) {
-    std::uint64_t print = fingerprint("");
-    for (labelled_file const& f : set.files) {
-      std::error_code missing;
-      auto const size = fs::file_size(f.file, missing);
-      print = fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + '\n', print);
-    }
-    std::string const key = json{{"network", of_.identity},
-                                 {"layer", name_of(which_)},
-                                 {"views", random ? json(rows.views()) : json("centre")},
-                                 {"seed", random ? json(o_.network.seed) : json()},
-                                 {"pictures", set.files.size()},
-                                 {"fingerprint", text("%016llx", static_cast<unsigned long long>(print))}}
-                                .dump();
+    std::string const key = json{
+        {"network", of_.identity},
+        {"layer", name_of(which_)},
+        {"views", random ? json(rows.views()) : json("centre")},
+        {"seed", random ? json(o_.network.seed) : json()},
+        {"pictures", set.files.size()},
+        {"fingerprint",
+         files_print(set)}}.dump();
     progress bar(o_, "pictures", static_cast<double>(set.files.size()));
     rows.fill(
         key, [&](std::size_t first, std::size_t n, std::span<float> out) { embed(rows, set, random, first, n, out); },
@@ -221,7 +230,7 @@ class image_probe {
              std::span<float> out) {
     std::size_t const size = of_.input->frame_size(), views = rows.views(), width = rows.width();
     std::vector<float> frames(o_.batch * size);
-    std::vector<std::string> why(n);
+    std::vector<std::string> why(n * views);  // of each view: those of a picture are made side by side
     auto const one = [&](std::size_t row, std::span<float> to) {  // a view of a picture
       std::size_t const p = first + row / views;
       try {
@@ -233,7 +242,7 @@ class image_probe {
         else
           of_.input->picture(picture, to);
       } catch (error const& e) {
-        why[row / views] = e.what();
+        why[row] = e.what();
       }
     };
     for (std::size_t row = 0; row < n * views; row += o_.batch) {
@@ -242,11 +251,13 @@ class image_probe {
                      [&](std::size_t k, std::size_t) { one(row + k, std::span(frames).subspan(k * size, size)); });
       of_.net->embed(modality::frame, which_, std::span(frames).first(count * size), count, out.subspan(row * width));
     }
-    for (std::size_t k = 0; k != n; ++k)
-      if (!why[k].empty()) {
-        o_.warn("refused " + why[k]);
-        std::fill_n(out.data() + k * views * width, views * width, std::numeric_limits<float>::quiet_NaN());
-      }
+    for (std::size_t k = 0; k != n; ++k) {
+      auto const mine = std::span(why).subspan(k * views, views);
+      auto const bad = std::find_if(mine.begin(), mine.end(), [](std::string const& w) { return !w.empty(); });
+      if (bad == mine.end()) continue;
+      o_.warn("refused " + *bad);
+      std::fill_n(out.data() + k * views * width, views * width, std::numeric_limits<float>::quiet_NaN());
+    }
   }
 
   image_score test(softmax_head<cpu>& head, standardiser const& scale) {
@@ -259,11 +270,15 @@ class image_probe {
       scale(row.data(), row.data());
       head.scores(on_, 1, row.data(), scores.data());
       auto const label = static_cast<std::size_t>(val_.files[p].label);
-      auto const better = static_cast<std::size_t>(
-          std::count_if(scores.begin(), scores.end(), [&](float s) { return s > scores[label]; }));
+      if (!std::all_of(scores.begin(), scores.end(), [](float x) { return std::isfinite(x); }))
+        throw numeric_error({"scores of " + val_.files[p].file.string(), "finite numbers", "others"});
+      auto const predicted = static_cast<std::size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+      auto const before = static_cast<std::size_t>(std::count_if(scores.begin(), scores.end(),
+                                                                 [&](float x) { return x >= scores[label]; })) -
+                          1;  // a tie is a miss
       ++r.tested;
-      r.first += better == 0, r.among_five += better < 5;
-      r.confusion.add(label, static_cast<std::size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin()));
+      r.first += before == 0, r.among_five += before < 5;
+      r.confusion.add(label, predicted);
     }
     return r;
   }
@@ -285,6 +300,7 @@ int image_run(image_options const& o) {
   labelled_set const train = read_class_folders(o.train, pictures);
   labelled_set const val = read_class_folders(o.val, pictures, &train.classes);
   image_probe probe(o, train, val);
+  if (probe.testable() == 0) throw media_error({o.val, "pictures that can be read", "none"});
   o.say(text("%zu pictures of %zu classes to learn from, %zu to test; %s, %s", train.files.size(), train.classes.size(),
              val.files.size(), probe.network().identity.c_str(), name_of(probe.which()).c_str()));
   json result{{"kind", "images"},

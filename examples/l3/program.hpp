@@ -56,6 +56,7 @@ work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);
 work add_baseline(CLI::App& command);
 work add_probe(CLI::App& command);
+work add_inspect(CLI::App& command);
 work add_info(CLI::App& command);
 work add_bench(CLI::App& command);
 

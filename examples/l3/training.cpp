@@ -83,11 +83,13 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   collection const data = open_collection(o.train), valid_data = open_collection(o.valid);
   clip_list const& clips = data.clips;
   auto const net = make(o, extra, data, valid_data);
-  if (run)  // what the data decides, as it was?
+  // What the data decides, as it was? (Of what cannot be looked at any more the run knows.)
+  if (run && !extra.contains("trunks") && run->config().contains("trunks")) extra["trunks"] = run->config()["trunks"];
+  if (run)
     for (auto const& [name, value] : extra.items())
       if (run->config().contains(name) && run->config()[name] != value)
         throw setting_error(
-            {name + " of --train with --resume", run->config()[name].dump() + " as when the run began", value.dump()});
+            {"the run's " + name + ", with --resume", run->config()[name].dump() + " as when it began", value.dump()});
   model_facts const& facts = net->facts();
   if (o.batch == 0) o.batch = facts.batch;
   if (o.learning_rate == 0) o.learning_rate = facts.learning_rate;
@@ -106,14 +108,16 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.save_every == 0) o.save_every = o.valid_every;
 
   std::size_t const valid_batch = std::min<std::size_t>(o.batch, 64);
+  bool const resumes = run && (std::filesystem::exists(run->last()) || run->has_progress());
+  std::string const again = o.again.empty() ? "l3 " + command_path(command) + " --out " + o.out + " --resume" : o.again;
   net->prepare(o.seed,
                {.which = which,
                 .batch = o.batch,
                 .learning_rate = o.learning_rate,
                 .warm_up_steps = o.warm_up,
                 .weight_decay = o.weight_decay},
-               valid_batch);
-  if (run && (std::filesystem::exists(run->last()) || run->has_progress())) net->load(run->last());
+               valid_batch, resumes);
+  if (resumes) net->load(run->last());
   if (!run)
     run = run_folder::create(o.out, config_of(o, extra));
   else
@@ -207,8 +211,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       save_last();
       bar.finish();
       throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
-                          "; to go on from it: l3 " + command_path(command) + " --out " + o.out +
-                          " --resume --lr, with less than " + text("%g", o.learning_rate));
+                          "; to go on from it: " + again + " --lr, with less than " + text("%g", o.learning_rate));
     }
     seconds += since(start);
     if (dump) {
@@ -255,8 +258,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (refused > 0)
     o.say(text("%zu files were refused; why is in %s", refused, (run->folder() / "refused.jsonl").c_str()));
   if (signal != 0 && net->steps() < last_step)
-    o.say("Interrupted at step " + std::to_string(net->steps()) + "; go on with: l3 " + command_path(command) +
-          " --out " + o.out + " --resume");
+    o.say("Interrupted at step " + std::to_string(net->steps()) + "; go on with: " + again);
   else
     o.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best, run->best().c_str(),
                run->last().c_str()));

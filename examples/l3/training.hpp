@@ -20,6 +20,7 @@ struct training_options : common_options {
   double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
   opening_options opening;
   bool resume = false;
+  std::string again;  ///< the command that goes on with the run; empty: `command --out OUT --resume`
 
   void add_to(CLI::App& command);
 };
@@ -32,8 +33,9 @@ class lesson {
   virtual std::string title() const = 0;   ///< "tiny (621k learned numbers)"
   virtual std::string chance() const = 0;  ///< "loss 0.693, accuracy 0.5"
   virtual pairing which() const = 0;
-  /// Initial weights, and memory for training and for validation on so many pairs at a time.
-  virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch) = 0;
+  /// Initial weights, and memory for training and for validation on so many pairs at a time. `resumes`: a checkpoint is
+  /// loaded next, so nothing needs be read to begin with.
+  virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch, bool resumes) = 0;
   virtual std::uint64_t steps() const = 0;
   virtual step_report step(feed_batch const&) = 0;
   virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;

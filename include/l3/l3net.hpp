@@ -12,6 +12,7 @@
 #include <l3/core/shape.hpp>       // image<H, W, C>, features<D>
 #include <l3/core/tensor.hpp>      // tensor owns, batch_view borrows
 #include <l3/eval/clustering.hpp>  // k-means, mutual information
+#include <l3/eval/colour_map.hpp>  // colours for values
 #include <l3/eval/confusion.hpp>   // which classes are taken for which
 #include <l3/eval/folds.hpp>       // cross-validation
 #include <l3/eval/linear_svm.hpp>  // one class against all others

@@ -223,6 +223,17 @@ TEST_CASE("baselines: classifiers, both ways to use them, the paper's table, and
   // Again: nothing is left to do, and it says the same.
   CHECK(json::parse(l3(command).out) == table);
 
+  // With more draws the classifiers go on, and the head that stood on the old ones begins anew.
+  std::string more = command;
+  more.replace(more.find("--pairs 16"), 10, "--pairs 24");
+  auto const classifiers = [&] {
+    return content(out / "vision/best.safetensors") + content(out / "audio/best.safetensors");
+  };
+  std::string const before = classifiers();
+  CHECK(l3(more).code == 0);
+  CHECK(fs::exists(out / "pretrain.old/config.json") == (classifiers() != before));
+  CHECK(json::parse(content(out / "pretrain/config.json")).at("pairs") == 24);
+
   fs::path const trained = out / "vision/last.safetensors";
   std::string const both = "--vision " + quoted(trained) + "--audio " + quoted(out / "audio/last.safetensors");
   json const direct = json::parse(l3("baseline direct " + both + "--valid " + quoted(d / "valid.csv") + "--test " +
@@ -344,4 +355,36 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   outcome const other = l3(command);
   CHECK(other.code == 1);
   CHECK_THAT(other.err, Contains("green"));
+}
+
+TEST_CASE("inspect shows units over a collection and over single files, as pictures and as numbers") {
+  fs::path const out = scratch() / "inspect", video = two_classes() / labelled().front().first;
+  auto const is_png = [](fs::path const& file) { return content(file).starts_with("\x89PNG\r\n"); };
+  outcome const r = l3("inspect units " + quoted(two_classes() / "train.csv") +
+                       "--moments 40 --count 2 --top 3 --side 96 --json " + checkpoint() + "--out " + quoted(out));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  json const units = json::parse(r.out).at("units");
+  REQUIRE(units.size() == 4);  // two of each subnetwork
+  for (json const& u : units) {
+    CHECK(is_png(out / u.at("picture").get<std::string>()));
+    CHECK(u.at("items").size() == 3);
+    CHECK(u.at("items")[0].at("activation") >= u.at("items")[1].at("activation"));
+    CHECK(u.at("items")[0].at("video") != u.at("items")[1].at("video"));
+    std::string const stem = out / fs::path(u.at("picture").get<std::string>()).stem();
+    CHECK_THAT(content(stem + ".npz"), Contains("heat.npy") && Contains("activation.npy"));
+    if (u.at("what") == "audio") CHECK(content(stem + "-1.wav").size() == 44 + 96000);
+  }
+  for (char const* what : {"heatmap", "spectrogram", "correspondence"}) {
+    outcome const one = l3("inspect " + std::string(what) + " " + quoted(video) + "--time 0.7 --json " + checkpoint() +
+                           (std::string(what) == "correspondence" ? "" : "--units 3,5 ") + "--out " + quoted(out));
+    INFO(one.err);
+    REQUIRE(one.code == 0);
+    json const made = json::parse(one.out).at("files").at(0);
+    CHECK(is_png(made.at("picture").get<std::string>()));
+  }
+  CHECK(l3("inspect heatmap " + quoted(video) + "--units 128 " + checkpoint() + "--out " + quoted(out)).code == 2);
+  outcome const none = l3("inspect heatmap missing.png " + quoted(video) + checkpoint() + "--out " + quoted(out));
+  CHECK(none.code == 3);
+  CHECK_THAT(none.err, Contains("missing.png"));
 }

@@ -11,8 +11,8 @@ namespace fs = std::filesystem;
 TEST_CASE("help and version end with 0 and name every command") {
   outcome const help = l3("--help");
   CHECK(help.code == 0);
-  for (char const* command : {"synth", "index", "pack", "train", "eval", "embed", "baseline all", "probe esc50", "info",
-                              "bench net", "bench loader"}) {
+  for (char const* command : {"synth", "index", "pack", "train", "eval", "embed", "baseline all", "probe esc50",
+                              "inspect units", "info", "bench net", "bench loader"}) {
     CHECK_THAT(help.out, Contains(std::string(command).substr(0, 4)));
     outcome const own = l3(std::string(command) + " --help");
     CHECK(own.code == 0);

@@ -32,6 +32,7 @@ TOY = {
     "baseline all": {"--model": "tiny", "--batch": "4", "--pairs": "8", "--valid-pairs": "8", "--test-pairs": "16"},
     "probe folder": {"--folds": "2"},
     "probe imagenet": {"--epochs": "2"},
+    "inspect units": {"--moments": "16", "--count": "1", "--top": "2"},
     "bench net": {"--model": "tiny", "--batch": "4", "--seconds": "0"},
     "bench loader": {"--model": "tiny", "--batch": "4", "--pairs": "16"},
 }
@@ -108,7 +109,7 @@ def sections_of(file):
             rows = sections.setdefault(line[3:].strip(), [])
         elif rows is not None and line.startswith("| `-"):
             rows.append([cell.strip() for cell in line.strip("| ").split(" | ")])
-        elif rows is not None and (match := re.match(r"The options of \[`(l3 [\w ]+)`\]\(#[\w-]+\)( but [^,]*)?", line)):
+        elif rows is not None and (match := re.match(r"The options of \[`(l3 [\w ]+)`\]\(#[\w-]+\)( but [^,.]*)?", line)):
             left_out = set(re.findall(r"--[\w-]+", match[2] or ""))
             rows += [row for row in sections[match[1]] if re.search(r"--[\w-]+", row[0])[0] not in left_out]
     return sections

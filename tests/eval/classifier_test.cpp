@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <l3/eval/clustering.hpp>
+#include <l3/eval/colour_map.hpp>
 #include <l3/eval/confusion.hpp>
 #include <l3/eval/folds.hpp>
 #include <l3/eval/linear_svm.hpp>
@@ -292,4 +293,26 @@ TEST_CASE("confusion counts what was taken for what") {
   CHECK(m.of_class(0) == 2);
   CHECK(m.right() == 3);
   CHECK(m.accuracy() == 0.75);
+}
+
+TEST_CASE("the colour map's lightness rises evenly") {
+  // CIE lightness of sRGB, by the standard's own formula.
+  auto const lightness = [](std::array<std::uint8_t, 3> const& c) {
+    auto const linear = [](std::uint8_t v) {
+      double const x = v / 255.0;
+      return x <= 0.04045 ? x / 12.92 : std::pow((x + 0.055) / 1.055, 2.4);
+    };
+    double const y = 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+    return y > 216.0 / 24389 ? 116 * std::cbrt(y) - 16 : 24389.0 / 27 * y;
+  };
+  double const low = lightness(perceptual_colour(0)), high = lightness(perceptual_colour(1));
+  CHECK(high - low > 70);
+  for (int k = 1; k <= 32; ++k) {
+    double const step = lightness(perceptual_colour(k / 32.0)) - lightness(perceptual_colour((k - 1) / 32.0));
+    CHECK(step > 0.4 * (high - low) / 32);
+    CHECK(step < 1.8 * (high - low) / 32);
+  }
+  CHECK(perceptual_colour(-1) == perceptual_colour(0));
+  CHECK(perceptual_colour(2) == perceptual_colour(1));
+  CHECK(perceptual_colour(std::nan("")) == perceptual_colour(0));
 }

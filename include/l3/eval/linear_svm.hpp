@@ -146,7 +146,7 @@ class linear_svm {
   /// Trains on rows of `dimensions` values, labels 0 to classes - 1.
   ///
   /// Errors  shape_error: counts that do not fit. setting_error: fewer than two classes, a class without a row, a label
-  ///         that is no class, cost or tolerance not above 0.
+  ///         that is no class, cost or tolerance not above 0. numeric_error: a value that is not finite.
   linear_svm(thread_team& team, std::span<float const> rows, std::size_t dimensions,
              std::span<std::int32_t const> labels, std::size_t classes, svm_settings const& settings = {})
       : dimensions_(dimensions), weights_(classes * dimensions), biases_(classes) {
@@ -155,7 +155,10 @@ class linear_svm {
     for (std::size_t row = 0; row != labels.size(); ++row)
       for (float const x : rows.subspan(row * dimensions, dimensions))
         squares[row] += static_cast<double>(x) * static_cast<double>(x);
-    for (double& s : squares) s += 1;  // the bias's feature
+    for (double& s : squares) {
+      if (!std::isfinite(s)) throw numeric_error({"rows of a support vector machine", "finite values", "others"});
+      s += 1;  // the bias's feature
+    }
     using block = detail::svm_block<detail::lanes<arch::best>>;
     std::size_t const blocks = detail::parts_of(classes, block::machines);
     std::vector<std::size_t> epochs(blocks);

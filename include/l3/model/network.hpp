@@ -267,6 +267,20 @@ class inference {
     fusion::forward(p, pairing::paper, at.params + Network::fusion_offset, v, a, logits.data, hidden);
   }
 
+  /// Scores of features k of pictures with features k of sounds.
+  void score_features(batch_view<scalar const, typename Network::embedding> v,
+                      batch_view<scalar const, typename Network::embedding> a,
+                      batch_view<scalar, l3::features<2>> logits) {
+    require_same_count("features to score: sounds for the frames", v.count, a.count);
+    require_same_count("features to score: logits", v.count, logits.count);
+    check(v.count);
+    places const at(*this);
+    carver space(at.rest, v.count, on_.threads());
+    auto* const hidden = space.template take<std::byte>(fusion::template kept<B>);
+    fusion::forward(pass<B>{on_, v.count, space.rest()}, pairing::paper, at.params + Network::fusion_offset, v.data,
+                    a.data, logits.data, hidden);
+  }
+
   std::size_t room() const { return items_; }
   /// What `Network::audio::infer_prepared` reads.
   std::byte const* audio_weights() const { return places(*this).audio; }

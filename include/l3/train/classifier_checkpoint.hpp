@@ -81,6 +81,9 @@ checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net
   if (facts.model != wanted)
     throw format_error(
         {path.string(), "a checkpoint of model " + wanted, "one of model " + detail::excerpt(facts.model)});
+  if (facts.front_end != Network::config::front_end::name)
+    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
+                        detail::excerpt(facts.front_end)});
   if (optimizer != nullptr && !file.contains("optimizer.classifier.fc2.bias.exp_avg"))
     throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
   Network read_net;
@@ -89,19 +92,24 @@ checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net
                                    [&](std::string const& name, float* to, parameter const& p) {
                                      detail::read_finite(file, name, p, {to, p.count()});
                                    });
-  // Read twice, so that nothing has changed when the last of them turns out to be missing.
-  std::vector<float> aside;
-  for (bool const keep : {false, true})
-    detail::for_each_head_tensor(
-        head, optimizer != nullptr, [&](std::string const& name, std::span<float> values, auto const& shape) {
-          aside.resize(values.size());
-          file.read(name, aside, shape);
-          for (float const v : aside)
-            if (!std::isfinite(v)) throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
-          if (keep) std::copy(aside.begin(), aside.end(), values.begin());
-        });
   std::vector<std::string> const counters = detail::batch_counters<Network>();
   read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
+  std::vector<std::vector<float>> aside;
+  detail::for_each_head_tensor(head, optimizer != nullptr,
+                               [&](std::string const& name, std::span<float> values, auto const& shape) {
+                                 aside.emplace_back(values.size());
+                                 file.read(name, aside.back(), shape);
+                                 for (float const v : aside.back())
+                                   if (!std::isfinite(v))
+                                     throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
+                               });
+  // Nothing can go wrong from here on.
+  auto from = aside.begin();
+  detail::for_each_head_tensor(head, optimizer != nullptr,
+                               [&](std::string const&, std::span<float> values, auto const&) {
+                                 std::copy(from->begin(), from->end(), values.begin());
+                                 ++from;
+                               });
   net.copy_from(read_net);
   if (optimizer != nullptr) {
     *optimizer = std::move(read_optimizer);

@@ -1,0 +1,479 @@
+// l3 inspect: what a network's units respond to, and where.
+#include <algorithm>
+#include <cmath>
+#include <l3/data/picture_writer.hpp>
+#include <l3/files/npz.hpp>
+#include <l3/files/wav.hpp>
+#include <map>
+#include <numeric>
+
+#include "canvas.hpp"
+#include "evaluate.hpp"
+#include "feature_rows.hpp"
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct inspect_options : common_options {
+  network_choice network;
+  std::string data, out, what = "both";
+  std::vector<std::string> files;
+  std::vector<std::size_t> units;
+  std::size_t count = 8, top = 6, workers = 0, side = 256;
+  std::uint32_t moments = 2000;
+  double seconds = 10, time = 0;
+};
+
+void write_png(fs::path const& file, rgb_frame const& picture) {
+  auto const png = png_of(picture);
+  write_text(file, {reinterpret_cast<char const*>(png.data()), png.size()});
+}
+
+/// A network with what pictures of its insides need.
+class insides {
+ public:
+  insides(inspect_options const& o, std::size_t batch) : o_(o), of_(o.network.open(o.threads)) {
+    of_.net->prepare_inference(batch);
+  }
+  chosen_network const& network() const { return of_; }
+  engine& net() const { return *of_.net; }
+  model_facts const& facts() const { return of_.net->facts(); }
+  std::size_t features() const { return facts().embedding; }
+
+  /// conv4_2 behind its ReLU: [cell][channel].
+  std::vector<float> maps_of(modality what, std::span<float const> item) const {
+    extent2 const size = net().map_size(what);
+    std::vector<float> map(size.height * size.width * features());
+    net().map(what, item, 1, map);
+    for (float& x : map) x = std::max(x, 0.0f);
+    return map;
+  }
+  heat_map unit_of(modality what, std::vector<float> const& maps, std::size_t unit) const {
+    heat_map heat{net().map_size(what), {}};
+    for (std::size_t cell = 0; cell != heat.size.height * heat.size.width; ++cell)
+      heat.values.push_back(maps[cell * features() + unit]);
+    return heat;
+  }
+  std::vector<float> item_of(rgb_frame const& picture) const {
+    std::vector<float> item(of_.input->frame_size());
+    of_.input->picture(picture, item);
+    return item;
+  }
+  std::vector<float> item_of(std::span<float const> second) const {
+    std::vector<float> item(of_.input->sound_size());
+    of_.input->spectrum(second, item);
+    return item;
+  }
+  std::size_t frame_side() const { return of_.input->frame_side(); }
+  /// What the network sees of a picture with the smallest side o.side.
+  rgb_frame seen(rgb_frame const& picture) const {
+    auto const cut = [&](std::size_t pixels) { return (pixels * o_.side + frame_side() / 2) / frame_side(); };
+    return middle_of(picture, cut(facts().frame.width), cut(facts().frame.height));
+  }
+  rgb_frame chart(std::span<float const> spectrum, heat_map const& heat, float high) const {
+    return spectrogram_chart({facts().sound, {spectrum.begin(), spectrum.end()}}, heat, high, o_.side, o_.side * 3 / 4,
+                             sound_rate / 2.0);
+  }
+
+ private:
+  inspect_options const& o_;
+  chosen_network of_;
+};
+
+float largest(heat_map const& heat) { return *std::max_element(heat.values.begin(), heat.values.end()); }
+
+/// Units that were asked for. Errors: setting_error for one that is not there.
+void require_units(inspect_options const& o, std::size_t features) {
+  for (auto const unit : o.units)
+    if (unit >= features)
+      throw setting_error({"--units", "numbers from 0 to " + std::to_string(features - 1), std::to_string(unit)});
+}
+
+// --- Units over a collection -----------------------------------------------------------------------------------------
+
+/// Frames or seconds of a collection with their features.
+struct moments_seen {
+  std::vector<float> features;  ///< (count, width)
+  std::vector<std::uint32_t> clips;
+  std::vector<double> times;
+};
+
+/// How far a unit tells one class from all others: the distance of the means in deviations (d'), and which class.
+struct selectivity {
+  double value = 0;
+  std::string name;
+};
+
+selectivity selectivity_of(moments_seen const& seen, clip_list const& clips, std::size_t width, std::size_t unit) {
+  struct sums {
+    double n = 0, sum = 0, square = 0;
+    void add(double x) { n += 1, sum += x, square += x * x; }
+    double mean() const { return sum / n; }
+    double variance() const { return std::max(0.0, square / n - mean() * mean()); }
+  };
+  std::map<std::string, sums> of_class;
+  sums all;
+  for (std::size_t k = 0; k != seen.clips.size(); ++k) {
+    auto const x = static_cast<double>(seen.features[k * width + unit]);
+    of_class[clips.label(seen.clips[k])].add(x);
+    all.add(x);
+  }
+  selectivity best;
+  if (of_class.size() < 2) {  // no labels: how far the strongest stand out
+    for (std::size_t k = 0; k != seen.clips.size(); ++k)
+      best.value = std::max(best.value, (static_cast<double>(seen.features[k * width + unit]) - all.mean()) /
+                                            std::sqrt(all.variance() + 1e-12));
+    return best;
+  }
+  for (auto const& [name, mine] : of_class) {
+    sums const others{all.n - mine.n, all.sum - mine.sum, all.square - mine.square};
+    double const d = (mine.mean() - others.mean()) / std::sqrt((mine.variance() + others.variance()) / 2 + 1e-12);
+    if (d > best.value) best = {d, name};
+  }
+  return best;
+}
+
+/// The places of the highest values of a unit, one for each video.
+std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, std::size_t unit, std::size_t count) {
+  std::vector<std::size_t> order(seen.clips.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return seen.features[a * width + unit] > seen.features[b * width + unit];
+  });
+  std::vector<std::size_t> top;
+  for (auto const k : order) {
+    bool const known = std::any_of(top.begin(), top.end(), [&](auto t) { return seen.clips[t] == seen.clips[k]; });
+    if (!known) top.push_back(k);
+    if (top.size() == count) break;
+  }
+  return top;
+}
+
+int units_run(inspect_options const& o) {
+  make_folder(o.out);
+  insides const inside(o, 64);
+  require_units(o, inside.features());
+  collection const data = open_collection(o.data);
+  loader_options reading{.seed = o.network.seed,
+                         .batch = 64,
+                         .pairs = pairing::paper,
+                         .evaluation_pairs = o.moments,
+                         .workers = o.workers != 0 ? o.workers : o.threads};
+  reading.limits.seconds = o.seconds;
+  reading.on_refusal = [&](refusal const& r) { o.warn("refused " + r.why); };
+  std::size_t const width = inside.features();
+  moments_seen frames, sounds;
+  {
+    progress bar(o, "moments", o.moments);
+    fixed_pairs pairs(*inside.network().input, data, reading, 0);
+    std::vector<float> features(64 * width);
+    pairs.for_each([&](feed_batch const& b) {
+      auto const keep = [&](modality what, std::span<float const> items, auto clips, auto times, moments_seen& to) {
+        inside.net().embed(what, {}, items, b.count, features);
+        to.features.insert(to.features.end(), features.begin(),
+                           features.begin() + static_cast<std::ptrdiff_t>(b.count * width));
+        to.clips.insert(to.clips.end(), clips.begin(), clips.end());
+        to.times.insert(to.times.end(), times.begin(), times.end());
+      };
+      keep(modality::frame, b.frames, b.frame_clips, b.frame_times, frames);
+      keep(modality::sound, b.sounds, b.sound_clips, b.sound_starts, sounds);
+      bar.update(static_cast<double>(frames.clips.size()), "");
+    });
+  }
+  json document = json::array();
+  for (modality const what : {modality::frame, modality::sound}) {
+    bool const vision = what == modality::frame;
+    if (o.what != "both" && o.what != (vision ? "vision" : "audio")) continue;
+    moments_seen const& seen = vision ? frames : sounds;
+    std::vector<selectivity> select(width);
+    for (std::size_t u = 0; u != width; ++u) select[u] = selectivity_of(seen, data.clips, width, u);
+    std::vector<std::size_t> units = o.units;
+    if (units.empty()) {
+      units.resize(width);
+      std::iota(units.begin(), units.end(), std::size_t{0});
+      std::stable_sort(units.begin(), units.end(),
+                       [&](std::size_t a, std::size_t b) { return select[a].value > select[b].value; });
+      units.resize(std::min(units.size(), o.count));
+    }
+    for (auto const unit : units) {
+      auto const top = strongest(seen, width, unit, o.top);
+      float const high = std::max(1e-6f, seen.features[top.front() * width + unit]);
+      std::string const stem = text("%s-unit-%03zu", vision ? "vision" : "audio", unit);
+      std::size_t const gap = 6, cell = vision ? o.side : o.side + 56, below = vision ? o.side : o.side * 3 / 4 + 26;
+      canvas page(top.size() * (cell + gap), o.side + gap + below);
+      extent2 const map = inside.net().map_size(what);
+      std::vector<float> heats, values;
+      json items = json::array();
+      for (std::size_t k = 0; k != top.size(); ++k) {
+        auto const clip = seen.clips[top[k]];
+        double const time = seen.times[top[k]];
+        std::size_t const x = k * (cell + gap);
+        // Beside a second of sound, the picture in its middle.
+        auto const shown =
+            inside.seen(picture_of(data, clip, vision ? time : time + sound_seconds / 2, o.side, reading.limits));
+        heat_map heat;
+        if (vision) {
+          auto const item = inside.item_of(picture_of(data, clip, time, inside.frame_side(), reading.limits));
+          heat = inside.unit_of(what, inside.maps_of(what, item), unit);
+          page.put(shown, x, 0);
+          page.put(overlaid(shown, heat, 0, high), x, o.side + gap);
+        } else {
+          auto const second = second_of(data, clip, time, reading.limits);
+          auto const item = inside.item_of(std::span<float const>(second));
+          heat = inside.unit_of(what, inside.maps_of(what, item), unit);
+          page.put(shown, x, 0);
+          page.put(inside.chart(item, heat, high), x, o.side + gap);
+          write_text(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), k + 1), wav_of(second, sound_rate));
+        }
+        heats.insert(heats.end(), heat.values.begin(), heat.values.end());
+        values.push_back(seen.features[top[k] * width + unit]);
+        items.push_back({{"video", std::string(data.clips.name(clip))},
+                         {"class", data.clips.label(clip)},
+                         {"time", time},
+                         {"activation", values.back()}});
+      }
+      write_png(fs::path(o.out) / (stem + ".png"), page.picture());
+      npz_writer arrays(fs::path(o.out) / (stem + ".npz"));
+      arrays.add("heat", {top.size(), map.height, map.width}, std::span<float const>(heats));
+      arrays.add("activation", {values.size()}, std::span<float const>(values));
+      arrays.commit();
+      o.say(text("%s: d' %.2f%s%s", stem.c_str(), select[unit].value, select[unit].name.empty() ? "" : ", class ",
+                 select[unit].name.c_str()));
+      document.push_back({{"unit", unit},
+                          {"what", vision ? "vision" : "audio"},
+                          {"class", select[unit].name},
+                          {"selectivity", select[unit].value},
+                          {"picture", stem + ".png"},
+                          {"items", items}});
+    }
+  }
+  json const result{{"kind", "units"},
+                    {"data", o.data},
+                    {"network", inside.network().identity},
+                    {"moments", frames.clips.size()},
+                    {"units", document}};
+  write_text(fs::path(o.out) / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  o.print(result);
+  return done;
+}
+
+// --- One file --------------------------------------------------------------------------------------------------------
+
+/// Units of a map, those asked for or the strongest.
+std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> const& maps, std::size_t features) {
+  if (!o.units.empty()) return o.units;
+  std::vector<float> most(features);
+  for (std::size_t k = 0; k != maps.size(); ++k) most[k % features] = std::max(most[k % features], maps[k]);
+  std::vector<std::size_t> units(features);
+  std::iota(units.begin(), units.end(), std::size_t{0});
+  std::stable_sort(units.begin(), units.end(), [&](std::size_t a, std::size_t b) { return most[a] > most[b]; });
+  units.resize(std::min(units.size(), o.count));
+  return units;
+}
+
+/// Does `draw(reader, file, stem)` for each file; those that cannot be read are said and counted.
+template <class Draw>
+int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
+  make_folder(o.out);
+  json files = json::array(), refused = json::array();
+  decode_limits limits;
+  limits.seconds = 0;
+  for (std::string const& name : o.files) {
+    try {
+      clip_reader reader(name, limits);
+      files.push_back(draw(reader, name, fs::path(o.out) / fs::path(name).stem()));
+    } catch (media_error const& e) {
+      o.warn(e.what());
+      refused.push_back({{"file", name}, {"why", e.what()}});
+    } catch (file_error const& e) {
+      if (fs::exists(name)) throw;  // the output cannot be written
+      o.warn(e.what());
+      refused.push_back({{"file", name}, {"why", e.what()}});
+    }
+  }
+  o.print({{"kind", kind}, {"files", files}, {"refused", refused}});
+  return refused.empty() ? done : some_refused;
+}
+
+int heatmap_run(inspect_options const& o) {
+  insides const inside(o, 1);
+  require_units(o, inside.features());
+  return each_file(o, "heatmap", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
+    auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
+    auto const shown = inside.seen(reader.frame(o.time, o.side));
+    auto const units = units_of(o, maps, inside.features());
+    canvas page((units.size() + 1) * (o.side + 6), o.side);
+    page.put(shown, 0, 0);
+    std::vector<float> heats;
+    extent2 const size = inside.net().map_size(modality::frame);
+    for (std::size_t k = 0; k != units.size(); ++k) {
+      heat_map const heat = inside.unit_of(modality::frame, maps, units[k]);
+      page.put(overlaid(shown, heat, 0, largest(heat)), (k + 1) * (o.side + 6), 0);
+      heats.insert(heats.end(), heat.values.begin(), heat.values.end());
+    }
+    write_png(stem.string() + ".heatmap.png", page.picture());
+    npz_writer arrays(stem.string() + ".heatmap.npz");
+    arrays.add("heat", {units.size(), size.height, size.width}, std::span<float const>(heats));
+    arrays.commit();
+    o.say(name + ": " + stem.string() + ".heatmap.png");
+    return json{{"file", name}, {"picture", stem.string() + ".heatmap.png"}, {"units", units}};
+  });
+}
+
+int spectrogram_run(inspect_options const& o) {
+  insides const inside(o, 1);
+  require_units(o, inside.features());
+  return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
+    std::vector<float> second(sound_rate);
+    reader.sound(o.time, second);
+    auto const item = inside.item_of(std::span<float const>(second));
+    auto const maps = inside.maps_of(modality::sound, item);
+    auto const units = units_of(o, maps, inside.features());
+    bool const sees = reader.facts().has_video;
+    rgb_frame const plain = inside.chart(item, {}, 1);
+    std::size_t const step = plain.width + 6, from = sees ? o.side + 6 : 0;
+    canvas page(from + (units.size() + 1) * step, std::max(plain.height, o.side));
+    if (sees) page.put(inside.seen(reader.frame(o.time + sound_seconds / 2, o.side)), 0, 0);
+    page.put(plain, from, 0);
+    std::vector<float> heats;
+    extent2 const size = inside.net().map_size(modality::sound);
+    for (std::size_t k = 0; k != units.size(); ++k) {
+      heat_map const heat = inside.unit_of(modality::sound, maps, units[k]);
+      page.put(inside.chart(item, heat, largest(heat)), from + (k + 1) * step, 0);
+      heats.insert(heats.end(), heat.values.begin(), heat.values.end());
+    }
+    write_png(stem.string() + ".spectrogram.png", page.picture());
+    npz_writer arrays(stem.string() + ".spectrogram.npz");
+    arrays.add("heat", {units.size(), size.height, size.width}, std::span<float const>(heats));
+    arrays.add("spectrogram", {inside.facts().sound.height, inside.facts().sound.width}, std::span<float const>(item));
+    arrays.commit();
+    o.say(name + ": " + stem.string() + ".spectrogram.png");
+    return json{{"file", name}, {"picture", stem.string() + ".spectrogram.png"}, {"units", units}};
+  });
+}
+
+int where_run(inspect_options const& o) {
+  insides const inside(o, 64);
+  return each_file(o, "correspondence", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
+    std::vector<float> second(sound_rate);
+    reader.sound(std::max(0.0, o.time - sound_seconds / 2), second);
+    auto const sound = inside.item_of(std::span<float const>(second));
+    std::size_t const width = inside.features();
+    std::vector<float> heard(width);
+    inside.net().embed(modality::sound, {}, sound, 1, heard);
+    auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
+    heat_map score{inside.net().map_size(modality::frame), {}};
+    std::size_t const cells = score.size.height * score.size.width;
+    std::vector<float> sounds, logits(2 * 64);
+    for (std::size_t first = 0; first < cells; first += 64) {
+      std::size_t const n = std::min<std::size_t>(64, cells - first);
+      sounds.clear();
+      for (std::size_t k = 0; k != n; ++k) sounds.insert(sounds.end(), heard.begin(), heard.end());
+      inside.net().score_features(std::span(maps).subspan(first * width, n * width), sounds, n, logits);
+      for (std::size_t k = 0; k != n; ++k) score.values.push_back(logits[2 * k + 1] - logits[2 * k]);
+    }
+    auto const shown = inside.seen(reader.frame(o.time, o.side));
+    auto const [low, high] = std::minmax_element(score.values.begin(), score.values.end());
+    rgb_frame const chart = inside.chart(sound, {}, 1);
+    canvas page(2 * (o.side + 6) + chart.width, o.side);
+    page.put(shown, 0, 0);
+    page.put(overlaid(shown, score, *low, *high), o.side + 6, 0);
+    page.put(chart, 2 * (o.side + 6), 0);
+    write_png(stem.string() + ".correspondence.png", page.picture());
+    npz_writer arrays(stem.string() + ".correspondence.npz");
+    arrays.add("score", {score.size.height, score.size.width}, std::span<float const>(score.values));
+    arrays.commit();
+    o.say(name + ": " + stem.string() + ".correspondence.png");
+    return json{
+        {"file", name}, {"picture", stem.string() + ".correspondence.png"}, {"lowest", *low}, {"highest", *high}};
+  });
+}
+
+void add_shared(CLI::App& command, inspect_options& o) {
+  o.network.add_to(command);
+  command.add_option("--out,-o", o.out, "Folder for the pictures (PNG) and their numbers (.npz)")->required();
+  command.add_option("--side", o.side, "Pixels of a picture's smallest side before the network's crop")
+      ->capture_default_str()
+      ->check(CLI::Range(64, 4096).description(""));
+  o.add_to(command);
+}
+void add_units(CLI::App& command, inspect_options& o) {
+  command.add_option("--units", o.units, "Which units; none: see --count")->delimiter(',');
+  command.add_option("--count", o.count, "How many, where none are named")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000).description(""));
+}
+void add_files(CLI::App& command, inspect_options& o, char const* what) {
+  command.add_option("files", o.files, what)->required();
+  command.add_option("--time", o.time, "Moment of the file, in seconds")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  add_shared(command, o);
+}
+
+}  // namespace
+
+work add_inspect(CLI::App& command) {
+  command.require_subcommand(1);
+  command.footer("Example:\n  l3 inspect units videos/test.csv --checkpoint run/best.safetensors --out run/inspect");
+  auto const u = std::make_shared<inspect_options>();
+  CLI::App* const units = command.add_subcommand("units", "The frames and sounds that units of pool4 respond to most");
+  units->add_option("data", u->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
+  units->add_option("--what", u->what, "vision, audio or both")
+      ->check(CLI::IsMember({"vision", "audio", "both"}))
+      ->capture_default_str();
+  units->add_option("--top", u->top, "Frames or sounds for each unit, of different videos")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100).description(""));
+  units->add_option("--moments", u->moments, "Moments to choose from, an even number")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  units->add_option("--clip-seconds", u->seconds, "Use only the first this many seconds of a video; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  units->add_option("--workers", u->workers, "Threads that read videos; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""));
+  add_units(*units, *u);
+  add_shared(*units, *u);
+  units->footer(
+      "Units are those that tell one class best from all others, or, of videos without labels, whose highest values "
+      "stand\n"
+      "out most.\nExample:\n  l3 inspect units videos/test.csv --checkpoint run/best.safetensors --out run/inspect "
+      "--top 8");
+
+  auto const h = std::make_shared<inspect_options>();
+  h->count = 4;
+  CLI::App* const heatmap = command.add_subcommand("heatmap", "Where in a picture units respond");
+  add_files(*heatmap, *h, "Pictures or videos");
+  add_units(*heatmap, *h);
+  heatmap->footer("Example:\n  l3 inspect heatmap photo.jpg --checkpoint run/best.safetensors --out pictures");
+
+  auto const s = std::make_shared<inspect_options>();
+  s->count = 4;
+  CLI::App* const spectrogram = command.add_subcommand("spectrogram", "Where in a second of sound units respond");
+  add_files(*spectrogram, *s, "Sounds or videos");
+  add_units(*spectrogram, *s);
+  spectrogram->footer(
+      "Example:\n  l3 inspect spectrogram video.mp4 --time 2 --checkpoint run/best.safetensors --out pictures");
+
+  auto const w = std::make_shared<inspect_options>();
+  CLI::App* const where = command.add_subcommand("correspondence", "Which parts of a frame go with its sound");
+  add_files(*where, *w, "Videos");
+  where->footer(
+      "The fusion head's score with the picture's features taken at one place instead of the largest of all places: "
+      "ours,\n"
+      "not the paper's.\n"
+      "Example:\n  l3 inspect correspondence video.mp4 --time 2 --checkpoint run/best.safetensors --out pictures");
+
+  return [=] {
+    if (units->parsed()) return units_run(*u);
+    if (heatmap->parsed()) return heatmap_run(*h);
+    if (spectrogram->parsed()) return spectrogram_run(*s);
+    return where_run(*w);
+  };
+}
+
+}  // namespace l3::program
