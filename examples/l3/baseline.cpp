@@ -191,7 +191,7 @@ int direct_run(baseline_options const& o) {
   json result{{"kind", "direct"}, {"threshold", test.threshold}, {"test", as_json(test)}, {"valid", as_json(valid)}};
   if (!o.out.empty()) {
     make_folder(o.out);
-    write_text(fs::path(o.out) / "result.json", result.dump(2) + "\n");
+    write_json(fs::path(o.out) / "result.json", result);
   }
   o.print(result);
   return done;
@@ -256,7 +256,7 @@ int all_run(CLI::App& command, baseline_options const& o) {
   row("supervised pretraining", correspondence_of(o, pretrained), "74", "-");
   if (!o.checkpoint.empty()) row("L3-Net, audio-visual correspondence", correspondence_of(o, o.checkpoint), "74", "78");
   json const result{{"kind", "baselines"}, {"test", o.test}, {"pairs", o.test_pairs}, {"rows", rows}};
-  write_text(out / "result.json", result.dump(2) + "\n");
+  write_json(out / "result.json", result);
   o.print(result);
   return done;
 }

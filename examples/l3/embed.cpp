@@ -167,7 +167,6 @@ int embed_run(embed_options o) {
                            std::to_string(o.size)});
     o.pool = o.size == embedding ? "global" : "grid";
   }
-  if (o.layer.empty()) o.layer = o.pool == "grid" ? "conv4_2" : "pool4";
   if (o.align && o.kind != "video") throw setting_error({"--align", "embed video, whose rows it aligns", o.kind});
   std::vector<job> const jobs = list_jobs(o);
   embedder work(*net, *input,

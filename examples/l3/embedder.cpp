@@ -167,6 +167,7 @@ constexpr std::array<std::string_view, 5> depth_names{"pool1", "pool2", "pool3",
 }  // namespace
 
 feature feature_named(std::string const& layer, std::string const& pool) {
+  if (layer.empty()) return feature_named(pool == "grid" ? "conv4_2" : "pool4", pool);
   auto const found = std::find(depth_names.begin(), depth_names.end(), layer);
   if (found == depth_names.end()) throw setting_error({"--layer", "pool1, pool2, pool3, conv4_2 or pool4", layer});
   feature const f{static_cast<depth>(found - depth_names.begin()), pool == "grid" ? pooling::grid : pooling::global};

@@ -65,8 +65,9 @@ class embedder {
   std::vector<float> inputs_, outputs_, spectrum_;
 };
 
-/// The part of a network by its name on the command line: pool1, pool2, pool3, conv4_2, pool4.
-/// Errors  setting_error: another name, or a grid of pool4, of which nothing is left to pool.
+/// The part of a network by its name on the command line: pool1, pool2, pool3, conv4_2, pool4; none: conv4_2 where a
+/// grid is asked for, else pool4. Errors  setting_error: another name, or a grid of pool4, of which nothing is left to
+/// pool.
 feature feature_named(std::string const& layer, std::string const& pool);
 /// Whether a file's ending says that it is of a kind to embed: "audio", "image" or "video".
 bool suits_embedding(std::filesystem::path const& file, std::string const& kind);

@@ -193,7 +193,7 @@ int eval_run(eval_options const& o) {
                         text("%.9g", p.score)});
     fs::path const out = o.out;
     write_text(out / "pairs.csv", table);
-    write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+    write_json(out / "result.json", result);
   }
   o.print(result);
   return done;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <l3/files/atomic_file.hpp>
 #include <l3/files/safetensors.hpp>
 
 namespace l3::program {
@@ -124,17 +123,6 @@ std::string files_print(labelled_set const& set) {
         fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
   }
   return text("%016llx", static_cast<unsigned long long>(print));
-}
-
-void make_folder(fs::path const& folder) {
-  std::error_code problem;
-  fs::create_directories(folder, problem);
-  if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
-}
-void write_text(fs::path const& file, std::string const& content) {
-  atomic_file out(file);
-  out.write(content);
-  out.commit();
 }
 
 }  // namespace l3::program

@@ -45,9 +45,4 @@ struct interrupted {
 /// The same for the same files: known by name, size and time of change.
 std::string files_print(labelled_set const& set);
 
-/// Folder of results, made if it is not there. Errors: file_error.
-void make_folder(std::filesystem::path const& folder);
-/// Writes a small file, whole or not at all.
-void write_text(std::filesystem::path const& file, std::string const& content);
-
 }  // namespace l3::program

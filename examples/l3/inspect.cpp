@@ -254,7 +254,7 @@ int units_run(inspect_options const& o) {
                     {"network", inside.network().identity},
                     {"moments", frames.clips.size()},
                     {"units", document}};
-  write_text(fs::path(o.out) / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  write_json(fs::path(o.out) / "result.json", result);
   o.print(result);
   return done;
 }

@@ -239,10 +239,7 @@ std::pair<double, double> mean_and_deviation(std::vector<fold_result> const& fol
 embedder_settings settings_of(probe_options const& o) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
-  return {.which = feature_named(!o.layer.empty()   ? o.layer
-                                 : o.pool == "grid" ? "conv4_2"
-                                                    : "pool4",
-                                 o.pool),
+  return {.which = feature_named(o.layer, o.pool),
           .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
           .batch = o.batch,
           .repeats = o.fill == "repeat"};
@@ -253,6 +250,12 @@ json paper_figures(std::string const& set) {
   if (set == "esc50") return {{"ours", 79.3}, {"ours_random", 62.5}};
   if (set == "dcase") return {{"ours", 93}, {"ours_random", 85}};
   return nullptr;
+}
+
+json refused_files(labelled_set const& set, feature_rows const& rows) {
+  json files = json::array();
+  for (auto const& [file, why] : rows.refused) files.push_back({{"file", set.files[file].name}, {"why", why}});
+  return files;
 }
 
 int svm_run(probe_options o, labelled_set const& set) {
@@ -306,8 +309,6 @@ int svm_run(probe_options o, labelled_set const& set) {
     o.warn("some machines had not settled after all passes: a lower --cost or a higher --tolerance helps");
   if (!rows.refused.empty()) o.warn(text("%zu files were refused and are in no figure", rows.refused.size()));
 
-  json refused = json::array();
-  for (auto const& [file, why] : rows.refused) refused.push_back({{"file", set.files[file].name}, {"why", why}});
   json classes = json::array();
   for (std::size_t c = 0; c != set.classes.size(); ++c)
     classes.push_back(
@@ -331,8 +332,8 @@ int svm_run(probe_options o, labelled_set const& set) {
                     {"seconds_classifiers", bar.seconds()},
                     {"short", rows.shorter},
                     {"silent", rows.silent},
-                    {"refused", refused}};
-  write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+                    {"refused", refused_files(set, rows)}};
+  write_json(out / "result.json", result);
   write_text(out / "confusion.csv", confusion_table(protocol.confusion, set.classes));
   write_text(out / "confusion.svg", confusion_chart(protocol.confusion, set.classes));
   std::string predictions = csv_row({"file", "fold", "class", "predicted", "margin"});
@@ -379,8 +380,6 @@ int cluster_run(probe_options const& o) {
   o.answer(
       text("%zu files of %zu classes in %zu clusters: normalised mutual information %.4f, adjusted for chance %.4f",
            labels.size(), set.classes.size(), clusters, agrees.nmi, agrees.ami));
-  json refused = json::array();
-  for (auto const& [file, why] : rows.refused) refused.push_back({{"file", set.files[file].name}, {"why", why}});
   json const result{{"kind", "cluster"},
                     {"set", o.data},
                     {"what", o.what},
@@ -392,8 +391,8 @@ int cluster_run(probe_options const& o) {
                     {"clusters", clusters},
                     {"nmi", agrees.nmi},
                     {"ami", agrees.ami},
-                    {"refused", refused}};
-  write_text(out / "result.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+                    {"refused", refused_files(set, rows)}};
+  write_json(out / "result.json", result);
   o.print(result);
   return rows.refused.empty() ? done : some_refused;
 }

@@ -100,7 +100,7 @@ class image_probe {
  public:
   image_probe(image_options const& o, labelled_set const& train, labelled_set const& val)
       : o_(o), train_(train), val_(val), of_(o.network.open(o.threads)), on_(o.threads) {
-    which_ = feature_named(!o.layer.empty() ? o.layer : o.pool == "grid" ? "conv4_2" : "pool4", o.pool);
+    which_ = feature_named(o.layer, o.pool);
     of_.net->prepare_inference(o.batch);
     std::size_t const width = of_.net->width_of(modality::frame, which_);
     rows_.emplace(fs::path(o.out) / "train", train.files.size(), o.views, width);
@@ -351,7 +351,7 @@ int image_run(image_options const& o) {
   result["refused"] = probe.refused();
   fs::path const out = o.out;
   std::string const stem = o.shots == 0 ? "" : text("%zu-shot-", o.shots);
-  write_text(out / (stem + "result.json"), result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  write_json(out / (stem + "result.json"), result);
   write_text(out / (stem + "confusion.csv"), confusion_table(confusion, train.classes));
   write_text(out / (stem + "confusion.svg"), confusion_chart(confusion, train.classes));
   o.print(result);

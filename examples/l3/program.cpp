@@ -8,6 +8,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <iostream>
+#include <l3/files/atomic_file.hpp>
 
 namespace l3::program {
 
@@ -133,6 +134,20 @@ std::string short_time(double seconds) {
   if (s >= 3600) return text("%ld h %02ld min", s / 3600, s / 60 % 60);
   if (s >= 60) return text("%ld min %02ld s", s / 60, s % 60);
   return seconds < 9.95 ? text("%.1f s", seconds) : text("%ld s", s);
+}
+
+void make_folder(std::filesystem::path const& folder) {
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
+}
+void write_text(std::filesystem::path const& file, std::string const& content) {
+  atomic_file out(file);
+  out.write(content);
+  out.commit();
+}
+void write_json(std::filesystem::path const& file, json const& document) {
+  write_text(file, document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace l3::program

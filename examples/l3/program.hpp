@@ -94,6 +94,13 @@ class progress {
   bool terminal_, dirty_ = false;
 };
 
+/// Folder of results, made if it is not there. Errors: file_error.
+void make_folder(std::filesystem::path const& folder);
+/// Writes a small file, whole or not at all. Errors: file_error.
+void write_text(std::filesystem::path const& file, std::string const& content);
+/// A document as such a file; what is not UTF-8 in it is replaced.
+void write_json(std::filesystem::path const& file, json const& document);
+
 /// 12345678 as "12.3M", 0.5 as "0.50": three digits and a unit.
 std::string short_number(double value);
 /// "1 h 02 min", "3 min 20 s", "12 s".

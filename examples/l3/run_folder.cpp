@@ -17,11 +17,6 @@ constexpr char const* log_header =
     "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
     "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
 
-void write_whole(std::filesystem::path const& path, std::string const& content) {
-  atomic_file file(path);
-  file.write(content);
-  file.commit();
-}
 // Appended rows are small and end in a line break; a torn last one is cut when the run resumes. They are on the disk
 // before the checkpoint that counts on them.
 void append_line(std::filesystem::path const& path, std::string const& line) {
@@ -35,14 +30,12 @@ void append_line(std::filesystem::path const& path, std::string const& line) {
 
 run_folder run_folder::create(std::filesystem::path folder, json const& config) {
   run_folder run(std::move(folder));
-  std::error_code problem;
-  std::filesystem::create_directories(run.folder_, problem);
-  if (problem) throw file_error({run.folder_.string(), "a folder that can be made", problem.message()});
+  make_folder(run.folder_);
   if (std::filesystem::exists(run.folder_ / "config.json"))
     throw setting_error({"--out " + run.folder_.string(),
                          "a folder without a run in it, or --resume to go on with that run",
                          "the config.json of a run"});
-  write_whole(run.folder_ / "log.csv", log_header);
+  write_text(run.folder_ / "log.csv", log_header);
   run.write_config(config);
   return run;
 }
@@ -61,7 +54,7 @@ run_folder run_folder::open(std::filesystem::path folder) {
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
-  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_whole(run.folder_ / "refused.jsonl", whole_lines);
+  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_text(run.folder_ / "refused.jsonl", whole_lines);
   return run;
 }
 
@@ -73,7 +66,7 @@ void run_folder::write_config(json const& config) {
   } catch (json::type_error const&) {
     throw setting_error({"--train, --valid", "names in UTF-8, to be kept in config.json", "another encoding"});
   }
-  write_whole(folder_ / "config.json", text);
+  write_text(folder_ / "config.json", text);
 }
 
 void run_folder::cut_log(std::uint64_t step) {
@@ -87,7 +80,7 @@ void run_folder::cut_log(std::uint64_t step) {
     auto const missing = std::max<std::ptrdiff_t>(0, commas(log_header) - commas(line));  // an older version's row
     kept += line + std::string(static_cast<std::size_t>(missing), ',') + '\n';
   }
-  write_whole(folder_ / "log.csv", kept);
+  write_text(folder_ / "log.csv", kept);
 }
 
 void run_folder::append(log_row const& r) {
