@@ -8,6 +8,7 @@ l3_build_packages=(
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
 )
 l3_test_packages=(catch2 libbenchmark-dev liblinear-dev doxygen ffmpeg python3)
+l3_full_packages=(chromium) # tests/run.sh --full
 
 # install_packages PACKAGE...: installs those that are missing, and only those. Asks nothing when none is.
 install_packages() {

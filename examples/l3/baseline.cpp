@@ -159,8 +159,7 @@ std::pair<outcome, outcome> direct(baseline_options const& o, std::string const&
 }
 
 /// An L³-Net on the test's pairs; without a checkpoint one that has learned nothing.
-outcome correspondence_of(baseline_options const& o, std::string const& checkpoint) {
-  std::string const model = checkpoint.empty() ? o.model : model_of_checkpoint(checkpoint);
+outcome correspondence_of(baseline_options const& o, std::string const& model, std::string const& checkpoint) {
   auto const net = make_cpu_engine(model, o.threads, o.precision);
   if (checkpoint.empty())
     net->initialise(o.seed);
@@ -251,10 +250,12 @@ int all_run(CLI::App& command, baseline_options const& o) {
                     {"paper_flickr_soundnet", flickr}});
   };
   row("chance", {}, "50", "50");
-  row("L3-Net, random weights", correspondence_of(o, ""), "", "");
+  row("L3-Net, random weights", correspondence_of(o, model_of_checkpoint(vision), ""), "", "");
   row("supervised, direct combination", direct(o, vision, audio).second, "65", "-");
-  row("supervised pretraining", correspondence_of(o, pretrained), "74", "-");
-  if (!o.checkpoint.empty()) row("L3-Net, audio-visual correspondence", correspondence_of(o, o.checkpoint), "74", "78");
+  row("supervised pretraining", correspondence_of(o, model_of_checkpoint(pretrained), pretrained), "74", "-");
+  if (!o.checkpoint.empty())
+    row("L3-Net, audio-visual correspondence", correspondence_of(o, model_of_checkpoint(o.checkpoint), o.checkpoint),
+        "74", "78");
   json const result{{"kind", "baselines"}, {"test", o.test}, {"pairs", o.test_pairs}, {"rows", rows}};
   write_json(out / "result.json", result);
   o.print(result);

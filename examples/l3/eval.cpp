@@ -44,8 +44,11 @@ struct class_row {
 json class_table(eval_options const& o, clip_list const& clips, std::vector<judged_pair> const& pairs) {
   std::map<std::string, class_row> rows;
   for (judged_pair const& p : pairs) {
-    class_row& row = rows[clips.label(p.frame_clip)];
-    bool const same = clips.label(p.frame_clip) == clips.label(p.sound_clip);
+    std::string const& label = clips.label(p.frame_clip);
+    std::string const& heard = clips.label(p.sound_clip);
+    if (label.empty() || heard.empty()) continue;  // nobody knows whether the classes are the same
+    class_row& row = rows[label];
+    bool const same = label == heard;
     ++(p.positive ? row.positives : same ? row.same_class : row.negatives);
     if (p.right()) ++(p.positive ? row.found : same ? row.same_rejected : row.rejected);
   }

@@ -57,6 +57,7 @@ work add_embed(CLI::App& command);
 work add_baseline(CLI::App& command);
 work add_probe(CLI::App& command);
 work add_inspect(CLI::App& command);
+work add_report(CLI::App& command);
 work add_info(CLI::App& command);
 work add_bench(CLI::App& command);
 

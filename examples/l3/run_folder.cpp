@@ -26,6 +26,19 @@ void append_line(std::filesystem::path const& path, std::string const& line) {
     throw file_error({path.string(), "room for another line", std::strerror(errno)});
 }
 
+json config_of(std::filesystem::path const& folder, std::string const& option) {
+  std::filesystem::path const file = folder / "config.json";
+  if (!std::filesystem::exists(file))
+    throw setting_error({option + folder.string(), "the folder of a run", "no config.json in it"});
+  try {
+    json const config = json::parse(read_file(file, 1 << 20));
+    if (!config.is_object()) throw format_error({file.string(), "a JSON object", config.type_name()});
+    return config;
+  } catch (json::exception const& e) {
+    throw format_error({file.string(), "JSON", e.what()});
+  }
+}
+
 }  // namespace
 
 run_folder run_folder::create(std::filesystem::path folder, json const& config) {
@@ -42,15 +55,7 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
 
 run_folder run_folder::open(std::filesystem::path folder) {
   run_folder run(std::move(folder));
-  std::filesystem::path const file = run.folder_ / "config.json";
-  if (!std::filesystem::exists(file))
-    throw setting_error({"--resume, --out " + run.folder_.string(), "the folder of a run", "no config.json in it"});
-  try {
-    run.config_ = json::parse(read_file(file, 1 << 20));
-    if (!run.config_.is_object()) throw format_error({file.string(), "a JSON object", run.config_.type_name()});
-  } catch (json::exception const& e) {
-    throw format_error({file.string(), "JSON", e.what()});
-  }
+  run.config_ = config_of(run.folder_, "--resume, --out ");
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
@@ -106,5 +111,12 @@ double run_folder::best_accuracy() const {
 }
 
 void run_folder::refuse(refusal const& r) { append_line(folder_ / "refused.jsonl", refusal_line(r)); }
+
+run_record read_run(std::filesystem::path const& folder) {
+  std::filesystem::path const log = folder / "log.csv";
+  std::string rows = std::filesystem::exists(log) ? read_file(log, std::size_t{1} << 30) : std::string(log_header);
+  rows.resize(rows.rfind('\n') + 1);
+  return {config_of(folder, ""), parse_csv(rows, log.string()), read_refusals(folder / "refused.jsonl")};
+}
 
 }  // namespace l3::program

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <l3/data/clip_list.hpp>
+#include <l3/files/csv.hpp>
 #include <string>
 #include <vector>
 
@@ -50,5 +51,14 @@ class run_folder {
   std::filesystem::path folder_;
   json config_;
 };
+
+/// What a run has kept, read while it may be going on: a last row that is not whole yet does not count.
+struct run_record {
+  json config;
+  csv_table log;
+  std::vector<refusal> refused;
+};
+/// Errors: setting_error if `folder` holds no run; file_error, format_error.
+run_record read_run(std::filesystem::path const& folder);
 
 }  // namespace l3::program

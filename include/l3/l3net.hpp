@@ -36,10 +36,10 @@
 #include <l3/model/classifier.hpp>   // one subnetwork, and classes
 #include <l3/model/config.hpp>       // paper, small, tiny
 #include <l3/model/fusion.hpp>       // do they belong together?
-#include <l3/model/initialise.hpp>   // the weights that training begins with
 #include <l3/model/network.hpp>      // l3_network, training, inference
 #include <l3/model/sliding.hpp>      // seconds that overlap share their work
 #include <l3/model/subnet.hpp>       // four blocks of convolutions
+#include <l3/model/weights.hpp>      // where they are, and how they begin
 #include <l3/train/checkpoint.hpp>
 #include <l3/train/classifier_checkpoint.hpp>
 #include <l3/train/classifier_trainer.hpp>

@@ -43,6 +43,18 @@ fs::path table(char const* name, std::string const& header, Row&& row) {
   return file;
 }
 
+std::string from_base64(std::string const& letters) {
+  std::string const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  std::uint32_t bits = 0, held = 0;
+  for (char const letter : letters) {
+    if (letter == '=') break;
+    bits = bits << 6 | static_cast<std::uint32_t>(digits.find(letter));
+    if ((held += 6) >= 8) bytes += static_cast<char>(bits >> (held -= 8));
+  }
+  return bytes;
+}
+
 }  // namespace
 
 TEST_CASE("eval ranks pairs, names classes and shows its mistakes") {
@@ -310,6 +322,26 @@ TEST_CASE("embeddings can be reduced to one row, aligned, and read from other la
   CHECK(l3("embed audio " + quoted(video) + "--align " + checkpoint() + "--out " + quoted(out)).code == 2);
 }
 
+TEST_CASE("a sound of three hours takes no more memory than one of five minutes", "[slow]") {
+  auto const peak = [](std::size_t minutes) {
+    fs::path const file = scratch() / (std::to_string(minutes) + ".wav");
+    REQUIRE(std::system(("ffmpeg -v error -f lavfi -i anoisesrc=r=8000:a=0.5:seed=1:d=" + std::to_string(60 * minutes) +
+                         " -ac 1 " + file.string())
+                            .c_str()) == 0);
+    outcome const r =
+        l3("embed audio " + quoted(file) + checkpoint() + "--hop 1 --json --out " + quoted(scratch() / "long"));
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    CHECK(json::parse(r.out).at("outputs")[0].at("rows") == 60 * minutes);
+    fs::remove(file);
+    return r.peak_mebibytes;
+  };
+  double const first = peak(5), long_one = peak(180);
+  INFO(first << " MiB, " << long_one << " MiB");
+  CHECK(first > 20);
+  CHECK(long_one < first + 32);  // as samples it is 1980 MiB, as rows 5
+}
+
 TEST_CASE("pictures of every kind are told apart by one linear layer, broken ones counted") {
   fs::path const at = scratch() / "pictures";
   auto const draw = [&](std::string const& part, std::string const& label, std::string const& name,
@@ -387,4 +419,83 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
   outcome const none = l3("inspect heatmap missing.png " + quoted(video) + checkpoint() + "--out " + quoted(out));
   CHECK(none.code == 3);
   CHECK_THAT(none.err, Contains("missing.png"));
+}
+
+TEST_CASE("report: one page with everything in it, that asks nobody for anything") {
+  fs::path const out = scratch() / "reported", page = scratch() / "page.html";
+  auto const report = [&](std::string const& more = "") {
+    return l3("report " + quoted(made_up_run()) + "--add " + quoted(out) + "--out " + quoted(page) + more);
+  };
+  REQUIRE(l3("eval --quiet --pairs 64 --mistakes 4 " + checkpoint() + "--data " + quoted(two_classes() / "train.csv") +
+             "--out " + quoted(out / "eval"))
+              .code == 0);
+  fs::create_directories(out / "hostile");
+  std::ofstream(out / "hostile" / "result.json")
+      << R"({"kind": "svm", "set": "<script>alert(1)</script>", "trained": true, "layer": "conv4_2", "accuracy": 0.5,)"
+      << R"( "deviation": 0.1, "chance": 0.1, "paper": null})";
+  fs::create_directories(out / "torn");
+  std::ofstream(out / "torn" / "result.json") << R"({"kind": "avc", "pairs")";
+  fs::create_directories(out / "gone");
+  std::ofstream(out / "gone" / "result.json")
+      << R"({"kind": "units", "data": "d", "units": [{"unit": 1, "what": "audio",)"
+      << R"( "class": "", "picture": "none.png", "items": []}]})";
+  fs::create_directories(out / "thief");
+  std::ofstream(out / "secret.png") << "\x89PNG\r\n and a secret";
+  std::ofstream(out / "thief" / "result.json")
+      << R"({"kind": "units", "data": "d", "units": [{"unit": 1, "what": "vision",)"
+      << R"( "class": "", "picture": "x/../../secret.png", "items": []}]})";
+  fs::create_directories(out / "other");
+  std::ofstream(out / "other" / "result.json") << R"({"kind": "weather"})";
+  outcome const r = report("--json");
+  INFO(r.err);
+  REQUIRE(r.code == 3);
+  json const result = json::parse(r.out);
+  CHECK(result.at("training") == true);
+  CHECK(result.at("left_out") == 4);
+  CHECK(result.at("results") == 2);
+  CHECK_THAT(r.err, Contains("torn/result.json is left out") && Contains("none.png") &&
+                        Contains("gone/result.json is left out") && Contains("thief/result.json is left out") &&
+                        Contains("other/result.json is left out"));
+  std::string const html = content(page);
+  CHECK(result.at("bytes") == html.size());
+  CHECK_THAT(html, Contains("Best validation accuracy") && Contains("aria-label=\"Loss\"") && Contains("(ROC)") &&
+                       Contains("50.0\u00a0% (deviation 10.0)") && Contains("&lt;script&gt;"));
+  CHECK_THAT(html, !Contains("<script") && !Contains("http:") && !Contains("https:"));
+  // Pictures and sounds are those of the folder, byte for byte.
+  json const mistakes = json::parse(content(out / "eval" / "result.json")).at("mistakes");
+  REQUIRE(mistakes.size() > 0);
+  for (char const* what : {"picture", "sound"}) {
+    std::string const type = what == std::string("picture") ? "image/png" : "audio/wav";
+    std::string const begin = "\"data:" + type + ";base64,";
+    std::size_t const at = html.find(begin);
+    REQUIRE(at != html.npos);
+    std::size_t const from = at + begin.size();
+    CHECK(from_base64(html.substr(from, html.find('"', from) - from)) ==
+          content(out / "eval" / mistakes[0].at(what).get<std::string>()));
+  }
+  CHECK(report("--quiet --add " + quoted(out / "eval")).code == 3);
+  CHECK(content(page) == html);  // nothing twice
+  REQUIRE(report("--sounds 1").code == 3);
+  std::string const quieter = content(page);
+  REQUIRE(quieter.find("<audio") != quieter.npos);
+  CHECK(quieter.find("<audio") == quieter.rfind("<audio"));
+
+  SECTION("a run that is going on may be read: a row that is not whole does not count") {
+    fs::path const copy = scratch() / "going";
+    fs::create_directories(copy);
+    fs::copy_file(made_up_run() / "config.json", copy / "config.json");
+    std::string const log = content(made_up_run() / "log.csv");
+    std::ofstream(copy / "log.csv") << log << "99,3";
+    CHECK(l3("report " + quoted(copy)).code == 0);
+    CHECK(content(copy / "log.csv") == log + "99,3");
+  }
+  SECTION("where there is nothing to report") {
+    fs::path const empty = scratch() / "nothing";
+    fs::create_directories(empty);
+    outcome const none = l3("report " + quoted(empty));
+    CHECK(none.code == 1);
+    CHECK_THAT(none.err, Contains("results of eval, baseline, probe or inspect"));
+    CHECK_FALSE(fs::exists(empty / "report.html"));
+    CHECK(l3("report " + quoted(scratch() / "not there")).code == 1);
+  }
 }

@@ -1,5 +1,6 @@
 /// @file  tests/cli/run_program.hpp: runs the program as a shell would and keeps what it says.
 #pragma once
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ inline std::string content(std::filesystem::path const& file) {
 struct outcome {
   int code = -1;
   std::string out, err;
+  double peak_mebibytes = 0;  ///< most memory it held, or the test itself when it began
 };
 
 /// `arguments` go through the shell; `before` may set limits or variables.
@@ -41,8 +43,16 @@ inline outcome l3(std::string const& arguments, std::string const& before = "") 
   std::filesystem::path const out = scratch() / "stdout", err = scratch() / "stderr";
   std::string const line =
       before + " '" + L3_PROGRAM + "' " + arguments + " >'" + out.string() + "' 2>'" + err.string() + "' </dev/null";
-  int const status = std::system(line.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
+  ::pid_t const child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  ::rusage used{};
+  if (child < 0 || ::wait4(child, &status, 0, &used) != child) std::abort();
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err),
+          static_cast<double>(used.ru_maxrss) / 1024};
 }
 
 /// Twenty-four short videos, made once a process.

@@ -5,8 +5,8 @@
 #include <l3/layers/relu.hpp>
 #include <l3/layers/sequential.hpp>
 #include <l3/model/config.hpp>
-#include <l3/model/initialise.hpp>
 #include <l3/model/subnet.hpp>
+#include <l3/model/weights.hpp>
 #include <span>
 
 namespace l3::inline L3_ISA {
@@ -32,12 +32,11 @@ struct audio_of {
 ///         `audio.block1...`, as an L³-Net's, then `classifier.fc1...`.
 /// Source  Arandjelović & Zisserman (ICCV 2017), section 4.1: two dense layers, 512 x 128 and 128 x classes.
 template <backend B, class Side>
-class trunk_classifier {
+class trunk_classifier : public network_weights<trunk_classifier<B, Side>, scalar_of<B>> {
  public:
   using backend_type = B;
   using side = Side;
   using config = typename Side::config;
-  using scalar = scalar_of<B>;
   using input = typename Side::input;
   using trunk = subnet<input, config::width>;
   using top = sequential<typename trunk::output, named<"fc1", dense<config::hidden>>, relu>;
@@ -46,26 +45,6 @@ class trunk_classifier {
   static constexpr auto parameters = join(Side::name, trunk::parameters, "classifier", top::parameters);
   static constexpr std::size_t parameter_room = room_of(parameters);
   static constexpr std::size_t top_offset = trunk::parameter_room;
-
-  trunk_classifier() : weights_(parameter_room * sizeof(scalar)) {}
-
-  void initialise(std::uint64_t seed) {
-    initialise_parameters<scalar>(parameters, data(), seed);
-    batches_tracked_ = 0;
-  }
-  void copy_from(trunk_classifier const& other) {
-    std::copy_n(other.data(), parameter_room, data());
-    batches_tracked_ = other.batches_tracked_;
-  }
-
-  scalar* data() { return reinterpret_cast<scalar*>(weights_.data()); }
-  scalar const* data() const { return reinterpret_cast<scalar const*>(weights_.data()); }
-  std::int64_t batches_tracked() const { return batches_tracked_; }
-  void batches_tracked(std::int64_t count) { batches_tracked_ = count; }
-
- private:
-  arena weights_;
-  std::int64_t batches_tracked_ = 0;
 };
 
 /// A classifier in use: the weights prepared, and memory for batches of up to `items`.

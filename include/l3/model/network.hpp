@@ -3,22 +3,21 @@
 #include <l3/core/tensor.hpp>
 #include <l3/model/config.hpp>
 #include <l3/model/fusion.hpp>
-#include <l3/model/initialise.hpp>
 #include <l3/model/subnet.hpp>
+#include <l3/model/weights.hpp>
 #include <span>
 
 namespace l3::inline L3_ISA {
 
-/// The weights of an L³-Net and the types that run it. Copyable only on purpose (`copy_from`); running it changes
-/// nothing, so any number of `inference` objects may share one.
+/// The weights of an L³-Net and the types that run it. Running it changes nothing, so any number of `inference` objects
+/// may share one.
 ///
 /// Shapes  frames (N, Config::frame), sounds (N, Config::front_end::output); features<8 width> each; logits (N, 2).
 template <backend B, network_config Config = paper>
-class l3_network {
+class l3_network : public network_weights<l3_network<B, Config>, scalar_of<B>> {
  public:
   using backend_type = B;
   using config = Config;
-  using scalar = scalar_of<B>;
   using frame = typename Config::frame;
   using sound = typename Config::front_end::output;
   using vision = subnet<frame, Config::width>;
@@ -42,34 +41,6 @@ class l3_network {
   }();
   /// FLOPs of one pair's forward pass.
   static constexpr double flops = vision::flops + audio::flops + fusion::flops;
-
-  l3_network() : weights_(parameter_room * sizeof(scalar)) {}
-
-  /// See initialise_parameters.
-  void initialise(std::uint64_t seed) {
-    initialise_parameters<scalar>(parameters, data(), seed);
-    batches_tracked_ = 0;
-  }
-
-  void copy_from(l3_network const& other) {
-    std::copy_n(other.data(), parameter_room, data());
-    batches_tracked_ = other.batches_tracked_;
-  }
-
-  /// The values of parameters[k].
-  std::span<scalar> values(std::size_t k) { return {data() + parameters[k].offset, parameters[k].count()}; }
-  std::span<scalar const> values(std::size_t k) const { return {data() + parameters[k].offset, parameters[k].count()}; }
-  /// All values, laid out as `parameters` says.
-  scalar* data() { return reinterpret_cast<scalar*>(weights_.data()); }
-  scalar const* data() const { return reinterpret_cast<scalar const*>(weights_.data()); }
-
-  /// Training passes that went into the running averages (PyTorch's num_batches_tracked).
-  std::int64_t batches_tracked() const { return batches_tracked_; }
-  void batches_tracked(std::int64_t count) { batches_tracked_ = count; }
-
- private:
-  arena weights_;
-  std::int64_t batches_tracked_ = 0;
 };
 
 /// The memory and the way of a training pass: forward keeps what backward needs. All memory is taken at construction.

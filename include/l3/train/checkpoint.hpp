@@ -13,6 +13,7 @@
 #include <l3/files/safetensors.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/optimizer.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,51 @@ std::vector<std::string> batch_counters() {
     }
   return names;
 }
+/// A checkpoint that is open, and of the network that is wanted.
+struct open_checkpoint {
+  safetensors_file file;
+  checkpoint_facts facts;
+
+  /// Errors: format_error: another model (unless any will do), another front end.
+  open_checkpoint(std::filesystem::path const& path, std::string const& model, std::string const& front_end)
+      : file(safetensors_file::open(path)), facts(read_checkpoint_facts(file, path)) {
+    if (!model.empty() && facts.model != model)
+      throw format_error(
+          {path.string(), "a checkpoint of model " + model, "one of model " + detail::excerpt(facts.model)});
+    if (facts.front_end != front_end)
+      throw format_error({path.string(), "front end " + front_end, detail::excerpt(facts.front_end)});
+  }
+};
+
+/// A network read aside, so that the one that is in use stays whole on any error.
+template <class Network>
+struct network_aside {
+  Network net;
+  std::optional<adam<Network>> optimizer;
+
+  /// With the optimizer's state if `like` is one.
+  network_aside(open_checkpoint const& from, adam<Network> const* like) {
+    std::string const first = "optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg";
+    if (like != nullptr && !from.file.contains(first))
+      throw format_error({from.file.path().string(), "the optimizer's state, to go on training", "weights alone"});
+    if (like != nullptr) optimizer.emplace(like->settings());
+    std::vector<float> values;
+    for_each_tensor<Network>(net, optimizer ? &*optimizer : nullptr,
+                             [&](std::string const& name, auto* to, parameter const& p) {
+                               values.resize(p.count());
+                               read_finite(from.file, name, p, values);
+                               std::copy(values.begin(), values.end(), to);
+                             });
+    std::vector<std::string> const counters = batch_counters<Network>();
+    net.batches_tracked(counters.empty() ? 0 : from.file.read_int64(counters.front()));
+  }
+  void move_to(Network& to, adam<Network>* its_optimizer, std::uint64_t step) {
+    to.copy_from(net);
+    if (its_optimizer == nullptr) return;
+    *its_optimizer = std::move(*optimizer);
+    its_optimizer->steps(step);
+  }
+};
 }  // namespace detail
 
 /// Writes a checkpoint, whole or not at all. Without an optimizer it holds the weights alone.
@@ -124,11 +170,7 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net, adam
 /// as it was on any error. Errors: as load_checkpoint.
 template <class Network>
 void load_parameters(std::filesystem::path const& path, Network& net, std::string const& prefix) {
-  safetensors_file const file = safetensors_file::open(path);
-  checkpoint_facts const facts = read_checkpoint_facts(file, path);
-  if (facts.front_end != Network::config::front_end::name)
-    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
-                        detail::excerpt(facts.front_end)});
+  detail::open_checkpoint const from(path, "", Network::config::front_end::name);
   Network read_net;
   std::copy_n(net.data(), Network::parameter_room, read_net.data());
   std::vector<float> values;
@@ -136,8 +178,9 @@ void load_parameters(std::filesystem::path const& path, Network& net, std::strin
     if (!p.name.view().starts_with(prefix + ".")) continue;
     values.resize(p.count());
     std::string const name(p.name.view());
-    if (!file.contains(name)) throw format_error({path.string(), "a checkpoint with the subnetwork " + prefix, "none"});
-    detail::read_finite(file, name, p, values);
+    if (!from.file.contains(name))
+      throw format_error({path.string(), "a checkpoint with the subnetwork " + prefix, "none"});
+    detail::read_finite(from.file, name, p, values);
     std::copy(values.begin(), values.end(), read_net.data() + p.offset);
   }
   std::copy_n(read_net.data(), Network::parameter_room, net.data());
@@ -148,36 +191,11 @@ void load_parameters(std::filesystem::path const& path, Network& net, std::strin
 /// finite.
 template <class Network>
 checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net, adam<Network>* optimizer) {
-  using S = typename Network::scalar;
-  safetensors_file const file = safetensors_file::open(path);
-  checkpoint_facts const facts = read_checkpoint_facts(file, path);
-  std::string const wanted = describe_model<typename Network::config>();
-  if (facts.model != wanted)
-    throw format_error(
-        {path.string(), "a checkpoint of model " + wanted, "one of model " + detail::excerpt(facts.model)});
-  if (facts.front_end != Network::config::front_end::name)
-    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
-                        detail::excerpt(facts.front_end)});
-  if (optimizer != nullptr &&
-      !file.contains("optimizer." + std::string(Network::parameters[0].name.view()) + ".exp_avg"))
-    throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
-  Network read_net;
-  adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
-  std::vector<float> values;
-  detail::for_each_tensor<Network>(read_net, optimizer != nullptr ? &read_optimizer : nullptr,
-                                   [&](std::string const& name, S* to, parameter const& p) {
-                                     values.resize(p.count());
-                                     detail::read_finite(file, name, p, values);
-                                     std::copy(values.begin(), values.end(), to);
-                                   });
-  std::vector<std::string> const counters = detail::batch_counters<Network>();
-  read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
-  net.copy_from(read_net);
-  if (optimizer != nullptr) {
-    *optimizer = std::move(read_optimizer);
-    optimizer->steps(facts.step);
-  }
-  return facts;
+  using config = typename Network::config;
+  detail::open_checkpoint const from(path, describe_model<config>(), config::front_end::name);
+  detail::network_aside<Network> read(from, optimizer);
+  read.move_to(net, optimizer, from.facts.step);
+  return from.facts;
 }
 
 }  // namespace l3::inline L3_ISA

@@ -75,47 +75,27 @@ void save_classifier(std::filesystem::path const& path, Network const& net,
 template <class Network>
 checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net,
                                  softmax_head<typename Network::backend_type>& head, adam<Network>* optimizer) {
-  safetensors_file const file = safetensors_file::open(path);
-  checkpoint_facts const facts = read_checkpoint_facts(file, path);
-  std::string const wanted = describe_classifier<Network>(head.classes());
-  if (facts.model != wanted)
-    throw format_error(
-        {path.string(), "a checkpoint of model " + wanted, "one of model " + detail::excerpt(facts.model)});
-  if (facts.front_end != Network::config::front_end::name)
-    throw format_error({path.string(), std::string("front end ") + Network::config::front_end::name,
-                        detail::excerpt(facts.front_end)});
-  if (optimizer != nullptr && !file.contains("optimizer.classifier.fc2.bias.exp_avg"))
-    throw format_error({path.string(), "the optimizer's state, to go on training", "weights alone"});
-  Network read_net;
-  adam<Network> read_optimizer(optimizer != nullptr ? optimizer->settings() : adam_settings{});
-  detail::for_each_tensor<Network>(read_net, optimizer != nullptr ? &read_optimizer : nullptr,
-                                   [&](std::string const& name, float* to, parameter const& p) {
-                                     detail::read_finite(file, name, p, {to, p.count()});
-                                   });
-  std::vector<std::string> const counters = detail::batch_counters<Network>();
-  read_net.batches_tracked(counters.empty() ? 0 : file.read_int64(counters.front()));
+  detail::open_checkpoint const from(path, describe_classifier<Network>(head.classes()),
+                                     Network::config::front_end::name);
+  detail::network_aside<Network> read(from, optimizer);
   std::vector<std::vector<float>> aside;
   detail::for_each_head_tensor(head, optimizer != nullptr,
                                [&](std::string const& name, std::span<float> values, auto const& shape) {
                                  aside.emplace_back(values.size());
-                                 file.read(name, aside.back(), shape);
+                                 from.file.read(name, aside.back(), shape);
                                  for (float const v : aside.back())
                                    if (!std::isfinite(v))
                                      throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
                                });
   // Nothing can go wrong from here on.
-  auto from = aside.begin();
+  auto next = aside.begin();
   detail::for_each_head_tensor(head, optimizer != nullptr,
                                [&](std::string const&, std::span<float> values, auto const&) {
-                                 std::copy(from->begin(), from->end(), values.begin());
-                                 ++from;
+                                 std::copy(next->begin(), next->end(), values.begin());
+                                 ++next;
                                });
-  net.copy_from(read_net);
-  if (optimizer != nullptr) {
-    *optimizer = std::move(read_optimizer);
-    optimizer->steps(facts.step);
-  }
-  return facts;
+  read.move_to(net, optimizer, from.facts.step);
+  return from.facts;
 }
 
 }  // namespace l3::inline L3_ISA
