@@ -158,13 +158,14 @@ std::pair<outcome, outcome> direct(baseline_options const& o, std::string const&
   return {told(valid, threshold), told(scores_of(o.test, o.test_pairs), threshold)};
 }
 
-/// An L³-Net on the test's pairs; without a checkpoint one that has learned nothing.
-outcome correspondence_of(baseline_options const& o, std::string const& model, std::string const& checkpoint) {
+/// An L³-Net on the test's pairs; or one of the same model that has learned nothing.
+outcome correspondence_of(baseline_options const& o, std::string const& checkpoint, bool learned = true) {
+  std::string const model = model_of_checkpoint(checkpoint);
   auto const net = make_cpu_engine(model, o.threads, o.precision);
-  if (checkpoint.empty())
-    net->initialise(o.seed);
-  else
+  if (learned)
     net->load(checkpoint, false);
+  else
+    net->initialise(o.seed);
   net->prepare_inference(64);
   auto const input = make_input(model);
   fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), 0);
@@ -250,12 +251,10 @@ int all_run(CLI::App& command, baseline_options const& o) {
                     {"paper_flickr_soundnet", flickr}});
   };
   row("chance", {}, "50", "50");
-  row("L3-Net, random weights", correspondence_of(o, model_of_checkpoint(vision), ""), "", "");
+  row("L3-Net, random weights", correspondence_of(o, vision, false), "", "");
   row("supervised, direct combination", direct(o, vision, audio).second, "65", "-");
-  row("supervised pretraining", correspondence_of(o, model_of_checkpoint(pretrained), pretrained), "74", "-");
-  if (!o.checkpoint.empty())
-    row("L3-Net, audio-visual correspondence", correspondence_of(o, model_of_checkpoint(o.checkpoint), o.checkpoint),
-        "74", "78");
+  row("supervised pretraining", correspondence_of(o, pretrained), "74", "-");
+  if (!o.checkpoint.empty()) row("L3-Net, audio-visual correspondence", correspondence_of(o, o.checkpoint), "74", "78");
   json const result{{"kind", "baselines"}, {"test", o.test}, {"pairs", o.test_pairs}, {"rows", rows}};
   write_json(out / "result.json", result);
   o.print(result);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <l3/data/picture_writer.hpp>
 #include <l3/eval/colour_map.hpp>
 #include <string_view>
 
@@ -147,6 +148,11 @@ rgb_frame spectrogram_chart(heat_map const& spectrum, heat_map const& heat, floa
     page.write(second, x - (k == 0 ? 0 : 2 * scale * second.size()), above + height + 5, scale);
   }
   return page.picture();
+}
+
+void write_png(std::filesystem::path const& file, rgb_frame const& picture) {
+  auto const png = png_of(picture);
+  write_text(file, {reinterpret_cast<char const*>(png.data()), png.size()});
 }
 
 }  // namespace l3::program

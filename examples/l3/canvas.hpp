@@ -1,6 +1,7 @@
 /// @file  examples/l3/canvas.hpp: pictures put together: heat maps over frames, spectrograms with axes.
 #pragma once
 #include <array>
+#include <filesystem>
 #include <l3/core/shape.hpp>
 #include <l3/data/image_scale.hpp>
 #include <span>
@@ -42,5 +43,7 @@ rgb_frame coloured(heat_map const& values, float low, float high, bool upside_do
 /// of the same second over it, unless it is empty.
 rgb_frame spectrogram_chart(heat_map const& spectrum, heat_map const& heat, float heat_high, std::size_t width,
                             std::size_t height, double top_hertz);
+/// A picture as a file, whole or not at all. Errors: file_error.
+void write_png(std::filesystem::path const& file, rgb_frame const& picture);
 
 }  // namespace l3::program

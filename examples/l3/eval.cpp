@@ -1,7 +1,6 @@
 // l3 eval: how well a network tells pairs that correspond from pairs that do not.
 #include <algorithm>
 #include <cmath>
-#include <l3/data/picture_writer.hpp>
 #include <l3/eval/roc.hpp>
 #include <l3/files/csv.hpp>
 #include <l3/files/wav.hpp>
@@ -9,6 +8,7 @@
 #include <optional>
 
 #include "batch_dump.hpp"
+#include "canvas.hpp"
 #include "evaluate.hpp"
 #include "feature_rows.hpp"
 
@@ -97,8 +97,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
     judged_pair const& p = pairs[k];
     std::string const stem = text("%02zu-%s", list.size() + 1, p.positive ? "missed" : "confused");
     try {
-      auto const png = png_of(picture_of(data, p.frame_clip, p.frame_time, 256, limits));
-      write_text(folder / (stem + ".png"), {reinterpret_cast<char const*>(png.data()), png.size()});
+      write_png(folder / (stem + ".png"), picture_of(data, p.frame_clip, p.frame_time, 256, limits));
       write_text(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
     } catch (media_error const& e) {
       o.warn(e.what());

@@ -1,7 +1,6 @@
 // l3 inspect: what a network's units respond to, and where.
 #include <algorithm>
 #include <cmath>
-#include <l3/data/picture_writer.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/files/wav.hpp>
 #include <map>
@@ -25,11 +24,6 @@ struct inspect_options : common_options {
   std::uint32_t moments = 2000;
   double seconds = 10, time = 0;
 };
-
-void write_png(fs::path const& file, rgb_frame const& picture) {
-  auto const png = png_of(picture);
-  write_text(file, {reinterpret_cast<char const*>(png.data()), png.size()});
-}
 
 /// A network with what pictures of its insides need.
 class insides {

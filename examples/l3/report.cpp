@@ -318,16 +318,10 @@ class report {
   std::size_t shown_ = 0, left_out_ = 0, sounds_ = 0;
 };
 
-/// Files of some folders, each once, by name.
-template <class Wanted>
-std::vector<fs::path> regular_files(std::vector<fs::path> const& folders, Wanted const& wanted) {
-  std::vector<fs::path> all;
-  std::set<fs::path> seen;
-  std::error_code gone;
-  for (fs::path const& folder : folders)
-    for (fs::path const& file : files_below(folder, wanted))
-      if (fs::is_regular_file(file, gone) && seen.insert(fs::weakly_canonical(file, gone)).second) all.push_back(file);
-  return all;
+bool is_result(fs::path const& file) { return file.filename().string().ends_with("result.json"); }
+bool is_map(fs::path const& file) {
+  std::string const kind = file.extension() == ".png" ? file.stem().extension().string() : "";
+  return kind == ".heatmap" || kind == ".spectrogram" || kind == ".correspondence";
 }
 
 int report_run(report_options const& o) {
@@ -338,12 +332,15 @@ int report_run(report_options const& o) {
       throw file_error({folder.string(), "a folder", fs::exists(folder) ? "a file" : "none"});
   report made(o);
   made.add_training(o.run);
-  made.add_results(
-      regular_files(folders, [](fs::path const& f) { return f.filename().string().ends_with("result.json"); }));
-  made.add_maps(regular_files(folders, [](fs::path const& f) {
-    std::string const kind = f.extension() == ".png" ? f.stem().extension().string() : "";
-    return kind == ".heatmap" || kind == ".spectrogram" || kind == ".correspondence";
-  }));
+  std::vector<fs::path> results, maps;
+  std::set<fs::path> seen;  // a folder may be named twice, or lie in another
+  std::error_code gone;
+  for (fs::path const& folder : folders)
+    for (fs::path const& file : files_below(folder, [](fs::path const& f) { return is_result(f) || is_map(f); }))
+      if (fs::is_regular_file(file, gone) && seen.insert(fs::weakly_canonical(file, gone)).second)
+        (is_result(file) ? results : maps).push_back(file);
+  made.add_results(results);
+  made.add_maps(maps);
   if (!made.trained() && made.shown() == 0)
     throw file_error({o.run, "config.json of a training, or results of eval, baseline, probe or inspect", "none"});
   fs::path const out = o.out.empty() ? fs::path(o.run) / "report.html" : fs::path(o.out);

@@ -169,11 +169,11 @@ def look(program, page, pictures):
                     problems.append(f"{width} {scheme}: asks for {told['request']['url'][:100]}")
         browser.screen(1280, "light")
         problems += tab_order(browser)
-        dark, light = [], []
-        for scheme, into in [("dark", dark), ("light", light)]:
+        backgrounds = set()
+        for scheme in ["dark", "light"]:
             browser.screen(1280, scheme)
-            into.append(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
-        if dark == light:
+            backgrounds.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        if len(backgrounds) == 1:
             problems.append("dark looks as light does")
         counts = browser.evaluate("[document.images.length, document.querySelectorAll('audio').length, "
                                   "document.querySelectorAll('svg.chart').length, document.querySelectorAll('h2').length]")
@@ -201,7 +201,7 @@ def make_run(l3, folder):
         run("probe", "folder", data / "train.csv", "--folds", 2, *network, "--out", out / "sounds" / name)
         run("probe", "cluster", "audio", data / "train.csv", *network, "--out", out / "clusters" / name)
     run("inspect", "units", data / "test.csv", *weights, "--count", 2, "--top", 3, "--moments", 16, "--out", out / "units")
-    video = next((data / "videos").iterdir()) if (data / "videos").is_dir() else next(data.rglob("*.mp4"))
+    video = next(data.rglob("*.mp4"))
     for what in ["heatmap", "spectrogram", "correspondence"]:
         run("inspect", what, video, *weights, "--out", out / "places")
     run("report", out)
