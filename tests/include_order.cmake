@@ -4,7 +4,7 @@
 # of the data goes through the folders once; this table is what keeps it so.
 cmake_minimum_required(VERSION 3.25)
 
-set(folders core files kernels layers data model train eval)
+set(folders core files kernels layers data model train eval processes)
 set(core_may_include)
 set(files_may_include core)
 set(kernels_may_include core)
@@ -12,6 +12,7 @@ set(layers_may_include core kernels)
 set(data_may_include core files kernels)
 set(model_may_include core kernels layers)
 set(train_may_include core files kernels layers model data/batch.hpp)
+set(processes_may_include core)
 set(eval_may_include core files kernels model data/batch.hpp)
 
 set(mistakes)

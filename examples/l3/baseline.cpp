@@ -29,6 +29,7 @@ std::string print_of(std::string const& vision, std::string const& audio) {
 training_end train_trunk(CLI::App& command, baseline_options o) {
   if (o.again.empty()) o.again = "l3 baseline trunk " + o.what + " --out " + o.out + " --resume";
   extra_settings const extra{{"task", "classifier"}, {"what", o.what}, {"init", o.init}, {"freeze", o.freeze}};
+  crew alone;
   return run_training(
       command, o, extra,
       [](training_options const& options, extra_settings& settings, collection const& train, collection const& valid) {
@@ -37,18 +38,21 @@ training_end train_trunk(CLI::App& command, baseline_options o) {
                                                 settings["init"].get<std::string>(), settings["freeze"].get<bool>());
         settings["classes"] = made->classes();
         return made;
-      });
+      },
+      alone);
 }
 
 training_end train_fusion(CLI::App& command, baseline_options const& o) {
   extra_settings const extra{{"task", "fusion"}, {"vision", o.vision}, {"audio", o.audio}};
+  crew alone;
   return run_training(
       command, o, extra,
-      [](training_options const& options, extra_settings& settings, collection const&, collection const&) {
+      [&](training_options const& options, extra_settings& settings, collection const&, collection const&) {
         std::pair const trunks(settings["vision"].get<std::string>(), settings["audio"].get<std::string>());
         if (auto const print = print_of(trunks.first, trunks.second); !print.empty()) settings["trunks"] = print;
-        return std::make_unique<correspondence_lesson>(options, pairing::all, trunks);
-      });
+        return std::make_unique<correspondence_lesson>(options, pairing::all, alone, trunks);
+      },
+      alone);
 }
 
 /// How well fixed pairs were told.
@@ -170,15 +174,12 @@ outcome correspondence_of(baseline_options const& o, std::string const& checkpoi
   auto const input = make_input(model);
   fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), 0);
   progress bar(o, "pairs", o.test_pairs);
-  std::vector<scored> scores;
-  outcome r;
-  r.result = evaluate(*net, pairs, o.seed, [&](feed_batch const& b, std::span<float const> logits) {
-    for (std::size_t k = 0; k != b.count; ++k)
-      scores.push_back({static_cast<double>(logits[2 * k + 1]) - static_cast<double>(logits[2 * k]), b.labels[k] == 1});
-    bar.update(static_cast<double>(scores.size()), "");
+  std::size_t seen = 0;
+  crew alone;
+  evaluation const e = evaluate(*net, pairs, o.seed, alone, [&](feed_batch const& b, std::span<float const>) {
+    bar.update(static_cast<double>(seen += b.count), "");
   });
-  r.auc = roc_area(roc_curve(scores));
-  return r;
+  return {e.result, roc_area(e.curve())};
 }
 
 int direct_run(baseline_options const& o) {

@@ -78,7 +78,10 @@ class engine {
 
   /// Takes the memory for training; needed before `step`, `load` and `save` with optimizer. `fusion_alone`: both
   /// subnetworks stay as they are (at the first step).
-  virtual void prepare_training(training_settings const&, bool fusion_alone = false) = 0;
+  virtual void prepare_training(training_settings const&, bool fusion_alone = false,
+                                process_group* group = nullptr) = 0;
+  /// All of its parameters.
+  virtual std::span<float const> weights() const = 0;
   virtual std::uint64_t steps() const = 0;
   virtual step_report step(std::span<float const> frames, std::span<float const> sounds,
                            std::span<std::int32_t const> labels, std::size_t count) = 0;

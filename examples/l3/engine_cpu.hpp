@@ -80,12 +80,13 @@ class cpu_engine final : public engine {
     load_parameters(checkpoint, net_, what == modality::frame ? "vision" : "audio");
   }
 
-  void prepare_training(training_settings const& settings, bool fusion_alone) override {
+  void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
     if (fusion_alone)
       fusion_trainer_.emplace(on_, net_, settings);
     else
-      trainer_.emplace(on_, net_, settings);
+      trainer_.emplace(on_, net_, settings, group);
   }
+  std::span<float const> weights() const override { return {net_.data(), network::parameter_room}; }
   std::uint64_t steps() const override { return optimizer() != nullptr ? optimizer()->steps() : 0; }
   step_report step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
                    std::size_t count) override {

@@ -1,9 +1,9 @@
 // l3 eval: how well a network tells pairs that correspond from pairs that do not.
 #include <algorithm>
 #include <cmath>
-#include <l3/eval/roc.hpp>
 #include <l3/files/csv.hpp>
 #include <l3/files/wav.hpp>
+#include <l3/version.hpp>
 #include <map>
 #include <optional>
 
@@ -25,15 +25,6 @@ struct eval_options : common_options {
   double seconds = 10;
 };
 
-/// A pair and what the network said of it: above 0 they correspond.
-struct judged_pair {
-  double score;
-  bool positive;
-  std::uint32_t frame_clip, sound_clip;
-  double frame_time, sound_start;
-  bool right() const { return positive ? score > 0 : score < 0; }  // a tie is a miss
-};
-
 /// How pairs with frames of one class were told.
 struct class_row {
   std::size_t positives = 0, found = 0;           ///< and said to correspond
@@ -49,8 +40,8 @@ json class_table(eval_options const& o, clip_list const& clips, std::vector<judg
     if (label.empty() || heard.empty()) continue;  // nobody knows whether the classes are the same
     class_row& row = rows[label];
     bool const same = label == heard;
-    ++(p.positive ? row.positives : same ? row.same_class : row.negatives);
-    if (p.right()) ++(p.positive ? row.found : same ? row.same_rejected : row.rejected);
+    ++(p.positive() ? row.positives : same ? row.same_class : row.negatives);
+    if (p.right()) ++(p.positive() ? row.found : same ? row.same_rejected : row.rejected);
   }
   if (rows.size() < 2) return nullptr;  // no labels
   json table = json::array();
@@ -75,9 +66,10 @@ std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::si
   for (bool const positive : {false, true}) {
     std::vector<std::size_t> wrong;
     for (std::size_t k = 0; k != pairs.size(); ++k)
-      if (pairs[k].positive == positive && !pairs[k].right()) wrong.push_back(k);
-    std::stable_sort(wrong.begin(), wrong.end(),
-                     [&](std::size_t a, std::size_t b) { return std::abs(pairs[a].score) > std::abs(pairs[b].score); });
+      if (pairs[k].positive() == positive && !pairs[k].right()) wrong.push_back(k);
+    std::stable_sort(wrong.begin(), wrong.end(), [&](std::size_t a, std::size_t b) {
+      return std::abs(pairs[a].score()) > std::abs(pairs[b].score());
+    });
     wrong.resize(std::min(wrong.size(), (count + (positive ? 0 : 1)) / 2));
     worst.insert(worst.end(), wrong.begin(), wrong.end());
   }
@@ -95,7 +87,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
       csv_row({"picture", "sound", "said", "score", "frame_of", "frame_time", "sound_of", "sound_start"});
   for (std::size_t const k : worst_of(pairs, o.mistakes)) {
     judged_pair const& p = pairs[k];
-    std::string const stem = text("%02zu-%s", list.size() + 1, p.positive ? "missed" : "confused");
+    std::string const stem = text("%02zu-%s", list.size() + 1, p.positive() ? "missed" : "confused");
     try {
       write_png(folder / (stem + ".png"), picture_of(data, p.frame_clip, p.frame_time, 256, limits));
       write_text(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
@@ -108,13 +100,13 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
       continue;
     }
     std::string const frame_of(data.clips.name(p.frame_clip)), sound_of(data.clips.name(p.sound_clip));
-    char const* const said = p.positive ? "do not correspond" : "correspond";
-    table += csv_row({stem + ".png", stem + ".wav", said, text("%.4f", p.score), frame_of, text("%.3f", p.frame_time),
+    char const* const said = p.positive() ? "do not correspond" : "correspond";
+    table += csv_row({stem + ".png", stem + ".wav", said, text("%.4f", p.score()), frame_of, text("%.3f", p.frame_time),
                       sound_of, text("%.3f", p.sound_start)});
     list.push_back({{"picture", "mistakes/" + stem + ".png"},
                     {"sound", "mistakes/" + stem + ".wav"},
                     {"said", said},
-                    {"score", p.score},
+                    {"score", p.score()},
                     {"frame_of", frame_of},
                     {"frame_time", p.frame_time},
                     {"sound_of", sound_of},
@@ -124,45 +116,59 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
   return list;
 }
 
-int eval_run(eval_options const& o) {
+int eval_run(eval_options o, crew& all) {
+  if (!all.is_first()) o.quiet = true;
   std::string const model = model_of_checkpoint(o.checkpoint);
   auto const net = make_cpu_engine(model, o.threads, o.precision);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   collection const data = open_collection(o.data);
-  std::size_t refused = 0;
+  require_agreement(all, {{"version", L3_VERSION},
+                          {"weights", print_of(*net)},
+                          {"what computes", net->facts().backend},
+                          {"videos", print_of(data.clips)},
+                          {"clip-seconds", o.seconds},
+                          {"pairs", o.pairs},
+                          {"batch", o.batch},
+                          {"seed", o.seed}});
+  std::map<std::string, std::string> refused;  // file, and why
+  auto const refuse = [&](std::string const& file, std::string const& why) {
+    if (refused.emplace(file, why).second) o.warn("refused " + why);
+  };
   loader_options reading{.seed = o.seed,
                          .batch = o.batch,
                          .pairs = pairing::paper,
                          .evaluation_pairs = o.pairs,
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
-  reading.on_refusal = [&](refusal const& r) {
-    ++refused;
-    o.warn("refused " + r.why);
-  };
-  if (!o.out.empty()) make_folder(o.out);
+  reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why); };
+  if (!o.out.empty() && all.is_first()) make_folder(o.out);
   net->prepare_inference(o.batch);
   fixed_pairs pairs(*input, data, reading, 0);
   progress bar(o, "pairs", static_cast<double>(o.pairs));
-  std::size_t batches = 0;
+  std::size_t batches = 0, seen = 0;
   std::optional<batch_dump> dump;
-  if (!o.dump.empty()) dump.emplace(o.dump, net->facts());
-  std::vector<judged_pair> judged;
-  correspondence const r = evaluate(*net, pairs, o.seed, [&](feed_batch const& b, std::span<float const> logits) {
-    for (std::size_t k = 0; k != b.count; ++k)
-      judged.push_back({static_cast<double>(logits[2 * k + 1]) - static_cast<double>(logits[2 * k]), b.labels[k] == 1,
-                        b.frame_clips[k], b.sound_clips[k], b.frame_times[k], b.sound_starts[k]});
-    bar.update(static_cast<double>(judged.size()), "");
+  if (!o.dump.empty() && all.size() == 1) dump.emplace(o.dump, net->facts());
+  evaluation const e = evaluate(*net, pairs, o.seed, all, [&](feed_batch const& b, std::span<float const> logits) {
+    seen += b.count;
+    bar.update(static_cast<double>(std::min<std::size_t>(seen * all.size(), o.pairs)), "");
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
-  std::vector<scored> scores;
-  for (judged_pair const& p : judged) scores.push_back({p.score, p.positive});
-  auto const curve = roc_curve(scores);
+  auto const of_all = all.gather(json(refused).dump(-1, ' ', false, json::error_handler_t::replace));
+  for (std::size_t rank = 0; rank != of_all.size(); ++rank) {
+    if (rank == all.rank()) continue;
+    json const theirs = json::parse(of_all[rank]);
+    for (auto const& [file, why] : theirs.items()) refuse(file, why.get<std::string>());
+  }
+  if (!all.is_first()) return done;
+  correspondence const& r = e.result;
+  std::vector<judged_pair> const& judged = e.pairs;
+  auto const curve = e.curve();
   double const area = roc_area(curve);
   json const classes = class_table(o, data.clips, judged);
-  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, data.clips.size() - refused));
+  o.answer(
+      text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, data.clips.size() - refused.size()));
   o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f, area under ROC %.4f",
                 r.accuracy, r.interval[0], r.interval[1], r.loss, area));
   o.answer("                     said no  said yes");
@@ -170,7 +176,7 @@ int eval_run(eval_options const& o) {
     auto const& row = r.confusion[static_cast<std::size_t>(label)];
     o.answer(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
   }
-  if (refused > 0) o.say(text("%zu files were refused", refused));
+  if (!refused.empty()) o.say(text("%zu files were refused", refused.size()));
   json roc = json::array();
   for (roc_point const& p : thinned(curve, 101)) roc.push_back({p.false_positives, p.true_positives});
   json result{{"kind", "avc"},
@@ -183,7 +189,7 @@ int eval_run(eval_options const& o) {
               {"classes", classes},
               {"roc", roc},
               {"videos", data.clips.size()},
-              {"refused", refused},
+              {"refused", refused.size()},
               {"data", o.data},
               {"model", net->facts().description}};
   if (!o.out.empty()) {
@@ -191,8 +197,8 @@ int eval_run(eval_options const& o) {
     std::string table = csv_row({"frame_of", "frame_time", "sound_of", "sound_start", "corresponds", "score"});
     for (judged_pair const& p : judged)
       table += csv_row({std::string(data.clips.name(p.frame_clip)), text("%.6f", p.frame_time),
-                        std::string(data.clips.name(p.sound_clip)), text("%.6f", p.sound_start), p.positive ? "1" : "0",
-                        text("%.9g", p.score)});
+                        std::string(data.clips.name(p.sound_clip)), text("%.6f", p.sound_start),
+                        p.positive() ? "1" : "0", text("%.9g", p.score())});
     fs::path const out = o.out;
     write_text(out / "pairs.csv", table);
     write_json(out / "result.json", result);
@@ -226,7 +232,7 @@ work add_eval(CLI::App& command) {
   add_precision(command, o->precision);
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
-  return [o] { return eval_run(*o); };
+  return [o] { return with_crew("eval", [&](crew& all) { return eval_run(*o, all); }); };
 }
 
 }  // namespace l3::program

@@ -1,23 +1,33 @@
 // Correspondence on fixed pairs.
 #include "evaluate.hpp"
 
+#include <cstring>
+
 namespace l3::program {
 
 fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_options options, std::size_t budget_bytes)
     : input_(input),
       data_(std::move(data)),
       options_(std::move(options)),
-      keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {}
+      keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {
+  if (options_.batch > 2) options_.batch -= options_.batch % 2;  // as the loader does
+}
 
-void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
+void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std::size_t process, std::size_t of) {
   if (!kept_.empty()) {
     for (kept_batch const& b : kept_)
       f({b.labels.size(), b.frames, b.sounds, b.labels, b.frame_clips, b.sound_clips, b.frame_times, b.sound_starts});
     return;
   }
-  auto const source = input_.open(data_, options_);
+  std::size_t const batches = (options_.evaluation_pairs + options_.batch - 1) / options_.batch;
+  loader_options options = options_;
+  options.first = batches * process / of;
+  options.batches = batches * (process + 1) / of - options.first;
+  if (options.batches == 0) return;
+  auto const source = input_.open(data_, options);
   std::vector<kept_batch> kept;
-  for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
+  for (std::uint64_t left = options.batches; left != 0; --left) {
+    feed_batch const b = source->next();
     f(b);
     if (keep_)
       kept.push_back({{b.frames.begin(), b.frames.end()},
@@ -31,17 +41,51 @@ void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f) {
   kept_ = std::move(kept);
 }
 
-correspondence evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed,
-                        std::function<void(feed_batch const&, std::span<float const>)> const& each) {
-  correspondence_meter meter;
+std::uint64_t print_of(clip_list const& clips) {
+  std::uint64_t print = clips.size();
+  for (std::size_t k = 0; k != clips.size(); ++k) print = fingerprint(clips.name(k), print);
+  return print;
+}
+std::uint64_t print_of(engine const& net) {
+  auto const bytes = std::as_bytes(net.weights());
+  return fingerprint({reinterpret_cast<char const*>(bytes.data()), bytes.size()});
+}
+
+std::vector<roc_point> evaluation::curve() const {
+  std::vector<scored> scores;
+  for (judged_pair const& p : pairs) scores.push_back({p.score(), p.positive()});
+  return roc_curve(scores);
+}
+
+evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& all,
+                    std::function<void(feed_batch const&, std::span<float const>)> const& each) {
+  std::vector<judged_pair> mine;
   std::vector<float> logits;
-  pairs.for_each([&](feed_batch const& b) {
-    logits.resize(2 * b.count);
-    net.score(b.frames, b.sounds, b.count, logits);
-    meter.add(logits, b.labels, b.frame_clips);
-    if (each) each(b, logits);
-  });
-  return meter.result(seed);
+  pairs.for_each(
+      [&](feed_batch const& b) {
+        logits.resize(2 * b.count);
+        net.score(b.frames, b.sounds, b.count, logits);
+        for (std::size_t k = 0; k != b.count; ++k)
+          mine.push_back({{logits[2 * k], logits[2 * k + 1]},
+                          b.labels[k],
+                          b.frame_clips[k],
+                          b.sound_clips[k],
+                          b.frame_times[k],
+                          b.sound_starts[k]});
+        if (each) each(b, logits);
+      },
+      all.rank(), all.size());
+  evaluation e;
+  correspondence_meter meter;
+  std::string const bytes(reinterpret_cast<char const*>(mine.data()), mine.size() * sizeof(judged_pair));
+  for (std::string const& part : all.gather(bytes)) {
+    std::size_t const before = e.pairs.size();
+    e.pairs.resize(before + part.size() / sizeof(judged_pair));
+    std::memcpy(e.pairs.data() + before, part.data(), part.size());
+  }
+  for (judged_pair const& p : e.pairs) meter.add(p.logits, {&p.label, 1}, {&p.frame_clip, 1});
+  e.result = meter.result(seed);
+  return e;
 }
 
 }  // namespace l3::program

@@ -1,7 +1,10 @@
 /// @file  examples/l3/evaluate.hpp: correspondence on fixed pairs, for `l3 eval` and for validation while training.
 #pragma once
+#include <array>
 #include <l3/eval/metrics.hpp>
+#include <l3/eval/roc.hpp>
 
+#include "crew.hpp"
 #include "engine.hpp"
 #include "feed.hpp"
 #include "program.hpp"
@@ -14,8 +17,9 @@ class fixed_pairs {
  public:
   fixed_pairs(model_input const& input, collection data, loader_options options,
               std::size_t budget_bytes = std::size_t{1} << 30);
-  /// Calls f(batch) for each batch.
-  void for_each(std::function<void(feed_batch const&)> const& f);
+  /// Calls f(batch) for each batch; or for each of those that one process of several takes, whose place is always the
+  /// same.
+  void for_each(std::function<void(feed_batch const&)> const& f, std::size_t process = 0, std::size_t of = 1);
 
  private:
   struct kept_batch {
@@ -31,8 +35,32 @@ class fixed_pairs {
   std::vector<kept_batch> kept_;
 };
 
-/// Scores all pairs. `each` sees every batch with its logits.
-correspondence evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed,
-                        std::function<void(feed_batch const&, std::span<float const>)> const& each = {});
+/// A number that tells these videos, in this order, from others; and these weights.
+std::uint64_t print_of(clip_list const& clips);
+std::uint64_t print_of(engine const& net);
+
+/// A pair and what the network said of it.
+struct judged_pair {
+  std::array<float, 2> logits;
+  std::int32_t label;  ///< 1 corresponds
+  std::uint32_t frame_clip, sound_clip;
+  double frame_time, sound_start;
+  /// Above 0 they correspond.
+  double score() const { return static_cast<double>(logits[1]) - static_cast<double>(logits[0]); }
+  bool positive() const { return label == 1; }
+  bool right() const { return positive() ? score() > 0 : score() < 0; }  // a tie is a miss
+};
+
+/// How a network tells pairs.
+struct evaluation {
+  correspondence result;
+  std::vector<judged_pair> pairs;
+  std::vector<roc_point> curve() const;
+};
+
+/// Scores all pairs, shared out over the processes; all get the same result. `each` sees every batch of its own process
+/// with its logits.
+evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& all,
+                    std::function<void(feed_batch const&, std::span<float const>)> const& each = {});
 
 }  // namespace l3::program

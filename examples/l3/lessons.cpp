@@ -6,25 +6,26 @@
 
 namespace l3::program {
 
-correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, std::optional<trunks> fixed)
-    : which_(which), fixed_(std::move(fixed)), net_(make_cpu_engine(o.model, o.threads, o.precision)) {}
+correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, crew& all,
+                                             std::optional<trunks> fixed)
+    : which_(which), all_(all), fixed_(std::move(fixed)), net_(make_cpu_engine(o.model, o.threads, o.precision)) {}
 
 std::string correspondence_lesson::title() const {
   return fixed_ ? "the fusion head of " + facts().name
                 : facts().name + " (" + short_number(static_cast<double>(facts().learned)) + " learned numbers)";
 }
 void correspondence_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch,
-                                    bool resumes) {
+                                    bool resumes, process_group* group) {
   net_->initialise(seed);
   if (fixed_ && !resumes) {
     net_->take_trunk(modality::frame, fixed_->first);
     net_->take_trunk(modality::sound, fixed_->second);
   }
-  net_->prepare_training(settings, fixed_.has_value());
+  net_->prepare_training(settings, fixed_.has_value(), group);
   net_->prepare_inference(valid_batch);
 }
 class_score correspondence_lesson::validate(fixed_pairs& pairs, std::uint64_t seed) {
-  correspondence const r = evaluate(*net_, pairs, seed);
+  correspondence const r = evaluate(*net_, pairs, seed, all_).result;
   return {r.loss, r.accuracy};
 }
 
@@ -76,7 +77,7 @@ std::string classifier_lesson::chance() const {
   return text("loss %.3f, accuracy %.3f", std::log(n), 1 / n);
 }
 void classifier_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch,
-                                bool resumes) {
+                                bool resumes, process_group*) {
   net_->initialise(seed);
   if (!init_.empty() && !resumes) net_->take_trunk(init_);
   net_->prepare_training(settings, frozen_);

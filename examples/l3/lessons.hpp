@@ -15,15 +15,17 @@ class correspondence_lesson final : public lesson {
   /// Subnetworks to begin with, which then stay as they are: checkpoints of vision and of audio.
   using trunks = std::pair<std::string, std::string>;
 
-  correspondence_lesson(training_options const& o, pairing which, std::optional<trunks> fixed = {});
+  correspondence_lesson(training_options const& o, pairing which, crew& all, std::optional<trunks> fixed = {});
   model_facts const& facts() const override { return net_->facts(); }
   std::string title() const override;
   std::string chance() const override { return "loss 0.693, accuracy 0.5"; }
   pairing which() const override { return which_; }
-  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes) override;
+  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes,
+               process_group* group) override;
   std::uint64_t steps() const override { return net_->steps(); }
   step_report step(feed_batch const& b) override { return net_->step(b.frames, b.sounds, b.labels, b.count); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
+  std::uint64_t print() const override { return print_of(*net_); }
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
     net_->save(file, true, facts);
   }
@@ -31,6 +33,7 @@ class correspondence_lesson final : public lesson {
 
  private:
   pairing which_;
+  crew& all_;
   std::optional<trunks> fixed_;
   std::unique_ptr<engine> net_;
 };
@@ -57,7 +60,8 @@ class classifier_lesson final : public lesson {
   std::string title() const override;
   std::string chance() const override;
   pairing which() const override { return pairing::all; }
-  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes) override;
+  void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes,
+               process_group* group) override;
   std::uint64_t steps() const override { return net_->steps(); }
   step_report step(feed_batch const& b) override;
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;

@@ -86,19 +86,18 @@ int run(int argc, char** argv) {
   }
   for (auto const& [command, job] : works)
     if (command->parsed()) {
-      auto const complain = [name = command->get_name()](char const* what) {
-        std::cerr << "l3 " << name << ": " << what << std::endl;
-      };
+      std::string const name = command->get_name();
+      int code = failed;
       try {
+        if (name == "baseline") require_alone(name);  // it trains in one folder
         return job();
-      } catch (l3::setting_error const& e) {
-        complain(e.what());
-        return usage;
-      } catch (std::bad_alloc const&) {
-        complain("out of memory; a smaller --batch or --model needs less");
-      } catch (std::exception const& e) {
-        complain(e.what());
+      } catch (l3::setting_error const&) {
+        code = usage;
+        std::cerr << "l3 " << name << ": " << said_of_error() << std::endl;
+      } catch (std::exception const&) {
+        std::cerr << "l3 " << name << ": " << said_of_error() << std::endl;
       }
+      return code;
     }
   return failed;
 }

@@ -40,9 +40,4 @@ chosen_network network_choice::open(std::size_t threads) const {
   return chosen;
 }
 
-std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
-  for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
-  return hash;
-}
-
 }  // namespace l3::program

@@ -30,7 +30,4 @@ struct network_choice {
   chosen_network open(std::size_t threads) const;
 };
 
-/// FNV-1a of bytes, going on from `hash`.
-std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
-
 }  // namespace l3::program

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <ctime>
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
 
@@ -51,16 +52,28 @@ void opening_options::add_to(CLI::App& command) {
 
 namespace {
 std::atomic<int> stop_signal{0};
+std::atomic<bool> signal_is_answered{true};
+std::atomic<std::int64_t> same_signal_for{0}, signalled_at{0};  // nanoseconds
 extern "C" void take_signal(int number) {
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  std::int64_t const now = std::int64_t{1'000'000'000} * time.tv_sec + time.tv_nsec;
+  if (stop_signal != 0) {  // a second one ends the program at once
+    if (now - signalled_at < same_signal_for) return;
+    std::signal(number, SIG_DFL);
+    std::raise(number);
+    return;
+  }
+  signalled_at = now;
   stop_signal = number;
   constexpr char message[] = "\nl3: finishing what is begun; once more ends it at once\n";
-  [[maybe_unused]] auto const told = ::write(STDERR_FILENO, message, sizeof message - 1);
-  std::signal(number, SIG_DFL);  // a second one ends the program at once
+  if (signal_is_answered) [[maybe_unused]]
+    auto const told = ::write(STDERR_FILENO, message, sizeof message - 1);
 }
 }  // namespace
 
-interruption::interruption() {
-  stop_signal = 0;
+interruption::interruption(bool speaks, std::chrono::seconds same_for) {
+  stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::int64_t{1'000'000'000} * same_for.count();
   std::signal(SIGINT, take_signal);
   std::signal(SIGTERM, take_signal);
 }
@@ -121,6 +134,11 @@ std::string text(char const* format, ...) {
   va_end(again);
   return out;
 }
+std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
+  for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  return hash;
+}
+
 std::string short_number(double value) {
   for (auto const& [unit, name] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e4, "k"}})
     if (std::abs(value) >= unit) {

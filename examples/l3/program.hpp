@@ -8,6 +8,7 @@
 #include <l3/core/error.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 namespace l3::program {
 
@@ -64,7 +65,9 @@ work add_bench(CLI::App& command);
 /// Watches SIGINT and SIGTERM while it lives: the first one sets a flag that the work looks at; a second one kills.
 class interruption {
  public:
-  interruption();
+  /// `speaks`: the first signal is answered with a line on standard error. A second one within `same_for` is taken for
+  /// the first, come by another way: from the scheduler itself, and passed on by mpirun.
+  explicit interruption(bool speaks = true, std::chrono::seconds same_for = {});
   ~interruption();
   interruption(interruption const&) = delete;
   interruption& operator=(interruption const&) = delete;
@@ -101,6 +104,9 @@ void make_folder(std::filesystem::path const& folder);
 void write_text(std::filesystem::path const& file, std::string const& content);
 /// A document as such a file; what is not UTF-8 in it is replaced.
 void write_json(std::filesystem::path const& file, json const& document);
+
+/// FNV-1a of bytes, going on from `hash`.
+std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
 
 /// 12345678 as "12.3M", 0.5 as "0.50": three digits and a unit.
 std::string short_number(double value);

@@ -53,9 +53,10 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
   return run;
 }
 
-run_folder run_folder::open(std::filesystem::path folder) {
+run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   run_folder run(std::move(folder));
   run.config_ = config_of(run.folder_, "--resume, --out ");
+  if (!to_write) return run;
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
@@ -86,6 +87,11 @@ void run_folder::cut_log(std::uint64_t step) {
     kept += line + std::string(static_cast<std::size_t>(missing), ',') + '\n';
   }
   write_text(folder_ / "log.csv", kept);
+  if (!std::filesystem::exists(folder_ / "processes.csv")) return;
+  std::istringstream processes(read_file(folder_ / "processes.csv", std::size_t{1} << 32));
+  for (kept.clear(); std::getline(processes, line) && !processes.eof();)
+    if (line.starts_with("step") || std::strtoull(line.c_str(), nullptr, 10) <= step) kept += line + '\n';
+  write_text(folder_ / "processes.csv", kept);
 }
 
 void run_folder::append(log_row const& r) {
@@ -110,7 +116,12 @@ double run_folder::best_accuracy() const {
   return best;
 }
 
-void run_folder::refuse(refusal const& r) { append_line(folder_ / "refused.jsonl", refusal_line(r)); }
+void run_folder::append_refusal(std::string const& line) { append_line(folder_ / "refused.jsonl", line); }
+
+void run_folder::append_processes(std::string const& rows) {
+  std::filesystem::path const file = folder_ / "processes.csv";
+  append_line(file, (std::filesystem::exists(file) ? "" : "step,process,step_ms,loader_wait\n") + rows);
+}
 
 run_record read_run(std::filesystem::path const& folder) {
   std::filesystem::path const log = folder / "log.csv";

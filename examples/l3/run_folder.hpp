@@ -26,8 +26,8 @@ class run_folder {
  public:
   /// A new run. Errors: setting_error if `folder` already holds one; file_error.
   static run_folder create(std::filesystem::path folder, json const& config);
-  /// An old one, to go on. Errors: setting_error if it holds none; file_error, format_error.
-  static run_folder open(std::filesystem::path folder);
+  /// An old one, to go on with, or only to look at. Errors: setting_error if it holds none; file_error, format_error.
+  static run_folder open(std::filesystem::path folder, bool to_write = true);
 
   std::filesystem::path const& folder() const { return folder_; }
   std::filesystem::path last() const { return folder_ / "last.safetensors"; }
@@ -43,7 +43,10 @@ class run_folder {
   /// Best validation accuracy among the log's rows, or -1.
   double best_accuracy() const;
 
-  void refuse(refusal const& r);
+  /// A line that refusal_line made.
+  void append_refusal(std::string const& line);
+  /// Rows of processes.csv: how each of several fared since the rows before.
+  void append_processes(std::string const& rows);
   std::vector<refusal> refused() const { return read_refusals(folder_ / "refused.jsonl"); }
 
  private:

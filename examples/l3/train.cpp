@@ -5,17 +5,25 @@ namespace l3::program {
 namespace {
 
 struct train_options : training_options {
-  std::string backend = "cpu", pairs_as = "all";
+  std::string backend = "cpu", pairs_as = "all", scope = "all";
+  bool sync_batch_norm = false;
 };
 
-int train_run(CLI::App& command, train_options const& o) {
+int train_run(CLI::App& command, train_options const& o, crew& all) {
   if (o.backend != "cpu") throw setting_error({"--backend", "cpu (this build has no other)", o.backend});
-  extra_settings const extra{{"task", "correspondence"}, {"backend", o.backend}, {"pairing", o.pairs_as}};
-  auto const end = run_training(command, o, extra, [](auto const& options, auto& settings, auto&, auto&) {
-    return std::make_unique<correspondence_lesson>(options,
-                                                   settings["pairing"] == "all" ? pairing::all : pairing::paper);
-  });
-  o.print(end.result);
+  extra_settings const extra{{"task", "correspondence"},
+                             {"backend", o.backend},
+                             {"pairing", o.pairs_as},
+                             {"pairing-scope", o.scope},
+                             {"sync-batch-norm", o.sync_batch_norm}};
+  auto const end = run_training(
+      command, o, extra,
+      [&](auto const& options, auto& settings, auto&, auto&) {
+        return std::make_unique<correspondence_lesson>(
+            options, settings["pairing"] == "all" ? pairing::all : pairing::paper, all);
+      },
+      all);
+  if (all.is_first()) o.print(end.result);
   return end.code;
 }
 
@@ -34,7 +42,19 @@ work add_train(CLI::App& command) {
                   "all: every frame of a batch with every sound; paper: as many positive as negative pairs")
       ->check(CLI::IsMember({"all", "paper"}))
       ->capture_default_str();
-  return [&command, o] { return train_run(command, *o); };
+  command
+      .add_option("--pairing-scope", o->scope,
+                  "With --pairing all and several workers: a frame meets the sounds of all, or of its worker")
+      ->check(CLI::IsMember({"all", "worker"}))
+      ->capture_default_str();
+  command
+      .add_option("--accumulate,--workers-emulated", o->accumulate,
+                  "Batches a process takes for a step, one after the other, as so many workers would")
+      ->check(CLI::Range(1, 65536).description(""))
+      ->capture_default_str();
+  command.add_flag("--sync-batch-norm", o->sync_batch_norm,
+                   "Batch norm sees the batches of all processes of a step, not each its own");
+  return [&command, o] { return with_crew("train", [&](crew& all) { return train_run(command, *o, all); }); };
 }
 
 }  // namespace l3::program

@@ -1,8 +1,13 @@
 // The loop that all trainings share.
 #include "training.hpp"
 
+#include <l3/files/csv.hpp>
+#include <l3/version.hpp>
 #include <optional>
+#include <set>
+#include <sstream>
 #include <type_traits>
+#include <utility>
 
 #include "batch_dump.hpp"
 #include "run_folder.hpp"
@@ -14,21 +19,22 @@ namespace {
 template <class F>
 void for_each_setting(training_options& o, F&& f) {
   f("train", o.train), f("valid", o.valid), f("model", o.model), f("precision", o.precision);
-  f("batch", o.batch), f("pairs", o.pairs), f("lr", o.learning_rate);
+  f("batch", o.batch), f("accumulate", o.accumulate), f("pairs", o.pairs), f("lr", o.learning_rate);
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
   f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
   f("clip-seconds", o.seconds), f("draws-per-opening", o.opening.draws), f("reservoir", o.opening.videos);
 }
 
-json config_of(training_options& o, extra_settings const& extra) {
+json config_of(training_options& o, extra_settings const& extra, std::size_t together) {
   json config;
   for_each_setting(o, [&](char const* name, auto const& value) { config[name] = value; });
+  config["draws-a-step"] = together;
   config.update(extra);
   return config;
 }
 
-/// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for, and
-/// another learning rate.
+/// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for, another
+/// learning rate, and batches that add up to as many draws a step.
 void take_config(CLI::App& command, training_options& o, extra_settings& extra, run_folder const& run) {
   std::string const file = (run.folder() / "config.json").string();
   auto const take = [&](std::string const& name, auto& value) {
@@ -45,16 +51,20 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
       if (old.type() != value.type())
         throw format_error({file, "a value for \"" + name + "\" like " + value.dump(), old.dump()});
     if (given && (name == "lr" || (name == "pairs" && !(json(value) < json(old))))) return;
+    if (given && (name == "batch" || name == "accumulate")) return;  // as long as the draws of a step stay the same
     if ((given || option == nullptr) && value != old)
       throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
     value = old;
   };
   for_each_setting(o, [&](std::string const name, auto& value) {
-    bool const is_newer = name == "draws-per-opening" || name == "reservoir";  // runs of version 0.1.0 lack these
+    // Runs of version 0.1.0 lack these.
+    bool const is_newer = name == "draws-per-opening" || name == "reservoir" || name == "accumulate";
     if (!is_newer || run.config().contains(name)) take(name, value);
   });
   for (auto& [name, value] : extra.items()) {
-    if (name == "task" && !run.config().contains(name)) continue;  // all runs of version 0.1.0 were of one kind
+    // All runs of version 0.1.0 were of one kind.
+    if ((name == "task" || name == "pairing-scope" || name == "sync-batch-norm") && !run.config().contains(name))
+      continue;
     take(name, value);
   }
 }
@@ -68,12 +78,25 @@ std::string command_path(CLI::App const& command) {
   return path;
 }
 
+/// What the processes tell each other behind every step.
+struct step_state {
+  double seconds = 0, wait = 0;
+  std::uint64_t print = 0;  ///< of the weights, now and then
+  std::int32_t signal = 0;
+  std::uint32_t refusals = 0;  ///< since the step before
+};
+
 }  // namespace
 
-training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make) {
+training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make,
+                          crew& all) {
+  if (!all.is_first()) o.quiet = true;
+  // Alone, a signal ends what comes before the first step at once; of several processes it stops all at the same step.
+  std::optional<interruption> guard;
+  if (all.size() > 1) guard.emplace(all.is_first(), std::chrono::seconds(2));
   std::optional<run_folder> run;
   if (o.resume) {
-    run = run_folder::open(o.out);
+    run = run_folder::open(o.out, all.is_first());
     take_config(command, o, extra, *run);
   }
   if (o.train.empty() || o.valid.empty())
@@ -95,15 +118,38 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.learning_rate == 0) o.learning_rate = facts.learning_rate;
   pairing const which = net->which();
 
-  if (which == pairing::all && o.batch > clips.size())
-    throw setting_error(
-        {"--batch", "at most the number of training videos, " + std::to_string(clips.size()), std::to_string(o.batch)});
+  constexpr std::size_t most = 0x7FFFFFFF;
+  if (o.accumulate == 0) throw setting_error({"--accumulate", "at least 1", "0"});
+  if (o.batch > most / o.accumulate / all.size())
+    throw setting_error({"--batch times --accumulate times the number of processes", "at most 2^31 - 1",
+                         "--batch " + std::to_string(o.batch)});
+  std::size_t const own = o.batch * o.accumulate, together = own * all.size();
+  if (run) {
+    char const* const name = run->config().contains("draws-a-step") ? "draws-a-step" : "batch";
+    json const& given = run->config()[name];
+    if (!given.is_number_unsigned())
+      throw format_error(
+          {(run->folder() / "config.json").string(), std::string("a number \"") + name + '"', given.dump()});
+    auto const before = given.get<std::size_t>();
+    if (before != together)
+      throw setting_error({"--batch times --accumulate times the number of processes, with --resume",
+                           std::to_string(before) + " as when the run began", std::to_string(together)});
+  }
+  std::string const times = together == o.batch ? "" : " (of all workers " + std::to_string(together) + ")";
+  if (which == pairing::all && together > clips.size())
+    throw setting_error({"--batch", "at most the number of training videos, " + std::to_string(clips.size()),
+                         std::to_string(o.batch) + times});
+  if (o.opening.draws > 1 && together != o.batch)
+    throw setting_error({"--draws-per-opening", "1 where workers share a batch", std::to_string(o.opening.draws)});
+  if (extra.value("sync-batch-norm", false) && o.accumulate > 1)
+    throw setting_error({"--sync-batch-norm", "one batch for each process (--accumulate 1)",
+                         std::to_string(o.accumulate) + ", one after the other"});
   if (o.batch < 2 || (which == pairing::paper && o.batch % 2 != 0))
     throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2",
                          std::to_string(o.batch)});
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
-  std::uint64_t const last_step = (o.pairs + o.batch - 1) / o.batch;
+  std::uint64_t const last_step = (o.pairs + together - 1) / together;
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
 
@@ -113,65 +159,89 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   net->prepare(o.seed,
                {.which = which,
                 .batch = o.batch,
+                .parts = o.accumulate,
+                .across_workers = extra.value("pairing-scope", "all") == "all",
+                .sync_batch_norm = extra.value("sync-batch-norm", false),
                 .learning_rate = o.learning_rate,
                 .warm_up_steps = o.warm_up,
                 .weight_decay = o.weight_decay},
-               valid_batch, resumes);
+               valid_batch, resumes, all.group());
   if (resumes) net->load(run->last());
-  if (!run)
-    run = run_folder::create(o.out, config_of(o, extra));
-  else
-    run->write_config(config_of(o, extra));
-  run->cut_log(net->steps());
-  double best = run->best_accuracy();
+  json agreed{{"version", L3_VERSION}};
+  agreed.update(config_of(o, extra, together));
+  agreed.update({{"what computes", facts.backend},
+                 {"steps done", net->steps()},
+                 {"weights", net->print()},
+                 {"training videos", print_of(clips)},
+                 {"validation videos", print_of(valid_data.clips)}});
+  for (char const* elsewhere : {"train", "valid"}) agreed.erase(elsewhere);  // may be other copies
+  require_agreement(all, agreed);
+  if (all.is_first()) {
+    if (!run)
+      run = run_folder::create(o.out, config_of(o, extra, together));
+    else
+      run->write_config(config_of(o, extra, together));
+    run->cut_log(net->steps());
+  }
+  std::string const best_so_far = all.gather(all.is_first() ? text("%.17g", run->best_accuracy()) : "").front();
+  if (!run) try {
+      run = run_folder::open(o.out, false);
+    } catch (setting_error const&) {
+      throw file_error({"--out " + o.out, "a folder that all processes see", "none at " + all.name(all.rank())});
+    }
+  double best = std::strtod(best_so_far.c_str(), nullptr);
 
   // Only what changes the numbers goes into a checkpoint, so that equal trainings give equal files.
-  json settings = config_of(o, extra);
-  for (char const* elsewhere :
-       {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every", "init", "vision", "audio"})
+  json settings = config_of(o, extra, together);
+  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every",
+                                "init", "vision", "audio", "accumulate"})
     settings.erase(elsewhere);
   auto const save = [&](std::filesystem::path const& file) {
-    net->save(file, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
+    if (all.is_first()) net->save(file, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
   };
 
   auto const input = make_input(o.model);
   std::size_t refused = run->refused().size();
   loader_options reading{.seed = o.seed,
-                         .batch = o.batch,
+                         .batch = own,
                          .pairs = which,
                          .first = net->steps(),
+                         .whole = together == own ? 0 : together,
+                         .part_begin = all.rank() * own,
+                         .worker = together == o.batch ? 0 : o.batch,
                          .workers = o.workers != 0 ? o.workers : o.threads};
   reading.limits.seconds = o.seconds;
   o.opening.set(reading);
   reading.known = run->refused();
-  reading.on_refusal = [&](refusal const& r) {
-    ++refused;
-    run->refuse(r);
-    o.warn("refused " + r.why);
-  };
+  std::vector<refusal> refusals;  // not yet written
+  reading.on_refusal = [&](refusal const& r) { refusals.push_back(r); };
   loader_options validating{.seed = o.seed,
                             .batch = valid_batch,
                             .pairs = pairing::paper,
                             .evaluation_pairs = o.valid_pairs,
                             .workers = reading.workers,
                             .limits = reading.limits};
-  validating.on_refusal = [&](refusal const& r) { o.warn("validation: refused " + r.why); };
+  std::string refused_in_validation;
+  validating.on_refusal = [&](refusal const& r) {
+    std::string const what = "validation: refused " + r.why;
+    all.size() == 1 ? o.warn(what) : void(refused_in_validation += what + '\n');
+  };
   fixed_pairs valid(*input, valid_data, validating);
 
-  o.say(text("Training %s on %zu videos, %s; batch %zu, %s threads; chance is %s", net->title().c_str(), clips.size(),
-             facts.backend.c_str(), o.batch, o.threads == 0 ? "all" : std::to_string(o.threads).c_str(),
+  if (!guard) guard.emplace();
+  o.say(text("Training %s on %zu videos, %s; batch %zu%s, %s threads; chance is %s", net->title().c_str(), clips.size(),
+             facts.backend.c_str(), o.batch, times.c_str(), o.threads == 0 ? "all" : std::to_string(o.threads).c_str(),
              net->chance().c_str()));
   if (net->steps() > 0) o.say("Resumed at step " + std::to_string(net->steps()));
   std::optional<batch_dump> dump;
-  if (!o.dump.empty()) {
+  if (!o.dump.empty() && all.is_first()) {
     dump.emplace(o.dump, facts);
     save(dump->folder() / "init.safetensors");
   }
   if (net->steps() == 0) save(run->last());
 
-  interruption guard;
   auto const source = input->open(data, reading);
-  progress bar(o, "pairs", static_cast<double>(last_step * o.batch), static_cast<double>(net->steps() * o.batch));
+  progress bar(o, "pairs", static_cast<double>(last_step * together), static_cast<double>(net->steps() * together));
   using clock = std::chrono::steady_clock;
   auto const since = [](clock::time_point then) { return std::chrono::duration<double>(clock::now() - then).count(); };
   log_row row;
@@ -179,22 +249,76 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   double seconds = 0, wait = 0;
   loader_report read;
   std::optional<class_score> last_valid;
+  std::uint64_t saved = net->steps();
+  int stop = 0;  // the signal that asks one of the processes to
+  std::vector<step_state> states(all.size()), row_states(all.size());
+  std::set<std::string> written;
+  for (refusal const& r : run->refused()) written.insert(r.file);
+  auto const pending = [&] {
+    std::string lines;
+    for (refusal const& r : refusals) lines += refusal_line(r);
+    refusals.clear();
+    return lines;
+  };
+  // Each file once, whoever met it.
+  auto const write_refusals = [&](std::vector<std::string> const& of_all) {
+    for (std::string const& each : of_all) {
+      std::istringstream in(each);
+      for (std::string line; std::getline(in, line);) {
+        json const record = json::parse(line);
+        if (!written.insert(record.at("file").get<std::string>()).second) continue;
+        ++refused;
+        if (all.is_first()) run->append_refusal(line + '\n');
+        o.warn("refused " + record.at("why").get<std::string>());
+      }
+    }
+  };
+  // What all processes must do alike hangs on what they tell each other.
+  auto const exchange = [&](step_state const& mine, std::uint64_t step) {
+    if (process_group* const group = all.group())
+      group->gather_values(mine, std::span(states));
+    else
+      states.front() = mine;
+    bool refusals_to_write = false;
+    for (std::size_t rank = 0; rank != states.size(); ++rank) {
+      step_state const& s = states[rank];
+      stop = std::max(stop, static_cast<int>(s.signal));
+      refusals_to_write = refusals_to_write || s.refusals > 0;
+      row_states[rank].seconds += s.seconds, row_states[rank].wait += s.wait;
+      if (s.print != states.front().print) {
+        saved = net->steps();  // these weights are not kept
+        throw numeric_error({"weights of " + all.name(rank) + " after step " + std::to_string(step),
+                             "those of " + all.name(0), "others"});
+      }
+    }
+    if (refusals_to_write) write_refusals(all.gather(pending()));
+  };
   auto const flush = [&] {
     if (rows_steps == 0) return;
     auto const n = static_cast<double>(rows_steps);
     row.loss /= n, row.accuracy /= n;
-    row.pairs_per_second = static_cast<double>(rows_steps * o.batch) / seconds, row.wait_share = wait / seconds;
+    row.pairs_per_second = static_cast<double>(rows_steps * together) / seconds, row.wait_share = wait / seconds;
     loader_report const now = source->report();
     auto const since_then = now - read;
     auto const draw = since_then.stages.milliseconds_a_draw();
     row.batches_ready = since_then.mean_ready(), row.open_ms = draw.open, row.picture_ms = draw.picture;
     row.sound_ms = draw.sound, row.assemble_ms = draw.assemble;
     read = now;
-    run->append(row);
+    if (all.is_first()) run->append(row);
+    if (all.is_first() && all.size() > 1) {
+      std::string rows;
+      for (std::size_t rank = 0; rank != all.size(); ++rank) {
+        step_state const& r = row_states[rank];
+        rows += csv_row({std::to_string(row.step), all.name(rank), text("%.1f", 1000 * r.seconds / n),
+                         text("%.4f", r.seconds > 0 ? r.wait / r.seconds : 0)});
+      }
+      run->append_processes(rows);
+    }
+    row_states.assign(all.size(), {});
     row = {}, rows_steps = 0, seconds = wait = 0;
   };
-  std::uint64_t saved = net->steps();
   auto const save_last = [&] {
+    if (all.is_first() && !refusals.empty()) write_refusals({pending()});
     flush();
     save(run->last());
     saved = net->steps();
@@ -203,7 +327,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   auto const one_step = [&] {
     auto const start = clock::now();
     feed_batch const batch = source->next();
-    wait += since(start);
+    double const waited = since(start);
+    wait += waited;
     step_report report;
     try {
       report = net->step(batch);
@@ -213,18 +338,28 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
                           "; to go on from it: " + again + " --lr, with less than " + text("%g", o.learning_rate));
     }
-    seconds += since(start);
+    double const spent = since(start);
+    seconds += spent;
+    row.step = report.step, row.pairs = report.pairs, row.learning_rate = report.learning_rate;
+    row.loss += report.score.loss, row.accuracy += report.score.accuracy;
+    ++rows_steps;
+    bool const end = report.step == last_step;
+    bool const validates = report.step % o.valid_every == 0 || end, saves = report.step % o.save_every == 0 || end;
+    bool const compares = all.size() > 1 && (report.step % 100 == 0 || validates || saves);
+    exchange({spent, waited, compares ? net->print() : 0, interruption::signal(),
+              static_cast<std::uint32_t>(refusals.size())},
+             report.step);
     if (dump) {
       float const loss = static_cast<float>(report.score.loss);
       dump->write("step", report.step, batch, {&loss, 1}, "loss", {1});
     }
-    row.step = report.step, row.pairs = report.pairs, row.learning_rate = report.learning_rate;
-    row.loss += report.score.loss, row.accuracy += report.score.accuracy;
-    ++rows_steps;
     shown_loss = shown_loss == 0 ? report.score.loss : 0.95 * shown_loss + 0.05 * report.score.loss;
-    bool const end = report.step == last_step;
-    if (report.step % o.valid_every == 0 || end) {
+    if (validates) {
       last_valid = net->validate(valid, o.seed);
+      for (std::string const& of_one : all.gather(std::exchange(refused_in_validation, ""))) {
+        std::istringstream lines(of_one);
+        for (std::string line; std::getline(lines, line);) o.warn(line);
+      }
       row.valid_loss = last_valid->loss, row.valid_accuracy = last_valid->accuracy;
       bar.finish();
       o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",
@@ -237,11 +372,15 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     bar.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss,
                                                        report.score.accuracy, 100 * wait / seconds));
     if (report.step % o.log_every == 0 || row.valid_loss >= 0) flush();
-    if (report.step % o.save_every == 0 || end) save_last();
+    if (saves) save_last();
   };
   try {
-    while (net->steps() < last_step && interruption::signal() == 0) one_step();
-    if (net->steps() != saved) save_last();  // interrupted
+    auto const asked_to_stop = [&] { return all.size() == 1 ? interruption::signal() : stop; };
+    while (net->steps() < last_step && asked_to_stop() == 0) one_step();
+    if (net->steps() != saved) {  // interrupted
+      if (all.size() > 1) exchange({.print = net->print()}, net->steps());
+      save_last();
+    }
   } catch (...) {
     // Whatever stopped it, what was learned since the last save is kept, if that can be done.
     bar.finish();
@@ -250,11 +389,12 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       } catch (error const& e) {
         o.warn(e.what());
       }
+    all.end_all();
     throw;
   }
   bar.finish();
 
-  int const signal = interruption::signal();
+  int const signal = all.size() == 1 ? interruption::signal() : stop;
   if (refused > 0)
     o.say(text("%zu files were refused; why is in %s", refused, (run->folder() / "refused.jsonl").c_str()));
   if (signal != 0 && net->steps() < last_step)
@@ -263,7 +403,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     o.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best, run->best().c_str(),
                run->last().c_str()));
   json result{{"steps", net->steps()},
-              {"pairs", net->steps() * o.batch},
+              {"pairs", net->steps() * together},
               {"loss", shown_loss > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
               {"valid_loss", last_valid ? json(last_valid->loss) : json()},
               {"valid_accuracy", last_valid ? json(last_valid->accuracy) : json()},
@@ -284,7 +424,8 @@ void training_options::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"paper", "small", "tiny"}))
       ->capture_default_str();
   add_precision(command, precision);
-  command.add_option("--batch", batch, "Draws a step; 0: the model's default (64; paper 16)")->capture_default_str();
+  command.add_option("--batch", batch, "Draws of a worker in a step; 0: the model's default (64; paper 16)")
+      ->capture_default_str();
   command.add_option("--pairs", pairs, "Draws in total, a resumed part included")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -312,8 +453,9 @@ void training_options::add_to(CLI::App& command) {
   command.add_option("--workers", workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
-  command.add_flag("--resume", resume,
-                   "Go on with the run in OUT, with its settings (but more --pairs or another --lr)");
+  command.add_flag(
+      "--resume", resume,
+      "Go on with the run in OUT, with its settings (but more --pairs, another --lr, the same draws shared out anew)");
   command.add_option("--dump-batches", dump, "")->group("");
   common_options::add_to(command);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "crew.hpp"
 #include "engine.hpp"
 #include "evaluate.hpp"
 #include "program.hpp"
@@ -14,7 +15,7 @@ namespace l3::program {
 /// Settings that every training has; config.json keeps those that change what is learned or written.
 struct training_options : common_options {
   std::string train, valid, out, model = "small", precision = "fp32", dump;
-  std::size_t batch = 0, workers = 0;
+  std::size_t batch = 0, workers = 0, accumulate = 1;
   std::uint32_t valid_pairs = 1000;
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
   double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
@@ -35,10 +36,13 @@ class lesson {
   virtual pairing which() const = 0;
   /// Initial weights, and memory for training and for validation on so many pairs at a time. `resumes`: a checkpoint is
   /// loaded next, so nothing needs be read to begin with.
-  virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch, bool resumes) = 0;
+  virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch, bool resumes,
+                       process_group* group) = 0;
   virtual std::uint64_t steps() const = 0;
   virtual step_report step(feed_batch const&) = 0;
   virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;
+  /// A number that tells these weights from others.
+  virtual std::uint64_t print() const { return 0; }
   virtual void save(std::filesystem::path const&, checkpoint_facts const&) = 0;
   virtual void load(std::filesystem::path const&) = 0;
 };
@@ -59,11 +63,15 @@ struct training_end {
   std::filesystem::path best, last;
 };
 
-/// Trains. Options of `command` that were given must agree with those of a run that is gone on with, except --lr and a
-/// higher --pairs.
+/// Trains. Options of `command` that were given must agree with those of a run that is gone on with, except --lr, a
+/// higher --pairs, and --batch and --accumulate as long as the draws of a step stay the same.
 ///
-/// Errors  setting_error, file_error, format_error, media_error, numeric_error. What was learned since the last save is
-///         saved if that can be done.
-training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make);
+/// With a crew each process trains on its part of every batch; the first one writes and speaks, and the folder of the
+/// run must be the same for all.
+///
+/// Errors  setting_error, file_error, format_error, media_error, numeric_error, group_error. What was learned since the
+///         last save is saved if that can be done.
+training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make,
+                          crew& all);
 
 }  // namespace l3::program

@@ -35,21 +35,22 @@ struct small_model {
 };
 using batch = l3::loader<small_model>::batch_type;
 
-/// All that a batch holds, byte for byte.
-std::string bytes_of(batch const& b) {
+/// All that some items of a batch hold, byte for byte.
+std::string bytes_of(batch const& b, std::size_t first, std::size_t count) {
   std::string all;
   auto const add = [&](auto const& values) {
     all.append(reinterpret_cast<char const*>(std::data(values)), std::size(values) * sizeof(*std::data(values)));
   };
-  add(b.frame_view().values());
-  add(b.sound_view().values());
-  add(b.label_view());
-  add(std::span(b.frame_clips).first(b.count));
-  add(std::span(b.sound_clips).first(b.count));
-  add(std::span(b.frame_times).first(b.count));
-  add(std::span(b.sound_starts).first(b.count));
+  add(b.frame_view().slice(first, count).values());
+  add(b.sound_view().slice(first, count).values());
+  add(b.label_view().subspan(first, count));
+  add(std::span(b.frame_clips).subspan(first, count));
+  add(std::span(b.sound_clips).subspan(first, count));
+  add(std::span(b.frame_times).subspan(first, count));
+  add(std::span(b.sound_starts).subspan(first, count));
   return all + std::to_string(b.step);
 }
+std::string bytes_of(batch const& b) { return bytes_of(b, 0, b.count); }
 
 /// What a run gives: batches, and refusals as they were reported.
 struct record {
@@ -223,12 +224,18 @@ TEST_CASE("batches are the same bits for any number of workers and any depth, wi
     options.known.clear();
     CHECK(run(files->mixed, options, 7).batches == resumed.batches);
 
-    // Two processes share the work.
-    options.stride = 2;
-    for (std::uint64_t first : {0u, 1u}) {
-      options.first = first;
-      auto const half = run(files->mixed, options, 6);
-      for (std::size_t i = 0; i != 6; ++i) CHECK(half.batches[i] == alone.batches[first + 2 * i]);
+    // Two processes share the batches, refused files or not.
+    auto const items = [&](l3::loader_options const& o, std::size_t first) {
+      std::vector<std::string> all;
+      l3::loader<small_model> loader(files->mixed, o);
+      while (all.size() != 12) all.push_back(bytes_of(*loader.next(), first, 2));
+      return all;
+    };
+    options.first = 0, options.worker = 2;
+    for (std::size_t const begin : {0u, 2u, 4u}) {
+      auto part = options;
+      part.whole = 6, part.batch = 2, part.part_begin = begin;
+      CHECK(items(part, 0) == items(options, begin));
     }
   }
 }
@@ -491,7 +498,8 @@ TEST_CASE("draws that share openings: the same batches for any number of workers
     options.seed = 4;
     CHECK(run<made_up_reader>(clips, options, 1).batches[0] != one.batches[0]);
   }
-  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .stride = 2, .draws_per_opening = 4})), Contains("stride"));
+  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .whole = 16, .draws_per_opening = 4})),
+                    Contains("part of a batch"));
   CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 64, .draws_per_opening = 8})), Contains("at least 192 videos"));
   CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .draws_per_opening = 0})), Contains("1 to 32"));
 }
@@ -544,6 +552,7 @@ TEST_CASE("settings out of range are refused before anything starts") {
   auto const start = [&](l3::loader_options o) { made_up_loader loader(clips, std::move(o)); };
   CHECK_THROWS_WITH(start({.batch = 3}), Contains("at most the number of videos, 2"));
   CHECK_THROWS_WITH(start({.batch = 3, .pairs = l3::pairing::paper}), Contains("even"));
-  CHECK_THROWS_AS(start({.batch = 2, .stride = 0}), l3::setting_error);
+  CHECK_THROWS_AS(start({.batch = 2, .whole = 4, .part_begin = 3}), l3::setting_error);
+  CHECK_THROWS_AS(start({.batch = 4, .worker = 3}), l3::setting_error);
   CHECK_THROWS_AS(start({.batch = 2, .ahead = 0}), l3::setting_error);
 }

@@ -244,6 +244,20 @@ TEST_CASE("pairs for evaluation are the same whatever the batch size") {
   CHECK(evaluate(pairs, 2) != whole);
 }
 
+TEST_CASE("parts of a batch are what the whole batch has there") {
+  for (auto const pairs : {l3::pairing::all, l3::pairing::paper})
+    for (std::uint64_t step = 0; step != 50; ++step) {
+      auto const whole =
+          items_of(l3::batch_sampler({.seed = 9, .pairs = pairs, .step = step, .count = 24, .clips = 31}));
+      for (std::uint32_t const size : {2u, 4u, 6u, 8u, 12u})
+        for (std::uint32_t first = 0; first != 24; first += size) {
+          auto const part = items_of(l3::batch_sampler(
+              {.seed = 9, .pairs = pairs, .step = step, .first = first, .count = size, .whole = 24, .clips = 31}));
+          REQUIRE(std::equal(part.begin(), part.end(), whole.begin() + first));
+        }
+    }
+}
+
 TEST_CASE("draws again, pairing paper: uniform over what can be used, and never the partner's clip") {
   constexpr std::uint32_t clips = 6;
   auto const usable = [](std::uint32_t clip) { return clip != 2 && clip != 5; };

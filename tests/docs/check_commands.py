@@ -77,12 +77,13 @@ def options_of_help(l3, command):
     text = subprocess.run([l3, *command.split(), "--help"], check=True, capture_output=True, text=True).stdout
     found = {}
     for line in text.splitlines():
-        if not (match := re.match(r"  (?:(-\w),)?(--[\w-]+)(.*)", line)):
+        if not (match := re.match(r"  (?:-\w,)?(--[\w-]+(?:,--[\w-]+)*)(.*)", line)):
             continue
-        words = match[3][:1] == " " and not match[3].startswith("  ") and match[3].split("  ")[0].split() or []
+        words = match[2][:1] == " " and not match[2].startswith("  ") and match[2].split("  ")[0].split() or []
         words = [word for word in words if word != "..."]  # takes several
         default = re.search(r"[=\[]([^=\[\]]+?)\]?$", words[0] if len(words) == 1 else " ".join(words[:2]))
-        found[match[2]] = (bool(words), default and default[1], "REQUIRED" in words)
+        for name in match[1].split(","):
+            found[name] = (bool(words), default and default[1], "REQUIRED" in words)
     return found
 
 
@@ -125,8 +126,8 @@ def check_reference(l3, commands, file):
             continue
         documented = {}
         for row in common + own:
-            name = re.search(r"--[\w-]+", row[0])[0]
-            documented[name] = (" " in row[0].split(",")[0].strip("`"), row[1])
+            for name in re.findall(r"--[\w-]+", row[0]):
+                documented[name] = (" " in row[0].split(",")[0].strip("`"), row[1])
         for name in documented.keys() - options.keys():
             problem(f"{file.name}, {command}", "an option that `--help` knows", name)
         for name in options.keys() - documented.keys():
@@ -145,6 +146,8 @@ def check_reference(l3, commands, file):
 
 def check_parse(source, commands, block, line):
     words = [word for word in shlex.split(line) if word not in {"&&", "&"}]
+    if words[0] in {"mpirun", "srun"}:  # whose own options are theirs to explain
+        words = words[next((k for k, word in enumerate(words) if word in {"l3", "build/release/l3"}), 0):]
     program, rest = words[0], words[1:]
     options = {word for word in rest if word.startswith("--")}
     if program in {"l3", "build/release/l3"}:

@@ -1,4 +1,4 @@
-/// @file  include/l3/core/context.hpp: what a backend needs at hand to run: its threads.
+/// @file  include/l3/core/context.hpp: what a backend needs at hand to run: its threads, and whom it runs with.
 #pragma once
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <l3/core/backend.hpp>
 #include <l3/core/config.hpp>
+#include <l3/core/process_group.hpp>
 #include <optional>
 
 namespace l3::inline L3_ISA {
@@ -64,8 +65,13 @@ class context {
   thread_team& team() { return team_; }
   std::size_t threads() const { return team_.size(); }
 
+  /// The processes over whose batches, all of one size, batch norm takes its moments in training. Null: this one alone.
+  process_group* norm_group() const { return norm_group_; }
+  void norm_over(process_group* group) { norm_group_ = group; }
+
  private:
   thread_team team_;
+  process_group* norm_group_ = nullptr;
 };
 
 }  // namespace l3::inline L3_ISA

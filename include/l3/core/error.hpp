@@ -46,6 +46,10 @@ struct device_error : error {
 struct numeric_error : error {
   using error::error;
 };
+/// Another process of a group that is gone, has failed or does not answer.
+struct group_error : error {
+  using error::error;
+};
 /// A setting out of its range.
 struct setting_error : error {
   using error::error;

@@ -47,11 +47,17 @@ struct loader_options {
   /// k depends on the seed and k alone, not on the batch size.
   std::uint32_t evaluation_pairs = 0;
 
-  std::uint64_t first = 0;   ///< number of the first batch: where a resumed run goes on
-  std::uint64_t stride = 1;  ///< distance to the next: process r of W makes the batches r, r + W, r + 2 W, ...
+  std::uint64_t first = 0;  ///< number of the first batch: where a resumed run goes on
+  std::uint64_t batches = std::numeric_limits<std::uint64_t>::max();  ///< at most so many, and then the end
+  /// If not zero: batches are parts of larger ones of `whole` items, from item `part_begin` on (with pairing `paper` an
+  /// even number), as process r of W makes the part at r * batch of W * batch items. Training only, without shared
+  /// openings.
+  std::size_t whole = 0, part_begin = 0;
+  /// If not zero: items of a worker, of which `batch` has several (see batch_sampler: drawing again).
+  std::size_t worker = 0;
 
   /// If more than one: so many draws share the opening of a video (see reservoir), which are then spread over the
-  /// batches; draws are in stock of at least `reservoir_videos` at a time. Training only, with stride 1. At most 32;
+  /// batches; draws are in stock of at least `reservoir_videos` at a time. Training only. At most 32;
   /// must divide the batch size or be a multiple of it.
   std::size_t draws_per_opening = 1;
   std::size_t reservoir_videos = 64;
@@ -136,7 +142,7 @@ class loader {
     changed_.wait(lock, [&] { return tasks_ == 0; });
   }
 
-  /// The next batch, or null when the evaluation is over. It is valid until the next call.
+  /// The next batch, or null at the end. It is valid until the next call.
   batch_type const* next() {
     if (std::exchange(in_use_, false)) start_batch();
     if (given_ == total_) return nullptr;
@@ -250,16 +256,18 @@ class loader {
     constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
     require(clips <= most, "list of videos", "at most 2^31 - 1", clips);
     require(o.batch <= most, "batch size", "at most 2^31 - 1", o.batch);
+    require(std::max({o.whole, o.part_begin, o.worker}) <= most, "whole batch", "at most 2^31 - 1 items",
+            std::max({o.whole, o.part_begin, o.worker}));
+    require(o.whole == 0 || o.evaluation_pairs == 0, "pairs for evaluation, in parts of a batch", "0",
+            o.evaluation_pairs);
     require(o.evaluation_pairs <= most, "pairs for evaluation", "at most 2^31 - 1", o.evaluation_pairs);
     require(o.evaluation_pairs % 2 == 0, "pairs for evaluation", "an even number", o.evaluation_pairs);
-    require(o.stride >= 1, "stride of batches", "at least 1", o.stride);
     require(o.ahead >= 1, "batches in memory", "at least 1", o.ahead);
     require(o.workers <= 4096, "workers of the loader", "at most 4096", o.workers);
     require(o.draws_per_opening >= 1 && o.draws_per_opening <= 32, "draws that share an opening", "1 to 32",
             o.draws_per_opening);
     require(o.reservoir_videos <= 65536, "videos of the reservoir", "at most 65536", o.reservoir_videos);
     if (o.evaluation_pairs > 0) o.draws_per_opening = 1;
-    require(o.draws_per_opening == 1 || o.stride == 1, "stride of batches that share openings", "1", o.stride);
     if (o.evaluation_pairs > 0) {
       o.pairs = pairing::paper;
       o.batch = std::min<std::size_t>(o.batch, o.evaluation_pairs);
@@ -268,15 +276,18 @@ class loader {
     if (o.workers == 0) o.workers = static_cast<std::size_t>(tbb::info::default_concurrency());
     batch_sampler::require_valid({.pairs = o.pairs,
                                   .evaluation = o.evaluation_pairs > 0,
+                                  .first = static_cast<std::uint32_t>(o.part_begin),
                                   .count = static_cast<std::uint32_t>(o.batch),
+                                  .whole = static_cast<std::uint32_t>(o.whole),
+                                  .worker = static_cast<std::uint32_t>(o.worker),
                                   .clips = static_cast<std::uint32_t>(clips)});
     return o;
   }
 
   std::uint64_t batches_to_make() const {
-    if (options_.evaluation_pairs == 0) return std::numeric_limits<std::uint64_t>::max();
+    if (options_.evaluation_pairs == 0) return options_.batches;
     std::uint64_t const all = (options_.evaluation_pairs + options_.batch - 1) / options_.batch;
-    return options_.first >= all ? 0 : (all - options_.first + options_.stride - 1) / options_.stride;
+    return options_.first >= all ? 0 : std::min(options_.batches, all - options_.first);
   }
 
   void recall_known() {
@@ -300,12 +311,15 @@ class loader {
   slot& slot_of(std::uint64_t turn) { return slots_[static_cast<std::size_t>(turn % slots_.size())]; }
 
   batch_request request_of(std::uint64_t turn) const {
-    std::uint64_t const number = options_.first + turn * options_.stride;
+    std::uint64_t const number = options_.first + turn;
     batch_request request{.seed = options_.seed,
                           .pairs = options_.pairs,
                           .evaluation = options_.evaluation_pairs > 0,
                           .step = number,
+                          .first = static_cast<std::uint32_t>(options_.part_begin),
                           .count = static_cast<std::uint32_t>(options_.batch),
+                          .whole = static_cast<std::uint32_t>(options_.whole),
+                          .worker = static_cast<std::uint32_t>(options_.worker),
                           .clips = static_cast<std::uint32_t>(clips_.size()),
                           .shared = shared_ ? &*shared_ : nullptr};
     if (request.evaluation) {

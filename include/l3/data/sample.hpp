@@ -56,10 +56,13 @@ struct batch_request {
   pairing pairs = pairing::all;
   /// Fixed pairs for evaluation instead of ever new ones: pair k is a function of (seed, k), whatever the batch size.
   bool evaluation = false;
-  std::uint64_t step = 0;   ///< in training: which batch
-  std::uint32_t first = 0;  ///< in evaluation: number of the first pair; even
-  std::uint32_t count = 0;  ///< items
-  std::uint32_t clips = 0;  ///< length of the list of clips
+  std::uint64_t step = 0;  ///< in training: which batch
+  /// The first item, an even number: in evaluation of all pairs; in training of a batch that is shared out.
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;   ///< items
+  std::uint32_t whole = 0;   ///< in training: items of the batch that these are a part of; 0: they are all of it
+  std::uint32_t worker = 0;  ///< in training: items of each worker that takes a share of the batch; 0: there is one
+  std::uint32_t clips = 0;   ///< length of the list of clips
   /// In training: the stock that the draws come from, instead of an opening for each; must outlive the sampler.
   reservoir const* shared = nullptr;
 };
@@ -75,9 +78,12 @@ struct batch_request {
 /// k-th.
 ///
 /// Drawing again: when all draws were tried once, the refused ones are redrawn one after the other in their order,
-/// until each is settled. `paper`: uniform over the list again, less the clip of a settled partner. `all`: the next
-/// clip of the random order; at its end from the beginning, less the clips in use and the files that were refused as a
-/// whole. Nothing of it depends on time or on who does the work.
+/// until each is settled. `paper`: uniform over the list again, less the clip of a settled partner. `all`: uniform over
+/// the list again, less the clips that other draws began with, those in use and the files that were refused as a whole.
+/// Nothing of it depends on time or on who does the work.
+///
+/// A part of a batch (`first`, `count` of `whole`) has the draws that the whole batch has there. No worker sees what
+/// another refuses and draws again, so it is left to chance whether two of them replace refused clips by the same one.
 ///
 /// With a reservoir the first attempt of a draw is a place in it, clip and moment; what is drawn again is as above.
 class batch_sampler {
@@ -91,12 +97,17 @@ class batch_sampler {
     if (request.shared) places_ = request.shared->batch(request.step);
     if (request.pairs == pairing::all) {
       for (std::uint32_t item = 0; item != request.count; ++item)
-        draws_.push_back({.index = item, .frame_item = item, .sound_item = item});
-      for (auto& each : draws_) each.clip = request.shared ? shared_clip(each) : next_in_order();
+        draws_.push_back({.index = request.first + item, .frame_item = item, .sound_item = item});
+      if (request.shared)
+        for (auto& each : draws_) each.clip = shared_clip(each);
+      else
+        place_in_order();
+      for (auto const& each : draws_) began_.insert(each.clip), begun_with_.push_back(each.clip);
     } else {
       place_groups();
     }
     settled_.assign(draws_.size(), false);
+    taken_.resize(request.worker == 0 ? 1 : draws_.size() / request.worker + 1);
   }
 
   /// Throws setting_error, saying why, when no such batch can be drawn.
@@ -107,11 +118,18 @@ class batch_sampler {
     auto const count = std::to_string(r.count);
     require(r.clips >= 2, "list of videos", "at least two", std::to_string(r.clips));
     require(r.count >= 2, "batch size", "at least two items", count);
+    require(r.evaluation || r.whole != 0 || r.first == 0, "part of a batch", "the size of the whole one", "none");
+    require(r.whole == 0 || r.first + r.count <= r.whole, "part of a batch",
+            "items of the whole one, " + std::to_string(r.whole), std::to_string(r.first + r.count));
+    require(r.worker == 0 || r.count % r.worker == 0, "batch size",
+            "a multiple of a worker's, " + std::to_string(r.worker), count);
+    require(r.whole == 0 || r.whole == r.count || !r.shared, "part of a batch", "draws that share no openings",
+            "draws that do");
     if (r.pairs == pairing::all) {
       require(!r.evaluation, "evaluation", "pairing `paper`: as many positives as negatives", "pairing `all`");
-      require(r.count <= r.clips, "batch size",
+      require(std::max(r.count, r.whole) <= r.clips, "batch size",
               "at most the number of videos, " + std::to_string(r.clips) + " (pairing `all` takes no video twice)",
-              count);
+              std::to_string(std::max(r.count, r.whole)));
     } else {
       require(r.count % 2 == 0, "batch size", "an even number, for half of the pairs are negative", count);
       require(r.first % 2 == 0, "first pair", "an even number", std::to_string(r.first));
@@ -145,7 +163,7 @@ class batch_sampler {
   /// Draw `d` will be used.
   void settle(std::size_t d) {
     settled_[d] = true;
-    taken_.insert(draws_[d].clip);
+    taken(d).insert(draws_[d].clip);
   }
 
   /// Draw `d` was refused: puts the next attempt in its place. To be called only after `settle` for every draw that was
@@ -162,10 +180,13 @@ class batch_sampler {
       again.clip = bound ? other_clip(again, draws_[partner].clip) : any_clip(again);
       return true;
     }
-    if (whole_file) taken_.insert(again.clip);
-    for (std::uint32_t tried = 0; tried != request_.clips; ++tried) {
-      std::uint32_t const candidate = next_in_order();
-      if (taken_.contains(candidate)) continue;
+    if (whole_file) taken(d).insert(again.clip);
+    generator random = numbers(stream::clip, again);
+    std::uint32_t candidate = 0;
+    // By chance while that is likely to hit; then whatever is left.
+    for (std::uint32_t tried = 0; tried != request_.clips + 64; ++tried) {
+      candidate = tried < 64 ? random.below(request_.clips) : (candidate + 1) % request_.clips;
+      if (taken(d).contains(candidate) || (began_.contains(candidate) && candidate != begun_with_[d])) continue;
       again.clip = candidate;
       return true;
     }
@@ -204,32 +225,37 @@ class batch_sampler {
     return clip + (clip >= excluded ? 1 : 0);
   }
 
-  /// The next clip in the step's random order of all clips, going round. Of the shuffled list 0, 1, 2, ... only the
-  /// places that have changed are stored.
-  std::uint32_t next_in_order() {
-    std::uint32_t const here = position_++ % request_.clips;
-    if (here == order_.size()) {
+  /// The first clips of the step's random order, one for each item of the whole batch. Of the shuffled list 0, 1, 2,
+  /// ... only the places that have changed are stored.
+  void place_in_order() {
+    std::unordered_map<std::uint32_t, std::uint32_t> moved;
+    auto const value_at = [&](std::uint32_t place) {
+      auto const found = moved.find(place);
+      return found == moved.end() ? place : found->second;
+    };
+    std::uint32_t const whole = std::max(request_.whole, request_.count);
+    for (std::uint32_t here = 0; here != whole; ++here) {
       std::uint32_t const there =
           here + generator(request_.seed, stream::clip, request_.step, here).below(request_.clips - here);
-      auto const value_at = [&](std::uint32_t place) {
-        auto const moved = moved_.find(place);
-        return moved == moved_.end() ? place : moved->second;
-      };
-      order_.push_back(value_at(there));
-      moved_[there] = value_at(here);
-      moved_.erase(here);
+      std::uint32_t const clip = value_at(there);
+      moved[there] = value_at(here);
+      moved.erase(here);
+      began_.insert(clip);
+      if (here >= request_.first && here - request_.first < request_.count) draws_[here - request_.first].clip = clip;
     }
-    return order_[here];
+  }
+
+  std::unordered_set<std::uint32_t>& taken(std::size_t d) {
+    return taken_[request_.worker == 0 ? 0 : d / request_.worker];
   }
 
   batch_request request_;
   std::vector<reservoir::place> places_;  ///< by the draws' index
   std::vector<draw> draws_;
   std::vector<bool> settled_;
-  std::unordered_set<std::uint32_t> taken_;  ///< clips in use, and files of which nothing can be used
-  std::vector<std::uint32_t> order_;         ///< the random order as far as it is known
-  std::unordered_map<std::uint32_t, std::uint32_t> moved_;
-  std::uint32_t position_ = 0;
+  std::vector<std::unordered_set<std::uint32_t>> taken_;  ///< of each worker: clips in use, and files of no use
+  std::unordered_set<std::uint32_t> began_;               ///< pairing `all`: the whole batch's first draws
+  std::vector<std::uint32_t> begun_with_;                 ///< those of this part, by draw
 };
 
 }  // namespace l3::inline L3_ISA

@@ -53,13 +53,16 @@ struct norm_state {
   S const* beta;
 };
 
-/// The fusion head after its first layer was split in a visual and an audio half.
+/// The fusion head after its first layer was split in a visual and an audio half: `batch` frames, and as many sounds
+/// or, where all meet all, any number.
 struct pair_dims {
   std::size_t batch, hidden, classes;
   pairing which;
-  constexpr std::size_t rows() const { return which == pairing::all ? batch * batch : batch; }
-  constexpr std::size_t frame(std::size_t row) const { return which == pairing::all ? row / batch : row; }
-  constexpr std::size_t sound(std::size_t row) const { return which == pairing::all ? row % batch : row; }
+  std::size_t other_sounds = 0;  ///< where there are more sounds than frames: how many more
+  constexpr std::size_t sounds() const { return batch + other_sounds; }
+  constexpr std::size_t rows() const { return which == pairing::all ? batch * sounds() : batch; }
+  constexpr std::size_t frame(std::size_t row) const { return which == pairing::all ? row / sounds() : row; }
+  constexpr std::size_t sound(std::size_t row) const { return which == pairing::all ? row % sounds() : row; }
 };
 
 /// One step of Adam or AdamW. Source: torch.optim.Adam, Kingma & Ba (2015), Loshchilov & Hutter (2019).

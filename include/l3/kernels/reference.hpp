@@ -246,9 +246,11 @@ void affine_pool_forward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
 /// a window's equal largest values takes its gradient; where the rectified value is 0 none passes.
 ///
 /// With g the gradient at batch norm's output and h = (x - mean) * inverse_std:
-/// dbeta = sum g, dgamma = sum g h, dx = gamma * inverse_std * (g - dbeta / rows - h * dgamma / rows).
+/// dbeta = sum g, dgamma = sum g h, dx = gamma * inverse_std * (g - dbeta / rows - h * dgamma / rows); where the
+/// moments are those of several processes, the two means of dx are the mean of everyone's: so dx belongs to the mean of
+/// their losses as everyone's own dgamma and dbeta do.
 template <host_backend B>
-void batch_norm_relu_pool_backward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
+void batch_norm_relu_pool_backward(context<B>& on, pool_dims const& d, scalar_of<B> const* x,
                                    norm_state<scalar_of<B>> const& norm, bool relu, scalar_of<B> const* dy,
                                    scalar_of<B>* dx, scalar_of<B>* dgamma, scalar_of<B>* dbeta,
                                    std::byte* /*scratch*/) {
@@ -283,8 +285,9 @@ void batch_norm_relu_pool_backward(context<B>&, pool_dims const& d, scalar_of<B>
     }
     dbeta[c] = static_cast<S>(sum);
     dgamma[c] = static_cast<S>(product);
-    S const mean_g = static_cast<S>(sum / static_cast<double>(rows));
-    S const mean_gh = static_cast<S>(product / static_cast<double>(rows));
+    double means[] = {sum / static_cast<double>(rows), product / static_cast<double>(rows)};
+    if (process_group* const group = on.norm_group()) group->mean_now(means);
+    S const mean_g = static_cast<S>(means[0]), mean_gh = static_cast<S>(means[1]);
     for (std::size_t row = 0; row < rows; ++row) {
       S const h = (x[row * channels + c] - norm.mean[c]) * norm.inverse_std[c];
       S& g = dx[row * channels + c];
@@ -393,8 +396,8 @@ void dense_backward_weights(context<B>&, dense_dims const& d, scalar_of<B> const
 /// batch.
 /// @{
 
-/// logits[row] = w2 relu(u[i] + t[j] + b1) + b2 for every row's pair (i, j). u, t (batch, hidden); w2 (classes,
-/// hidden).
+/// logits[row] = w2 relu(u[i] + t[j] + b1) + b2 for every row's pair (i, j). u (batch, hidden), t (sounds, hidden); w2
+/// (classes, hidden).
 template <host_backend B>
 void pair_scores_forward(context<B>&, pair_dims const& d, scalar_of<B> const* u, scalar_of<B> const* t,
                          scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* b2, scalar_of<B>* logits) {
@@ -409,7 +412,7 @@ void pair_scores_forward(context<B>&, pair_dims const& d, scalar_of<B> const* u,
     }
 }
 
-/// Gradients of pair_scores_forward from dlogits: du, dt (batch, hidden), db1 (hidden), dw2, db2.
+/// Gradients of pair_scores_forward from dlogits: du (batch, hidden), dt (sounds, hidden), db1 (hidden), dw2, db2.
 template <host_backend B>
 void pair_scores_backward(context<B>&, pair_dims const& d, scalar_of<B> const* u, scalar_of<B> const* t,
                           scalar_of<B> const* b1, scalar_of<B> const* w2, scalar_of<B> const* dlogits, scalar_of<B>* du,
@@ -417,7 +420,7 @@ void pair_scores_backward(context<B>&, pair_dims const& d, scalar_of<B> const* u
                           std::byte* /*scratch*/) {
   using S = scalar_of<B>;
   std::fill_n(du, d.batch * d.hidden, S{0});
-  std::fill_n(dt, d.batch * d.hidden, S{0});
+  std::fill_n(dt, d.sounds() * d.hidden, S{0});
   std::fill_n(db1, d.hidden, S{0});
   std::fill_n(dw2, d.classes * d.hidden, S{0});
   std::fill_n(db2, d.classes, S{0});
@@ -462,6 +465,12 @@ double softmax_cross_entropy(context<B>&, std::size_t rows, std::size_t classes,
       dlogits[row * classes + o] = weights[row] * (std::exp(x[o] - largest) / total - (o == label ? S{1} : S{0}));
   }
   return loss;
+}
+
+/// y = (y + x) factor: one more summand of a mean.
+template <host_backend B>
+void add_and_scale(context<B>&, std::size_t count, scalar_of<B> const* x, scalar_of<B> factor, scalar_of<B>* y) {
+  for (std::size_t k = 0; k < count; ++k) y[k] = (y[k] + x[k]) * factor;
 }
 
 /// One step of Adam on `count` weights: w, first and second moments m and v, from gradients g.

@@ -1,5 +1,7 @@
 /// @file  include/l3/layers/batch_norm.hpp: batch normalisation, one mean and variance a channel.
 #pragma once
+#include <algorithm>
+#include <array>
 #include <l3/kernels/kernels.hpp>
 #include <l3/layers/layer.hpp>
 #include <utility>
@@ -29,7 +31,8 @@ struct norm_kept {
 };
 
 /// y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel. In training mean and (biased) variance are
-/// those of the batch and the running averages take a step; in inference the running averages are used.
+/// those of the batch (with `context::norm_over`: of the batches of all processes) and the running averages take a
+/// step; in inference the running averages are used.
 ///
 /// Shapes  x, y (N, In); weight, bias, running_mean, running_var (C).
 /// Source  Ioffe & Szegedy (2015); torch.nn.BatchNorm2d.
@@ -64,9 +67,11 @@ struct batch_normalisation {
   static void measure(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, norm_kept<scalar_of<B>> const& k) {
     std::size_t const rows = p.items * In::pixels;
     channel_moments(p.on, rows, channels, x, k.mean, k.variance, p.scratch);
-    batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon, Settings.momentum, k.mean, k.variance,
-                                  at<0>(params), at<1>(params), at<2>(params), at<3>(params), k.scale, k.shift,
-                                  k.inverse_std);
+    process_group* const group = p.on.norm_group();
+    if (group != nullptr) join_moments(*group, k);
+    batch_norm_train_coefficients(p.on, group != nullptr ? rows * group->size() : rows, channels, Settings.epsilon,
+                                  Settings.momentum, k.mean, k.variance, at<0>(params), at<1>(params), at<2>(params),
+                                  at<3>(params), k.scale, k.shift, k.inverse_std);
   }
   /// What the backward kernels need.
   template <class S>
@@ -94,6 +99,21 @@ struct batch_normalisation {
     norm_kept<scalar_of<B>> const k(kept_bytes, channels);
     batch_norm_relu_pool_backward(p.on, dims(p.items), x, state<scalar_of<B>>(params, k), false, dy, dx,
                                   at<0>(gradients), at<1>(gradients), p.scratch);
+  }
+
+  /// The moments of all processes' rows, of which each has as many.
+  template <class S>
+  static void join_moments(process_group& group, norm_kept<S> const& k) {
+    std::array<double, 2 * channels> of;  // means, and means of squares
+    for (std::size_t c = 0; c != channels; ++c) {
+      auto const mean = static_cast<double>(k.mean[c]);
+      of[c] = mean, of[channels + c] = static_cast<double>(k.variance[c]) + mean * mean;
+    }
+    group.mean_now(of);
+    for (std::size_t c = 0; c != channels; ++c) {
+      k.mean[c] = static_cast<S>(of[c]);
+      k.variance[c] = static_cast<S>(std::max(0.0, of[channels + c] - of[c] * of[c]));
+    }
   }
 
   /// Parameter `Which` of the block.

@@ -96,6 +96,10 @@ constexpr footprint prepared_scratch() {
     return L::template scratch<B>;
 }
 
+struct do_nothing {
+  void operator()(std::size_t, std::size_t) const {}
+};
+
 template <class List>
 struct chain_of_nodes {
   static_assert(sizeof(List) == 0, "l3::sequential: a network needs at least one layer");
@@ -240,10 +244,11 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     return x;
   }
 
-  /// Gradients of the parameters and, unless null, of the input, from those of the output.
-  template <backend B>
+  /// Gradients of the parameters and, unless null, of the input, from those of the output. Calls done(begin, end) as
+  /// soon as those of the parameters [begin, end) are complete: layer for layer, the last one first.
+  template <backend B, class Done = do_nothing>
   static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, std::byte* memory,
-                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients, Done&& done = {}) {
     workspace<B> const work(p);
     each([&]<std::size_t Step>() {
       constexpr std::size_t I = length - 1 - Step;
@@ -252,6 +257,8 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
       if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[(I - 1) % 2];
       layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
                             kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
+      if constexpr (parameters_before<I> != parameters_before<I + 1>)
+        done(parameters_before<I>, parameters_before<I + 1>);
       dy = out;
     });
   }

@@ -1,5 +1,6 @@
 /// @file  include/l3/model/network.hpp: the L³-Net: two subnetworks and a fusion head, in training and in use.
 #pragma once
+#include <concepts>
 #include <l3/core/tensor.hpp>
 #include <l3/model/config.hpp>
 #include <l3/model/fusion.hpp>
@@ -43,7 +44,15 @@ class l3_network : public network_weights<l3_network<B, Config>, scalar_of<B>> {
   static constexpr double flops = vision::flops + audio::flops + fusion::flops;
 };
 
+/// Called by a backward pass when the gradients of the parameters [begin, end) are complete: for one layer after the
+/// other, the last one first, and all the parameters of a subnetwork or of the fusion head in one falling row.
+template <class F>
+concept gradient_listener = std::invocable<F, std::size_t, std::size_t>;
+
 /// The memory and the way of a training pass: forward keeps what backward needs. All memory is taken at construction.
+///
+/// `forward` and `backward` are the whole way, for a batch on its own. Where frames meet the sounds of other batches
+/// too, `forward_halves` and `backward_halves` are the way up to where they meet and back from there.
 template <class Network>
 class training {
  public:
@@ -53,13 +62,14 @@ class training {
   using audio = typename Network::audio;
   using fusion = typename Network::fusion;
 
-  /// Alive from forward to backward, the gradients of the features and the scratch that all parts share. The scores of
-  /// the pairs come on top: their number is the batch or its square.
+  /// Alive from forward to backward, the gradients of the features and of the hidden layer's halves, and the scratch
+  /// that all parts share. The scores of the pairs come on top: their number is the batch or its square.
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint hidden = fusion::template hidden_values<B>;
   static constexpr footprint kept = vision::template kept<B> + audio::template kept<B> + fusion::template kept<B>;
   static constexpr footprint scratch =
       either(either(vision::template scratch<B>, audio::template scratch<B>), fusion::template scratch<B>);
-  static constexpr footprint plan = kept + features + features + scratch;
+  static constexpr footprint plan = kept + features + features + hidden + hidden + scratch;
 
   /// Room for batches of up to `items`.
   training(context<B>& on, std::size_t items, pairing which)
@@ -75,36 +85,60 @@ class training {
   batch_view<scalar const, l3::features<2>> forward(Network& net,
                                                     batch_view<scalar const, typename Network::frame> frames,
                                                     batch_view<scalar const, typename Network::sound> sounds) {
+    forward_halves(net, frames, sounds);
+    fusion::scores(at(), pairs(), net.data() + Network::fusion_offset, u(), t(), logits_.data());
+    return {logits_.data(), rows()};
+  }
+  /// Gradients of all parameters from `dlogits()`, for the batch of the last forward.
+  void backward(Network const& net) {
+    backward(net, [](std::size_t, std::size_t) {});
+  }
+  void backward(Network const& net, gradient_listener auto&& done) {
+    places const p(*this);
+    fusion::scores_backward(at(), pairs(), net.data() + Network::fusion_offset, p.u, p.t, dlogits_.data(), p.du, p.dt,
+                            gradients() + Network::fusion_offset);
+    backward_halves(net, p.du, p.dt, done);
+  }
+
+  /// The first half of `forward`: up to u and t.
+  void forward_halves(Network& net, batch_view<scalar const, typename Network::frame> frames,
+                      batch_view<scalar const, typename Network::sound> sounds) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count > items_ || frames.count == 0)
       throw shape_error({"training batch", "1 to " + std::to_string(items_) + " items", std::to_string(frames.count)});
     frames_ = frames, sounds_ = sounds;
-    places const at(*this);
-    pass<B> const p = this->at(at.scratch);
-    v_ = vision::forward(p, net.data() + Network::vision_offset, frames.data, at.vision);
-    a_ = audio::forward(p, net.data() + Network::audio_offset, sounds.data, at.audio);
-    fusion::forward(p, which_, net.data() + Network::fusion_offset, v_, a_, logits_.data(), at.fusion);
+    places const p(*this);
+    v_ = vision::forward(at(), net.data() + Network::vision_offset, frames.data, p.vision);
+    a_ = audio::forward(at(), net.data() + Network::audio_offset, sounds.data, p.audio);
+    fusion::halves(at(), net.data() + Network::fusion_offset, v_, a_, p.u, p.t);
     net.batches_tracked(net.batches_tracked() + 1);
-    return {logits_.data(), rows()};
   }
-
-  /// Gradients of all parameters from `dlogits()`, for the batch of the last forward.
-  void backward(Network const& net) {
-    places const at(*this);
-    pass<B> const p = this->at(at.scratch);
+  /// What pictures and sounds give to the fusion head's hidden layer, (items, Config::hidden) each.
+  scalar const* u() const { return places(*this).u; }
+  scalar const* t() const { return places(*this).t; }
+  /// The second half of `backward`: from du and dt on. The fusion head's other gradients are in their place already.
+  void backward_halves(Network const& net, scalar const* du, scalar const* dt, gradient_listener auto&& done) {
+    places const p(*this);
     scalar* const g = gradients();
-    fusion::backward(p, which_, net.data() + Network::fusion_offset, v_, a_, at.fusion, dlogits_.data(), at.dv, at.da,
-                     g + Network::fusion_offset);
+    fusion::halves_backward(at(), net.data() + Network::fusion_offset, v_, a_, du, dt, p.dv, p.da,
+                            g + Network::fusion_offset);
+    done(Network::fusion_offset, Network::parameter_room);
     scalar* const nobody = nullptr;  // pictures and sounds need no gradient
-    vision::backward(p, net.data() + Network::vision_offset, frames_.data, at.vision, at.dv, nobody,
-                     g + Network::vision_offset);
-    audio::backward(p, net.data() + Network::audio_offset, sounds_.data, at.audio, at.da, nobody,
-                    g + Network::audio_offset);
+    vision::backward(at(), net.data() + Network::vision_offset, frames_.data, p.vision, p.dv, nobody,
+                     g + Network::vision_offset, [&](std::size_t begin, std::size_t end) {
+                       done(Network::vision_offset + begin, Network::vision_offset + end);
+                     });
+    audio::backward(
+        at(), net.data() + Network::audio_offset, sounds_.data, p.audio, p.da, nobody, g + Network::audio_offset,
+        [&](std::size_t begin, std::size_t end) { done(Network::audio_offset + begin, Network::audio_offset + end); });
   }
 
-  /// Scored pairs of the current batch.
-  std::size_t rows() const { return fusion::pairs(frames_.count, which_).rows(); }
+  /// Scored pairs of a full batch, and of the current one.
+  std::size_t most_rows() const { return fusion::pairs(items_, which_).rows(); }
+  std::size_t rows() const { return pairs().rows(); }
   pairing which() const { return which_; }
+  /// For kernels that run between the halves, on the current batch.
+  pass<B> at() { return {on_, frames_.count, places(*this).scratch}; }
   context<B>& on() { return on_; }
   /// Where the loss writes the gradient of the scores, (rows, 2).
   scalar* dlogits() { return dlogits_.data(); }
@@ -113,20 +147,20 @@ class training {
 
  private:
   struct places {
-    std::byte *vision, *audio, *fusion;
-    scalar *dv, *da;
+    std::byte *vision, *audio;
+    scalar *u, *t, *dv, *da, *du, *dt;
     std::byte* scratch;
-    explicit places(training& t) {
-      carver space(t.memory_.data(), t.frames_.count, t.on_.threads());
+    explicit places(training const& of) {
+      carver space(of.memory_.data(), of.frames_.count, of.on_.threads());
       vision = space.template take<std::byte>(training::vision::template kept<B>);
       audio = space.template take<std::byte>(training::audio::template kept<B>);
-      fusion = space.template take<std::byte>(training::fusion::template kept<B>);
-      dv = space.template take<scalar>(features);
-      da = space.template take<scalar>(features);
+      u = space.template take<scalar>(hidden), t = space.template take<scalar>(hidden);
+      dv = space.template take<scalar>(features), da = space.template take<scalar>(features);
+      du = space.template take<scalar>(hidden), dt = space.template take<scalar>(hidden);
       scratch = space.rest();
     }
   };
-  pass<B> at(std::byte* scratch_bytes) { return {on_, frames_.count, scratch_bytes}; }
+  pair_dims pairs() const { return fusion::pairs(frames_.count, which_); }
 
   context<B>& on_;
   std::size_t items_;

@@ -25,8 +25,9 @@ class fusion_trainer {
   using fusion = typename Network::fusion;
 
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint hidden = fusion::template hidden_values<B>;
   static constexpr footprint plan =
-      features + features + features + features + fusion::template kept<B> + fusion::template scratch<B>;
+      features + features + features + features + hidden + hidden + hidden + hidden + fusion::template scratch<B>;
 
   fusion_trainer(context<B>& on, Network& net, training_settings const& settings)
       : on_(on),
@@ -50,16 +51,18 @@ class fusion_trainer {
       require_labels(labels);
     }
     carver space(memory_.data(), frames.count, on_.threads());
-    auto const take = [&] { return space.template take<scalar>(features); };
-    scalar *const v = take(), *const a = take(), *const dv = take(), *const da = take();
-    std::byte* const kept = space.template take<std::byte>(fusion::template kept<B>);
+    auto const take = [&](footprint of) { return space.template take<scalar>(of); };
+    scalar *const v = take(features), *const a = take(features), *const dv = take(features), *const da = take(features);
+    scalar *const u = take(hidden), *const t = take(hidden), *const du = take(hidden), *const dt = take(hidden);
     pass<B> const p{on_, frames.count, space.rest()};
     if (!std::exchange(is_prepared_, true)) trunks_.refresh(net_);
     trunks_.embed_frames(frames, {v, frames.count});
     trunks_.embed_sounds(sounds, {a, sounds.count});
     scalar const* const params = net_.data() + Network::fusion_offset;
     scalar* const gradients = reinterpret_cast<scalar*>(gradients_.data());
-    fusion::forward(p, settings_.which, params, v, a, logits_.data(), kept);
+    pair_dims const pairs = fusion::pairs(frames.count, settings_.which);
+    fusion::halves(p, params, v, a, u, t);
+    fusion::scores(p, pairs, params, u, t, logits_.data());
     step_report report;
     report.score = loss_(on_, settings_.which, frames.count, labels, logits_.data(), dlogits_.data());
     report.step = optimizer_.steps() + 1;
@@ -67,8 +70,8 @@ class fusion_trainer {
       throw numeric_error({"training step " + std::to_string(report.step) + ", " + what, "finite numbers", found});
     };
     if (!std::isfinite(report.score.loss)) refuse("loss", std::to_string(report.score.loss));
-    fusion::backward(p, settings_.which, params, v, a, kept, dlogits_.data(), dv, da,
-                     gradients + Network::fusion_offset);
+    fusion::scores_backward(p, pairs, params, u, t, dlogits_.data(), du, dt, gradients + Network::fusion_offset);
+    fusion::halves_backward(p, params, v, a, du, dt, dv, da, gradients + Network::fusion_offset);
     if (!all_finite(on_, Network::parameter_room - Network::fusion_offset, gradients + Network::fusion_offset))
       refuse("gradients", "infinite values or values that are not numbers");
     report.learning_rate = rate_.at(report.step);

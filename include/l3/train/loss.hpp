@@ -1,5 +1,6 @@
 /// @file  include/l3/train/loss.hpp: softmax cross-entropy over the pairs of a batch.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <l3/kernels/kernels.hpp>
 #include <span>
@@ -13,12 +14,39 @@ struct pair_score {
   double accuracy = 0;  ///< mean of the shares of positives and of negatives that were told right
 };
 
+/// What several batches were told apart like, added up.
+struct pair_tally {
+  double loss = 0;  ///< sum of the batches'
+  std::uint64_t batches = 0;
+  std::array<std::uint64_t, 2> right{}, total{};  ///< pairs of each label
+
+  pair_tally& operator+=(pair_tally const& other) {
+    loss += other.loss, batches += other.batches;
+    for (std::size_t label : {0u, 1u}) right[label] += other.right[label], total[label] += other.total[label];
+    return *this;
+  }
+  pair_score score() const {
+    pair_score s{.loss = loss / static_cast<double>(batches)};
+    int kinds = 0;
+    for (std::size_t label : {0u, 1u})
+      if (total[label] > 0) {
+        s.accuracy += static_cast<double>(right[label]) / static_cast<double>(total[label]);
+        ++kinds;
+      }
+    s.accuracy /= kinds;
+    return s;
+  }
+};
+
 /// The loss of audio-visual correspondence.
 ///
 /// pairing::paper: the mean of -log softmax(logits)[label] over the batch's pairs.
 /// pairing::all: half the mean over the N positives (frame i with sound i) plus half the mean over the N (N - 1)
 /// negatives (frame i with sound j): both labels weigh the same, as in the paper's balanced batches. Source
 /// Arandjelović & Zisserman (ICCV 2017), section 3.
+///
+/// Of a batch whose frames meet the sounds of W batches of its size, the rows of its own frames weigh so much that the
+/// mean over the W batches is the loss of all frames with all sounds.
 template <backend B>
 class pair_loss {
  public:
@@ -29,37 +57,36 @@ class pair_loss {
   /// With pairing::paper `labels` has an entry an item (1 corresponds); with pairing::all it is not read.
   pair_score operator()(context<B>& on, pairing which, std::size_t count, std::span<std::int32_t const> labels,
                         scalar const* logits, scalar* dlogits) {
-    prepare(which, count, labels);
-    pair_score score;
-    score.loss = softmax_cross_entropy(on, labels_.size(), 2, logits, labels_.data(), weights_.data(), dlogits);
-    std::size_t right[2] = {0, 0}, total[2] = {0, 0};
+    return tally(on, {count, 0, 2, which}, 0, labels, logits, dlogits).score();
+  }
+  /// The same for frames with more sounds than their own; the first frame's own one is sound `first`.
+  pair_tally tally(context<B>& on, pair_dims const& d, std::size_t first, std::span<std::int32_t const> labels,
+                   scalar const* logits, scalar* dlogits) {
+    prepare(d, first, labels);
+    pair_tally result{.batches = 1};
+    result.loss = softmax_cross_entropy(on, labels_.size(), 2, logits, labels_.data(), weights_.data(), dlogits);
     for (std::size_t row = 0; row < labels_.size(); ++row) {
       auto const label = static_cast<std::size_t>(labels_[row]);
-      ++total[label];
-      right[label] += logits[2 * row + label] > logits[2 * row + 1 - label];
+      ++result.total[label];
+      result.right[label] += logits[2 * row + label] > logits[2 * row + 1 - label];
     }
-    int kinds = 0;
-    for (int label : {0, 1})
-      if (total[label] > 0) {
-        score.accuracy += static_cast<double>(right[label]) / static_cast<double>(total[label]);
-        ++kinds;
-      }
-    score.accuracy /= kinds;
-    return score;
+    return result;
   }
 
  private:
-  void prepare(pairing which, std::size_t count, std::span<std::int32_t const> labels) {
-    auto const n = static_cast<double>(count);
-    if (which == pairing::paper) {
+  void prepare(pair_dims const& d, std::size_t first, std::span<std::int32_t const> labels) {
+    auto const n = static_cast<double>(d.batch), others = static_cast<double>(d.sounds()) - 1;
+    if (d.which == pairing::paper) {
       labels_.assign(labels.begin(), labels.end());
-      weights_.assign(count, static_cast<scalar>(1 / n));
+      weights_.assign(d.batch, static_cast<scalar>(1 / n));
       return;
     }
-    labels_.assign(count * count, 0);
-    weights_.assign(count * count, static_cast<scalar>(count > 1 ? 0.5 / (n * (n - 1)) : 0.0));
-    for (std::size_t k = 0; k < count; ++k)
-      labels_[k * count + k] = 1, weights_[k * count + k] = static_cast<scalar>(0.5 / n);
+    labels_.assign(d.rows(), 0);
+    weights_.assign(d.rows(), static_cast<scalar>(others > 0 ? 0.5 / (n * others) : 0.0));
+    for (std::size_t k = 0; k < d.batch; ++k) {
+      std::size_t const own = k * d.sounds() + first + k;
+      labels_[own] = 1, weights_[own] = static_cast<scalar>(0.5 / n);
+    }
   }
   std::vector<std::int32_t> labels_;
   std::vector<scalar> weights_;

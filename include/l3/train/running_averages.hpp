@@ -1,5 +1,5 @@
-/// @file  include/l3/train/running_averages.hpp: undoes what a forward pass does to batch norm's running averages, if
-/// its loss turns out to be none.
+/// @file  include/l3/train/running_averages.hpp: batch norm's running averages, kept aside while a forward pass moves
+/// them.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -25,6 +25,19 @@ class running_averages {
   void give_back(Network& net) {
     net.batches_tracked(batches_);
     each(net, [](scalar* now, scalar const* kept, std::size_t n) { std::copy_n(kept, n, now); });
+  }
+
+  /// Puts the network's running averages among [begin, end) of `values`, which are laid out as Network::parameters.
+  static void put(Network const& net, scalar* values, std::size_t begin, std::size_t end) {
+    for (parameter const& p : Network::parameters)
+      if (!p.learned() && p.offset >= begin && p.offset < end)
+        std::copy_n(net.data() + p.offset, p.count(), values + p.offset);
+  }
+  /// Gives the network those of `values` in place of a forward pass's.
+  void take(Network& net, scalar const* values) {
+    net.batches_tracked(batches_ + 1);
+    for (parameter const& p : Network::parameters)
+      if (!p.learned()) std::copy_n(values + p.offset, p.count(), net.data() + p.offset);
   }
 
  private:

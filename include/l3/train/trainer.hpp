@@ -4,10 +4,13 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <l3/core/memory.hpp>
+#include <l3/core/process_group.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/loss.hpp>
 #include <l3/train/optimizer.hpp>
 #include <l3/train/running_averages.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,9 +18,16 @@
 namespace l3::inline L3_ISA {
 
 /// What changes the numbers of a training.
+///
+/// Workers, in the paper's sense, take a batch each and step together by the mean of their gradients; batch norm sees a
+/// worker's batch alone, unless it is told otherwise. Here a worker is a process of a group, or one of the parts that a
+/// process takes one after the other: the number of workers is `parts` times that of the processes.
 struct training_settings {
   pairing which = pairing::all;
-  std::size_t batch = 64;  ///< draws a step
+  std::size_t batch = 64;        ///< draws of a worker in a step
+  std::size_t parts = 1;         ///< batches that one process takes for a step, one after the other
+  bool across_workers = true;    ///< with pairing::all frames meet the sounds of all workers, not of their own alone
+  bool sync_batch_norm = false;  ///< batch norm's moments are those of all processes' batches; with one part a process
   double learning_rate = 1e-3;
   std::uint64_t warm_up_steps = 100;
   double weight_decay = 1e-5;
@@ -27,49 +37,81 @@ struct training_settings {
 /// What one step did.
 struct step_report {
   std::uint64_t step = 0;   ///< counts from 1
-  std::uint64_t pairs = 0;  ///< draws seen so far
-  pair_score score;
+  std::uint64_t pairs = 0;  ///< draws seen so far, by all workers
+  pair_score score;         ///< of all workers
   double learning_rate = 0;
 };
 
-/// Trains a network one batch at a time. All memory is taken at construction; a step allocates nothing.
+/// Trains a network one batch at a time, alone or as one of a group of processes that do the same with other batches.
+/// All memory is taken at construction, but for what a group needs for its messages, in the first step; later steps
+/// allocate nothing.
+///
+/// A step's numbers depend on the workers' batches in their order alone: four processes, four parts of one process, or
+/// two parts of each of two give the same weights; the first two, of the same build, the same bits. The running
+/// averages of batch norm become the mean of what they would become at each worker.
 template <class Network>
 class trainer {
  public:
   using network_type = Network;
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using fusion = typename Network::fusion;
 
-  trainer(context<B>& on, Network& net, training_settings const& settings)
+  /// All processes of `group` begin with the same network and settings. It outlives the trainer.
+  trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
       : net_(net),
         settings_(settings),
+        group_(group),
+        workers_(settings.parts * (group != nullptr ? group->size() : 1)),
         pass_(on, settings.batch, settings.which),
-        loss_(Network::fusion::pairs(settings.batch, settings.which).rows()),
+        loss_(meets_others() ? settings.batch * settings.batch * workers_ : pass_.most_rows()),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
-        rate_{settings.learning_rate, settings.warm_up_steps} {}
+        rate_{settings.learning_rate, settings.warm_up_steps} {
+    if (settings.parts == 0 || settings.batch == 0)
+      throw setting_error({"training: parts and batch", "at least 1", "0"});
+    if constexpr (!std::same_as<scalar, float>)
+      if (group != nullptr) throw setting_error({"training in a group", "numbers of type float", "others"});
+    if (settings.sync_batch_norm && settings.parts != 1)
+      throw setting_error(
+          {"training: batch norm over all processes", "one part for each", std::to_string(settings.parts)});
+    if (settings.parts > 1) sums_ = arena(Network::parameter_room * sizeof(scalar));
+    if (group != nullptr) reports_.resize(group->size());
+    if (meets_others()) others_.emplace(settings, workers_);
+  }
 
-  /// One step on a batch of settings.batch draws. `labels` (1 corresponds) matter with pairing::paper only.
+  /// One step on settings.parts batches of settings.batch draws, one behind the other. `labels` (1 corresponds) matter
+  /// with pairing::paper only.
   ///
-  /// Errors  numeric_error if loss or gradients are not finite: the network and the optimizer are then as they were
-  ///         before the step. shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1.
+  /// Errors  numeric_error if loss or gradients are not finite, of whichever worker: the network and the optimizer are
+  ///         then as they were before the step. shape_error if the counts do not fit. setting_error: a label is neither
+  ///         0 nor 1. group_error: see process_group.
   step_report step(batch_view<scalar const, typename Network::frame> frames,
                    batch_view<scalar const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
+    require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
+    if (frames.count == 0 || frames.count % settings_.parts != 0)
+      throw shape_error({"training batch", "as many items in each of " + std::to_string(settings_.parts) + " parts",
+                         std::to_string(frames.count) + " items"});
     if (settings_.which == pairing::paper) {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);
     }
-    averages_.keep(net_);
-    auto const logits = pass_.forward(net_, frames, sounds);
     step_report report;
-    report.score = loss_(pass_.on(), settings_.which, frames.count, labels, logits.data, pass_.dlogits());
     report.step = optimizer_.steps() + 1;
-    if (!std::isfinite(report.score.loss)) refuse(report.step, "loss", std::to_string(report.score.loss));
-    pass_.backward(net_);
-    if (!all_finite(pass_.on(), Network::parameter_room, pass_.gradients()))
-      refuse(report.step, "gradients", "infinite values or values that are not numbers");
+    averages_.keep(net_);
+    if (settings_.sync_batch_norm) pass_.on().norm_over(group_);
+    try {
+      report.score = gradients_of(frames, sounds, labels, report.step);
+    } catch (...) {
+      pass_.on().norm_over(nullptr);
+      averages_.give_back(net_);
+      bucket_begin_ = bucket_end_ = 0;
+      throw;
+    }
+    pass_.on().norm_over(nullptr);
+    if (workers_ > 1) averages_.take(net_, gradients());
     report.learning_rate = rate_.at(report.step);
-    optimizer_.step(pass_.on(), net_, pass_.gradients(), report.learning_rate);
-    report.pairs = report.step * settings_.batch;
+    optimizer_.step(pass_.on(), net_, gradients(), report.learning_rate);
+    report.pairs = report.step * settings_.batch * workers_;
     return report;
   }
 
@@ -79,22 +121,199 @@ class trainer {
   adam<Network> const& optimizer() const { return optimizer_; }
   training_settings const& settings() const { return settings_; }
   std::uint64_t steps() const { return optimizer_.steps(); }
-  /// Gradients of the last step, laid out as Network::parameters.
-  scalar const* gradients() { return pass_.gradients(); }
+  /// Gradients of the last step, the mean over the workers, laid out as Network::parameters.
+  scalar* gradients() { return settings_.parts > 1 ? sums() : pass_.gradients(); }
 
  private:
-  [[noreturn]] void refuse(std::uint64_t step, char const* what, std::string const& found) {
-    averages_.give_back(net_);
+  using frames_view = batch_view<scalar const, typename Network::frame>;
+  using sounds_view = batch_view<scalar const, typename Network::sound>;
+  static constexpr std::size_t hidden = Network::config::hidden;
+  /// The fusion head's parameters whose gradients are complete where frames and sounds have met: all but the first.
+  static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
+  static constexpr std::size_t head_size = Network::parameter_room - head_begin;
+  /// So many gradients are worth a message of their own.
+  static constexpr std::size_t bucket_size = std::size_t{1} << 18;
+
+  struct worker_report {
+    pair_tally tally;
+    bool first_half_finite = true, finite = true;
+  };
+
+  /// Where the frames of this process meet the sounds of all: parts of the fusion head's hidden layer, (draws, hidden),
+  /// and their gradients.
+  struct meeting {
+    std::vector<scalar> u, t, du, dt;            ///< of this process's draws
+    std::vector<scalar> all_t, all_dt, part_dt;  ///< of all workers' sounds
+    std::vector<scalar> logits, dlogits;         ///< of one part's frames with all sounds
+    std::vector<scalar> head;                    ///< gradients from head_begin on, of each part
+    meeting(training_settings const& s, std::size_t workers)
+        : u(s.parts * s.batch * hidden),
+          t(u.size()),
+          du(u.size()),
+          dt(u.size()),
+          all_t(workers * s.batch * hidden),
+          all_dt(all_t.size()),
+          part_dt(s.parts > 1 ? all_t.size() : 0),
+          logits(2 * s.batch * s.batch * workers),
+          dlogits(logits.size()),
+          head(s.parts * head_size) {}
+  };
+
+  scalar* sums() { return reinterpret_cast<scalar*>(sums_.data()); }
+  bool meets_others() const { return settings_.which == pairing::all && settings_.across_workers && workers_ > 1; }
+
+  /// The gradients of a step, the mean over all workers, and how they did.
+  pair_score gradients_of(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels,
+                          std::uint64_t step) {
+    finite_ = halves_finite_ = true;
+    pair_tally tally = meets_others() ? together(frames, sounds) : apart(frames, sounds, labels);
+    std::string where;
+    if (group_ != nullptr) {
+      begin_bucket();  // what is left
+      group_->finish_sums();
+      group_->gather_values({tally, halves_finite_, finite_}, std::span(reports_));
+      tally = {};
+      for (worker_report const& each : reports_) tally += each.tally;
+      where = guilty();
+    }
+    pair_score const score = tally.score();
+    if (!std::isfinite(score.loss)) refuse(step, "loss", std::to_string(score.loss) + where);
+    if (!all_finite(pass_.on(), Network::parameter_room, gradients()))
+      refuse(step, "gradients", "infinite values or values that are not numbers" + where);
+    return score;
+  }
+
+  /// " at process 2": where the first value that is not finite comes from. What one brings along to where frames meet
+  /// the sounds of all spoils everyone's scores.
+  std::string guilty() const {
+    for (bool const own : {true, false})
+      for (std::size_t rank = 0; rank != reports_.size(); ++rank) {
+        worker_report const& r = reports_[rank];
+        if (own ? !r.first_half_finite : !r.finite || !std::isfinite(r.tally.loss)) return " at " + group_->name(rank);
+      }
+    return "";
+  }
+
+  /// Each part on its own.
+  pair_tally apart(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
+    std::size_t const n = frames.count / settings_.parts;
+    pair_tally tally;
+    for (std::size_t part = 0; part != settings_.parts; ++part) {
+      if (part > 0) averages_.give_back(net_);
+      if (group_ != nullptr) group_->poke();
+      auto const logits = pass_.forward(net_, frames.slice(part * n, n), sounds.slice(part * n, n));
+      auto const own = labels.empty() ? labels : labels.subspan(part * n, n);
+      tally += loss_.tally(pass_.on(), fusion::pairs(n, settings_.which), 0, own, logits.data, pass_.dlogits());
+      pass_.backward(net_, [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
+    }
+    return tally;
+  }
+
+  /// Every frame with every sound of all workers: all go forward up to where they meet before any goes back. With more
+  /// than one part a part's activations do not last so long, and are computed again.
+  pair_tally together(frames_view frames, sounds_view sounds) {
+    std::size_t const parts = settings_.parts, n = frames.count / parts, size = n * hidden;
+    std::size_t const own = parts * size, all = workers_ * size;
+    meeting& m = *others_;
+    auto const forward = [&](std::size_t part) {
+      if (part > 0) averages_.give_back(net_);
+      if (group_ != nullptr) group_->poke();
+      pass_.forward_halves(net_, frames.slice(part * n, n), sounds.slice(part * n, n));
+    };
+    for (std::size_t part = 0; part != parts; ++part) {
+      forward(part);
+      std::copy_n(pass_.u(), size, m.u.data() + part * size);
+      std::copy_n(pass_.t(), size, m.t.data() + part * size);
+      halves_finite_ =
+          halves_finite_ && all_finite(pass_.on(), size, pass_.u()) && all_finite(pass_.on(), size, pass_.t());
+    }
+    std::size_t const rank = group_ != nullptr ? group_->rank() : 0;
+    if (group_ != nullptr)
+      gather(std::span(m.t).first(own), std::span(m.all_t).first(all));
+    else
+      std::copy_n(m.t.data(), all, m.all_t.data());
+
+    pair_tally tally;
+    pair_dims const d = fusion::pairs(n, pairing::all, (workers_ - 1) * n);
+    scalar const* const params = net_.data() + Network::fusion_offset;
+    for (std::size_t part = 0; part != parts; ++part) {
+      scalar const* const u = m.u.data() + part * size;
+      fusion::scores(pass_.at(), d, params, u, m.all_t.data(), m.logits.data());
+      tally += loss_.tally(pass_.on(), d, (rank * parts + part) * n, {}, m.logits.data(), m.dlogits.data());
+      scalar* const dt = part == 0 ? m.all_dt.data() : m.part_dt.data();
+      fusion::scores_backward(pass_.at(), d, params, u, m.all_t.data(), m.dlogits.data(), m.du.data() + part * size, dt,
+                              pass_.gradients() + Network::fusion_offset);
+      if (part > 0) add_and_scale(pass_.on(), all, dt, scalar{1}, m.all_dt.data());
+      std::copy_n(pass_.gradients() + head_begin, head_size, m.head.data() + part * head_size);
+    }
+    if (group_ != nullptr)
+      sum_parts(std::span(m.all_dt).first(all), std::span(m.dt).first(own));
+    else
+      std::copy_n(m.all_dt.data(), own, m.dt.data());
+
+    for (std::size_t part = 0; part != parts; ++part) {
+      if (parts > 1) averages_.give_back(net_), forward(part);
+      std::copy_n(m.head.data() + part * head_size, head_size, pass_.gradients() + head_begin);
+      pass_.backward_halves(net_, m.du.data() + part * size, m.dt.data() + part * size,
+                            [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
+    }
+    return tally;
+  }
+
+  /// Gradients [begin, end) of a part are complete: adds them up, and behind the last part begins their way to the
+  /// others. The running averages that this part leaves go with them in the place of gradients that they do not have.
+  void complete(std::size_t part, std::size_t begin, std::size_t end) {
+    if (workers_ == 1) return;
+    scalar* const g = pass_.gradients();
+    averages_.put(net_, g, begin, end);
+    bool const last = part + 1 == settings_.parts;
+    if (settings_.parts > 1) {
+      scalar const factor = last && group_ == nullptr ? scalar{1} / static_cast<scalar>(workers_) : scalar{1};
+      if (part == 0)
+        std::copy(g + begin, g + end, sums() + begin);
+      else
+        add_and_scale(pass_.on(), end - begin, g + begin, factor, sums() + begin);
+    }
+    if (!last || group_ == nullptr) return;
+    finite_ = finite_ && all_finite(pass_.on(), end - begin, gradients() + begin);
+    if (end != bucket_begin_) begin_bucket(), bucket_end_ = end;
+    bucket_begin_ = begin;
+    if (bucket_end_ - bucket_begin_ >= bucket_size) begin_bucket();
+    group_->poke();
+  }
+  void begin_bucket() {
+    if constexpr (std::same_as<scalar, float>)
+      if (bucket_begin_ != bucket_end_)
+        group_->begin_mean(std::span(gradients() + bucket_begin_, gradients() + bucket_end_),
+                           1.0f / static_cast<float>(workers_));
+    bucket_begin_ = bucket_end_ = 0;
+  }
+
+  void gather(std::span<scalar const> mine, std::span<scalar> all) {
+    group_->gather(std::as_bytes(mine), std::as_writable_bytes(all));
+  }
+  void sum_parts(std::span<scalar const> parts, std::span<scalar> mine) {
+    if constexpr (std::same_as<scalar, float>) group_->sum_parts(parts, mine);
+  }
+
+  [[noreturn]] static void refuse(std::uint64_t step, char const* what, std::string const& found) {
     throw numeric_error({"training step " + std::to_string(step) + ", " + what, "finite numbers", found});
   }
 
   Network& net_;
   training_settings settings_;
+  process_group* group_;
+  std::size_t workers_;
   training<Network> pass_;
   pair_loss<B> loss_;
   adam<Network> optimizer_;
   warm_up rate_;
   running_averages<Network> averages_;
+  arena sums_;                          ///< of the parts' gradients, if there are more than one
+  std::vector<worker_report> reports_;  ///< of all processes
+  std::optional<meeting> others_;
+  bool halves_finite_ = true, finite_ = true;      ///< this process's u and t, where they meet others; its gradients
+  std::size_t bucket_begin_ = 0, bucket_end_ = 0;  ///< complete, not yet on their way
 };
 
 /// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.

@@ -29,9 +29,10 @@ struct norm_gradient {
   float* offset;  ///< -scale * (sum of g) / rows
 };
 
-/// dgamma, dbeta and the coefficients from the parts' sums of g and of g * (x - mean).
-inline void finish_norm_sums(row_parts const& parts, std::size_t rows, std::size_t channels, double const* totals,
-                             norm_state<float> const& norm, float* dgamma, float* dbeta, norm_gradient const& to) {
+/// dgamma, dbeta and the coefficients from the parts' sums of g and of g * (x - mean), which are lost.
+inline void finish_norm_sums(process_group* group, row_parts const& parts, std::size_t rows, std::size_t channels,
+                             double* totals, norm_state<float> const& norm, float* dgamma, float* dbeta,
+                             norm_gradient const& to) {
   for (std::size_t c = 0; c < channels; ++c) {
     double sum = 0, product = 0;
     for (std::size_t part = 0; part < parts.count; ++part) {
@@ -41,16 +42,20 @@ inline void finish_norm_sums(row_parts const& parts, std::size_t rows, std::size
     product *= static_cast<double>(norm.inverse_std[c]);
     dbeta[c] = static_cast<float>(sum);
     dgamma[c] = static_cast<float>(product);
-    to.slope[c] = -to.scale[c] * norm.inverse_std[c] * static_cast<float>(product / static_cast<double>(rows));
-    to.offset[c] = -to.scale[c] * static_cast<float>(sum / static_cast<double>(rows));
+    totals[c] = sum / static_cast<double>(rows), totals[channels + c] = product / static_cast<double>(rows);
+  }
+  if (group != nullptr) group->mean_now({totals, 2 * channels});
+  for (std::size_t c = 0; c < channels; ++c) {
+    to.slope[c] = -to.scale[c] * norm.inverse_std[c] * static_cast<float>(totals[channels + c]);
+    to.offset[c] = -to.scale[c] * static_cast<float>(totals[c]);
   }
 }
 
 /// Windows of Side x Side side by side (Side 1: none).
 template <std::size_t Side, class V>
-void square_norm_backward(thread_team& team, pool_dims const& d, float const* x, norm_state<float> const& norm,
-                          bool relu, float const* dy, float* dx, float* dgamma, float* dbeta, double* totals,
-                          norm_gradient const& k) {
+void square_norm_backward(thread_team& team, process_group* group, pool_dims const& d, float const* x,
+                          norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
+                          float* dbeta, double* totals, norm_gradient const& k) {
   std::size_t const channels = d.channels, row = d.width * channels;
   std::size_t const down = d.out_height(), across = d.out_width();
   window_walk const walk{d};
@@ -77,7 +82,7 @@ void square_norm_backward(thread_team& team, pool_dims const& d, float const* x,
       add_lanes(product, sums + channels + c);
     });
   });
-  finish_norm_sums(parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
+  finish_norm_sums(group, parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
 
   bool const past = passes_caches(dx, d.rows(), channels);
   // Rows of windows, and after them the line that no window reaches where a side is odd.
@@ -116,9 +121,9 @@ void square_norm_backward(thread_team& team, pool_dims const& d, float const* x,
 
 /// Any windows: dx holds g until the sums are known.
 template <class V>
-void general_norm_backward(thread_team& team, pool_dims const& d, float const* x, norm_state<float> const& norm,
-                           bool relu, float const* dy, float* dx, float* dgamma, float* dbeta, double* totals,
-                           norm_gradient const& k) {
+void general_norm_backward(thread_team& team, process_group* group, pool_dims const& d, float const* x,
+                           norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
+                           float* dbeta, double* totals, norm_gradient const& k) {
   std::size_t const channels = d.channels;
   scatter_to_winners<V>(team, d, x, relu, dy, dx, [&]<class T>(T const& v, std::size_t c) {
     return fused(v, load<T>(k.scale + c), load<T>(k.shift + c));
@@ -139,7 +144,7 @@ void general_norm_backward(thread_team& team, pool_dims const& d, float const* x
       add_lanes(product, sums + channels + c);
     });
   });
-  finish_norm_sums(parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
+  finish_norm_sums(group, parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);
   parts.each_chunk(team, [&](std::size_t, index_range chunk) {
     for (std::size_t pixel = chunk.begin * channels; pixel < chunk.end * channels; pixel += channels)
       each_register<V>(channels, [&]<class T>(std::size_t c) {
@@ -203,7 +208,7 @@ void batch_norm_relu_pool_backward(context<simd<A, P>>& on, pool_dims const& d, 
   auto const run = is_square_tiling(d, 1)   ? square_norm_backward<1, V>
                    : is_square_tiling(d, 2) ? square_norm_backward<2, V>
                                             : general_norm_backward<V>;
-  run(on.team(), d, x, norm, relu, dy, dx, dgamma, dbeta, totals, k);
+  run(on.team(), on.norm_group(), d, x, norm, relu, dy, dx, dgamma, dbeta, totals, k);
 }
 
 }  // namespace l3::inline L3_ISA

@@ -1,5 +1,5 @@
-/// @file  include/l3/kernels/cpu/elementwise.hpp: operations on one number after the other: rectifier, Adam, and
-/// whether all are numbers.
+/// @file  include/l3/kernels/cpu/elementwise.hpp: operations on one number after the other: rectifier, sums,
+/// Adam, and whether all are numbers.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -39,6 +39,13 @@ void relu_backward(context<simd<A, P>>& on, std::size_t count, float const* y, f
   each_element<lanes<A>>(on.team(), count, [&]<class T>(std::size_t k) {
     put(dx + k, pick(load<T>(y + k) > T(0.0f), load<T>(dy + k), T(0.0f)));
   });
+}
+
+template <class A, class P>
+void add_and_scale(context<simd<A, P>>& on, std::size_t count, float const* x, float factor, float* y) {
+  using namespace detail;
+  each_element<lanes<A>>(on.team(), count,
+                         [&]<class T>(std::size_t k) { put(y + k, (load<T>(y + k) + load<T>(x + k)) * T(factor)); });
 }
 
 template <class A, class P>

@@ -13,13 +13,16 @@ namespace detail {
 /// A frame's share of the gradients of the last layer: dw2 (classes, hidden) and db2 (classes).
 constexpr footprint pair_share(pair_dims const& d) { return per_item<float>(d.classes * d.hidden + d.classes); }
 
-/// The sounds that frame i meets; or, both ways being alike, the frames that sound i meets.
-constexpr index_range partners(pair_dims const& d, std::size_t i) {
-  return d.which == pairing::all ? index_range{0, d.batch} : index_range{i, i + 1};
+/// The sounds that frame i meets, and the frames that sound j meets.
+constexpr index_range sounds_of_frame(pair_dims const& d, std::size_t i) {
+  return d.which == pairing::all ? index_range{0, d.sounds()} : index_range{i, i + 1};
+}
+constexpr index_range frames_of_sound(pair_dims const& d, std::size_t j) {
+  return d.which == pairing::all ? index_range{0, d.batch} : index_range{j, j + 1};
 }
 /// The row of frame i's pair with sound j.
 constexpr std::size_t pair_row(pair_dims const& d, std::size_t i, std::size_t j) {
-  return d.which == pairing::all ? i * d.batch + j : i;
+  return d.which == pairing::all ? i * d.sounds() + j : i;
 }
 
 /// dl . w2[., h]: the gradient that reaches the hidden layer.
@@ -37,7 +40,7 @@ void pair_scores_forward(context<simd<A, P>>& on, pair_dims const& d, float cons
                          float const* w2, float const* b2, float* logits) {
   using namespace detail;
   on.team().run(d.batch, [&](std::size_t i, std::size_t) {
-    auto const others = partners(d, i);
+    auto const others = sounds_of_frame(d, i);
     for (std::size_t j = others.begin; j < others.end; ++j)
       for (std::size_t o = 0; o < d.classes; ++o) {
         lanes<A> sums(0.0f);
@@ -64,7 +67,7 @@ void pair_scores_backward(context<simd<A, P>>& on, pair_dims const& d, float con
   std::size_t const share_size = pair_share(d).per_item / sizeof(float);
 
   on.team().run(d.batch, [&](std::size_t i, std::size_t) {  // a frame and its sounds
-    auto const others = partners(d, i);
+    auto const others = sounds_of_frame(d, i);
     float* const share = shares + i * share_size;
     each_register<lanes<A>>(d.hidden, [&]<class T>(std::size_t h) {
       T const own = load<T>(u + i * d.hidden + h), bias = load<T>(b1 + h), zero(0.0f);
@@ -90,8 +93,8 @@ void pair_scores_backward(context<simd<A, P>>& on, pair_dims const& d, float con
     }
   });
 
-  on.team().run(d.batch, [&](std::size_t j, std::size_t) {  // a sound and its frames
-    auto const others = partners(d, j);
+  on.team().run(d.sounds(), [&](std::size_t j, std::size_t) {  // a sound and its frames
+    auto const others = frames_of_sound(d, j);
     each_register<lanes<A>>(d.hidden, [&]<class T>(std::size_t h) {
       T const own = load<T>(t + j * d.hidden + h), bias = load<T>(b1 + h), zero(0.0f);
       T sum = zero;
