@@ -50,7 +50,7 @@ def plot(file, title, processes):
     width, lane, left = 900, 26, 90
     start = min(p["began"] for p in processes)
     last = max(p["began"] - start + p["together"][-1] for p in processes)
-    x = lambda t: left + (width - left - 20) * t / last
+    x = lambda t: left + (width - left - 40) * t / last
     most = max(len(p["buckets"]) for p in processes)
     tall = lane + 8 * most + 30
     height = 50 + tall * len(processes) + 50
@@ -69,11 +69,10 @@ def plot(file, title, processes):
     for k in range(6):
         t = last * k / 5
         parts.append(f'<text x="{x(t):.1f}" y="{height - 34}" text-anchor="middle">{1000 * t:.0f} ms</text>')
-    names = [("#56b4e9", "computes"), ("#000000", "begins or moves on a message"), ("#d55e00", "waits"),
-             ("#009e73", "a bucket of gradients is under way")]
-    for k, (colour, name) in enumerate(names):
-        parts.append(f'<rect x="{left + 190 * k}" y="{height - 22}" width="12" height="12" fill="{colour}"/>'
-                     f'<text x="{left + 16 + 190 * k}" y="{height - 12}">{name}</text>')
+    for x0, colour, name in [(0, "#56b4e9", "computes"), (100, "#000000", "begins or moves on a message"),
+                             (310, "#d55e00", "waits"), (390, "#009e73", "a bucket of gradients is under way")]:
+        parts.append(f'<rect x="{left + x0}" y="{height - 22}" width="12" height="12" fill="{colour}"/>'
+                     f'<text x="{left + x0 + 16}" y="{height - 12}">{name}</text>')
     pathlib.Path(file).write_text("\n".join(parts) + "\n</svg>\n")
 
 
