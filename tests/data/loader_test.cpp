@@ -286,10 +286,11 @@ TEST_CASE("too few usable videos end the run with a reason, not with silence") {
   made_up_loader loader(made_up({"a@2", "broken1@2", "b@2", "broken2@2"}), options);
   CHECK_THROWS_WITH(loader.next(), Contains("at least 3 that can be read") && Contains("2 refused"));
 
-  // Files that open but give no picture at any time do not keep it trying for ever.
+  // Files that open but give no picture at any time do not keep it trying for ever. (One of the three is the other
+  // draw's.)
   made_up_loader ruins(made_up({"ruin1@2", "ruin2@2", "ruin3@2"}), {.batch = 2, .workers = 2});
   CHECK_THROWS_WITH(ruins.next(),
-                    Contains("at least 2 that can be read") && Contains("3 refused") && Contains("damage"));
+                    Contains("at least 2 that can be read") && Contains("2 refused") && Contains("damage"));
 }
 
 TEST_CASE("a mistake that is not the file's fault comes out of next(), in its turn") {
@@ -498,7 +499,7 @@ TEST_CASE("draws that share openings: the same batches for any number of workers
     options.seed = 4;
     CHECK(run<made_up_reader>(clips, options, 1).batches[0] != one.batches[0]);
   }
-  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .whole = 16, .draws_per_opening = 4})),
+  CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .whole = 16, .draws_per_opening = 4, .reservoir_videos = 8})),
                     Contains("part of a batch"));
   CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 64, .draws_per_opening = 8})), Contains("at least 192 videos"));
   CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .draws_per_opening = 0})), Contains("1 to 32"));
