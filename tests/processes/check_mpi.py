@@ -262,7 +262,7 @@ def hosts_apart(s):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--l3", required=True, type=pathlib.Path)
-    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--times", type=int, default=6)
     parser.add_argument("what", choices=["agree", "refuse", "stop", "kill", "apart"])
     o = parser.parse_args()
     mpirun = shutil.which("mpirun")
