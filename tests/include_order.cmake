@@ -12,7 +12,7 @@ set(layers_may_include core kernels)
 set(data_may_include core files kernels)
 set(model_may_include core kernels layers)
 set(train_may_include core files kernels layers model data/batch.hpp)
-set(processes_may_include core)
+set(processes_may_include core files)
 set(eval_may_include core files kernels model data/batch.hpp)
 
 set(mistakes)

@@ -52,9 +52,11 @@ class mpi_crew final : public crew {
           },
           [] { std::_Exit(failed); });  // not MPI_Abort: that waits for whom there is nobody left to answer
     } catch (error const& e) {          // nobody is connected yet
-      if (!group_ || is_first()) say(e.what());
-      if (group_ && !is_first()) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-      std::_Exit(dynamic_cast<setting_error const*>(&e) != nullptr ? usage : failed);
+      if (!group_ || is_first())
+        say(e.what());
+      else  // who ends first may have its launcher kill the one that speaks
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      std::_Exit(code_of(e));
     }
   }
   ~mpi_crew() override {
@@ -139,6 +141,10 @@ std::string said_of_error() {
   } catch (std::exception const& e) {
     return e.what();
   }
+}
+
+exit_code code_of(std::exception const& e) {
+  return dynamic_cast<setting_error const*>(&e) != nullptr ? usage : failed;
 }
 
 void require_alone(std::string const& command) {

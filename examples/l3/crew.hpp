@@ -32,8 +32,9 @@ class crew {
   virtual void end_all() {}
 };
 
-/// What people are told of the error that is being handled.
+/// What people are told of the error that is being handled, and the exit code behind it.
 std::string said_of_error();
+exit_code code_of(std::exception const& e);
 /// Throws setting_error if this process is one of several: for what one process does alone.
 void require_alone(std::string const& command);
 

@@ -26,8 +26,7 @@ void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std:
   if (options.batches == 0) return;
   auto const source = input_.open(data_, options);
   std::vector<kept_batch> kept;
-  for (std::uint64_t left = options.batches; left != 0; --left) {
-    feed_batch const b = source->next();
+  for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
     f(b);
     if (keep_)
       kept.push_back({{b.frames.begin(), b.frames.end()},

@@ -87,17 +87,13 @@ int run(int argc, char** argv) {
   for (auto const& [command, job] : works)
     if (command->parsed()) {
       std::string const name = command->get_name();
-      int code = failed;
       try {
         if (name == "baseline") require_alone(name);  // it trains in one folder
         return job();
-      } catch (l3::setting_error const&) {
-        code = usage;
+      } catch (std::exception const& e) {
         std::cerr << "l3 " << name << ": " << said_of_error() << std::endl;
-      } catch (std::exception const&) {
-        std::cerr << "l3 " << name << ": " << said_of_error() << std::endl;
+        return code_of(e);
       }
-      return code;
     }
   return failed;
 }

@@ -374,8 +374,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     if (report.step % o.log_every == 0 || row.valid_loss >= 0) flush();
     if (saves) save_last();
   };
+  auto const asked_to_stop = [&] { return all.size() == 1 ? interruption::signal() : stop; };
   try {
-    auto const asked_to_stop = [&] { return all.size() == 1 ? interruption::signal() : stop; };
     while (net->steps() < last_step && asked_to_stop() == 0) one_step();
     if (net->steps() != saved) {  // interrupted
       if (all.size() > 1) exchange({.print = net->print()}, net->steps());
@@ -394,7 +394,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   bar.finish();
 
-  int const signal = all.size() == 1 ? interruption::signal() : stop;
+  int const signal = asked_to_stop();
   if (refused > 0)
     o.say(text("%zu files were refused; why is in %s", refused, (run->folder() / "refused.jsonl").c_str()));
   if (signal != 0 && net->steps() < last_step)

@@ -20,6 +20,7 @@
 #include <functional>
 #include <l3/core/error.hpp>
 #include <l3/core/process_group.hpp>
+#include <l3/files/atomic_file.hpp>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -95,25 +96,7 @@ class heartbeat {
   static constexpr std::size_t most_text = 1000;
   static constexpr char beat = 'b', goodbye = 'g', the_end = 'e';
 
-  /// Closes what it holds.
-  class descriptor {
-   public:
-    descriptor() = default;
-    explicit descriptor(int of) : of_(of) {}
-    descriptor(descriptor&& from) noexcept : of_(std::exchange(from.of_, -1)) {}
-    descriptor& operator=(descriptor&& from) noexcept {
-      std::swap(of_, from.of_);
-      return *this;
-    }
-    ~descriptor() {
-      if (of_ >= 0) ::close(of_);
-    }
-    int get() const { return of_; }
-    bool is_open() const { return of_ >= 0; }
-
-   private:
-    int of_ = -1;
-  };
+  using descriptor = detail::file_descriptor;
 
   struct peer {
     descriptor socket{};
