@@ -30,10 +30,16 @@ function(l3_optimize target)
   if(NOT arg_ARCH STREQUAL "generic")
     target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-march=${arg_ARCH}>)
   endif()
+  # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
+  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<CONFIG:Release>>:-O3>)
+  if(NOT arg_ARCH STREQUAL "generic")
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${arg_ARCH}>)
+  endif()
   # g++ 12's AVX-512 headers start from deliberately undefined registers, and -Wmaybe-uninitialized reports them at every
   # intrinsic (GCC bug 105593, mended in 13): there is nothing to see there for a user.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND
       arg_ARCH MATCHES "native|v4|avx512|znver4|lake|rapids|server")
-    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized -Wno-uninitialized>)
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized -Wno-uninitialized>
+      $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wno-maybe-uninitialized,-Wno-uninitialized>)
   endif()
 endfunction()

@@ -11,5 +11,10 @@ if(L3_WARNINGS_AS_ERRORS)
 endif()
 
 function(l3_warnings target)
-  target_compile_options(${target} PRIVATE ${L3_WARNINGS})
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${L3_WARNINGS}>")
+  # nvcc's generated code is none to warn about, and the templates are seen by the C++ compiler elsewhere.
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-restrict;--diag-suppress=177>")
+  if(L3_WARNINGS_AS_ERRORS)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>")
+  endif()
 endfunction()

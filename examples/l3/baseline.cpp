@@ -165,7 +165,7 @@ std::pair<outcome, outcome> direct(baseline_options const& o, std::string const&
 /// An L³-Net on the test's pairs; or one of the same model that has learned nothing.
 outcome correspondence_of(baseline_options const& o, std::string const& checkpoint, bool learned = true) {
   std::string const model = model_of_checkpoint(checkpoint);
-  auto const net = make_cpu_engine(model, o.threads, o.precision);
+  auto const net = make_engine(model, o.on, o.threads);
   if (learned)
     net->load(checkpoint, false);
   else

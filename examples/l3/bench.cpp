@@ -16,7 +16,8 @@ namespace l3::program {
 namespace {
 
 struct net_options : common_options {
-  std::string model = "paper", backend = "cpu", precision = "fp32";
+  std::string model = "paper";
+  backend_choice on;
   std::vector<std::string> what{"audio", "vision", "train"};
   std::size_t batch = 16;
   double seconds = 10;
@@ -63,7 +64,7 @@ int net_run(net_options const& o) {
     if (what == "train" && o.batch < 2)
       throw setting_error({"--batch", "at least 2 to train", std::to_string(o.batch)});
   }
-  auto const net = make_cpu_engine(o.model, o.threads, o.precision);
+  auto const net = make_engine(o.model, o.on, o.threads);
   auto const input = make_input(o.model);
   net->initialise(1);
   auto const frames = made_up(o.batch * input->frame_size()), sounds = made_up(o.batch * input->sound_size());
@@ -75,7 +76,12 @@ int net_run(net_options const& o) {
     double seconds = 0;
     if (what == "train") {
       net->prepare_training({.which = pairing::all, .batch = o.batch, .learning_rate = 1e-5});
-      seconds = median_seconds(o.seconds, [&] { net->step(frames, sounds, labels, o.batch); });
+      // As training does: where it can, a step begins before the one before has ended.
+      seconds = median_seconds(o.seconds, [&] {
+        net->begin_step(frames, sounds, labels, o.batch);
+        if (net->in_flight() == net->most_in_flight()) net->finish_step();
+      });
+      while (net->in_flight() > 0) net->finish_step();
     } else {
       net->prepare_inference(o.batch);
       modality const m = what == "audio" ? modality::sound : modality::frame;
@@ -91,7 +97,8 @@ int net_run(net_options const& o) {
   o.print({{"results", results},
            {"peak_mib", peak_mebibytes()},
            {"model", o.model},
-           {"precision", o.precision},
+           {"backend", o.on.name},
+           {"precision", o.on.products()},
            {"threads", o.threads != 0 ? o.threads : cores},
            {"l3", L3_VERSION},
            {"cpu", cpu::name}});
@@ -196,8 +203,7 @@ work add_bench(CLI::App& command) {
       ->delimiter(',')
       ->capture_default_str();
   net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(CLI::PositiveNumber);
-  net->add_option("--backend", n->backend, "What computes")->capture_default_str()->check(CLI::IsMember({"cpu"}));
-  add_precision(*net, n->precision);
+  n->on.add_to(*net);
   net->add_option("--seconds", n->seconds, "To measure each for; three runs at least")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);

@@ -17,7 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", precision = "fp32", reduce = "none";
+  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", reduce = "none";
+  backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
   std::size_t batch = 32, size = 0;
@@ -151,7 +152,7 @@ int embed_run(embed_options o) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
   std::string const model = model_of_checkpoint(o.checkpoint);
-  auto const net = make_cpu_engine(model, o.threads, o.precision);
+  auto const net = make_engine(model, o.on, o.threads);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   if (o.size != 0) {
@@ -300,7 +301,7 @@ work add_embed(CLI::App& command) {
       .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  add_precision(command, o->precision);
+  o->on.add_to(command);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
   return [o] { return embed_run(*o); };

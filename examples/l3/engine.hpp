@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "backend_choice.hpp"
+
 namespace l3::program {
 
 /// One line of a model's description.
@@ -71,7 +73,7 @@ class engine {
 
   virtual void initialise(std::uint64_t seed) = 0;
   virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
-  virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) const = 0;
+  virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) = 0;
 
   /// The subnetwork of another checkpoint: of an L³-Net or a classifier of the same model.
   virtual void take_trunk(modality what, std::filesystem::path const& checkpoint) = 0;
@@ -81,10 +83,16 @@ class engine {
   virtual void prepare_training(training_settings const&, bool fusion_alone = false,
                                 process_group* group = nullptr) = 0;
   /// All of its parameters.
-  virtual std::span<float const> weights() const = 0;
-  virtual std::uint64_t steps() const = 0;
-  virtual step_report step(std::span<float const> frames, std::span<float const> sounds,
-                           std::span<std::int32_t const> labels, std::size_t count) = 0;
+  virtual std::span<float const> weights() = 0;
+  /// Steps whose reports were fetched, in this run and before.
+  virtual std::uint64_t steps() = 0;
+  /// A device may have steps begun while others are not finished yet: at most so many. Where the processor computes, a
+  /// step is done when it is begun.
+  virtual std::size_t most_in_flight() const = 0;
+  virtual std::size_t in_flight() const = 0;
+  virtual void begin_step(std::span<float const> frames, std::span<float const> sounds,
+                          std::span<std::int32_t const> labels, std::size_t count) = 0;
+  virtual step_report finish_step() = 0;
 
   /// Takes the memory for inference on up to `items`.
   virtual void prepare_inference(std::size_t items) = 0;
@@ -140,16 +148,31 @@ class classifier_engine {
 /// Names of the models there are.
 inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
 
-/// A model on the processor. Threads: zero means one a core. Errors: setting_error for an unknown model or a precision
-/// that this build does not have.
-std::unique_ptr<engine> make_cpu_engine(std::string const& model, std::size_t threads, std::string const& precision);
+/// A model at work. Threads: zero means one a core. Errors: setting_error for an unknown model, or a backend or a
+/// precision that this build does not have; device_error: no fitting GPU.
+std::unique_ptr<engine> make_engine(std::string const& model, backend_choice const& on, std::size_t threads);
+/// What is known of it, for which no GPU is needed.
+model_facts describe_model(std::string const& model, backend_choice const& on);
+
+/// A GPU, and what of its memory is left.
+struct gpu_description {
+  std::string name, capability;
+  std::size_t memory, left;
+};
+/// The GPU that the backend cuda would use here. Errors: device_error, setting_error.
+gpu_description describe_gpu();
+/// Whether this build has the backend cuda; and whether its processor backend has bf16, that is, the instructions.
+extern bool const has_cuda, has_bf16;
+
+/// The parts of make_engine and describe_model, a unit each.
 std::unique_ptr<engine> make_cpu_engine_bf16(std::string const& model, std::size_t threads);
+model_facts describe_cpu_bf16(std::string const& model);
+std::unique_ptr<engine> make_cuda_engine(std::string const& model, std::string const& precision);
+model_facts describe_cuda(std::string const& model, std::string const& precision);
+
 /// A classifier of `classes` on the model's subnetwork for `what`, for at most `most_items` at a time.
 std::unique_ptr<classifier_engine> make_cpu_classifier(std::string const& model, modality what, std::size_t classes,
                                                        std::size_t most_items, std::size_t threads);
-/// Whether make_cpu_engine_bf16 makes one: whether this build has the instructions.
-extern bool const has_bf16;
-
 /// The model that a checkpoint was written for. Errors: file_error, format_error.
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint);
 

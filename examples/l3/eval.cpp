@@ -18,7 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct eval_options : common_options {
-  std::string checkpoint, data, out, precision = "fp32", dump;
+  std::string checkpoint, data, out, dump;
+  backend_choice on;
   std::size_t batch = 64, workers = 0, mistakes = 12;
   std::uint32_t pairs = 2000;
   std::uint64_t seed = 0;
@@ -119,7 +120,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
 int eval_run(eval_options o, crew& all) {
   if (!all.is_first()) o.quiet = true;
   std::string const model = model_of_checkpoint(o.checkpoint);
-  auto const net = make_cpu_engine(model, o.threads, o.precision);
+  auto const net = make_engine(model, o.on, o.threads);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   collection const data = open_collection(o.data);
@@ -229,7 +230,7 @@ work add_eval(CLI::App& command) {
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
-  add_precision(command, o->precision);
+  o->on.add_to(command);
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);
   return [o] { return with_crew("eval", [&](crew& all) { return eval_run(*o, all); }); };

@@ -45,7 +45,7 @@ std::uint64_t print_of(clip_list const& clips) {
   for (std::size_t k = 0; k != clips.size(); ++k) print = fingerprint(clips.name(k), print);
   return print;
 }
-std::uint64_t print_of(engine const& net) {
+std::uint64_t print_of(engine& net) {
   auto const bytes = std::as_bytes(net.weights());
   return fingerprint({reinterpret_cast<char const*>(bytes.data()), bytes.size()});
 }

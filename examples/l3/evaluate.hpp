@@ -37,7 +37,7 @@ class fixed_pairs {
 
 /// A number that tells these videos, in this order, from others; and these weights.
 std::uint64_t print_of(clip_list const& clips);
-std::uint64_t print_of(engine const& net);
+std::uint64_t print_of(engine& net);
 
 /// A pair and what the network said of it.
 struct judged_pair {

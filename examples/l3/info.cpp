@@ -15,7 +15,8 @@ namespace l3::program {
 namespace {
 
 struct info_options : common_options {
-  std::string file, model, precision = "fp32";
+  std::string file, model;
+  backend_choice on;
   std::size_t batch = 0;
 };
 
@@ -28,7 +29,17 @@ std::string product(std::vector<std::size_t> const& sides) {
   return all;
 }
 
-json describe(model_facts const& f, std::size_t batch, std::size_t threads, common_options const& o) {
+/// The largest batch whose training fits in so many bytes. A GPU has some left over for itself.
+std::size_t fitting_batch(model_facts const& f, std::size_t weights, std::size_t bytes) {
+  std::size_t const reserve = bytes / 32 + 4 * weights;
+  std::size_t fits = 0;
+  // All meet all: four numbers for each pair.
+  for (std::size_t batch = 1; f.training.bytes(batch, 1) + 16 * batch * batch + reserve <= bytes; ++batch) fits = batch;
+  return fits;
+}
+
+json describe(model_facts const& f, info_options const& o, std::size_t threads) {
+  std::size_t const batch = o.batch != 0 ? o.batch : f.batch;
   std::size_t total = 0, longest = 4;
   json tensors = json::array();
   for (tensor_row const& t : f.tensors) {
@@ -52,6 +63,18 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
            batch, mebibytes(train).c_str(), mebibytes(4 * weights).c_str()));
   o.answer(text("             inference at batch %zu: %s, transformed weights among them, and %s of weights", batch,
                 mebibytes(infer).c_str(), mebibytes(weights).c_str()));
+  json gpu;
+  if (o.on.name == "cuda") try {
+      gpu_description const here = describe_gpu();
+      std::size_t const fits = fitting_batch(f, weights, here.left);
+      o.answer(text("GPU          %s, compute capability %s: %s of memory, %s left", here.name.c_str(),
+                    here.capability.c_str(), mebibytes(here.memory).c_str(), mebibytes(here.left).c_str()));
+      o.answer(text("             training fits up to batch %zu", fits));
+      gpu = {{"name", here.name}, {"capability", here.capability}, {"bytes", here.memory}, {"bytes_left", here.left},
+             {"largest_batch", fits}};
+    } catch (device_error const& e) {
+      o.answer(std::string("GPU          none to train on: ") + e.what());
+    }
   json layers = json::array();
   o.answer("layers       (name, kind, output, GFLOP of an item, algorithm)");
   for (layer_row const& l : f.layers) {
@@ -78,6 +101,7 @@ json describe(model_facts const& f, std::size_t batch, std::size_t threads, comm
           {"training_bytes_per_item", f.training.per_item},
           {"inference_bytes", infer},
           {"weight_bytes", weights},
+          {"gpu", gpu},
           {"layers", layers},
           {"tensors", tensors}};
 }
@@ -87,13 +111,13 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
   o.answer(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
                 static_cast<unsigned long long>(facts.seed)));
   o.answer("settings     " + facts.settings);
-  auto const net = make_cpu_engine(model_of_checkpoint(o.file), o.threads, o.precision);
-  net->load(o.file, false);
+  std::string const model = model_of_checkpoint(o.file);
+  make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
   json document{{"checkpoint", o.file},
                 {"step", facts.step},
                 {"seed", facts.seed},
                 {"settings", json::parse(facts.settings, nullptr, false)}};
-  document.update(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
+  document.update(describe(describe_model(model, o.on), o, threads));
   o.print(document);
   return done;
 }
@@ -158,8 +182,7 @@ int info_run(info_options const& o) {
     return is_sql_database(packed_clips::index_of(o.file)) ? info_of_index(o) : info_of_media(o);
   }
   if (!o.model.empty()) {
-    auto const net = make_cpu_engine(o.model, o.threads, o.precision);
-    o.print(describe(net->facts(), o.batch != 0 ? o.batch : net->facts().batch, threads, o));
+    o.print(describe(describe_model(o.model, o.on), o, threads));
     return done;
   }
   o.answer("l3 " L3_VERSION);
@@ -167,12 +190,12 @@ int info_run(info_options const& o) {
   json precisions{"fp32"};
   if (has_bf16) precisions.push_back("bf16");
   o.answer(std::string("products     fp32") + (has_bf16 ? ", bf16" : ""));
+  o.answer(std::string("backends     cpu") + (has_cuda ? ", cuda" : ""));
   o.answer("FFmpeg       " + ffmpeg::version());
   o.answer(text("threads      %zu", threads));
   json models = json::array();
   for (char const* name : model_names) {
-    auto const net = make_cpu_engine(name, 1, "fp32");
-    model_facts const& f = net->facts();
+    model_facts const f = describe_model(name, {});
     o.answer(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
                   short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
     models.push_back({{"model", name}, {"learned", f.learned}, {"flops_forward", f.flops}});
@@ -180,6 +203,7 @@ int info_run(info_options const& o) {
   o.print({{"version", L3_VERSION},
            {"arch", cpu::name},
            {"precisions", precisions},
+           {"backends", has_cuda ? json{"cpu", "cuda"} : json{"cpu"}},
            {"ffmpeg", ffmpeg::version()},
            {"threads", threads},
            {"models", models}});
@@ -194,7 +218,7 @@ work add_info(CLI::App& command) {
   command.add_option("file", o->file, "A checkpoint (.safetensors), an index or a media file; nothing: this build");
   command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
       ->check(CLI::IsMember({"paper", "small", "tiny"}));
-  add_precision(command, o->precision);
+  o->on.add_to(command);
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();
   o->add_to(command);
   return [o] { return info_run(*o); };

@@ -8,7 +8,7 @@ namespace l3::program {
 
 correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, crew& all,
                                              std::optional<trunks> fixed)
-    : which_(which), all_(all), fixed_(std::move(fixed)), net_(make_cpu_engine(o.model, o.threads, o.precision)) {}
+    : which_(which), all_(all), fixed_(std::move(fixed)), net_(make_engine(o.model, o.on, o.threads)) {}
 
 std::string correspondence_lesson::title() const {
   return fixed_ ? "the fusion head of " + facts().name
@@ -66,7 +66,8 @@ classifier_lesson::classifier_lesson(training_options const& o, modality what, c
   if (frozen && init_.empty())
     throw setting_error(
         {"--freeze", "--init with a checkpoint to begin with: what stays as it is must know something", "none"});
-  if (o.precision != fp32::name) throw setting_error({"--precision", "fp32 for classifiers", o.precision});
+  if (o.on.identity() != fp32::name)
+    throw setting_error({"--backend and --precision", "cpu and fp32 for classifiers", o.on.name + " and " + o.on.products()});
 }
 std::string classifier_lesson::title() const {
   return std::string(what_ == modality::frame ? "vision of " : "audio of ") + facts().name + " to tell " +
@@ -83,10 +84,10 @@ void classifier_lesson::prepare(std::uint64_t seed, training_settings const& set
   net_->prepare_training(settings, frozen_);
   net_->prepare_inference(valid_batch);
 }
-step_report classifier_lesson::step(feed_batch const& b) {
+void classifier_lesson::begin(feed_batch const& b) {
   batch_labels_.clear();
   for (auto const clip : clips_of(b)) batch_labels_.push_back(classes_.labels[clip]);
-  return net_->step(items_of(b), batch_labels_);
+  report_ = net_->step(items_of(b), batch_labels_);
 }
 class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
   class_score score;

@@ -23,7 +23,10 @@ class correspondence_lesson final : public lesson {
   void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes,
                process_group* group) override;
   std::uint64_t steps() const override { return net_->steps(); }
-  step_report step(feed_batch const& b) override { return net_->step(b.frames, b.sounds, b.labels, b.count); }
+  std::size_t most_in_flight() const override { return net_->most_in_flight(); }
+  std::size_t in_flight() const override { return net_->in_flight(); }
+  void begin(feed_batch const& b) override { net_->begin_step(b.frames, b.sounds, b.labels, b.count); }
+  step_report finish() override { return net_->finish_step(); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
   std::uint64_t print() const override { return print_of(*net_); }
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
@@ -63,7 +66,9 @@ class classifier_lesson final : public lesson {
   void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes,
                process_group* group) override;
   std::uint64_t steps() const override { return net_->steps(); }
-  step_report step(feed_batch const& b) override;
+  std::size_t in_flight() const override { return report_ ? 1 : 0; }
+  void begin(feed_batch const& b) override;
+  step_report finish() override { return *std::exchange(report_, std::nullopt); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
     net_->save(file, true, facts);
@@ -82,6 +87,7 @@ class classifier_lesson final : public lesson {
   std::string init_;
   bool frozen_;
   std::unique_ptr<classifier_engine> net_;
+  std::optional<step_report> report_;  ///< of the step that was begun
 };
 
 }  // namespace l3::program

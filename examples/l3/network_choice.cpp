@@ -11,7 +11,7 @@ void network_choice::add_to(CLI::App& command) {
   command.add_option("--model", model, "Of random weights: paper, small or tiny; default: the checkpoint's, or small")
       ->check(CLI::IsMember({"paper", "small", "tiny"}));
   command.add_option("--seed", seed, "Of random weights, and of everything else that is drawn")->capture_default_str();
-  add_precision(command, precision);
+  on.add_to(command);
   command.add_option("--keep-weights", keep, "")->group("");  // hidden: for tests/parity, which needs the same ones
 }
 
@@ -25,7 +25,7 @@ chosen_network network_choice::open(std::size_t threads) const {
     name = of_checkpoint;
   }
   if (name.empty()) name = "small";
-  chosen_network chosen{make_cpu_engine(name, threads, precision), make_input(name), "", !random};
+  chosen_network chosen{make_engine(name, on, threads), make_input(name), "", !random};
   if (random) {
     chosen.net->initialise(seed);
     chosen.identity = "random weights of " + chosen.net->facts().description + ", seed " + std::to_string(seed);
@@ -35,7 +35,7 @@ chosen_network network_choice::open(std::size_t threads) const {
     chosen.identity =
         text("%s, weights %016llx", chosen.net->facts().description.c_str(), static_cast<unsigned long long>(print));
   }
-  chosen.identity += ", " + precision;
+  chosen.identity += ", " + on.identity();
   if (!keep.empty()) chosen.net->save(keep, false, {.seed = seed});
   return chosen;
 }

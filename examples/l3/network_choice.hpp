@@ -18,9 +18,10 @@ struct chosen_network {
   bool trained;
 };
 
-/// Options --checkpoint, --random-weights, --model, --seed and --precision.
+/// Options --checkpoint, --random-weights, --model, --seed, --backend and --precision.
 struct network_choice {
-  std::string checkpoint, model, precision = "fp32", keep;
+  std::string checkpoint, model, keep;
+  backend_choice on;
   bool random = false;
   std::uint64_t seed = 0;
 

@@ -32,10 +32,15 @@ void common_options::print(json const& document) const {
   if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
-void add_precision(CLI::App& command, std::string& precision) {
-  command.add_option("--precision", precision, "Arithmetic of the convolutions' products: fp32; bf16 with AVX512_BF16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+void backend_choice::add_to(CLI::App& command) {
+  command.add_option("--backend", name, "What computes: cpu; cuda, an NVIDIA GPU, where l3 was built with it")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
+  command
+      .add_option("--precision", precision,
+                  "Arithmetic of the convolutions' products: on cpu fp32 (default), or bf16 with AVX512_BF16; on cuda "
+                  "bf16 (default), tf32 or fp32")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
 }
 
 void opening_options::add_to(CLI::App& command) {

@@ -34,8 +34,6 @@ struct common_options {
   void print(json const& document) const;
 };
 
-/// Option --precision of a command that runs a network.
-void add_precision(CLI::App& command, std::string& precision);
 
 /// How a command that trains opens its videos: options --draws-per-opening, --reservoir and --keep-open.
 struct opening_options {

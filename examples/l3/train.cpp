@@ -5,14 +5,13 @@ namespace l3::program {
 namespace {
 
 struct train_options : training_options {
-  std::string backend = "cpu", pairs_as = "all", scope = "all";
+  std::string pairs_as = "all", scope = "all";
   bool sync_batch_norm = false;
 };
 
 int train_run(CLI::App& command, train_options const& o, crew& all) {
-  if (o.backend != "cpu") throw setting_error({"--backend", "cpu (this build has no other)", o.backend});
   extra_settings const extra{{"task", "correspondence"},
-                             {"backend", o.backend},
+                             {"backend", o.on.name},
                              {"pairing", o.pairs_as},
                              {"pairing-scope", o.scope},
                              {"sync-batch-norm", o.sync_batch_norm}};
@@ -36,7 +35,6 @@ work add_train(CLI::App& command) {
       "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl.\n"
       "Example:\n  l3 train --train videos/train --valid videos/valid --out run --model small --pairs 500000");
   o->training_options::add_to(command);
-  command.add_option("--backend", o->backend, "What computes")->capture_default_str();
   command
       .add_option("--pairing", o->pairs_as,
                   "all: every frame of a batch with every sound; paper: as many positive as negative pairs")

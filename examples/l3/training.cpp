@@ -18,7 +18,7 @@ namespace {
 /// Settings that config.json keeps: option name and where its value is.
 template <class F>
 void for_each_setting(training_options& o, F&& f) {
-  f("train", o.train), f("valid", o.valid), f("model", o.model), f("precision", o.precision);
+  f("train", o.train), f("valid", o.valid), f("model", o.model), f("precision", o.on.precision);
   f("batch", o.batch), f("accumulate", o.accumulate), f("pairs", o.pairs), f("lr", o.learning_rate);
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
   f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
@@ -99,6 +99,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     run = run_folder::open(o.out, all.is_first());
     take_config(command, o, extra, *run);
   }
+  o.on.name = extra.value("backend", o.on.name);
+  o.on.precision = o.on.products();
   if (o.train.empty() || o.valid.empty())
     throw setting_error({o.train.empty() ? "--train" : "--valid",
                          "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
@@ -197,6 +199,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                                 "init", "vision", "audio", "accumulate"})
     settings.erase(elsewhere);
   auto const save = [&](std::filesystem::path const& file) {
+    while (net->in_flight() > 0) net->finish();  // after an error: their rows are lost, what they learned is not
     if (all.is_first()) net->save(file, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
   };
 
@@ -324,14 +327,29 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     saved = net->steps();
   };
   double shown_loss = 0;
-  auto const one_step = [&] {
+  // What happens behind a step, beside its row in the log.
+  auto const is_last = [&](std::uint64_t step) { return step == last_step; };
+  auto const validates_at = [&](std::uint64_t step) { return step % o.valid_every == 0 || is_last(step); };
+  auto const saves_at = [&](std::uint64_t step) { return step % o.save_every == 0 || is_last(step); };
+  bool const ahead = net->most_in_flight() > 1 && all.size() == 1 && !dump;
+  auto const one_step = [&](bool may_begin) {
     auto const start = clock::now();
-    feed_batch const batch = source->next();
-    double const waited = since(start);
-    wait += waited;
+    double waited = 0;
+    feed_batch batch;
+    auto const begin = [&] {
+      auto const asked = clock::now();
+      batch = source->next();
+      waited += since(asked);
+      net->begin(batch);
+    };
     step_report report;
     try {
-      report = net->step(batch);
+      if (net->in_flight() == 0) begin();
+      // The step behind it begins before this one has ended, unless what comes between needs its weights.
+      std::uint64_t const now = net->steps() + 1;
+      if (ahead && may_begin && !validates_at(now) && !saves_at(now)) begin();
+      wait += waited;
+      report = net->finish();
     } catch (numeric_error const& e) {
       save_last();
       bar.finish();
@@ -343,8 +361,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     row.step = report.step, row.pairs = report.pairs, row.learning_rate = report.learning_rate;
     row.loss += report.score.loss, row.accuracy += report.score.accuracy;
     ++rows_steps;
-    bool const end = report.step == last_step;
-    bool const validates = report.step % o.valid_every == 0 || end, saves = report.step % o.save_every == 0 || end;
+    bool const validates = validates_at(report.step), saves = saves_at(report.step);
     bool const compares = all.size() > 1 && (report.step % 100 == 0 || validates || saves);
     exchange({spent, waited, compares ? net->print() : 0, interruption::signal(),
               static_cast<std::uint32_t>(refusals.size())},
@@ -376,7 +393,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   };
   auto const asked_to_stop = [&] { return all.size() == 1 ? interruption::signal() : stop; };
   try {
-    while (net->steps() < last_step && asked_to_stop() == 0) one_step();
+    while (net->in_flight() > 0 || (net->steps() < last_step && asked_to_stop() == 0)) one_step(asked_to_stop() == 0);
     if (net->steps() != saved) {  // interrupted
       if (all.size() > 1) exchange({.print = net->print()}, net->steps());
       save_last();
@@ -423,7 +440,7 @@ void training_options::add_to(CLI::App& command) {
   command.add_option("--model", model, "paper, small or tiny")
       ->check(CLI::IsMember({"paper", "small", "tiny"}))
       ->capture_default_str();
-  add_precision(command, precision);
+  on.add_to(command);
   command.add_option("--batch", batch, "Draws of a worker in a step; 0: the model's default (64; paper 16)")
       ->capture_default_str();
   command.add_option("--pairs", pairs, "Draws in total, a resumed part included")

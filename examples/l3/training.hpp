@@ -14,7 +14,8 @@ namespace l3::program {
 
 /// Settings that every training has; config.json keeps those that change what is learned or written.
 struct training_options : common_options {
-  std::string train, valid, out, model = "small", precision = "fp32", dump;
+  std::string train, valid, out, model = "small", dump;
+  backend_choice on;
   std::size_t batch = 0, workers = 0, accumulate = 1;
   std::uint32_t valid_pairs = 1000;
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
@@ -38,8 +39,13 @@ class lesson {
   /// loaded next, so nothing needs be read to begin with.
   virtual void prepare(std::uint64_t seed, training_settings const&, std::size_t valid_batch, bool resumes,
                        process_group* group) = 0;
+  /// Steps that are finished.
   virtual std::uint64_t steps() const = 0;
-  virtual step_report step(feed_batch const&) = 0;
+  /// See engine: where that is more than one, a step may be begun before the one before is finished.
+  virtual std::size_t most_in_flight() const { return 1; }
+  virtual std::size_t in_flight() const = 0;
+  virtual void begin(feed_batch const&) = 0;
+  virtual step_report finish() = 0;
   virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;
   /// A number that tells these weights from others.
   virtual std::uint64_t print() const { return 0; }

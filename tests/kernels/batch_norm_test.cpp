@@ -42,7 +42,7 @@ std::array<std::vector<scalar_of<B>>, 3> backward(context<B>& on, inputs const& 
   auto const x = as(in.x), dy = as(in.dy), mean = as(in.mean), inverse_std = as(in.inverse_std), gamma = as(in.gamma),
              beta = as(in.beta);
   output<S> dx(x.size()), dgamma(in.d.channels), dbeta(in.d.channels);
-  scratch_memory scratch(scratch_size<B>::channels(in.d.channels), in.d.batch, on.threads());
+  scratch_memory scratch(scratch_size<B>::channels(in.d.channels, in.d.height * in.d.width), in.d.batch, on.threads());
   batch_norm_relu_pool_backward(on, in.d, x.data(), {mean.data(), inverse_std.data(), gamma.data(), beta.data()}, relu,
                                 dy.data(), dx, dgamma, dbeta, scratch);
   return {dx.values(), dgamma.values(), dbeta.values()};

@@ -63,7 +63,7 @@ struct trained_norm {
   trained_norm(context<B>& on, std::size_t rows, std::size_t channels, S const* x, std::vector<S> const& gamma,
                std::vector<S> const& beta, std::vector<S>& running_mean, std::vector<S>& running_variance)
       : mean(channels), variance(channels), scale(channels), shift(channels), inverse_std(channels) {
-    scratch_memory scratch(scratch_size<B>::channels(channels), 1, on.threads());
+    scratch_memory scratch(scratch_size<B>::channels(channels, rows), 1, on.threads());
     channel_moments(on, rows, channels, x, mean.data(), variance.data(), scratch);
     batch_norm_train_coefficients(on, rows, channels, 1e-5, 0.1, mean.data(), variance.data(), gamma.data(),
                                   beta.data(), running_mean.data(), running_variance.data(), scale.data(), shift.data(),
@@ -88,7 +88,7 @@ TEMPLATE_LIST_TEST_CASE("batch norm gives PyTorch's numbers", "", golden_backend
       shift(d.channels);
   affine_pool_forward(on, d, x.data(), norm.scale.data(), norm.shift.data(), false, y);
   CHECK(distance(y.values(), golden(name + "y")) < near);
-  scratch_memory scratch(scratch_size<TestType>::channels(d.channels), d.batch, 2);
+  scratch_memory scratch(scratch_size<TestType>::channels(d.channels, d.height * d.width), d.batch, 2);
   batch_norm_relu_pool_backward(on, d, x.data(), {norm.mean, norm.inverse_std, gamma.data(), beta.data()}, false,
                                 dy.data(), dx, dgamma, dbeta, scratch);
   CHECK(distance(dx.values(), golden(name + "dx")) < near);
@@ -138,7 +138,7 @@ TEMPLATE_LIST_TEST_CASE("a dense layer gives PyTorch's numbers", "", golden_back
   dense_dims const d{4, 10, 7};
   output<S> y(dy.size()), dx(x.size()), dw(w.size()), db(b.size());
   scratch_memory scratch(scratch_size<TestType>::dense(d), d.batch, 2);
-  scratch_memory sums(scratch_size<TestType>::channels(d.out), d.batch, 2);
+  scratch_memory sums(scratch_size<TestType>::channels(d.out, 1), d.batch, 2);
   dense_forward(on, d, x.data(), w.data(), b.data(), y, scratch);
   dense_backward_data(on, d, dy.data(), w.data(), dx, scratch);
   dense_backward_weights(on, d, x.data(), dy.data(), dw, scratch);
@@ -192,7 +192,7 @@ TEMPLATE_LIST_TEST_CASE("convolution, batch norm, rectifier and pooling together
       dbeta(d.out);
   scratch_memory forward(scratch_size<TestType>::conv2d_forward(d), d.batch, 2);
   scratch_memory backward(scratch_size<TestType>::conv2d_backward(d), d.batch, 2);
-  scratch_memory sums(scratch_size<TestType>::channels(d.out), d.batch, 2);
+  scratch_memory sums(scratch_size<TestType>::channels(d.out, d.height * d.width), d.batch, 2);
   conv2d_forward(on, d, x.data(), w.data(), nullptr, z, forward);
   trained_norm<TestType> norm(on, d.rows(), d.out, z.data(), gamma, beta, running_mean, running_variance);
   affine_pool_forward(on, pool, z.data(), norm.scale.data(), norm.shift.data(), true, y);

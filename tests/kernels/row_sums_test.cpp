@@ -10,7 +10,7 @@ template <class B>
 std::vector<scalar_of<B>> sums(context<B>& on, std::size_t rows, std::size_t channels,
                                std::vector<scalar_of<B>> const& x) {
   output<scalar_of<B>> s(channels);
-  scratch_memory scratch(scratch_size<B>::channels(channels), 1, on.threads());
+  scratch_memory scratch(scratch_size<B>::channels(channels, rows), 1, on.threads());
   channel_sums(on, rows, channels, x.data(), s, scratch);
   return s.values();
 }
@@ -18,7 +18,7 @@ template <class B>
 std::array<std::vector<scalar_of<B>>, 2> moments(context<B>& on, std::size_t rows, std::size_t channels,
                                                  std::vector<scalar_of<B>> const& x) {
   output<scalar_of<B>> mean(channels), variance(channels);
-  scratch_memory scratch(scratch_size<B>::channels(channels), 1, on.threads());
+  scratch_memory scratch(scratch_size<B>::channels(channels, rows), 1, on.threads());
   channel_moments(on, rows, channels, x.data(), mean, variance, scratch);
   return {mean.values(), variance.values()};
 }

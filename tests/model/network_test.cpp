@@ -132,7 +132,7 @@ TEMPLATE_TEST_CASE("scores in training are PyTorch's", "", reference<double>, re
   for (pairing const which : {pairing::paper, pairing::all}) {
     parity<TestType> p;
     training<typename parity<TestType>::network> pass(p.on, 4, which);
-    auto const logits = pass.forward(p.net, p.frames.view(), p.sounds.view());
+    auto const logits = pass.forward(p.net.data(), p.frames.view(), p.sounds.view());
     check_close(logits.values(), values(p.file, which == pairing::paper ? "paper.logits" : "all.logits"),
                 std::is_same_v<S, double> ? 1e-6 : 5e-5);
   }
@@ -148,7 +148,7 @@ TEST_CASE("the gradient of all pairs is the sum over the pairs computed one by o
     training<network> pass(p.on, n, pairing::all);
     network net;
     net.copy_from(p.net);
-    auto const logits = pass.forward(net, p.frames.view().slice(0, n), p.sounds.view().slice(0, n));
+    auto const logits = pass.forward(net.data(), p.frames.view().slice(0, n), p.sounds.view().slice(0, n));
     std::vector<std::int32_t> labels;
     std::vector<double> weights;
     for (std::size_t i = 0; i < n; ++i)
@@ -157,7 +157,7 @@ TEST_CASE("the gradient of all pairs is the sum over the pairs computed one by o
         weights.push_back(pairs_of_batch(i, j) ? (i == j ? 0.5 / n : 0.5 / (n * (n - 1))) : 0.0);
       }
     softmax_cross_entropy(p.on, n * n, 2, logits.data, labels.data(), weights.data(), pass.dlogits());
-    pass.backward(net);
+    pass.backward(net.data());
     return std::vector<double>(pass.gradients(), pass.gradients() + network::parameter_room);
   };
   auto const whole = run([](auto...) { return true; });

@@ -1,8 +1,10 @@
 /// @file  include/l3/core/backend.hpp: which kernels do the work: tags that name types and pick overloads.
 #pragma once
 #include <concepts>
+#include <l3/core/bfloat16.hpp>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <type_traits>
 
 namespace l3::inline L3_ISA {
 
@@ -38,6 +40,12 @@ struct bf16 {
   static constexpr char const* name = "bf16";
 };
 
+/// Factors rounded to 11 significant bits, sums in float: what matrix units of GPUs offer for numbers that are stored as
+/// float.
+struct tf32 {
+  static constexpr char const* name = "tf32";
+};
+
 /// The SIMD path on the processor.
 template <class Arch = arch::best, class Precision = fp32>
 struct simd {
@@ -49,6 +57,16 @@ struct simd {
 /// The backend to use on a processor: the best instruction set the compile flags allow.
 using cpu = simd<>;
 
+/// The path on an NVIDIA GPU (component l3::cuda): with bf16, values between layers are stored so too; parameters, their
+/// gradients, statistics and scores are float always.
+template <class Precision = bf16>
+struct cuda {
+  using scalar = float;
+  using value = std::conditional_t<std::same_as<Precision, bf16>, bfloat16, float>;
+  using precision = Precision;
+  static constexpr char const* name = "cuda";
+};
+
 /// A tag type that names a backend.
 template <class B>
 concept backend = requires {
@@ -56,9 +74,25 @@ concept backend = requires {
   { B::name } -> std::convertible_to<char const*>;
 };
 
-/// What the numbers in a backend's tensors are.
+/// What a backend's parameters, their gradients, statistics and scores are.
 template <backend B>
 using scalar_of = typename B::scalar;
+
+namespace detail {
+template <class B>
+struct value_type {
+  using type = typename B::scalar;
+};
+template <class B>
+requires requires { typename B::value; }
+struct value_type<B> {
+  using type = typename B::value;
+};
+}  // namespace detail
+
+/// What a backend's values between layers are, and their gradients: its scalars, unless it names a `value` of its own.
+template <backend B>
+using value_of = typename detail::value_type<B>::type;
 
 /// Throws device_error, naming what is missing, when this processor cannot run code built for `arch::best`.
 /// Programs call it first thing in main, before any vectorised code runs.

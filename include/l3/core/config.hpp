@@ -36,3 +36,16 @@
 #define L3_RESTRICT
 #define L3_INLINE inline
 #endif
+
+#if defined(__CUDACC__)
+/// Code for the processor and the GPU alike.
+#define L3_HOST_DEVICE __host__ __device__
+/// A CUDA compiler reads this unit: kernels.hpp opens the door to the GPU's kernels instead of the SIMD ones, which it
+/// cannot read.
+#define L3_CUDA 1
+#else
+#define L3_HOST_DEVICE
+#if !defined(L3_CUDA)  // tests that emulate a GPU define it as 1
+#define L3_CUDA 0
+#endif
+#endif

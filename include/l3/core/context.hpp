@@ -5,9 +5,11 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <l3/core/backend.hpp>
 #include <l3/core/config.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/core/process_group.hpp>
 #include <optional>
 
@@ -73,5 +75,16 @@ class context {
   thread_team team_;
   process_group* norm_group_ = nullptr;
 };
+
+/// A block of memory that kernels of backend B work on.
+template <backend B>
+using block = typename memory_of<B>::type;
+
+/// Brings `count` values to where backend B's kernels find them, behind what runs there already. `from` stays as it is
+/// until then.
+template <backend B, class T>
+void upload(context<B>&, std::size_t count, T const* from, T* to) {
+  std::copy_n(from, count, to);
+}
 
 }  // namespace l3::inline L3_ISA

@@ -90,6 +90,12 @@ class arena {
   std::size_t size_ = 0;
 };
 
+/// The block that a backend's values lie in; a device's own.
+template <class B>
+struct memory_of {
+  using type = arena;
+};
+
 /// Hands out consecutive pieces of a block in the order a footprint added them up.
 class carver {
  public:

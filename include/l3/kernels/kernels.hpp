@@ -1,5 +1,10 @@
-/// @file  include/l3/kernels/kernels.hpp: the one door to the kernels: sizes, plain loops, SIMD.
+/// @file  include/l3/kernels/kernels.hpp: the one door to the kernels: sizes, plain loops, SIMD; in units that a CUDA
+/// compiler reads, the GPU's in place of SIMD.
 #pragma once
+#include <l3/core/config.hpp>
+#include <l3/kernels/dims.hpp>                          // plain sizes and settings
+#include <l3/kernels/reference.hpp>                     // every operation as plain loops: the contract
+#if !defined(__CUDACC__)
 #include <l3/kernels/cpu/amx.hpp>                       // matrix registers
 #include <l3/kernels/cpu/batch_norm.hpp>                // batch norm, rectifier and pooling in one pass
 #include <l3/kernels/cpu/conv2d.hpp>                    // which algorithm a convolution takes
@@ -16,5 +21,15 @@
 #include <l3/kernels/cpu/simd.hpp>                      // a register of floats
 #include <l3/kernels/cpu/winograd.hpp>                  // Winograd's transforms
 #include <l3/kernels/cpu/winograd_weight_gradient.hpp>  // its weight gradient
-#include <l3/kernels/dims.hpp>                          // plain sizes and settings
-#include <l3/kernels/reference.hpp>                     // every operation as plain loops: the contract
+#endif
+#if L3_CUDA
+#include <l3/kernels/cuda/batch_norm.cuh>            // batch norm, rectifier and pooling in few passes
+#include <l3/kernels/cuda/conv2d.cuh>                // convolution as a matrix product
+#include <l3/kernels/cuda/conv_weight_gradient.cuh>  // its weight gradient
+#include <l3/kernels/cuda/dense.cuh>                 // dense products
+#include <l3/kernels/cuda/elementwise.cuh>           // rectifier, Adam
+#include <l3/kernels/cuda/pair_scores.cuh>           // the fusion head over pairs, and its loss
+#include <l3/kernels/cuda/pool2d.cuh>                // max pooling
+#include <l3/kernels/cuda/row_sums.cuh>              // sums and moments over rows
+#include <l3/kernels/cuda/scratch.cuh>               // memory all of these need
+#endif

@@ -37,7 +37,8 @@ struct scratch_size {
   static constexpr footprint conv2d_forward(conv_dims) { return {}; }
   static constexpr footprint conv2d_infer(conv_dims) { return {}; }
   static constexpr footprint conv2d_backward(conv_dims) { return {}; }          ///< for either of the two gradients
-  static constexpr footprint channels(std::size_t /*channels*/) { return {}; }  ///< channel_sums, moments, batch norm
+  /// channel_sums, moments, batch norm, of items of so many rows.
+  static constexpr footprint channels(std::size_t /*channels*/, std::size_t /*pixels*/) { return {}; }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims) { return {}; }  ///< backward; here `batch` still unknown, so per item
   /// Not scratch: what conv2d_prepare writes, and whether conv2d_infer can pool.
@@ -182,6 +183,15 @@ void channel_moments(context<B>&, std::size_t rows, std::size_t channels, scalar
   }
 }
 /// @}
+
+/// conv2d_forward and the moments of what it writes: for backends that take them on the way. `scratch` is that of either.
+template <host_backend B>
+void conv2d_forward_moments(context<B>& on, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* w,
+                            scalar_of<B> const* bias, scalar_of<B>* y, scalar_of<B>* mean, scalar_of<B>* variance,
+                            std::byte* scratch) {
+  conv2d_forward(on, d, x, w, bias, y, scratch);
+  channel_moments(on, d.rows(), d.out, y, mean, variance, scratch);
+}
 
 /// @name Batch norm
 /// gamma * (x - mean) / sqrt(variance + epsilon) + beta, written as x * scale + shift.

@@ -53,7 +53,7 @@ struct batch_normalisation {
   static constexpr footprint kept = norm_kept<scalar_of<B>>::size(channels);
   template <backend B>
   static constexpr footprint scratch =
-      scratch_size<B>::channels(channels) + fixed<scalar_of<B>>(2 * round_up(channels, alignment / sizeof(float)));
+      scratch_size<B>::channels(channels, In::pixels) + fixed<scalar_of<B>>(2 * round_up(channels, alignment / sizeof(float)));
 
   /// Running averages as scale and shift, into two arrays of `channels`: of x or, with `bias`, of what lacks that bias.
   template <backend B>
@@ -62,14 +62,13 @@ struct batch_normalisation {
     batch_norm_eval_coefficients(on, channels, Settings.epsilon, at<2>(params), at<3>(params), at<0>(params),
                                  at<1>(params), bias, scale, shift);
   }
-  /// Moments of x, coefficients and the step of the running averages.
+  /// Coefficients from the moments in `k`, and the step of the running averages.
   template <backend B>
-  static void measure(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, norm_kept<scalar_of<B>> const& k) {
-    std::size_t const rows = p.items * In::pixels;
-    channel_moments(p.on, rows, channels, x, k.mean, k.variance, p.scratch);
-    process_group* const group = p.on.norm_group();
-    if (group != nullptr) join_moments(*group, k);
-    batch_norm_train_coefficients(p.on, group != nullptr ? rows * group->size() : rows, channels, Settings.epsilon,
+  static void settle(pass<B> const& p, scalar_of<B>* params, norm_kept<scalar_of<B>> const& k) {
+    std::size_t rows = p.items * In::pixels;
+    if constexpr (host_backend<B>)
+      if (process_group* const group = p.on.norm_group()) join_moments(*group, k), rows *= group->size();
+    batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon,
                                   Settings.momentum, k.mean, k.variance, at<0>(params), at<1>(params), at<2>(params),
                                   at<3>(params), k.scale, k.shift, k.inverse_std);
   }
@@ -80,22 +79,23 @@ struct batch_normalisation {
   }
 
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y) {
     auto* const scale = reinterpret_cast<scalar_of<B>*>(p.scratch);
     auto* const shift = scale + round_up(channels, alignment / sizeof(float));
     folded(p.on, params, nullptr, scale, shift);
     affine_pool_forward(p.on, dims(p.items), x, scale, shift, false, y);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, scalar_of<B>* y,
+  static void forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, value_of<B>* y,
                       std::byte* kept_bytes) {
     norm_kept<scalar_of<B>> const k(kept_bytes, channels);
-    measure(p, params, x, k);
+    channel_moments(p.on, p.items * In::pixels, channels, x, k.mean, k.variance, p.scratch);
+    settle(p, params, k);
     affine_pool_forward(p.on, dims(p.items), x, k.scale, k.shift, false, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B> const*,
-                       std::byte* kept_bytes, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
+                       std::byte* kept_bytes, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
     norm_kept<scalar_of<B>> const k(kept_bytes, channels);
     batch_norm_relu_pool_backward(p.on, dims(p.items), x, state<scalar_of<B>>(params, k), false, dy, dx,
                                   at<0>(gradients), at<1>(gradients), p.scratch);

@@ -33,20 +33,20 @@ struct conv2d {
   template <backend B>
   static constexpr footprint scratch = either(either(scratch_size<B>::conv2d_forward(dims(0)),
                                                      scratch_size<B>::conv2d_backward(dims(0))),
-                                              Bias ? scratch_size<B>::channels(Filters) : footprint{});
+                                              Bias ? scratch_size<B>::channels(Filters, In::pixels) : footprint{});
 
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y) {
     conv2d_forward(p.on, dims(p.items), x, params, bias_of(params), y, p.scratch);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y,
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
                       std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B> const*,
-                       std::byte*, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
+                       std::byte*, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
     conv2d_backward_weights(p.on, dims(p.items), x, dy, gradients, p.scratch);
     if constexpr (Bias) channel_sums(p.on, dims(p.items).rows(), Filters, dy, bias_of(gradients), p.scratch);
     if (dx != nullptr) conv2d_backward_data(p.on, dims(p.items), dy, params, dx, p.scratch);

@@ -40,13 +40,13 @@ struct conv_norm_node {
   /// The pool is none, or can ride on the convolution.
   template <backend B>
   static constexpr bool rides(pool const& pools) {
-    return pools == pool{{1, 1}} || (pools == pool{{2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0)));
+    return pools == pool{{1, 1}, {1, 1}} || (pools == pool{{2, 2}, {2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0)));
   }
   /// Scratch of infer_region.
   template <backend B>
   static constexpr footprint region_scratch(extent2 size, pool const& pools) {
     return scratch_size<B>::conv2d_infer(region(0, size)) +
-           (rides<B>(pools) ? footprint{} : per_item<scalar_of<B>>(size.height * size.width * channels));
+           (rides<B>(pools) ? footprint{} : per_item<value_of<B>>(size.height * size.width * channels));
   }
 
   /// How the convolution is computed, for people to read.
@@ -59,7 +59,7 @@ struct conv_norm_node {
   static constexpr footprint channel_values = fixed<S>(round_up(channels, alignment / sizeof(S)));
 
   template <backend B>
-  static constexpr footprint kept = conv_values<scalar_of<B>> + Norm::template kept<B>;
+  static constexpr footprint kept = conv_values<value_of<B>> + Norm::template kept<B>;
   template <backend B>
   static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
   template <backend B>
@@ -68,8 +68,8 @@ struct conv_norm_node {
   static constexpr footprint infer_scratch = region_scratch<B>({input::height, input::width}, pooling);
   template <backend B>
   static constexpr footprint scratch = either(prepared<B> + infer_scratch<B>,
-                                              conv_values<scalar_of<B>> + either(Conv::template scratch<B>,
-                                                                                 scratch_size<B>::channels(channels)));
+                                              conv_values<value_of<B>> + either(Conv::template scratch<B>,
+                                                                                 scratch_size<B>::channels(channels, conv_output::pixels)));
 
   template <backend B>
   static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
@@ -82,28 +82,28 @@ struct conv_norm_node {
     conv2d_prepare(on, Conv::dims(0), params, scale, weights);
   }
   template <backend B>
-  static void infer_prepared(pass<B> const& p, std::byte const* from, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer_prepared(pass<B> const& p, std::byte const* from, value_of<B> const* x, value_of<B>* y) {
     infer_region(p, {input::height, input::width}, pooling, from, x, y);
   }
   /// infer_prepared on pictures of another size, with another pool or, if its window is one pixel, none; only the first
   /// `wanted` columns of the convolution count.
   template <backend B>
   static void infer_region(pass<B> const& p, extent2 size, pool const& pools, std::byte const* from,
-                           scalar_of<B> const* x, scalar_of<B>* y,
+                           value_of<B> const* x, value_of<B>* y,
                            std::size_t wanted = epilogue<scalar_of<B>>{}.wanted_columns) {
     using S = scalar_of<B>;
     auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
     conv_dims const conv = region(p.items, size);
-    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}}, .wanted_columns = wanted};
+    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}, {1, 1}}, .wanted_columns = wanted};
     if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch);
     then.pool = false;
     carver pieces = p.carve();
-    S* const map = pieces.take<S>(per_item<S>(size.height * size.width * channels));
+    auto* const map = pieces.take<value_of<B>>(per_item<value_of<B>>(size.height * size.width * channels));
     conv2d_infer(p.on, conv, x, from, then, map, pieces.rest());
     max_pool_forward(p.on, pool_dims{p.items, size.height, size.width, channels, pools.window, pools.stride}, map, y);
   }
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y) {
     carver pieces = p.carve();
     std::byte* const weights = pieces.take<std::byte>(prepared<B>);
     prepare(p.on, params, weights);
@@ -111,26 +111,26 @@ struct conv_norm_node {
   }
 
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, scalar_of<B>* y,
+  static void forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, value_of<B>* y,
                       std::byte* kept_bytes) {
-    using S = scalar_of<B>;
     carver keep(kept_bytes, p.items, p.on.threads());
-    S* const z = keep.take<S>(conv_values<S>);
-    norm_kept<S> const k(keep.rest(), channels);
-    conv2d_forward(p.on, Conv::dims(p.items), x, params, Conv::bias_of(params), z, p.scratch);
-    Norm::measure(p, params + norm_offset, z, k);
+    auto* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
+    norm_kept<scalar_of<B>> const k(keep.rest(), channels);
+    conv2d_forward_moments(p.on, Conv::dims(p.items), x, params, Conv::bias_of(params), z, k.mean, k.variance,
+                           p.scratch);
+    Norm::settle(p, params + norm_offset, k);
     affine_pool_forward(p.on, dims(p.items), z, k.scale, k.shift, Rectifies, y);
   }
 
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B> const*,
-                       std::byte* kept_bytes, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
+                       std::byte* kept_bytes, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
     using S = scalar_of<B>;
     carver keep(kept_bytes, p.items, p.on.threads());
-    S const* const z = keep.take<S>(conv_values<S>);
+    auto const* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
     norm_kept<S> const k(keep.rest(), channels);
     carver scratch_space = p.carve();
-    S* const dz = scratch_space.take<S>(conv_values<S>);
+    auto* const dz = scratch_space.take<value_of<B>>(conv_values<value_of<B>>);
     std::byte* const rest = scratch_space.rest();
     batch_norm_relu_pool_backward(p.on, dims(p.items), z, Norm::template state<S>(params + norm_offset, k), Rectifies,
                                   dy, dz, Norm::template at<0>(gradients + norm_offset),

@@ -26,20 +26,20 @@ struct fully_connected {
   template <backend B>
   static constexpr footprint kept{};
   template <backend B>
-  static constexpr footprint scratch = either(scratch_size<B>::dense(dims(0)), scratch_size<B>::channels(Units));
+  static constexpr footprint scratch = either(scratch_size<B>::dense(dims(0)), scratch_size<B>::channels(Units, 1));
 
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y) {
     dense_forward(p.on, dims(p.items), x, params, params + parameters[1].offset, y, p.scratch);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y,
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
                       std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B> const*,
-                       std::byte*, scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients) {
+  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
+                       std::byte*, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
     dense_backward_weights(p.on, dims(p.items), x, dy, gradients, p.scratch);
     channel_sums(p.on, p.items, Units, dy, gradients + parameters[1].offset, p.scratch);
     if (dx != nullptr) dense_backward_data(p.on, dims(p.items), dy, params, dx, p.scratch);

@@ -21,6 +21,13 @@ struct label {
   static constexpr std::size_t capacity = 64;
   char text[capacity] = {};
 
+  /// `label{{'b', 'n', '1', ...}}`: how nvcc's generated code spells template arguments.
+  struct characters {
+    char at[capacity];
+  };
+  constexpr explicit label(characters const& from) {
+    for (std::size_t k = 0; k != capacity; ++k) text[k] = from.at[k];
+  }
   constexpr label() = default;
   constexpr label(char const* from) {  // NOLINT: names are written as plain literals
     for (std::size_t k = 0; from[k] != 0 && k + 1 < capacity; ++k) text[k] = from[k];
@@ -88,8 +95,8 @@ template <std::size_t K, std::size_t M>
 constexpr std::array<parameter, K + M> join(label const& first_prefix, std::array<parameter, K> const& first,
                                             label const& second_prefix, std::array<parameter, M> const& second) {
   std::array<parameter, K + M> all{};
-  for (std::size_t k = 0; k < K; ++k) all[k] = first[k], all[k].name = first_prefix / first[k].name;
-  for (std::size_t k = 0; k < M; ++k) all[K + k] = second[k], all[K + k].name = second_prefix / second[k].name;
+  for (std::size_t k = 0; k != K; ++k) all[k] = first[k], all[k].name = first_prefix / first[k].name;
+  for (std::size_t k = 0; k != M; ++k) all[K + k] = second[k], all[K + k].name = second_prefix / second[k].name;
   return lay_out(all);
 }
 
@@ -119,26 +126,28 @@ struct pass {
 ///   infer_prepared(pass, prepared, x, y)                      as infer, with `infer_scratch<B>` for scratch
 ///
 /// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
-/// live from forward to backward. FLOPs are those of one item's forward pass.
+/// live from forward to backward. Parameters and their gradients are scalar_of<B>, the rest value_of<B>. FLOPs are those of one item's forward pass.
 template <class L, class B>
 concept layer = backend<B> && item_shape<typename L::input> && item_shape<typename L::output> &&
-    requires(pass<B> const& p, scalar_of<B>* v, scalar_of<B> const* c, std::byte* kept) {
+    requires(pass<B> const& p, scalar_of<B>* w, scalar_of<B> const* params, value_of<B>* v, value_of<B> const* c,
+             std::byte* kept) {
   { L::name } -> std::convertible_to<char const*>;
   { L::parameters.size() } -> std::convertible_to<std::size_t>;
   { L::flops } -> std::convertible_to<double>;
   { L::template kept<B> } -> std::convertible_to<footprint>;
   { L::template scratch<B> } -> std::convertible_to<footprint>;
-  L::infer(p, c, c, v);
-  L::forward(p, v, c, v, kept);
-  L::backward(p, c, c, c, kept, c, v, v);
+  L::infer(p, params, c, v);
+  L::forward(p, w, c, v, kept);
+  L::backward(p, params, c, c, kept, c, v, w);
 };
 
 /// A layer that prepares its parameters for inference.
 template <class L, class B>
-concept prepares = requires(pass<B> const& p, context<B>& on, scalar_of<B>* v, scalar_of<B> const* c, std::byte* to) {
+concept prepares = requires(pass<B> const& p, context<B>& on, scalar_of<B> const* params, value_of<B>* v,
+                            value_of<B> const* c, std::byte* to) {
   { L::template prepared<B> } -> std::convertible_to<footprint>;
   { L::template infer_scratch<B> } -> std::convertible_to<footprint>;
-  L::prepare(on, c, to);
+  L::prepare(on, params, to);
   L::infer_prepared(p, to, c, v);
 };
 

@@ -21,17 +21,17 @@ struct rectifier {
   static constexpr footprint scratch{};
 
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const*, value_of<B> const* x, value_of<B>* y) {
     relu_forward(p.on, p.items * In::size, x, y);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y,
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
                       std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const*, scalar_of<B> const*, scalar_of<B> const* y, std::byte*,
-                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>*) {
+  static void backward(pass<B> const& p, scalar_of<B> const*, value_of<B> const*, value_of<B> const* y, std::byte*,
+                       value_of<B> const* dy, value_of<B>* dx, scalar_of<B>*) {
     if (dx != nullptr) relu_backward(p.on, p.items * In::size, y, dy, dx);
   }
 };

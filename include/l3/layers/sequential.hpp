@@ -132,7 +132,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   }();
 
   template <class B, std::size_t I>
-  static constexpr footprint values_out = per_item<scalar_of<B>>(layer_at<I>::output::size);
+  static constexpr footprint values_out = per_item<value_of<B>>(layer_at<I>::output::size);
   template <class B, std::size_t I>
   static constexpr footprint kept_before = [] {
     footprint sum;
@@ -185,12 +185,12 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
 
   template <backend B>
   struct workspace {
-    scalar_of<B>* slot[2];
+    value_of<B>* slot[2];
     pass<B> inner;
     explicit workspace(pass<B> const& p) : slot{}, inner{p.on, p.items, nullptr} {
       carver space = p.carve();
-      slot[0] = space.template take<scalar_of<B>>(largest_values<B, 0>);
-      slot[1] = space.template take<scalar_of<B>>(largest_values<B, 1>);
+      slot[0] = space.template take<value_of<B>>(largest_values<B, 0>);
+      slot[1] = space.template take<value_of<B>>(largest_values<B, 1>);
       inner.scratch = space.rest();
     }
   };
@@ -211,20 +211,20 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
 
   /// Running averages, nothing kept.
   template <backend B>
-  static void infer(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, scalar_of<B>* y) {
+  static void infer(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y) {
     workspace<B> const work(p);
     each([&]<std::size_t I>() {
-      scalar_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
+      value_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
       layer_at<I>::infer(work.inner, params + parameters_before<I>, std::exchange(x, out), out);
     });
   }
   /// The same with the parameters that `prepare` was given, and what it made of them.
   template <backend B>
-  static void infer_prepared(pass<B> const& p, scalar_of<B> const* params, std::byte const* from, scalar_of<B> const* x,
-                             scalar_of<B>* y) {
+  static void infer_prepared(pass<B> const& p, scalar_of<B> const* params, std::byte const* from, value_of<B> const* x,
+                             value_of<B>* y) {
     workspace<B> const work(p);
     each([&]<std::size_t I>() {
-      scalar_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
+      value_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
       if constexpr (prepares<layer_at<I>, B>)
         layer_at<I>::infer_prepared(work.inner, from + prepared_before<B, I>.fixed, std::exchange(x, out), out);
       else
@@ -234,10 +234,10 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
 
   /// Training pass; returns the output, which lies in `memory`, a block of `kept<B>`.
   template <backend B>
-  static scalar_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, scalar_of<B> const* x, std::byte* memory) {
+  static value_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, std::byte* memory) {
     workspace<B> const work(p);
     each([&]<std::size_t I>() {
-      scalar_of<B>* const out = values<B, I>(p, memory);
+      value_of<B>* const out = values<B, I>(p, memory);
       layer_at<I>::forward(work.inner, params + parameters_before<I>, std::exchange(x, out), out,
                            kept_at<B, I>(p, memory));
     });
@@ -247,13 +247,13 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   /// Gradients of the parameters and, unless null, of the input, from those of the output. Calls done(begin, end) as
   /// soon as those of the parameters [begin, end) are complete: layer for layer, the last one first.
   template <backend B, class Done = do_nothing>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* x, std::byte* memory,
-                       scalar_of<B> const* dy, scalar_of<B>* dx, scalar_of<B>* gradients, Done&& done = {}) {
+  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, std::byte* memory,
+                       value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients, Done&& done = {}) {
     workspace<B> const work(p);
     each([&]<std::size_t Step>() {
       constexpr std::size_t I = length - 1 - Step;
-      scalar_of<B> const* in = x;
-      scalar_of<B>* out = dx;
+      value_of<B> const* in = x;
+      value_of<B>* out = dx;
       if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[(I - 1) % 2];
       layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
                             kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
@@ -271,8 +271,8 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     (std::make_index_sequence<length>{});
   }
   template <class B, std::size_t I>
-  static scalar_of<B>* values(pass<B> const& p, std::byte* memory) {
-    return reinterpret_cast<scalar_of<B>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
+  static value_of<B>* values(pass<B> const& p, std::byte* memory) {
+    return reinterpret_cast<value_of<B>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
   }
   template <class B, std::size_t I>
   static std::byte* kept_at(pass<B> const& p, std::byte* memory) {

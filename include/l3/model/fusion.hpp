@@ -40,7 +40,7 @@ struct pair_fusion {
 
   /// u and t, the parts of the hidden layer that pictures and sounds make on their own.
   template <backend B>
-  static void halves(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* v, scalar_of<B> const* a,
+  static void halves(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* v, value_of<B> const* a,
                      scalar_of<B>* u, scalar_of<B>* t) {
     scalar_of<B> const* const none = nullptr;
     dense_forward(p.on, half(p.items), v, params, none, u, p.scratch);
@@ -62,8 +62,8 @@ struct pair_fusion {
   }
   /// All of it for frames with their own sounds; `hidden` has room for `kept`.
   template <backend B>
-  static void forward(pass<B> const& p, pairing which, scalar_of<B> const* params, scalar_of<B> const* v,
-                      scalar_of<B> const* a, scalar_of<B>* logits, std::byte* hidden) {
+  static void forward(pass<B> const& p, pairing which, scalar_of<B> const* params, value_of<B> const* v,
+                      value_of<B> const* a, scalar_of<B>* logits, std::byte* hidden) {
     carver space(hidden, p.items, p.on.threads());
     auto* const u = space.template take<scalar_of<B>>(hidden_values<B>);
     auto* const t = space.template take<scalar_of<B>>(hidden_values<B>);
@@ -72,9 +72,9 @@ struct pair_fusion {
   }
   /// Gradients of fc1.weight, v and a, from du and dt.
   template <backend B>
-  static void halves_backward(pass<B> const& p, scalar_of<B> const* params, scalar_of<B> const* v,
-                              scalar_of<B> const* a, scalar_of<B> const* du, scalar_of<B> const* dt, scalar_of<B>* dv,
-                              scalar_of<B>* da, scalar_of<B>* gradients) {
+  static void halves_backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* v,
+                              value_of<B> const* a, scalar_of<B> const* du, scalar_of<B> const* dt, value_of<B>* dv,
+                              value_of<B>* da, scalar_of<B>* gradients) {
     dense_backward_weights(p.on, half(p.items), v, du, gradients, p.scratch);
     dense_backward_weights(p.on, half(p.items), a, dt, gradients + D, p.scratch);
     dense_backward_data(p.on, half(p.items), du, params, dv, p.scratch);

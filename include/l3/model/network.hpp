@@ -58,13 +58,14 @@ class training {
  public:
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using value = value_of<B>;
   using vision = typename Network::vision;
   using audio = typename Network::audio;
   using fusion = typename Network::fusion;
 
   /// Alive from forward to backward, the gradients of the features and of the hidden layer's halves, and the scratch
   /// that all parts share. The scores of the pairs come on top: their number is the batch or its square.
-  static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint features = per_item<value>(Network::embedding::size);
   static constexpr footprint hidden = fusion::template hidden_values<B>;
   static constexpr footprint kept = vision::template kept<B> + audio::template kept<B> + fusion::template kept<B>;
   static constexpr footprint scratch =
@@ -78,58 +79,59 @@ class training {
         which_(which),
         memory_(plan.bytes(items, on.threads())),
         gradients_(Network::parameter_room * sizeof(scalar)),
-        logits_(fusion::pairs(items, which).rows()),
-        dlogits_(fusion::pairs(items, which).rows()) {}
+        logits_(fusion::pairs(items, which).rows() * 2 * sizeof(scalar)),
+        dlogits_(fusion::pairs(items, which).rows() * 2 * sizeof(scalar)) {}
 
-  /// Training-mode scores of the batch's pairs. Errors: shape_error if counts differ or exceed the room.
-  batch_view<scalar const, l3::features<2>> forward(Network& net,
-                                                    batch_view<scalar const, typename Network::frame> frames,
-                                                    batch_view<scalar const, typename Network::sound> sounds) {
-    forward_halves(net, frames, sounds);
-    fusion::scores(at(), pairs(), net.data() + Network::fusion_offset, u(), t(), logits_.data());
-    return {logits_.data(), rows()};
+  /// Training-mode scores of the batch's pairs. `params` are the network's, where the backend's kernels find them; its
+  /// running averages move. Errors: shape_error if counts differ or exceed the room.
+  batch_view<scalar const, l3::features<2>> forward(scalar* params,
+                                                    batch_view<value const, typename Network::frame> frames,
+                                                    batch_view<value const, typename Network::sound> sounds) {
+    forward_halves(params, frames, sounds);
+    auto* const logits = reinterpret_cast<scalar*>(logits_.data());
+    fusion::scores(at(), pairs(), params + Network::fusion_offset, u(), t(), logits);
+    return {logits, rows()};
   }
   /// Gradients of all parameters from `dlogits()`, for the batch of the last forward.
-  void backward(Network const& net) {
-    backward(net, [](std::size_t, std::size_t) {});
+  void backward(scalar const* params) {
+    backward(params, [](std::size_t, std::size_t) {});
   }
-  void backward(Network const& net, gradient_listener auto&& done) {
+  void backward(scalar const* params, gradient_listener auto&& done) {
     places const p(*this);
-    fusion::scores_backward(at(), pairs(), net.data() + Network::fusion_offset, p.u, p.t, dlogits_.data(), p.du, p.dt,
+    fusion::scores_backward(at(), pairs(), params + Network::fusion_offset, p.u, p.t, dlogits(), p.du, p.dt,
                             gradients() + Network::fusion_offset);
-    backward_halves(net, p.du, p.dt, done);
+    backward_halves(params, p.du, p.dt, done);
   }
 
   /// The first half of `forward`: up to u and t.
-  void forward_halves(Network& net, batch_view<scalar const, typename Network::frame> frames,
-                      batch_view<scalar const, typename Network::sound> sounds) {
+  void forward_halves(scalar* params, batch_view<value const, typename Network::frame> frames,
+                      batch_view<value const, typename Network::sound> sounds) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count > items_ || frames.count == 0)
       throw shape_error({"training batch", "1 to " + std::to_string(items_) + " items", std::to_string(frames.count)});
     frames_ = frames, sounds_ = sounds;
     places const p(*this);
-    v_ = vision::forward(at(), net.data() + Network::vision_offset, frames.data, p.vision);
-    a_ = audio::forward(at(), net.data() + Network::audio_offset, sounds.data, p.audio);
-    fusion::halves(at(), net.data() + Network::fusion_offset, v_, a_, p.u, p.t);
-    net.batches_tracked(net.batches_tracked() + 1);
+    v_ = vision::forward(at(), params + Network::vision_offset, frames.data, p.vision);
+    a_ = audio::forward(at(), params + Network::audio_offset, sounds.data, p.audio);
+    fusion::halves(at(), params + Network::fusion_offset, v_, a_, p.u, p.t);
   }
   /// What pictures and sounds give to the fusion head's hidden layer, (items, Config::hidden) each.
   scalar const* u() const { return places(*this).u; }
   scalar const* t() const { return places(*this).t; }
   /// The second half of `backward`: from du and dt on. The fusion head's other gradients are in their place already.
-  void backward_halves(Network const& net, scalar const* du, scalar const* dt, gradient_listener auto&& done) {
+  void backward_halves(scalar const* params, scalar const* du, scalar const* dt, gradient_listener auto&& done) {
     places const p(*this);
     scalar* const g = gradients();
-    fusion::halves_backward(at(), net.data() + Network::fusion_offset, v_, a_, du, dt, p.dv, p.da,
+    fusion::halves_backward(at(), params + Network::fusion_offset, v_, a_, du, dt, p.dv, p.da,
                             g + Network::fusion_offset);
     done(Network::fusion_offset, Network::parameter_room);
-    scalar* const nobody = nullptr;  // pictures and sounds need no gradient
-    vision::backward(at(), net.data() + Network::vision_offset, frames_.data, p.vision, p.dv, nobody,
+    value* const nobody = nullptr;  // pictures and sounds need no gradient
+    vision::backward(at(), params + Network::vision_offset, frames_.data, p.vision, p.dv, nobody,
                      g + Network::vision_offset, [&](std::size_t begin, std::size_t end) {
                        done(Network::vision_offset + begin, Network::vision_offset + end);
                      });
     audio::backward(
-        at(), net.data() + Network::audio_offset, sounds_.data, p.audio, p.da, nobody, g + Network::audio_offset,
+        at(), params + Network::audio_offset, sounds_.data, p.audio, p.da, nobody, g + Network::audio_offset,
         [&](std::size_t begin, std::size_t end) { done(Network::audio_offset + begin, Network::audio_offset + end); });
   }
 
@@ -141,21 +143,22 @@ class training {
   pass<B> at() { return {on_, frames_.count, places(*this).scratch}; }
   context<B>& on() { return on_; }
   /// Where the loss writes the gradient of the scores, (rows, 2).
-  scalar* dlogits() { return dlogits_.data(); }
+  scalar* dlogits() { return reinterpret_cast<scalar*>(dlogits_.data()); }
   /// Gradients, laid out as Network::parameters.
   scalar* gradients() { return reinterpret_cast<scalar*>(gradients_.data()); }
 
  private:
   struct places {
     std::byte *vision, *audio;
-    scalar *u, *t, *dv, *da, *du, *dt;
+    value *dv, *da;
+    scalar *u, *t, *du, *dt;
     std::byte* scratch;
     explicit places(training const& of) {
       carver space(of.memory_.data(), of.frames_.count, of.on_.threads());
       vision = space.template take<std::byte>(training::vision::template kept<B>);
       audio = space.template take<std::byte>(training::audio::template kept<B>);
       u = space.template take<scalar>(hidden), t = space.template take<scalar>(hidden);
-      dv = space.template take<scalar>(features), da = space.template take<scalar>(features);
+      dv = space.template take<value>(features), da = space.template take<value>(features);
       du = space.template take<scalar>(hidden), dt = space.template take<scalar>(hidden);
       scratch = space.rest();
     }
@@ -165,14 +168,11 @@ class training {
   context<B>& on_;
   std::size_t items_;
   pairing which_;
-  arena memory_;
-  arena gradients_;
-  tensor<scalar, l3::features<2>> logits_;
-  tensor<scalar, l3::features<2>> dlogits_;
-  batch_view<scalar const, typename Network::frame> frames_;
-  batch_view<scalar const, typename Network::sound> sounds_;
-  scalar const* v_ = nullptr;
-  scalar const* a_ = nullptr;
+  block<B> memory_, gradients_, logits_, dlogits_;
+  batch_view<value const, typename Network::frame> frames_;
+  batch_view<value const, typename Network::sound> sounds_;
+  value const* v_ = nullptr;
+  value const* a_ = nullptr;
 };
 
 /// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction,
@@ -182,6 +182,7 @@ class inference {
  public:
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using value = value_of<B>;
   using fusion = typename Network::fusion;
   static constexpr std::size_t width = Network::config::width;
   using vision_map = conv4_2<typename Network::frame, width>;
@@ -200,7 +201,7 @@ class inference {
   static_assert(either(audio_blocks<3>::template infer_scratch<B>, Network::audio::template infer_scratch<B>) ==
                 Network::audio::template infer_scratch<B>);
 
-  static constexpr footprint features = per_item<scalar>(Network::embedding::size);
+  static constexpr footprint features = per_item<value>(Network::embedding::size);
   /// The weights: transformed, and as they are for layers that use them so.
   static constexpr footprint weights = Network::vision::template prepared<B> + Network::audio::template prepared<B> +
                                        fixed<scalar>(Network::parameter_room);
@@ -218,52 +219,52 @@ class inference {
   /// Takes the network's weights as they are now.
   void refresh(Network const& net) {
     places const at(*this);
-    std::copy_n(net.data(), Network::parameter_room, at.params);
+    upload(on_, Network::parameter_room, net.data(), at.params);
     Network::vision::prepare(on_, at.params + Network::vision_offset, at.vision);
     Network::audio::prepare(on_, at.params + Network::audio_offset, at.audio);
   }
 
   /// "pool4" of pictures. Errors: shape_error if counts differ or exceed the room, as in all that follow.
-  void embed_frames(batch_view<scalar const, typename Network::frame> frames,
-                    batch_view<scalar, typename Network::embedding> out) {
+  void embed_frames(batch_view<value const, typename Network::frame> frames,
+                    batch_view<value, typename Network::embedding> out) {
     run<typename Network::vision>(Network::vision_offset, places(*this).vision, frames, out);
   }
   /// "pool4" of sounds.
-  void embed_sounds(batch_view<scalar const, typename Network::sound> sounds,
-                    batch_view<scalar, typename Network::embedding> out) {
+  void embed_sounds(batch_view<value const, typename Network::sound> sounds,
+                    batch_view<value, typename Network::embedding> out) {
     run<typename Network::audio>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// The last convolution's map of pictures, after ReLU.
-  void map_frames(batch_view<scalar const, typename Network::frame> frames,
-                  batch_view<scalar, typename vision_map::output> out) {
+  void map_frames(batch_view<value const, typename Network::frame> frames,
+                  batch_view<value, typename vision_map::output> out) {
     run<vision_map>(Network::vision_offset, places(*this).vision, frames, out);
   }
   /// The last convolution's map of sounds, after batch norm and before ReLU.
-  void map_sounds(batch_view<scalar const, typename Network::sound> sounds,
-                  batch_view<scalar, typename audio_map::output> out) {
+  void map_sounds(batch_view<value const, typename Network::sound> sounds,
+                  batch_view<value, typename audio_map::output> out) {
     run<audio_map>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// The map that the first blocks leave of pictures, and of sounds: "pool1" to "pool3".
   template <std::size_t Blocks>
-  void pool_frames(batch_view<scalar const, typename Network::frame> frames,
-                   batch_view<scalar, typename vision_blocks<Blocks>::output> out) {
+  void pool_frames(batch_view<value const, typename Network::frame> frames,
+                   batch_view<value, typename vision_blocks<Blocks>::output> out) {
     run<vision_blocks<Blocks>>(Network::vision_offset, places(*this).vision, frames, out);
   }
   template <std::size_t Blocks>
-  void pool_sounds(batch_view<scalar const, typename Network::sound> sounds,
-                   batch_view<scalar, typename audio_blocks<Blocks>::output> out) {
+  void pool_sounds(batch_view<value const, typename Network::sound> sounds,
+                   batch_view<value, typename audio_blocks<Blocks>::output> out) {
     run<audio_blocks<Blocks>>(Network::audio_offset, places(*this).audio, sounds, out);
   }
   /// Scores of frame k with sound k.
-  void score(batch_view<scalar const, typename Network::frame> frames,
-             batch_view<scalar const, typename Network::sound> sounds, batch_view<scalar, l3::features<2>> logits) {
+  void score(batch_view<value const, typename Network::frame> frames,
+             batch_view<value const, typename Network::sound> sounds, batch_view<scalar, l3::features<2>> logits) {
     require_same_count("pairs to score: sounds for the frames", frames.count, sounds.count);
     require_same_count("pairs to score: logits", frames.count, logits.count);
     check(frames.count);
     places const at(*this);
     carver space(at.rest, frames.count, on_.threads());
-    auto* const v = space.template take<scalar>(features);
-    auto* const a = space.template take<scalar>(features);
+    auto* const v = space.template take<value>(features);
+    auto* const a = space.template take<value>(features);
     pass<B> p{on_, frames.count, space.rest()};
     Network::vision::infer_prepared(p, at.params + Network::vision_offset, at.vision, frames.data, v);
     Network::audio::infer_prepared(p, at.params + Network::audio_offset, at.audio, sounds.data, a);
@@ -273,8 +274,8 @@ class inference {
   }
 
   /// Scores of features k of pictures with features k of sounds.
-  void score_features(batch_view<scalar const, typename Network::embedding> v,
-                      batch_view<scalar const, typename Network::embedding> a,
+  void score_features(batch_view<value const, typename Network::embedding> v,
+                      batch_view<value const, typename Network::embedding> a,
                       batch_view<scalar, l3::features<2>> logits) {
     require_same_count("features to score: sounds for the frames", v.count, a.count);
     require_same_count("features to score: logits", v.count, logits.count);
@@ -296,8 +297,8 @@ class inference {
       throw shape_error({"inference batch", "at most " + std::to_string(items_) + " items", std::to_string(count)});
   }
   template <class Chain>
-  void run(std::size_t offset, std::byte const* prepared, batch_view<scalar const, typename Chain::input> x,
-           batch_view<scalar, typename Chain::output> y) {
+  void run(std::size_t offset, std::byte const* prepared, batch_view<value const, typename Chain::input> x,
+           batch_view<value, typename Chain::output> y) {
     require_same_count("inference: outputs for the inputs", x.count, y.count);
     check(x.count);
     places const at(*this);
@@ -318,7 +319,7 @@ class inference {
 
   context<B>& on_;
   std::size_t items_;
-  arena memory_;
+  block<B> memory_;
 };
 
 }  // namespace l3::inline L3_ISA

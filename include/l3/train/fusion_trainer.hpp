@@ -22,6 +22,7 @@ class fusion_trainer {
  public:
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using value = value_of<B>;
   using fusion = typename Network::fusion;
 
   static constexpr footprint features = per_item<scalar>(Network::embedding::size);
@@ -43,8 +44,8 @@ class fusion_trainer {
         rate_{settings.learning_rate, settings.warm_up_steps} {}
 
   /// As trainer::step.
-  step_report step(batch_view<scalar const, typename Network::frame> frames,
-                   batch_view<scalar const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
+  step_report step(batch_view<value const, typename Network::frame> frames,
+                   batch_view<value const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (settings_.which == pairing::paper) {
       require_same_count("training batch: labels", frames.count, labels.size());

@@ -39,7 +39,7 @@ class softmax_head {
         dscores_(most_rows * classes),
         shares_(most_rows),
         scratch_(std::max(scratch_size<B>::dense(dims(0)).bytes(most_rows, on.threads()),
-                          scratch_size<B>::channels(classes).bytes(most_rows, on.threads()))) {
+                          scratch_size<B>::channels(classes, 1).bytes(most_rows, on.threads()))) {
     if (classes < 2) throw setting_error({"classes", "at least two", std::to_string(classes)});
   }
 

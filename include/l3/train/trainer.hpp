@@ -55,6 +55,7 @@ class trainer {
   using network_type = Network;
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using value = value_of<B>;
   using fusion = typename Network::fusion;
 
   /// All processes of `group` begin with the same network and settings. It outlives the trainer.
@@ -85,8 +86,8 @@ class trainer {
   /// Errors  numeric_error if loss or gradients are not finite, of whichever worker: the network and the optimizer are
   ///         then as they were before the step. shape_error if the counts do not fit. setting_error: a label is neither
   ///         0 nor 1. group_error: see process_group.
-  step_report step(batch_view<scalar const, typename Network::frame> frames,
-                   batch_view<scalar const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
+  step_report step(batch_view<value const, typename Network::frame> frames,
+                   batch_view<value const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count == 0 || frames.count % settings_.parts != 0)
       throw shape_error({"training batch", "as many items in each of " + std::to_string(settings_.parts) + " parts",
@@ -108,7 +109,10 @@ class trainer {
       throw;
     }
     pass_.on().norm_over(nullptr);
-    if (workers_ > 1) averages_.take(net_, gradients());
+    if (workers_ > 1)
+      averages_.take(net_, gradients());
+    else
+      net_.batches_tracked(net_.batches_tracked() + 1);
     report.learning_rate = rate_.at(report.step);
     optimizer_.step(pass_.on(), net_, gradients(), report.learning_rate);
     report.pairs = report.step * settings_.batch * workers_;
@@ -125,8 +129,8 @@ class trainer {
   scalar* gradients() { return settings_.parts > 1 ? sums() : pass_.gradients(); }
 
  private:
-  using frames_view = batch_view<scalar const, typename Network::frame>;
-  using sounds_view = batch_view<scalar const, typename Network::sound>;
+  using frames_view = batch_view<value const, typename Network::frame>;
+  using sounds_view = batch_view<value const, typename Network::sound>;
   static constexpr std::size_t hidden = Network::config::hidden;
   /// The fusion head's parameters whose gradients are complete where frames and sounds have met: all but the first.
   static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
@@ -201,10 +205,10 @@ class trainer {
     for (std::size_t part = 0; part != settings_.parts; ++part) {
       if (part > 0) averages_.give_back(net_);
       if (group_ != nullptr) group_->poke();
-      auto const logits = pass_.forward(net_, frames.slice(part * n, n), sounds.slice(part * n, n));
+      auto const logits = pass_.forward(net_.data(), frames.slice(part * n, n), sounds.slice(part * n, n));
       auto const own = labels.empty() ? labels : labels.subspan(part * n, n);
       tally += loss_.tally(pass_.on(), fusion::pairs(n, settings_.which), 0, own, logits.data, pass_.dlogits());
-      pass_.backward(net_, [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
+      pass_.backward(net_.data(), [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
     }
     return tally;
   }
@@ -218,7 +222,7 @@ class trainer {
     auto const forward = [&](std::size_t part) {
       if (part > 0) averages_.give_back(net_);
       if (group_ != nullptr) group_->poke();
-      pass_.forward_halves(net_, frames.slice(part * n, n), sounds.slice(part * n, n));
+      pass_.forward_halves(net_.data(), frames.slice(part * n, n), sounds.slice(part * n, n));
     };
     for (std::size_t part = 0; part != parts; ++part) {
       forward(part);
@@ -254,7 +258,7 @@ class trainer {
     for (std::size_t part = 0; part != parts; ++part) {
       if (parts > 1) averages_.give_back(net_), forward(part);
       std::copy_n(m.head.data() + part * head_size, head_size, pass_.gradients() + head_begin);
-      pass_.backward_halves(net_, m.du.data() + part * size, m.dt.data() + part * size,
+      pass_.backward_halves(net_.data(), m.du.data() + part * size, m.dt.data() + part * size,
                             [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
     }
     return tally;
@@ -321,10 +325,10 @@ template <class Source, class Network>
 concept batch_source = requires(Source& source) {
   {
     source.next()->frame_view()
-    } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::frame>>;
+    } -> std::convertible_to<batch_view<value_of<typename Network::backend_type> const, typename Network::frame>>;
   {
     source.next()->sound_view()
-    } -> std::convertible_to<batch_view<typename Network::scalar const, typename Network::sound>>;
+    } -> std::convertible_to<batch_view<value_of<typename Network::backend_type> const, typename Network::sound>>;
   { source.next()->label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
 };
 

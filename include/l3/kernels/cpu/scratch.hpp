@@ -25,7 +25,9 @@ struct scratch_size<simd<A, P>> {
            : detail::winograd_pays(d)    ? "Winograd F(4x4,3x3)"
                                          : "direct";
   }
-  static constexpr footprint channels(std::size_t channels) { return detail::batch_norm_scratch(channels); }
+  static constexpr footprint channels(std::size_t channels, std::size_t /*pixels*/) {
+    return detail::batch_norm_scratch(channels);
+  }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims d) { return detail::pair_share(d); }
 

@@ -1,4 +1,4 @@
-/// @file  examples/l3/engine_cpu.hpp: the three models on the processor. One unit for each precision instantiates it.
+/// @file  examples/l3/engine_network.hpp: the three models on a backend. One unit for each of these instantiates it.
 #pragma once
 #include <l3/core/tensor.hpp>
 #include <l3/kernels/kernels.hpp>
@@ -7,6 +7,11 @@
 #include <l3/train/classifier_trainer.hpp>
 #include <l3/train/fusion_trainer.hpp>
 #include <optional>
+#include <type_traits>
+#if L3_CUDA
+#include <l3/model/hosted_inference.cuh>
+#include <l3/train/trainer.cuh>
+#endif
 
 #include "engine.hpp"
 
@@ -27,18 +32,35 @@ void pool_to_grid(float const* map, extent2 grid, float* out) {
     }
 }
 
+namespace detail_of_engine {
+/// Stands for what a backend does not have.
+struct nothing {};
+template <class Network>
+struct user_of {
+  using type = inference<Network>;
+};
+#if L3_CUDA
+template <class Network>
+requires gpu_backend<typename Network::backend_type>
+struct user_of<Network> {
+  using type = hosted_inference<Network>;
+};
+#endif
+}  // namespace detail_of_engine
+
 template <backend B, class Config>
-class cpu_engine final : public engine {
+class network_engine final : public engine {
   using network = l3_network<B, Config>;
-  using user = inference<network>;
+  using user = typename detail_of_engine::user_of<network>::type;
+  static constexpr bool on_host = host_backend<B>;
   static constexpr extent2 frame_grid{4, 4}, sound_grid{4, 3};
 
  public:
-  explicit cpu_engine(std::size_t threads) : facts_(describe()), on_(threads) {}
+  explicit network_engine(std::size_t threads) : facts_(describe()), on_(threads) {}
   static model_facts describe() {
     model_facts facts{.name = Config::name,
-                      .description = describe_model<Config>(),
-                      .backend = std::string("cpu (") + B::name + ", " + B::precision::name + ")",
+                      .description = l3::describe_model<Config>(),
+                      .backend = std::string(on_host ? "cpu (" : "") + B::name + (on_host ? ", " : " (") + B::precision::name + ")",
                       .front_end = Config::front_end::name,
                       .frame = {Config::frame::height, Config::frame::width},
                       .sound = {network::sound::height, network::sound::width},
@@ -69,9 +91,11 @@ class cpu_engine final : public engine {
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     changed_ = true;
     load_checkpoint(checkpoint, net_, with_optimizer ? optimizer() : nullptr);
+    if constexpr (!on_host)
+      if (trainer_) trainer_->adopt();
   }
-  void save(std::filesystem::path const& checkpoint, bool with_optimizer,
-            checkpoint_facts const& facts) const override {
+  void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
+    fetch();
     save_checkpoint<network>(checkpoint, net_, with_optimizer ? optimizer() : nullptr, facts);
   }
 
@@ -81,22 +105,50 @@ class cpu_engine final : public engine {
   }
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
-    if (fusion_alone)
+    if (!fusion_alone)
+      trainer_.emplace(on_, net_, settings, group);
+    else if constexpr (on_host)
       fusion_trainer_.emplace(on_, net_, settings);
     else
-      trainer_.emplace(on_, net_, settings, group);
+      throw setting_error({"--backend, to train the fusion head alone", "cpu", B::name});
   }
-  std::span<float const> weights() const override { return {net_.data(), network::parameter_room}; }
-  std::uint64_t steps() const override { return optimizer() != nullptr ? optimizer()->steps() : 0; }
-  step_report step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
-                   std::size_t count) override {
+  std::span<float const> weights() override {
+    fetch();
+    return {net_.data(), network::parameter_room};
+  }
+  std::uint64_t steps() override { return optimizer() != nullptr ? optimizer()->steps() - in_flight() : 0; }
+  std::size_t most_in_flight() const override {
+    if constexpr (on_host)
+      return 1;
+    else
+      return trainer<network>::slots;
+  }
+  std::size_t in_flight() const override {
+    if constexpr (on_host)
+      return report_ ? 1 : 0;
+    else
+      return trainer_ ? trainer_->in_flight() : 0;
+  }
+  void begin_step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
+                  std::size_t count) override {
     changed_ = true;
-    if (fusion_trainer_) return fusion_trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
-    return trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
+    if constexpr (!on_host)
+      trainer_->begin({frames.data(), count}, {sounds.data(), count}, labels);
+    else if (fusion_trainer_)
+      report_ = fusion_trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
+    else
+      report_ = trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
+  }
+  step_report finish_step() override {
+    if constexpr (on_host)
+      return *std::exchange(report_, std::nullopt);
+    else
+      return trainer_->finish();
   }
 
   void prepare_inference(std::size_t items) override {
     sliding_.reset();
+    fetch();
     user_.emplace(on_, net_, items);
     changed_ = false;
     map_ = {};
@@ -131,21 +183,25 @@ class cpu_engine final : public engine {
   bool prepare_sliding(std::size_t hop, std::size_t windows) override {
     sliding_.reset();
     constexpr double worthwhile = 0.9;  // copying columns costs a few per cent too
-    if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
+    if constexpr (on_host)
+      if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
     return sliding_.has_value();
   }
   void embed_sliding(feature which, std::span<float const> spectrogram, std::size_t count,
                      std::span<float> out) override {
     in_use();  // sliding_ reads its weights
-    if (which.from == depth::pool4) return sliding_->embed(spectrogram.data(), {out.data(), count});
-    using map = typename user::audio_map::output;
-    map_.resize(std::max(map_.size(), count * map::size));
-    sliding_->map(spectrogram.data(), {map_.data(), count});
-    pool_maps<of_sounds, map>(which.pool, {map_.data(), count}, out.data());
+    if constexpr (on_host) {
+      if (which.from == depth::pool4) return sliding_->embed(spectrogram.data(), {out.data(), count});
+      using map = typename user::audio_map::output;
+      map_.resize(std::max(map_.size(), count * map::size));
+      sliding_->map(spectrogram.data(), {map_.data(), count});
+      pool_maps<of_sounds, map>(which.pool, {map_.data(), count}, out.data());
+    }
   }
 
  private:
-  using sliding = sliding_sounds<network>;
+  using sliding = std::conditional_t<on_host, sliding_sounds<network>, detail_of_engine::nothing>;
+  using fusion_alone_trainer = std::conditional_t<on_host, fusion_trainer<network>, detail_of_engine::nothing>;
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
@@ -237,13 +293,19 @@ class cpu_engine final : public engine {
   }
 
   adam<network>* optimizer() {
-    return fusion_trainer_ ? &fusion_trainer_->optimizer() : trainer_ ? &trainer_->optimizer() : nullptr;
+    if constexpr (on_host)
+      if (fusion_trainer_) return &fusion_trainer_->optimizer();
+    return trainer_ ? &trainer_->optimizer() : nullptr;
   }
-  adam<network> const* optimizer() const { return const_cast<cpu_engine*>(this)->optimizer(); }
+  /// Brings what has been learned where files and inference find it.
+  void fetch() {
+    if constexpr (!on_host)
+      if (trainer_) trainer_->fetch();
+  }
 
   /// With the weights of this moment.
   user& in_use() {
-    if (changed_) user_->refresh(net_);
+    if (changed_) fetch(), user_->refresh(net_);
     changed_ = false;
     return *user_;
   }
@@ -252,7 +314,8 @@ class cpu_engine final : public engine {
   context<B> on_;
   network net_;
   std::optional<trainer<network>> trainer_;
-  std::optional<fusion_trainer<network>> fusion_trainer_;
+  std::optional<fusion_alone_trainer> fusion_trainer_;
+  std::optional<step_report> report_;  // of a step on the processor, done when it is begun
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
@@ -318,12 +381,21 @@ class cpu_classifier final : public classifier_engine {
   bool changed_ = false;  // since user_ took over the weights
 };
 
+/// What a model is, without one: its facts. Errors: setting_error for an unknown model.
+template <backend B>
+model_facts describe_on(std::string const& model) {
+  if (model == paper::name) return network_engine<B, paper>::describe();
+  if (model == small::name) return network_engine<B, small>::describe();
+  if (model == tiny::name) return network_engine<B, tiny>::describe();
+  throw setting_error({"--model", "paper, small or tiny", model});
+}
+
 /// The model of this name on backend B. Errors: setting_error for an unknown model.
 template <backend B>
-std::unique_ptr<engine> make_engine(std::string const& model, std::size_t threads) {
-  if (model == paper::name) return std::make_unique<cpu_engine<B, paper>>(threads);
-  if (model == small::name) return std::make_unique<cpu_engine<B, small>>(threads);
-  if (model == tiny::name) return std::make_unique<cpu_engine<B, tiny>>(threads);
+std::unique_ptr<engine> make_engine_on(std::string const& model, std::size_t threads) {
+  if (model == paper::name) return std::make_unique<network_engine<B, paper>>(threads);
+  if (model == small::name) return std::make_unique<network_engine<B, small>>(threads);
+  if (model == tiny::name) return std::make_unique<network_engine<B, tiny>>(threads);
   throw setting_error({"--model", "paper, small or tiny", model});
 }
 

@@ -1,0 +1,227 @@
+/// @file  include/l3/core/cuda.cuh: an NVIDIA GPU: its memory, the stream that work goes down, and how kernels are
+/// launched.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <l3/core/backend.hpp>
+#include <l3/core/context.hpp>
+#include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
+#include <string>
+#include <utility>
+
+namespace l3::inline L3_ISA {
+
+/// Throws device_error if a call of CUDA's failed; `doing` says what for. A device that has been lost in mid-run is
+/// noticed here too: every later call fails.
+inline void cuda_check(cudaError_t code, std::string const& doing) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();  // a mistake that can be mended must not meet the next call
+  throw device_error(complaint{"the GPU, " + doing, "success",
+                               std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")"});
+}
+
+/// What a GPU is, for people to read.
+struct gpu_facts {
+  std::string name;
+  int major = 0, minor = 0;
+  std::size_t memory = 0;  ///< bytes
+  int multiprocessors = 0;
+  int driver = 0;  ///< newest CUDA version it runs: 13000 is 13.0
+};
+
+/// Chooses a GPU for the calling thread. Errors: device_error: there is none, the driver is older than this build, or
+/// the GPU is older than the code in it.
+inline gpu_facts open_gpu(int device = 0) {
+  auto const refuse = [](std::string const& found) {
+    throw device_error(complaint{"the backend cuda",
+                                 "an NVIDIA GPU of compute capability 8.0 or newer and a driver for CUDA " +
+                                     std::to_string(CUDART_VERSION / 1000) + "." +
+                                     std::to_string(CUDART_VERSION % 1000 / 10) + " or newer",
+                                 found});
+  };
+  gpu_facts facts;
+  int count = 0;
+  if (cudaError_t const code = cudaGetDeviceCount(&count); code != cudaSuccess) {
+    cudaGetLastError();
+    std::string found = cudaGetErrorString(code);
+    if (cudaDriverGetVersion(&facts.driver) == cudaSuccess && facts.driver > 0)
+      found += "; the driver is for CUDA " + std::to_string(facts.driver / 1000) + "." +
+               std::to_string(facts.driver % 1000 / 10);
+    refuse(found);
+  }
+  if (device >= count) refuse(count == 0 ? "none" : std::to_string(count) + ", and number " + std::to_string(device) +
+                                                         " was asked for");
+  cuda_check(cudaSetDevice(device), "choosing it");
+  cudaDeviceProp of{};
+  cuda_check(cudaGetDeviceProperties(&of, device), "reading what it is");
+  facts.name = of.name, facts.major = of.major, facts.minor = of.minor, facts.memory = of.totalGlobalMem;
+  facts.multiprocessors = of.multiProcessorCount;
+  cuda_check(cudaDriverGetVersion(&facts.driver), "reading the driver's version");
+  if (of.major < 8)
+    refuse(facts.name + " of compute capability " + std::to_string(of.major) + "." + std::to_string(of.minor));
+  cuda_check(cudaFree(nullptr), "beginning to use it");
+  return facts;
+}
+
+/// One block of a GPU's memory, taken once. Contents start as zeros.
+///
+/// Errors  device_error, which says how much was asked for and how much was left.
+class device_block {
+ public:
+  device_block() = default;
+  explicit device_block(std::size_t bytes) : size_(round_up(bytes, alignment)) {
+    if (size_ == 0) return;
+    void* block = nullptr;
+    if (cudaError_t const code = cudaMalloc(&block, size_); code == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      std::size_t left = 0, all = 0;
+      cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
+      throw device_error(complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
+                                   std::to_string(left >> 20) + " MiB left of " + std::to_string(all >> 20)});
+    } else {
+      cuda_check(code, "taking memory");
+    }
+    cudaError_t cleared = cudaMemset(block, 0, size_);
+    if (cleared == cudaSuccess) cleared = cudaStreamSynchronize(nullptr);  // our streams do not wait for that one
+    if (cleared != cudaSuccess) cudaFree(block);
+    cuda_check(cleared, "clearing memory");
+    block_ = static_cast<std::byte*>(block);
+  }
+  device_block(device_block&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  device_block& operator=(device_block&& other) noexcept {
+    std::swap(block_, other.block_), std::swap(size_, other.size_);
+    return *this;
+  }
+  ~device_block() { cudaFree(block_); }
+  std::byte* data() const noexcept { return block_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::byte* block_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Memory of the machine's that the GPU reads and writes on its own, while the processor does other things.
+class pinned_block {
+ public:
+  pinned_block() = default;
+  explicit pinned_block(std::size_t bytes) : size_(bytes) {
+    void* block = nullptr;
+    if (bytes > 0) cuda_check(cudaMallocHost(&block, bytes), "taking memory of the machine's for transfers");
+    block_ = static_cast<std::byte*>(block);
+  }
+  pinned_block(pinned_block&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  pinned_block& operator=(pinned_block&& other) noexcept {
+    std::swap(block_, other.block_), std::swap(size_, other.size_);
+    return *this;
+  }
+  ~pinned_block() { cudaFreeHost(block_); }
+  std::byte* data() const noexcept { return block_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::byte* block_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+template <class P>
+struct memory_of<cuda<P>> {
+  using type = device_block;
+};
+
+/// A queue of work for the GPU. What is put in runs in order.
+class gpu_stream {
+ public:
+  gpu_stream() { cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+  ~gpu_stream() { cudaStreamDestroy(stream_); }
+  gpu_stream(gpu_stream const&) = delete;
+  gpu_stream& operator=(gpu_stream const&) = delete;
+  operator cudaStream_t() const { return stream_; }
+  void wait() const { cuda_check(cudaStreamSynchronize(stream_), "waiting for its work"); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// A place in a stream that another stream, or the processor, can wait for.
+class gpu_event {
+ public:
+  gpu_event() { cuda_check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+  ~gpu_event() { cudaEventDestroy(event_); }
+  gpu_event(gpu_event const&) = delete;
+  gpu_event& operator=(gpu_event const&) = delete;
+  void record(cudaStream_t in) { cuda_check(cudaEventRecord(event_, in), "marking a place in its work"); }
+  void hold(cudaStream_t other) const { cuda_check(cudaStreamWaitEvent(other, event_, 0), "ordering its work"); }
+  void wait() const { cuda_check(cudaEventSynchronize(event_), "waiting for its work"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// Runs on one GPU, the calling thread's, which is to be the thread that uses it; all of the backend's kernels go down one stream. The number of threads, which
+/// other contexts take, says nothing here.
+///
+/// Errors  as open_gpu.
+template <class P>
+class context<cuda<P>> {
+ public:
+  using backend_type = cuda<P>;
+  explicit context(std::size_t /*threads*/ = 0, int device = 0) : facts_(open_gpu(device)) {}
+  std::size_t threads() const { return 1; }
+  gpu_facts const& gpu() const { return facts_; }
+  gpu_stream const& stream() const { return stream_; }
+
+ private:
+  gpu_facts facts_;
+  gpu_stream stream_;
+};
+
+template <class P, class T>
+void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
+  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
+}
+/// The way back; waits for it.
+template <class P, class T>
+void download(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
+  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on.stream()), "fetching values");
+  on.stream().wait();
+}
+
+namespace detail::gpu {
+
+/// Room in a block's shared memory that needs no permission.
+inline constexpr std::size_t usual_shared_memory = 48 << 10;
+
+/// Launches `kernel` with `shared` bytes of dynamic shared memory.
+template <class... Parameters, class... Arguments>
+void launch(cudaStream_t in, void (*kernel)(Parameters...), dim3 grid, unsigned threads, std::size_t shared,
+            Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+#if defined(__CUDACC__)
+  if (shared > usual_shared_memory)
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+               "giving a kernel its shared memory");
+  kernel<<<grid, threads, shared, in>>>(static_cast<Parameters>(arguments)...);
+#else
+  emulated::launch(in, kernel, grid, threads, shared, static_cast<Parameters>(arguments)...);
+#endif
+  cuda_check(cudaGetLastError(), "launching a kernel");
+}
+
+/// A block's dynamic shared memory.
+template <class T>
+__device__ inline T* shared_memory() {
+#if defined(__CUDACC__)
+  extern __shared__ __align__(128) unsigned char l3_shared[];
+  return reinterpret_cast<T*>(l3_shared);
+#else
+  return reinterpret_cast<T*>(emulated::shared_memory());
+#endif
+}
+
+}  // namespace detail::gpu
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,346 @@
+/// @file  include/l3/kernels/cuda/batch_norm.cuh: batch norm, rectifier and max pooling as one pass forward and two
+/// backward, on a GPU.
+///
+/// Backward, the first pass takes the sums and the second one writes the gradient; both find out again, from x, where
+/// each window's gradient goes, which costs less than to have kept it. A thread keeps the coefficients of its channels
+/// and goes over many pixels.
+#pragma once
+#include <algorithm>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cuda/pool2d.cuh>
+#include <l3/kernels/cuda/row_sums.cuh>
+#include <l3/kernels/dims.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail::gpu {
+
+template <class = void>
+__global__ void train_coefficients(unsigned channels, double unbias, double epsilon, float momentum,
+                                          float const* mean, float const* variance, float const* gamma,
+                                          float const* beta, float* running_mean, float* running_variance, float* scale,
+                                          float* shift, float* inverse_std) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  inverse_std[c] = static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
+  scale[c] = gamma[c] * inverse_std[c];
+  shift[c] = beta[c] - mean[c] * scale[c];
+  running_mean[c] += momentum * (mean[c] - running_mean[c]);
+  running_variance[c] += momentum * (static_cast<float>(unbias) * variance[c] - running_variance[c]);
+}
+template <class = void>
+__global__ void eval_coefficients(unsigned channels, double epsilon, float const* running_mean,
+                                         float const* running_variance, float const* gamma, float const* beta,
+                                         float const* bias, float* scale, float* shift) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  scale[c] = gamma[c] * static_cast<float>(1.0 / sqrt(static_cast<double>(running_variance[c]) + epsilon));
+  shift[c] = beta[c] - (bias != nullptr ? running_mean[c] - bias[c] : running_mean[c]) * scale[c];
+}
+
+/// Cells of Side x Side pixels side by side cover the picture, the last ones in part. A whole cell is a window.
+struct cell_job {
+  int height, width, channels, out_height, out_width;
+  unsigned cells;
+  divider by_width, by_height;  ///< of pictures in cells
+  unsigned lanes;
+
+  cell_job(pool_dims const& d, std::size_t side, bool whole_alone, unsigned share)
+      : height(static_cast<int>(d.height)),
+        width(static_cast<int>(d.width)),
+        channels(static_cast<int>(d.channels)),
+        out_height(static_cast<int>(d.height / side)),
+        out_width(static_cast<int>(d.width / side)),
+        lanes(share) {
+    std::size_t const more = whole_alone ? 0 : side - 1;
+    std::size_t const lines = (d.height + more) / side, columns = (d.width + more) / side;
+    cells = narrow(d.batch * lines * columns);
+    by_width = divider(columns), by_height = divider(lines);
+  }
+};
+/// One cell: its first pixel, which of its pixels are there, and its window's place among those of all items.
+template <int Side>
+struct cell_place {
+  unsigned pixel, window;
+  bool right, below;  ///< there is a second column, a second line
+
+  __device__ cell_place(cell_job const& job, unsigned cell) {
+    if constexpr (Side == 1) {
+      pixel = window = cell, right = below = true;
+    } else {
+      unsigned const line = job.by_width.quotient(cell), item = job.by_height.quotient(line);
+      auto const j = static_cast<int>(cell - line * job.by_width.by);
+      auto const i = static_cast<int>(line - item * job.by_height.by);
+      pixel = (item * static_cast<unsigned>(job.height) + static_cast<unsigned>(Side * i)) *
+                  static_cast<unsigned>(job.width) +
+              static_cast<unsigned>(Side * j);
+      window = (item * static_cast<unsigned>(job.out_height) + static_cast<unsigned>(i)) *
+                   static_cast<unsigned>(job.out_width) +
+               static_cast<unsigned>(j);
+      right = j < job.out_width, below = i < job.out_height;
+    }
+  }
+  __device__ bool whole() const { return right && below; }
+  __device__ bool has(int k) const { return (k % Side == 0 || right) && (k / Side == 0 || below); }
+  /// Pixel k of the cell, line by line.
+  __device__ std::size_t at(cell_job const& job, int k) const {
+    return (std::size_t{pixel} + static_cast<unsigned>(k / Side * job.width + k % Side)) *
+           static_cast<unsigned>(job.channels);
+  }
+};
+/// Cells that a thread visits one after the other in the passes without sums.
+inline constexpr unsigned cells_in_a_row = 8;
+
+template <class T, int V, int Side>
+__global__ __launch_bounds__(256) void normalise(cell_job const job, T const* x, float const* scale,
+                                                float const* shift, bool relu, T* y) {
+  unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
+  unsigned const c = (blockIdx.y * job.lanes + lane) * V;
+  if (c >= static_cast<unsigned>(job.channels)) return;
+  affine<V> norm;
+  norm.load(scale, shift, c, relu);
+  for (unsigned k = 0; k < cells_in_a_row; ++k) {
+    unsigned const cell = (blockIdx.x * cells_in_a_row + k) * parts + part;
+    if (cell >= job.cells) return;
+    cell_place<Side> const place(job, cell);
+    values<T, V> in[Side * Side], best;
+#pragma unroll
+    for (int p = 0; p < Side * Side; ++p) in[p].load(x + place.at(job, p) + c);
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      best.v[e] = norm.before_relu(in[0].v[e], e);
+#pragma unroll
+      for (int p = 1; p < Side * Side; ++p) {
+        float const value = norm.before_relu(in[p].v[e], e);
+        if (value > best.v[e] || value != value) best.v[e] = value;
+      }
+      best.v[e] = norm.rectified(best.v[e]);
+    }
+    best.store(y + std::size_t{place.window} * static_cast<unsigned>(job.channels) + c);
+  }
+}
+
+/// What the backward passes need of a channel.
+template <int V>
+struct backward_state {
+  affine<V> norm;
+  float mean[V], inverse_std[V];
+
+  __device__ void load(norm_state<float> const& state, unsigned c, bool relu) {
+    norm.relu = relu;
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+      mean[k] = state.mean[c + k], inverse_std[k] = state.inverse_std[c + k];
+      norm.scale[k] = state.gamma[c + k] * inverse_std[k];
+      norm.shift[k] = state.beta[c + k] - mean[k] * norm.scale[k];
+    }
+  }
+  /// The pixel of a cell that takes the gradient, -1 if none does.
+  template <class T, int Pixels>
+  __device__ int winner(values<T, V> const (&x)[Pixels], int k) const {
+    float best = norm.before_relu(x[0].v[k], k);
+    int first = 0;
+#pragma unroll
+    for (int p = 1; p < Pixels; ++p) {
+      float const value = norm.before_relu(x[p].v[k], k);
+      if (value > best) best = value, first = p;
+    }
+    return norm.relu && !(best > 0) ? -1 : first;
+  }
+};
+
+template <class T, int V, int Side>
+__global__ __launch_bounds__(256) void norm_gradient_sums(cell_job const job, T const* x,
+                                                         norm_state<float> const state, bool relu, T const* dy,
+                                                         double* tiles) {
+  float* const shared = shared_memory<float>();
+  unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
+  auto const channels = static_cast<unsigned>(job.channels);
+  unsigned const c = (blockIdx.y * job.lanes + lane) * V;
+  unsigned const begin = blockIdx.x * static_cast<unsigned>(row_tile);
+  unsigned const end = std::min(begin + static_cast<unsigned>(row_tile), job.cells);
+  float sum[2][V] = {};
+  if (c < channels) {
+    backward_state<V> at;
+    at.load(state, c, relu);
+    for (unsigned cell = begin + part; cell < end; cell += parts) {
+      cell_place<Side> const place(job, cell);
+      if (!place.whole()) continue;
+      values<T, V> in[Side * Side], g;
+#pragma unroll
+      for (int p = 0; p < Side * Side; ++p) in[p].load(x + place.at(job, p) + c);
+      g.load(dy + std::size_t{place.window} * channels + c);
+#pragma unroll
+      for (int e = 0; e < V; ++e) {
+        int const to = at.winner(in, e);
+        float value = in[0].v[e];
+#pragma unroll
+        for (int p = 1; p < Side * Side; ++p) value = to == p ? in[p].v[e] : value;
+        float const gradient = to >= 0 ? g.v[e] : 0.0f;
+        sum[0][e] += gradient;
+        sum[1][e] = fmaf(gradient, (value - at.mean[e]) * at.inverse_std[e], sum[1][e]);
+      }
+    }
+  }
+#pragma unroll
+  for (int s = 0; s < 2; ++s)
+#pragma unroll
+    for (int e = 0; e < V; ++e) shared[(s * V + e) * 256 + threadIdx.x] = sum[s][e];
+  __syncthreads();
+  for (unsigned at = threadIdx.x; at < 2 * V * job.lanes; at += 256) {
+    unsigned const which = at / job.lanes, s = which / V;
+    unsigned const column = (blockIdx.y * job.lanes + at % job.lanes) * V + which % V;
+    if (column >= channels) continue;
+    double total = 0;
+    for (unsigned p = 0; p < parts; ++p) total += shared[which * 256 + p * job.lanes + at % job.lanes];
+    tiles[(std::size_t{blockIdx.x} * 2 + s) * channels + column] = total;
+  }
+}
+struct keep_gradients {
+  float *dgamma, *dbeta;
+  __device__ void operator()(unsigned c, double const (&sum)[2]) const {
+    dbeta[c] = static_cast<float>(sum[0]), dgamma[c] = static_cast<float>(sum[1]);
+  }
+};
+
+/// dx and dy may be one.
+template <class T, int V, int Side>
+__global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const* x, norm_state<float> const state,
+                                                    bool relu, T const* dy, float const* dgamma, float const* dbeta,
+                                                    float rows, T* dx) {
+  unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
+  auto const channels = static_cast<unsigned>(job.channels);
+  unsigned const c = (blockIdx.y * job.lanes + lane) * V;
+  if (c >= channels) return;
+  backward_state<V> at;
+  at.load(state, c, relu);
+  float mean_g[V], slope[V];
+#pragma unroll
+  for (int e = 0; e < V; ++e) mean_g[e] = dbeta[c + e] / rows, slope[e] = dgamma[c + e] / rows * at.inverse_std[e];
+  for (unsigned k = 0; k < cells_in_a_row; ++k) {
+    unsigned const cell = (blockIdx.x * cells_in_a_row + k) * parts + part;
+    if (cell >= job.cells) return;
+    cell_place<Side> const place(job, cell);
+    values<T, V> in[Side * Side], g;
+#pragma unroll
+    for (int p = 0; p < Side * Side; ++p)
+      if (place.has(p)) in[p].load(x + place.at(job, p) + c);
+    if (place.whole()) g.load(dy + std::size_t{place.window} * channels + c);
+    int to[V];
+#pragma unroll
+    for (int e = 0; e < V; ++e) to[e] = place.whole() ? at.winner(in, e) : -1;
+#pragma unroll
+    for (int p = 0; p < Side * Side; ++p) {
+      if (!place.has(p)) continue;
+      values<T, V> out;
+#pragma unroll
+      for (int e = 0; e < V; ++e)
+        out.v[e] = at.norm.scale[e] *
+                   ((to[e] == p ? g.v[e] : 0.0f) - mean_g[e] - (in[p].v[e] - at.mean[e]) * slope[e]);
+      out.store(dx + place.at(job, p) + c);
+    }
+  }
+}
+
+template <int Side, class T, int V>
+void affine_pool(cudaStream_t in, pool_dims const& d, T const* x, float const* scale, float const* shift, bool relu,
+                 T* y) {
+  row_share const share(d.channels, V);
+  cell_job const job(d, Side, true, share.lanes);
+  dim3 const grid(blocks_for(job.cells, 256 / share.lanes * cells_in_a_row), share.groups);
+  launch(in, normalise<T, V, Side>, grid, 256, 0, job, x, scale, shift, relu, y);
+}
+template <int Side, class T, int V>
+void norm_backward(cudaStream_t in, pool_dims const& d, T const* x, norm_state<float> const& norm, bool relu,
+                   T const* dy, T* dx, float* dgamma, float* dbeta, double* tiles) {
+  row_share const share(d.channels, V);
+  cell_job const job(d, Side, false, share.lanes);
+  std::size_t const count = row_tiles(job.cells);
+  launch(in, norm_gradient_sums<T, V, Side>, dim3(narrow(count), share.groups), 256, 256 * 2 * V * sizeof(float),
+         job, x, norm,
+         relu, dy, tiles);
+  finish_sums<2>(in, tiles, count, d.channels, keep_gradients{dgamma, dbeta});
+  dim3 const grid(blocks_for(job.cells, 256 / share.lanes * cells_in_a_row), share.groups);
+  launch(in, norm_gradient<T, V, Side>, grid, 256, 0, job, x, norm, relu, dy, dgamma, dbeta,
+         static_cast<float>(d.rows()), dx);
+}
+
+/// Calls f.operator()<V>() with whole vectors, or single values where channels are no multiple of one.
+template <class T, class F>
+void by_vector(std::size_t channels, F&& f) {
+  if (channels % vector_size<T> == 0)
+    f.template operator()<vector_size<T>>();
+  else
+    f.template operator()<1>();
+}
+constexpr bool pools_nothing(pool_dims const& d) {
+  return d.window == extent2{1, 1} && d.stride == extent2{1, 1};
+}
+constexpr bool pools_2x2(pool_dims const& d) { return d.window == extent2{2, 2} && d.stride == extent2{2, 2}; }
+
+template <class = void>
+__global__ void state_coefficients(unsigned channels, norm_state<float> const state, float* scale,
+                                          float* shift) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  scale[c] = state.gamma[c] * state.inverse_std[c];
+  shift[c] = state.beta[c] - state.mean[c] * scale[c];
+}
+
+}  // namespace detail::gpu
+
+template <class P>
+void batch_norm_train_coefficients(context<cuda<P>>& on, std::size_t rows, std::size_t channels, double epsilon,
+                                   double momentum, float const* mean, float const* variance, float const* gamma,
+                                   float const* beta, float* running_mean, float* running_variance, float* scale,
+                                   float* shift, float* inverse_std) {
+  double const unbias = rows > 1 ? static_cast<double>(rows) / static_cast<double>(rows - 1) : 1.0;
+  detail::gpu::launch(on.stream(), detail::gpu::train_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128, 0,
+                 detail::gpu::narrow(channels), unbias, epsilon, static_cast<float>(momentum), mean, variance, gamma, beta,
+                 running_mean, running_variance, scale, shift, inverse_std);
+}
+template <class P>
+void batch_norm_eval_coefficients(context<cuda<P>>& on, std::size_t channels, double epsilon, float const* running_mean,
+                                  float const* running_variance, float const* gamma, float const* beta,
+                                  float const* bias, float* scale, float* shift) {
+  detail::gpu::launch(on.stream(), detail::gpu::eval_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128, 0,
+                 detail::gpu::narrow(channels), epsilon, running_mean, running_variance, gamma, beta, bias, scale, shift);
+}
+
+template <class P>
+void affine_pool_forward(context<cuda<P>>& on, pool_dims const& d, value_of<cuda<P>> const* x, float const* scale,
+                         float const* shift, bool relu, value_of<cuda<P>>* y) {
+  using T = value_of<cuda<P>>;
+  detail::gpu::by_vector<T>(d.channels, [&]<int V>() {
+    if (detail::gpu::pools_nothing(d))
+      detail::gpu::affine_pool<1, T, V>(on.stream(), d, x, scale, shift, relu, y);
+    else if (detail::gpu::pools_2x2(d))
+      detail::gpu::affine_pool<2, T, V>(on.stream(), d, x, scale, shift, relu, y);
+    else
+      detail::gpu::launch_pool<T, V>(on.stream(), d, x, scale, shift, relu, y);
+  });
+}
+
+template <class P>
+void batch_norm_relu_pool_backward(context<cuda<P>>& on, pool_dims const& d, value_of<cuda<P>> const* x,
+                                   norm_state<float> const& norm, bool relu, value_of<cuda<P>> const* dy,
+                                   value_of<cuda<P>>* dx, float* dgamma, float* dbeta, std::byte* scratch) {
+  using T = value_of<cuda<P>>;
+  auto* const scale = reinterpret_cast<float*>(scratch);
+  float* const shift = scale + round_up(d.channels, alignment / sizeof(float));
+  auto* const tiles = reinterpret_cast<double*>(shift + round_up(d.channels, alignment / sizeof(float)));
+  bool const nothing = detail::gpu::pools_nothing(d), small = detail::gpu::pools_2x2(d);
+  if (!nothing && !small) {  // dx holds the gradient at batch norm's output first
+    detail::gpu::launch(on.stream(), detail::gpu::state_coefficients<>, dim3(detail::gpu::blocks_for(d.channels, 128)), 128, 0,
+                   detail::gpu::narrow(d.channels), norm, scale, shift);
+    detail::gpu::pool_backward(on.stream(), d, x, scale, shift, relu, dy, dx);
+    relu = false, dy = dx;
+  }
+  detail::gpu::by_vector<T>(d.channels, [&]<int V>() {
+    if (small)
+      detail::gpu::norm_backward<2, T, V>(on.stream(), d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
+    else
+      detail::gpu::norm_backward<1, T, V>(on.stream(), d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
+  });
+}
+
+}  // namespace l3::inline L3_ISA

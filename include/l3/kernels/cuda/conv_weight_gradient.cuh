@@ -1,0 +1,259 @@
+/// @file  include/l3/kernels/cuda/conv_weight_gradient.cuh: a convolution's weight gradient as a product of matrices, on
+/// the matrix units of a GPU.
+///
+/// Rows are output channels, columns are input channels of one tap after the other, and all pixels lie along the sum. The
+/// sum is cut into parts, so that there is work for every multiprocessor; how many, the sizes alone decide. Each part
+/// writes its own sums, and a second kernel adds them up in order.
+#pragma once
+#include <algorithm>
+#include <l3/core/memory.hpp>
+#include <l3/kernels/cuda/conv2d.cuh>
+#include <l3/kernels/cuda/products.cuh>
+#include <l3/kernels/dims.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail::gpu {
+
+/// A block's tile: warps along rows and columns, and each one's blocks of 16 rows and of 8 columns.
+template <int WarpRows, int WarpColumns, int RowBlocks, int ColumnBlocks>
+struct gradient_tile {
+  static_assert(WarpRows * WarpColumns == 8);
+  static constexpr int warp_rows = WarpRows, row_blocks = RowBlocks, column_blocks = ColumnBlocks;
+  static constexpr int rows = WarpRows * RowBlocks * 16, columns = WarpColumns * ColumnBlocks * 8;
+};
+using large_gradient_tile = gradient_tile<2, 4, 4, 4>;   // 128 x 128
+using medium_gradient_tile = gradient_tile<2, 4, 2, 6>;  // 64 x 192: three taps of 64 channels
+using small_gradient_tile = gradient_tile<4, 2, 1, 2>;   // 64 x 32
+
+inline constexpr int gradient_stages = 3;
+/// Pixels copied at a time.
+template <class T>
+inline constexpr int gradient_step = sizeof(T) == 2 ? 64 : 32;
+
+/// Which operands are copied in whole vectors: the output's gradient, the input.
+template <bool Left, bool Right>
+struct gradient_copies {
+  static constexpr bool left = Left, right = Right;
+};
+
+/// Calls f with the tile and the ways of copying for these sizes.
+template <class P, class F>
+constexpr auto with_gradient_tile(conv_dims const& d, F&& f) {
+  bool const left = conv_in_vectors<P>(d.out), right = conv_in_vectors<P>(d.in);
+  if constexpr (!std::is_same_v<P, fp32>) {
+    if (left && right && d.out > 64) return f(large_gradient_tile{}, gradient_copies<true, true>{});
+    if (left && right && d.out > 32 && d.in > 16) return f(medium_gradient_tile{}, gradient_copies<true, true>{});
+  }
+  if (left && right) return f(small_gradient_tile{}, gradient_copies<true, true>{});
+  if (left) return f(small_gradient_tile{}, gradient_copies<true, false>{});
+  return f(small_gradient_tile{}, gradient_copies<false, false>{});
+}
+
+/// Parts that the pixels may be cut into: so many that a large GPU's multiprocessors have a few blocks each.
+template <class P>
+constexpr std::size_t most_gradient_parts(conv_dims const& d) {
+  constexpr std::size_t blocks = 528;
+  std::size_t const tiles = with_gradient_tile<P>(d, [&](auto tile, auto) {
+    return ((d.out + tile.rows - 1) / tile.rows) * ((9 * d.in + tile.columns - 1) / tile.columns);
+  });
+  return std::max<std::size_t>(1, blocks / tiles);
+}
+template <class P>
+constexpr footprint conv_gradient_room(conv_dims const& d) {
+  return fixed<float>(most_gradient_parts<P>(d) * d.out * 9 * d.in);
+}
+
+template <class T>
+struct gradient_job {
+  T const* x = nullptr;
+  T const* dy = nullptr;
+  float* parts = nullptr;  ///< (parts, out, 9 in)
+  int height = 0, width = 0, in = 0, out = 0;
+  unsigned pixels = 0, part_steps = 0;
+  divider by_width{}, by_height{}, by_in{};
+};
+
+/// Which of pixel p's neighbours are inside the picture: a bit for each tap.
+template <class T>
+__device__ inline unsigned neighbours_inside(gradient_job<T> const& job, unsigned p) {
+  unsigned const line = job.by_width.quotient(p);
+  int const j = static_cast<int>(p - line * job.by_width.by);
+  int const i = static_cast<int>(line - job.by_height.quotient(line) * job.by_height.by);
+  return inside_bits(i, j, job.height, job.width);
+}
+
+template <class P, class Tile, class Copies>
+__global__ __launch_bounds__(256, std::is_same_v<P, bf16> ? 2 : 1) void convolve_gradient(gradient_job<value_of<cuda<P>>> const job) {
+  using T = value_of<cuda<P>>;
+  using product = products<P>;
+  constexpr int v = vector_size<T>, step = gradient_step<T>;
+  constexpr int left_chunks = Tile::rows / v, right_chunks = Tile::columns / v;
+  constexpr int stage_bytes = step * (left_chunks + right_chunks) * 16;
+  char* const shared = shared_memory<char>();
+  int const thread = static_cast<int>(threadIdx.x), warp = thread >> 5;
+  int const warp_row = warp % Tile::warp_rows * Tile::row_blocks * 16;
+  int const warp_column = warp / Tile::warp_rows * Tile::column_blocks * 8;
+  int const first_row = static_cast<int>(blockIdx.y) * Tile::rows;
+  int const first_column = static_cast<int>(blockIdx.x) * Tile::columns;
+  unsigned const first_pixel = blockIdx.z * job.part_steps * step;
+  unsigned const steps_left = first_pixel < job.pixels ? (job.pixels - first_pixel + step - 1) / step : 0;
+  int const steps = static_cast<int>(steps_left < job.part_steps ? steps_left : job.part_steps);
+
+  // A thread copies the same chunks of every row that it copies of.
+  constexpr int left_lanes = left_chunks < 8 ? left_chunks : 8, right_lanes = right_chunks < 8 ? right_chunks : 8;
+  constexpr int my_right = right_chunks / right_lanes;
+  int offset[my_right];     // of each chunk's columns, from the pixel's own first channel
+  unsigned within[my_right];  // their tap as a bit; none beyond the last column
+#pragma unroll
+  for (int c = 0; c < my_right; ++c) {
+    int const column = first_column + (thread % right_lanes + c * right_lanes) * v;
+    auto const tap = static_cast<int>(job.by_in.quotient(static_cast<unsigned>(column)));
+    offset[c] = ((tap / 3 - 1) * job.width + tap % 3 - 1) * job.in + (column - tap * job.in);
+    within[c] = tap < 9 ? 1u << tap : 0;
+  }
+  auto const copy = [&](int number) {
+    char* const stage = shared + (number % gradient_stages) * stage_bytes;
+    tile<left_chunks> const left{stage};
+    tile<right_chunks> const right{stage + step * left_chunks * 16};
+    unsigned const begin = first_pixel + static_cast<unsigned>(number * step);
+#pragma unroll
+    for (int pass = 0; pass < (step * left_lanes + 255) / 256; ++pass) {
+      int const row = thread / left_lanes + pass * (256 / left_lanes);
+      if (step * left_lanes % 256 != 0 && row >= step) continue;
+      unsigned const p = begin + static_cast<unsigned>(row);
+#pragma unroll
+      for (int c = 0; c < left_chunks / left_lanes; ++c) {
+        int const chunk = thread % left_lanes + c * left_lanes, o = first_row + chunk * v;
+        T const* const from = job.dy + (std::size_t{p} * job.out + o);
+        if constexpr (Copies::left) {
+          copy_async(left.at(row, chunk), from, p < job.pixels && o < job.out);
+        } else {
+          values<T, v> vector;
+#pragma unroll
+          for (int e = 0; e < v; ++e) vector.v[e] = p < job.pixels && o + e < job.out ? to_float(from[e]) : 0.0f;
+          vector.store(reinterpret_cast<T*>(left.at(row, chunk)));
+        }
+      }
+    }
+#pragma unroll
+    for (int pass = 0; pass < (step * right_lanes + 255) / 256; ++pass) {
+      int const row = thread / right_lanes + pass * (256 / right_lanes);
+      if (step * right_lanes % 256 != 0 && row >= step) continue;
+      unsigned const p = begin + static_cast<unsigned>(row);
+      unsigned const inside = p < job.pixels ? neighbours_inside(job, p) : 0;
+#pragma unroll
+      for (int c = 0; c < my_right; ++c) {
+        int const chunk = thread % right_lanes + c * right_lanes;
+        if constexpr (Copies::right) {
+          T const* const from = job.x + (static_cast<std::ptrdiff_t>(p) * job.in + offset[c]);
+          copy_async_kept(right.at(row, chunk), from, (inside & within[c]) != 0);
+        } else {
+          values<T, v> vector;
+#pragma unroll
+          for (int e = 0; e < v; ++e) {
+            int const column = first_column + chunk * v + e;
+            auto const tap = static_cast<int>(job.by_in.quotient(static_cast<unsigned>(column)));
+            int const shift = (tap / 3 - 1) * job.width + tap % 3 - 1;
+            bool const valid = tap < 9 && ((inside >> tap) & 1) != 0;
+            vector.v[e] = valid ? to_float(job.x[(static_cast<std::ptrdiff_t>(p) + shift) * job.in +
+                                                 (column - tap * job.in)])
+                                : 0.0f;
+          }
+          vector.store(reinterpret_cast<T*>(right.at(row, chunk)));
+        }
+      }
+    }
+  };
+
+  float sums[Tile::row_blocks][Tile::column_blocks][4] = {};
+#pragma unroll
+  for (int number = 0; number < gradient_stages - 1; ++number) {
+    if (number < steps) copy(number);
+    commit_copies();
+  }
+  for (int number = 0; number < steps; ++number) {
+    wait_copies<gradient_stages - 2>();
+    __syncthreads();
+    if (number + gradient_stages - 1 < steps) copy(number + gradient_stages - 1);
+    commit_copies();
+    char* const stage = shared + (number % gradient_stages) * stage_bytes;
+    tile<left_chunks> const left{stage};
+    tile<right_chunks> const right{stage + step * left_chunks * 16};
+#pragma unroll
+    for (int term = 0; term < step; term += product::depth) {
+      typename product::a a[Tile::row_blocks];
+#pragma unroll
+      for (int r = 0; r < Tile::row_blocks; ++r) product::load_across(a[r], left, warp_row + 16 * r, term);
+#pragma unroll
+      for (int pair = 0; pair < Tile::column_blocks / 2; ++pair) {
+        typename product::b b[2];
+        product::load_across(b, right, warp_column + 16 * pair, term);
+#pragma unroll
+        for (int r = 0; r < Tile::row_blocks; ++r)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+      }
+    }
+  }
+  wait_copies<0>();
+
+  int const lane = thread & 31, g = lane >> 2, t = lane & 3, columns = 9 * job.in;
+#pragma unroll
+  for (int r = 0; r < Tile::row_blocks; ++r)
+#pragma unroll
+    for (int n = 0; n < Tile::column_blocks; ++n)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        int const o = first_row + warp_row + 16 * r + g + 8 * (k / 2);
+        int const column = first_column + warp_column + 8 * n + 2 * t + k % 2;
+        if (o < job.out && column < columns)
+          job.parts[(std::size_t{blockIdx.z} * job.out + o) * columns + column] = sums[r][n][k];
+      }
+}
+
+/// dw (out, in, 3, 3) from the parts (parts, out, 9, in).
+template <class = void>
+__global__ void add_gradient_parts(float const* parts, unsigned count, unsigned out, unsigned in, float* dw) {
+  unsigned const at = blockIdx.x * blockDim.x + threadIdx.x, size = out * 9 * in;
+  if (at >= size) return;
+  float sum = 0;
+  for (unsigned part = 0; part < count; ++part) sum += parts[std::size_t{part} * size + at];
+  unsigned const o = at / (9 * in), tap = at / in % 9, c = at % in;
+  dw[(std::size_t{o} * in + c) * 9 + tap] = sum;
+}
+
+}  // namespace detail::gpu
+
+template <class P>
+void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x,
+                             value_of<cuda<P>> const* dy, float* dw, std::byte* scratch) {
+  using T = value_of<cuda<P>>;
+  constexpr std::size_t step = detail::gpu::gradient_step<T>;
+  // A part of less than eight steps costs more to add up than it brings.
+  std::size_t const steps = (d.rows() + step - 1) / step;
+  std::size_t const wanted = std::clamp<std::size_t>(steps / 8, 1, detail::gpu::most_gradient_parts<P>(d));
+  std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
+  detail::gpu::gradient_job<T> const job{.x = x,
+                                    .dy = dy,
+                                    .parts = reinterpret_cast<float*>(scratch),
+                                    .height = static_cast<int>(d.height),
+                                    .width = static_cast<int>(d.width),
+                                    .in = static_cast<int>(d.in),
+                                    .out = static_cast<int>(d.out),
+                                    .pixels = detail::gpu::narrow(d.rows()),
+                                    .part_steps = detail::gpu::narrow(part_steps),
+                                    .by_width = detail::gpu::divider(d.width),
+                                    .by_height = detail::gpu::divider(d.height),
+                                    .by_in = detail::gpu::divider(d.in)};
+  detail::gpu::with_gradient_tile<P>(d, [&]<class Tile, class Copies>(Tile, Copies) -> std::size_t {
+    dim3 const grid(detail::gpu::blocks_for(9 * d.in, Tile::columns), detail::gpu::blocks_for(d.out, Tile::rows),
+                    detail::gpu::narrow(parts));
+    constexpr std::size_t shared = detail::gpu::gradient_stages * step * (Tile::rows + Tile::columns) * sizeof(T);
+    detail::gpu::launch(on.stream(), detail::gpu::convolve_gradient<P, Tile, Copies>, grid, 256, shared, job);
+    return 0;
+  });
+  detail::gpu::launch(on.stream(), detail::gpu::add_gradient_parts<>, dim3(detail::gpu::blocks_for(d.out * 9 * d.in, 256)), 256, 0,
+                 job.parts, detail::gpu::narrow(parts), detail::gpu::narrow(d.out), detail::gpu::narrow(d.in), dw);
+}
+
+}  // namespace l3::inline L3_ISA

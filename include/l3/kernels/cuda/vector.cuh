@@ -1,0 +1,98 @@
+/// @file  include/l3/kernels/cuda/vector.cuh: neighbouring values that one thread reads and writes at once, sums over
+/// the lanes of a warp, and division by numbers that are known beforehand.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <l3/core/bfloat16.hpp>
+#include <l3/core/config.hpp>
+#include <l3/core/cuda.cuh>
+#include <l3/kernels/cuda/instructions.cuh>
+
+namespace l3::inline L3_ISA {
+namespace detail::gpu {
+
+/// Values in 16 bytes, the widest access there is.
+template <class T>
+inline constexpr int vector_size = 16 / sizeof(T);
+
+L3_HOST_DEVICE inline float to_float(float x) { return x; }
+L3_HOST_DEVICE inline float to_float(bfloat16 x) { return static_cast<float>(x); }
+
+/// V neighbouring values as floats: one, or a whole vector from an aligned place.
+template <class T, int V>
+struct values {
+  float v[V];
+
+  __device__ void load(T const* from) {
+    if constexpr (V == 1) {
+      v[0] = to_float(*from);
+    } else if constexpr (std::is_same_v<T, float>) {
+      float4 const x = *reinterpret_cast<float4 const*>(from);
+      v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
+    } else {
+      uint4 const x = *reinterpret_cast<uint4 const*>(from);
+      unsigned const words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+      for (int k = 0; k < 4; ++k) v[2 * k] = as_float(words[k] << 16), v[2 * k + 1] = as_float(words[k] & 0xFFFF0000u);
+    }
+  }
+  __device__ void store(T* to) const {
+    if constexpr (V == 1) {
+      *to = T(v[0]);
+    } else if constexpr (std::is_same_v<T, float>) {
+      *reinterpret_cast<float4*>(to) = float4{v[0], v[1], v[2], v[3]};
+    } else {
+      *reinterpret_cast<uint4*>(to) =
+          uint4{packed(v[0], v[1]), packed(v[2], v[3]), packed(v[4], v[5]), packed(v[6], v[7])};
+    }
+  }
+  /// As a value that was stored and read again.
+  __device__ void round() {
+#pragma unroll
+    for (float& x : v) x = to_float(T(x));
+  }
+};
+
+/// Two neighbours as they will be read again, and stored at once.
+template <class T>
+__device__ inline void round_pair(float& a, float& b) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    unsigned const both = packed(a, b);
+    a = as_float(both << 16), b = as_float(both & 0xFFFF0000u);
+  }
+}
+template <class T>
+__device__ inline void store_pair(T* to, float a, float b) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    *reinterpret_cast<unsigned*>(to) = packed(a, b);
+  else
+    *reinterpret_cast<float2*>(to) = float2{a, b};
+}
+
+/// The sum over lanes that differ in the bits of `mask` alone, in all of them.
+__device__ inline float sum_over(unsigned mask, float x) {
+#pragma unroll
+  for (int bit = 1; bit < 32; bit *= 2)
+    if ((mask & static_cast<unsigned>(bit)) != 0) x += __shfl_xor_sync(0xFFFFFFFFu, x, bit);
+  return x;
+}
+
+/// Division of numbers below 2^31 by one that the host knows.
+struct divider {
+  unsigned by = 1, factor = 0, shift = 0;
+
+  divider() = default;
+  explicit divider(std::size_t d) : by(static_cast<unsigned>(d)) {
+    while ((std::uint64_t{1} << shift) < d) ++shift;
+    factor = static_cast<unsigned>(((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - d)) / d + 1);
+  }
+  __device__ unsigned quotient(unsigned n) const { return (__umulhi(n, factor) + n) >> shift; }
+};
+
+/// Kernels' numbers are 32 bits wide. What is larger than they can count would need more memory than there is.
+inline unsigned narrow(std::size_t n) { return static_cast<unsigned>(n); }
+inline unsigned blocks_for(std::size_t n, std::size_t each) { return static_cast<unsigned>((n + each - 1) / each); }
+
+}  // namespace detail::gpu
+}  // namespace l3::inline L3_ISA

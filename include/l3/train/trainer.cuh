@@ -1,0 +1,485 @@
+/// @file  include/l3/train/trainer.cuh: training on a GPU: the whole step is one graph of kernels, and while it runs the
+/// next batch is on its way.
+#pragma once
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <l3/core/cuda.cuh>
+#include <l3/train/trainer.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// Backends whose values lie in a GPU's memory.
+template <class B>
+concept gpu_backend = backend<B> && std::same_as<B, cuda<typename B::precision>>;
+
+namespace detail::gpu {
+
+/// What a step changes in numbers that its graph has for good.
+struct step_numbers {
+  adam_factors factors;
+};
+/// What a step leaves behind.
+struct step_result {
+  double tally[tally_columns];
+  int not_finite;
+};
+
+/// How the optimizer treats the 16 values of a cache line; every parameter begins at one.
+enum class line_role : std::uint8_t { fixed, learned, decays };
+inline constexpr unsigned line_values = alignment / sizeof(float);
+
+template <class Network>
+std::vector<line_role> line_roles() {
+  std::vector<line_role> roles(Network::parameter_room / line_values, line_role::fixed);
+  for (parameter const& p : Network::parameters)
+    for (std::size_t k = 0; k < p.room(); k += line_values)
+      roles[(p.offset + k) / line_values] = p.kind == role::weight ? line_role::decays
+                                            : p.learned()          ? line_role::learned
+                                                                   : line_role::fixed;
+  return roles;
+}
+
+/// A step of Adam on all parameters, unless something was not finite. A thread takes four values.
+template <class = void>
+__global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, line_role const* roles,
+                                                 std::size_t count, float const* g, float* w, float* m, float* v,
+                                                 step_result const* result) {
+  std::size_t const k = (std::size_t{blockIdx.x} * 256 + threadIdx.x) * 4;
+  if (k >= count || result->not_finite != 0) return;
+  line_role const role = roles[k / line_values];
+  if (role == line_role::fixed) return;
+  values<float, 4> gradient, weight, first, second;
+  gradient.load(g + k), weight.load(w + k), first.load(m + k), second.load(v + k);
+#pragma unroll
+  for (int e = 0; e < 4; ++e)
+    numbers->factors.apply(gradient.v[e], weight.v[e], first.v[e], second.v[e], role == line_role::decays);
+  weight.store(w + k), first.store(m + k), second.store(v + k);
+}
+/// Copies the lines that are not learned: running averages. With a `result`, only if something was not finite.
+template <class = void>
+__global__ __launch_bounds__(256) void copy_fixed_lines(line_role const* roles, std::size_t count, float const* from,
+                                                       float* to, step_result const* result) {
+  std::size_t const k = std::size_t{blockIdx.x} * 256 + threadIdx.x;
+  if (k < count && roles[k / line_values] == line_role::fixed && (result == nullptr || result->not_finite != 0))
+    to[k] = from[k];
+}
+template <class = void>
+__global__ void note_loss(step_result* result) {
+  if (!(fabs(result->tally[0]) < 1e300)) result->not_finite = 1;
+}
+
+/// A stream's work, recorded once and done many times.
+class recorded_work {
+ public:
+  recorded_work() = default;
+  template <class F>
+  recorded_work(cudaStream_t in, F&& f) {
+    cuda_check(cudaStreamBeginCapture(in, cudaStreamCaptureModeRelaxed), "recording a step");
+    cudaGraph_t graph = nullptr;
+    try {
+      f();
+    } catch (...) {
+      cudaStreamEndCapture(in, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      cudaGetLastError();  // is not the next kernel's
+      throw;
+    }
+    cuda_check(cudaStreamEndCapture(in, &graph), "recording a step");
+    cudaError_t const code = cudaGraphInstantiate(&work_, graph, 0);
+    cudaGraphDestroy(graph);
+    cuda_check(code, "preparing a recorded step");
+  }
+  recorded_work(recorded_work&& other) noexcept : work_(std::exchange(other.work_, nullptr)) {}
+  recorded_work& operator=(recorded_work&& other) noexcept {
+    std::swap(work_, other.work_);
+    return *this;
+  }
+  ~recorded_work() {
+    if (work_ != nullptr) cudaGraphExecDestroy(work_);
+  }
+  explicit operator bool() const { return work_ != nullptr; }
+  void launch(cudaStream_t in) const { cuda_check(cudaGraphLaunch(work_, in), "beginning a step"); }
+
+ private:
+  cudaGraphExec_t work_ = nullptr;
+};
+
+}  // namespace detail::gpu
+
+/// Trains a network on a GPU. The network and the optimizer that it was made for are copied there, and brought up to
+/// date by `fetch`; `adopt` copies them again.
+///
+/// A step is begun, and its report is waited for later: up to two may be begun at a time, so that the GPU never waits
+/// for a batch that is there. Once something was not finite nothing changes any more: what has been begun by then is
+/// without effect, and `finish` reports the first such step.
+///
+/// Memory  of the GPU: `plan` for a batch; `fixed_bytes` on top.
+template <class Network>
+requires gpu_backend<typename Network::backend_type>
+class trainer<Network> {
+ public:
+  using network_type = Network;
+  using B = typename Network::backend_type;
+  using scalar = float;
+  using value = value_of<B>;
+  using fusion = typename Network::fusion;
+  using frames_view = batch_view<float const, typename Network::frame>;
+  using sounds_view = batch_view<float const, typename Network::sound>;
+
+  static constexpr std::size_t slots = 2;
+  /// A batch as it comes and as the network takes it.
+  static constexpr footprint input = per_item<float>(Network::frame::size) + per_item<float>(Network::sound::size) +
+                                     per_item<std::int32_t>(1);
+  static constexpr footprint input_values =
+      per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
+  /// All that grows with the batch but the scores of the pairs.
+  static constexpr footprint plan = training<Network>::plan + input + input + input_values;
+
+  trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
+      : on_(on),
+        net_(net),
+        settings_(settings),
+        pass_(on, settings.batch, settings.which),
+        optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
+        rate_{settings.learning_rate, settings.warm_up_steps},
+        weights_(3 * room * sizeof(float)),
+        roles_(room / detail::gpu::line_values),
+        result_(sizeof(detail::gpu::step_result)),
+        score_room_(detail::gpu::score_room(most_rows())),
+        values_(input_values.bytes(items(), 1)) {
+    if (settings.parts == 0 || settings.batch == 0)
+      throw setting_error({"training: parts and batch", "at least 1", "0"});
+    if (group != nullptr || settings.sync_batch_norm)
+      throw setting_error({"training on a GPU", "one process", "several, or batch norm over all of them"});
+    if (settings.parts > 1) sums_ = device_block(room * sizeof(float));
+    if (meets_others()) others_.emplace(settings);
+    auto const roles = detail::gpu::line_roles<Network>();
+    upload(on, roles.size(), roles.data(), reinterpret_cast<detail::gpu::line_role*>(roles_.data()));
+    on.stream().wait();
+    for (slot& s : slots_) s.take(items());
+    adopt();
+  }
+  ~trainer() {
+    cudaStreamSynchronize(copies_);  // what has been begun reads and writes memory that goes now
+    cudaStreamSynchronize(on_.stream());
+  }
+  trainer(trainer const&) = delete;
+  trainer& operator=(trainer const&) = delete;
+
+  /// As in trainer on processors; the values are the machine's, and may be changed as soon as this returns.
+  void begin(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
+    require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
+    if (frames.count == 0 || frames.count % settings_.parts != 0 || frames.count > items())
+      throw shape_error({"training batch",
+                         "up to " + std::to_string(items()) + " items, as many in each of " +
+                             std::to_string(settings_.parts) + " parts",
+                         std::to_string(frames.count) + " items"});
+    if (settings_.which == pairing::paper) {
+      require_same_count("training batch: labels", frames.count, labels.size());
+      require_labels(labels);
+    }
+    if (begun_ - finished_ == slots) throw setting_error({"training on a GPU", "two steps begun at most", "a third"});
+    slot& s = slots_[begun_ % slots];
+    auto const step = optimizer_.steps() + 1;
+    std::memcpy(s.host.frames, frames.data, frames.size() * sizeof(float));
+    std::memcpy(s.host.sounds, sounds.data, sounds.size() * sizeof(float));
+    std::size_t const labelled = settings_.which == pairing::paper ? labels.size() : 0;
+    if (labelled > 0) std::memcpy(s.host.labels, labels.data(), labelled * sizeof(std::int32_t));
+    adam_settings a = optimizer_.settings();
+    a.learning_rate = rate_.at(step), a.step = step;
+    s.numbers()->factors = detail::gpu::adam_factors(a);
+    s.send(copies_, frames.count, labelled);
+    s.sent.record(copies_);
+    s.sent.hold(on_.stream());
+    if (!s.work || s.count != frames.count)
+      s.work = detail::gpu::recorded_work(on_.stream(), [&] { enqueue(s, frames.count); });
+    s.count = frames.count;
+    s.work.launch(on_.stream());
+    s.done.record(on_.stream());
+    optimizer_.steps(step);
+    ++begun_;
+  }
+  /// Steps begun whose reports are not yet fetched.
+  std::size_t in_flight() const { return static_cast<std::size_t>(begun_ - finished_); }
+  /// Waits for the first step in flight. Errors: numeric_error, as in trainer on processors; device_error.
+  step_report finish() {
+    if (begun_ == finished_) throw setting_error({"training on a GPU", "a step that was begun", "none"});
+    slot& s = slots_[finished_ % slots];
+    s.done.wait();
+    step_report report;
+    report.step = optimizer_.steps() + 1 - in_flight();
+    detail::gpu::step_result const& r = *s.result();
+    if (r.not_finite != 0) forget(report.step, r);
+    ++finished_;
+    net_.batches_tracked(net_.batches_tracked() + 1);
+    pair_tally tally{.loss = r.tally[0], .batches = settings_.parts};
+    for (std::size_t label : {0u, 1u}) {
+      tally.right[label] = static_cast<std::uint64_t>(r.tally[1 + label]);
+      tally.total[label] = static_cast<std::uint64_t>(r.tally[3 + label]);
+    }
+    report.score = tally.score();
+    report.learning_rate = rate_.at(report.step);
+    report.pairs = report.step * items();
+    return report;
+  }
+  /// Both.
+  step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
+    begin(frames, sounds, labels);
+    return finish();
+  }
+
+  /// Copies the network and the optimizer's averages from the GPU. Errors: setting_error with steps in flight.
+  void fetch() {
+    if (in_flight() > 0)
+      throw setting_error({"training on a GPU, what was learned", "no step in flight", std::to_string(in_flight())});
+    download(on_, room, weights(), net_.data());
+    download(on_, room, first(), optimizer_.first());
+    download(on_, room, second(), optimizer_.second());
+  }
+  /// Goes on from the network and the optimizer as they are now.
+  void adopt() {
+    upload(on_, room, net_.data(), weights());
+    upload(on_, room, optimizer_.first(), first());
+    upload(on_, room, optimizer_.second(), second());
+    on_.stream().wait();
+  }
+
+  Network& network() { return net_; }
+  Network const& network() const { return net_; }
+  adam<Network>& optimizer() { return optimizer_; }
+  adam<Network> const& optimizer() const { return optimizer_; }
+  training_settings const& settings() const { return settings_; }
+  /// Steps begun.
+  std::uint64_t steps() const { return optimizer_.steps(); }
+  /// Gradients of the last step, the mean over the parts, laid out as Network::parameters; in the GPU's memory.
+  float* gradients() { return settings_.parts > 1 ? sums() : pass_.gradients(); }
+
+ private:
+  static constexpr std::size_t room = Network::parameter_room, hidden = Network::config::hidden;
+  static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
+  static constexpr std::size_t head_size = room - head_begin;
+
+  /// A batch in the machine's memory and in the GPU's, and the step it is for.
+  struct slot {
+    struct pointers {
+      float *frames, *sounds;
+      std::int32_t* labels;
+      void carve(std::byte* block, std::size_t items) {
+        carver space(block + alignment, items, 1);  // the step's numbers come first
+        frames = space.template take<float>(per_item<float>(Network::frame::size));
+        sounds = space.template take<float>(per_item<float>(Network::sound::size));
+        labels = space.template take<std::int32_t>(per_item<std::int32_t>(1));
+      }
+    };
+    static_assert(sizeof(detail::gpu::step_numbers) <= alignment);
+    pinned_block host_memory, host_result;
+    device_block device_memory;
+    pointers host{}, device{};
+    gpu_event sent, done;
+    detail::gpu::recorded_work work;
+    std::size_t count = 0;  ///< items that `work` was recorded for
+
+    void take(std::size_t items) {
+      std::size_t const bytes = alignment + input.bytes(items, 1);
+      host_memory = pinned_block(bytes), device_memory = device_block(bytes);
+      host_result = pinned_block(sizeof(detail::gpu::step_result));
+      host.carve(host_memory.data(), items), device.carve(device_memory.data(), items);
+    }
+    detail::gpu::step_numbers* numbers() {
+      return reinterpret_cast<detail::gpu::step_numbers*>(host_memory.data());
+    }
+    detail::gpu::step_numbers const* device_numbers() const {
+      return reinterpret_cast<detail::gpu::step_numbers const*>(device_memory.data());
+    }
+    detail::gpu::step_result const* result() const {
+      return reinterpret_cast<detail::gpu::step_result const*>(host_result.data());
+    }
+    void send(cudaStream_t in, std::size_t items, std::size_t labels) {
+      auto const one = [&](auto const* from, auto* to, std::size_t n) {
+        if (n > 0)
+          cuda_check(cudaMemcpyAsync(to, from, n * sizeof(*from), cudaMemcpyHostToDevice, in), "sending a batch");
+      };
+      one(host_memory.data(), device_memory.data(), alignment);
+      one(host.frames, device.frames, items * Network::frame::size);
+      one(host.sounds, device.sounds, items * Network::sound::size);
+      one(host.labels, device.labels, labels);
+    }
+  };
+
+  /// Where the frames of a part meet the sounds of all: as in trainer on processors.
+  struct meeting {
+    std::size_t size, logits_bytes;
+    device_block memory;
+    float *u, *t, *du, *dt, *part_dt, *logits, *dlogits, *head;
+    explicit meeting(training_settings const& s)
+        : size(s.parts * s.batch * hidden),
+          logits_bytes(2 * s.batch * s.batch * s.parts * sizeof(float)),
+          memory(5 * size * sizeof(float) + 2 * round_up(logits_bytes, alignment) +
+                 s.parts * head_size * sizeof(float)) {
+      auto* next = reinterpret_cast<float*>(memory.data());
+      for (float** const at : {&u, &t, &du, &dt, &part_dt}) *at = std::exchange(next, next + size);
+      for (float** const at : {&logits, &dlogits})
+        *at = std::exchange(next, next + round_up(logits_bytes, alignment) / sizeof(float));
+      head = next;
+    }
+  };
+
+  std::size_t items() const { return settings_.parts * settings_.batch; }
+  bool meets_others() const {
+    return settings_.which == pairing::all && settings_.across_workers && settings_.parts > 1;
+  }
+  std::size_t most_rows() const {
+    return meets_others() ? settings_.batch * settings_.batch * settings_.parts : pass_.most_rows();
+  }
+  float* weights() { return reinterpret_cast<float*>(weights_.data()); }
+  /// The optimizer's averages. Those of running averages, which have none, hold these as they were before the step.
+  float* first() { return weights() + room; }
+  float* second() { return weights() + 2 * room; }
+  float* sums() { return reinterpret_cast<float*>(sums_.data()); }
+  detail::gpu::step_result* result() { return reinterpret_cast<detail::gpu::step_result*>(result_.data()); }
+  detail::gpu::line_role const* roles() const {
+    return reinterpret_cast<detail::gpu::line_role const*>(roles_.data());
+  }
+
+  void copy(std::size_t count, float const* from, float* to) {
+    cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
+               "copying values");
+  }
+  void copy_averages(float const* from, float* to, detail::gpu::step_result const* if_not_finite = nullptr) {
+    detail::gpu::launch(on_.stream(), detail::gpu::copy_fixed_lines<>, dim3(detail::gpu::blocks_for(room, 256)), 256, 0,
+                        roles(), room, from, to, if_not_finite);
+  }
+  void keep_averages() { copy_averages(weights(), first()); }
+  void give_back_averages() { copy_averages(first(), weights()); }
+
+  /// Everything a step does, into the stream.
+  void enqueue(slot& s, std::size_t count) {
+    cudaStream_t const in = on_.stream();
+    auto* const frames = reinterpret_cast<value*>(values_.data());
+    auto* const sounds = frames + round_up(items() * Network::frame::size, alignment / sizeof(value));
+    convert(on_, count * Network::frame::size, static_cast<float const*>(s.device.frames), frames);
+    convert(on_, count * Network::sound::size, static_cast<float const*>(s.device.sounds), sounds);
+    keep_averages();
+    if (meets_others())
+      together(count / settings_.parts, frames, sounds);
+    else
+      apart(count / settings_.parts, frames, sounds, s.device.labels);
+    detail::gpu::launch(in, detail::gpu::note_loss<>, dim3(1), 32, 0, result());
+    detail::gpu::check_finite(in, room, gradients(), &result()->not_finite);
+    if (settings_.parts > 1) copy_averages(sums(), weights());
+    copy_averages(first(), weights(), result());
+    detail::gpu::launch(in, detail::gpu::adam_lines<>, dim3(detail::gpu::blocks_for(room, 1024)), 256, 0,
+                        s.device_numbers(), roles(), room, static_cast<float const*>(gradients()), weights(), first(),
+                        second(), static_cast<detail::gpu::step_result const*>(result()));
+    cuda_check(cudaMemcpyAsync(s.host_result.data(), result(), sizeof(detail::gpu::step_result),
+                               cudaMemcpyDeviceToHost, in),
+               "fetching a step's result");
+  }
+
+  static batch_view<value const, typename Network::frame> part_of_frames(value const* all, std::size_t part,
+                                                                         std::size_t n) {
+    return {all + part * n * Network::frame::size, n};
+  }
+  static batch_view<value const, typename Network::sound> part_of_sounds(value const* all, std::size_t part,
+                                                                         std::size_t n) {
+    return {all + part * n * Network::sound::size, n};
+  }
+
+  void score(pair_dims const& d, std::size_t first_sound, std::int32_t const* labels, float const* logits,
+             float* dlogits, bool adds) {
+    auto const n = static_cast<double>(d.batch), others = static_cast<double>(d.sounds()) - 1;
+    detail::gpu::row_labels of{.labels = labels,
+                               .sounds = detail::gpu::narrow(d.sounds()),
+                               .first = detail::gpu::narrow(first_sound)};
+    if (d.which == pairing::paper)
+      of.own = of.other = static_cast<float>(1 / n);
+    else
+      of.labels = nullptr, of.own = static_cast<float>(0.5 / n),
+      of.other = static_cast<float>(others > 0 ? 0.5 / (n * others) : 0.0);
+    detail::gpu::score_rows(on_.stream(), of, d.rows(), 2, logits, dlogits, result()->tally, adds, score_room_.data());
+  }
+
+  void apart(std::size_t n, value const* frames, value const* sounds, std::int32_t const* labels) {
+    for (std::size_t part = 0; part != settings_.parts; ++part) {
+      if (part > 0) give_back_averages();
+      auto const logits = pass_.forward(weights(), part_of_frames(frames, part, n), part_of_sounds(sounds, part, n));
+      score(fusion::pairs(n, settings_.which), 0, labels + part * n, logits.data, pass_.dlogits(), part > 0);
+      pass_.backward(weights());
+      add_up(part);
+    }
+  }
+  /// See trainer on processors.
+  void together(std::size_t n, value const* frames, value const* sounds) {
+    std::size_t const parts = settings_.parts, size = n * hidden, all = parts * size;
+    meeting& m = *others_;
+    auto const forward = [&](std::size_t part) {
+      if (part > 0) give_back_averages();
+      pass_.forward_halves(weights(), part_of_frames(frames, part, n), part_of_sounds(sounds, part, n));
+    };
+    for (std::size_t part = 0; part != parts; ++part) {
+      forward(part);
+      copy(size, pass_.u(), m.u + part * size), copy(size, pass_.t(), m.t + part * size);
+    }
+    pair_dims const d = fusion::pairs(n, pairing::all, (parts - 1) * n);
+    float const* const params = weights() + Network::fusion_offset;
+    for (std::size_t part = 0; part != parts; ++part) {
+      float const* const u = m.u + part * size;
+      fusion::scores(pass_.at(), d, params, u, m.t, m.logits);
+      score(d, part * n, nullptr, m.logits, m.dlogits, part > 0);
+      float* const dt = part == 0 ? m.dt : m.part_dt;
+      fusion::scores_backward(pass_.at(), d, params, u, m.t, m.dlogits, m.du + part * size, dt,
+                              pass_.gradients() + Network::fusion_offset);
+      if (part > 0) add_and_scale(on_, all, dt, 1.0f, m.dt);
+      copy(head_size, pass_.gradients() + head_begin, m.head + part * head_size);
+    }
+    for (std::size_t part = 0; part != parts; ++part) {
+      give_back_averages(), forward(part);
+      copy(head_size, m.head + part * head_size, pass_.gradients() + head_begin);
+      pass_.backward_halves(weights(), m.du + part * size, m.dt + part * size, [](std::size_t, std::size_t) {});
+      add_up(part);
+    }
+  }
+  /// A part's gradients, and the running averages that it leaves, to those of the parts before; behind the last one all
+  /// are means.
+  void add_up(std::size_t part) {
+    if (settings_.parts == 1) return;
+    copy_averages(weights(), pass_.gradients());
+    if (part == 0) return copy(room, pass_.gradients(), sums());
+    float const factor = part + 1 == settings_.parts ? 1 / static_cast<float>(settings_.parts) : 1.0f;
+    add_and_scale(on_, room, pass_.gradients(), factor, sums());
+  }
+
+  /// What has been begun is undone, which it has been on the GPU from the start.
+  [[noreturn]] void forget(std::uint64_t step, detail::gpu::step_result const& r) {
+    on_.stream().wait();
+    cuda_check(cudaMemsetAsync(result(), 0, sizeof(detail::gpu::step_result), on_.stream()), "clearing a result");
+    on_.stream().wait();
+    bool const loss = !std::isfinite(r.tally[0]);
+    std::string const found = loss ? std::to_string(r.tally[0]) : "infinite values or values that are not numbers";
+    optimizer_.steps(step - 1);
+    finished_ = begun_;
+    throw numeric_error({"training step " + std::to_string(step) + (loss ? ", loss" : ", gradients"), "finite numbers",
+                         found});
+  }
+
+  context<B>& on_;
+  Network& net_;
+  training_settings settings_;
+  training<Network> pass_;
+  adam<Network> optimizer_;
+  warm_up rate_;
+  device_block weights_, sums_, roles_, result_, score_room_, values_;
+  std::optional<meeting> others_;
+  gpu_stream copies_;
+  std::array<slot, slots> slots_;
+  std::uint64_t begun_ = 0, finished_ = 0;
+};
+
+}  // namespace l3::inline L3_ISA

@@ -1,0 +1,163 @@
+#include "../support/device.hpp"
+
+namespace {
+using namespace l3;
+using namespace l3::test;
+
+template <class P>
+struct convolutions {
+  using T = value_of<cuda<P>>;
+  context<cuda<P>> on;
+  conv_dims d;
+  std::vector<float> x, w, dy, scale, shift;
+  explicit convolutions(conv_dims const& dims)
+      : d(dims),
+        x(normal_of<T>(d.rows() * d.in, 1)),
+        w(normal_of<T>(d.out * d.in * 9, 2)),
+        dy(normal_of<T>(d.rows() * d.out, 3)),
+        scale(normal_of<float>(d.out, 4)),
+        shift(normal_of<float>(d.out, 5)) {}
+
+  /// Output, means and variances, one behind the other.
+  std::vector<float> forward(bool biased) {
+    on_device<T> in(x), y(d.rows() * d.out);
+    on_device<float> weights(w), bias(shift), mean(d.out), variance(d.out);
+    device_scratch scratch(scratch_size<cuda<P>>::conv2d_forward(d), d.batch);
+    conv2d_forward_moments(on, d, in.data(), weights.data(), biased ? bias.data() : nullptr, y.data(), mean.data(),
+                           variance.data(), scratch);
+    auto all = y.values(on);
+    for (auto const& more : {mean.values(on), variance.values(on)}) all.insert(all.end(), more.begin(), more.end());
+    on_device<T> alone(d.rows() * d.out);
+    conv2d_forward(on, d, in.data(), weights.data(), biased ? bias.data() : nullptr, alone.data(), scratch);
+    auto const again = alone.values(on);
+    CHECK(std::equal(again.begin(), again.end(), all.begin(),
+                     [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }));
+    scratch.check(on);
+    return all;
+  }
+  std::vector<float> infer(bool scales, bool shifts, bool relu, bool pool) {
+    on_device<T> in(x), y(d.batch * (pool ? (d.height / 2) * (d.width / 2) : d.height * d.width) * d.out);
+    on_device<float> weights(w), s(scale), more(shift);
+    device_scratch prepared(scratch_size<cuda<P>>::conv2d_prepared(d), 0);
+    conv2d_prepare(on, d, weights.data(), scales ? s.data() : nullptr, prepared);
+    conv2d_infer(on, d, in.data(), prepared, {shifts ? more.data() : nullptr, relu, pool}, y.data(), nullptr);
+    prepared.check(on);
+    return y.values(on);
+  }
+  std::vector<float> backward_data() {
+    on_device<T> from(dy), dx(d.rows() * d.in);
+    on_device<float> weights(w);
+    device_scratch scratch(scratch_size<cuda<P>>::conv2d_backward(d), d.batch);
+    conv2d_backward_data(on, d, from.data(), weights.data(), dx.data(), scratch);
+    scratch.check(on);
+    return dx.values(on);
+  }
+  std::vector<float> backward_weights() {
+    on_device<T> in(x), from(dy);
+    on_device<float> dw(d.out * d.in * 9);
+    device_scratch scratch(scratch_size<cuda<P>>::conv2d_backward(d), d.batch);
+    conv2d_backward_weights(on, d, in.data(), from.data(), dw.data(), scratch);
+    scratch.check(on);
+    return dw.values(on);
+  }
+
+  context<reference<double>> judge{1};
+  std::vector<double> expected_forward(bool biased) {
+    std::vector<double> y(d.rows() * d.out);
+    auto const bias = in_double(shift);
+    conv2d_forward(judge, d, in_double(x).data(), in_double(w).data(), biased ? bias.data() : nullptr, y.data(),
+                   nullptr);
+    return y;
+  }
+  std::vector<double> expected_infer(bool scales, bool shifts, bool relu, bool pool) {
+    std::vector<double> y(d.batch * (pool ? (d.height / 2) * (d.width / 2) : d.height * d.width) * d.out);
+    std::vector<double> prepared(w.size());
+    auto const s = in_double(scale), more = in_double(shift);
+    auto* const bytes = reinterpret_cast<std::byte*>(prepared.data());
+    conv2d_prepare(judge, d, in_double(w).data(), scales ? s.data() : nullptr, bytes);
+    conv2d_infer(judge, d, in_double(x).data(), bytes, {shifts ? more.data() : nullptr, relu, pool}, y.data(), nullptr);
+    return y;
+  }
+};
+
+/// Of the largest value. Inputs are such that their precision holds them exactly; outputs are rounded to it, in bf16 by
+/// at most 2^-9, and tf32 rounds inputs by 2^-11.
+template <class P>
+constexpr double tolerance = std::is_same_v<P, bf16> ? 4.5e-3 : std::is_same_v<P, tf32> ? 1.5e-3 : 4e-6;
+/// Of sums that stay float.
+template <class P>
+constexpr double sum_tolerance = std::is_same_v<P, bf16> ? 1e-5 : tolerance<P>;
+
+// Gathered channels and whole vectors; fewer and more columns than each tile; pixels less, as many and more than a tile;
+// pictures one pixel high or wide; odd sides; several steps along the sum, in one tap and over several.
+conv_dims const conv_sizes[] = {{1, 1, 1, 1, 1},   {1, 1, 9, 3, 5},     {2, 7, 1, 5, 3},   {3, 2, 2, 16, 16},
+                           {2, 5, 7, 3, 64},  {1, 13, 15, 1, 24},  {1, 6, 6, 33, 17}, {2, 8, 12, 64, 40},
+                           {1, 3, 71, 8, 24}, {1, 16, 16, 24, 16}, {1, 5, 9, 72, 72}, {3, 3, 3, 16, 136},
+                           {1, 9, 8, 80, 64}, {1, 4, 70, 64, 64}};
+}  // namespace
+
+TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf16) {
+  if (!has_gpu()) return;
+  for (auto const& d : conv_sizes) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    convolutions<TestType> c(d);
+    auto const all = both_orders([&] { return c.forward(d.in % 2 == 0); });
+    std::size_t const values = d.rows() * d.out;
+    CHECK(apart({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(values)}, c.expected_forward(d.in % 2 == 0)) <
+          tolerance<TestType>);
+    // Moments of what was written, not of what should have been.
+    std::vector<double> mean(d.out), variance(d.out);
+    std::vector<double> const written(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(values));
+    channel_moments(c.judge, d.rows(), d.out, written.data(), mean.data(), variance.data(), nullptr);
+    mean.insert(mean.end(), variance.begin(), variance.end());
+    CHECK(apart({all.begin() + static_cast<std::ptrdiff_t>(values), all.end()}, mean) < 2e-6);
+  }
+}
+
+TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and pools on the way out", "", fp32, tf32,
+                   bf16) {
+  if (!has_gpu()) return;
+  for (auto const& d : {conv_dims{1, 5, 7, 3, 5}, conv_dims{2, 4, 9, 16, 40}, conv_dims{1, 17, 18, 8, 72}})
+    for (int k = 0; k < 16; ++k) {
+      CAPTURE(d.batch, d.height, d.width, d.in, d.out, k);
+      convolutions<TestType> c(d);
+      auto const y = both_orders([&] { return c.infer(k & 1, k & 2, k & 4, k & 8); });
+      // The scaled weights are rounded to bf16 too.
+      CHECK(apart(y, c.expected_infer(k & 1, k & 2, k & 4, k & 8)) < 2 * tolerance<TestType>);
+    }
+}
+
+TEMPLATE_TEST_CASE("conv2d data gradient on a GPU", "", fp32, tf32, bf16) {
+  if (!has_gpu()) return;
+  for (auto const& d : conv_sizes) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    convolutions<TestType> c(d);
+    std::vector<double> expected(d.rows() * d.in);
+    conv2d_backward_data(c.judge, d, in_double(c.dy).data(), in_double(c.w).data(), expected.data(), nullptr);
+    CHECK(apart(both_orders([&] { return c.backward_data(); }), expected) < tolerance<TestType>);
+  }
+}
+
+TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
+  if (!has_gpu()) return;
+  auto const check = [](conv_dims const& d) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+    convolutions<TestType> c(d);
+    std::vector<double> expected(d.out * d.in * 9);
+    conv2d_backward_weights(c.judge, d, in_double(c.x).data(), in_double(c.dy).data(), expected.data(), nullptr);
+    CHECK(apart(both_orders([&] { return c.backward_weights(); }), expected) < sum_tolerance<TestType>);
+  };
+  for (auto const& d : conv_sizes) check(d);
+  check({3, 40, 33, 8, 8});  // several parts
+}
+
+TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp32, tf32, bf16) {
+  if (!has_gpu()) return;
+  convolutions<TestType> c({1, 4, 12, 16, 16});
+  c.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
+  for (auto const& y : {c.forward(false), c.infer(false, false, true, false)}) {
+    CHECK(std::isnan(y[0]));
+    CHECK(std::isnan(y[13 * 16]));
+    CHECK(!std::isnan(y[2 * 16]));
+  }
+}

@@ -1,0 +1,324 @@
+#include <cstring>
+#include <l3/files/safetensors.hpp>
+#include <l3/model/network.hpp>
+#include <l3/train/trainer.cuh>
+
+#include "../support/device.hpp"
+#include "../support/micro.hpp"
+
+namespace {
+using namespace l3;
+using namespace l3::test;
+
+template <class P>
+using backend_of = cuda<P>;
+
+/// Wide enough for whole vectors of channels and for the matrix units' tiles.
+struct mini {
+  static constexpr char const* name = "mini";
+  using frame = image<24, 32, 3>;
+  static constexpr std::size_t frame_side = 32;
+  struct front_end {
+    static constexpr char const* name = "mini";
+    using output = image<17, 33, 1>;
+  };
+  static constexpr std::size_t width = 8;
+  static constexpr std::size_t hidden = 32;
+};
+
+std::vector<float> stored(safetensors_file const& file, std::string const& name) {
+  tensor_entry const& entry = file.tensors().at(name);
+  std::size_t count = 1;
+  for (std::size_t const side : entry.shape) count *= side;
+  std::vector<float> out(count);
+  file.read(name, out, entry.shape);
+  return out;
+}
+
+/// A batch that is the same for the same seed.
+template <class Network>
+struct batch_of {
+  tensor<float, typename Network::frame> frames;
+  tensor<float, typename Network::sound> sounds;
+  std::vector<std::int32_t> labels;
+  batch_of(std::size_t items, std::uint64_t seed)
+      : frames(uniform_batch<float, typename Network::frame>(items, 2 * seed)),
+        sounds(uniform_batch<float, typename Network::sound>(items, 2 * seed + 1)) {
+    for (std::size_t k = 0; k < items; ++k) labels.push_back(k % 4 == 0 || k % 4 == 3 ? 1 : 0);
+  }
+};
+
+template <class Trainer, class Batch>
+step_report take(Trainer& t, Batch const& b) {
+  return t.step(b.frames.view(), b.sounds.view(), b.labels);
+}
+
+template <class B, class Config>
+struct session {
+  using network = l3_network<B, Config>;
+  context<B> on{1};
+  network net;
+  trainer<network> t;
+  explicit session(training_settings const& s) : t((net.initialise(7), on), net, s) {}
+  batch_of<network> batch(std::uint64_t seed) const {
+    return {t.settings().batch * t.settings().parts, seed};
+  }
+  step_report step(std::uint64_t seed) { return take(t, batch(seed)); }
+  std::vector<float> gradients() {
+    std::vector<float> g(network::parameter_room);
+    if constexpr (host_backend<B>)
+      g.assign(t.gradients(), t.gradients() + g.size());
+    else
+      download(on, g.size(), t.gradients(), g.data());
+    return g;
+  }
+  std::vector<float> weights() {
+    if constexpr (!host_backend<B>) t.fetch();
+    return {net.data(), net.data() + network::parameter_room};
+  }
+};
+
+/// Largest difference of two tensors of parameters, as a part of the largest value.
+template <class Network, class Check>
+void each_parameter(std::vector<float> const& a, std::vector<float> const& b, bool learned, Check&& check) {
+  for (parameter const& p : Network::parameters) {
+    if (p.learned() != learned) continue;
+    INFO(p.name.view());
+    auto const part = [&](std::vector<float> const& v) {
+      return std::vector<float>(v.begin() + static_cast<std::ptrdiff_t>(p.offset),
+                                v.begin() + static_cast<std::ptrdiff_t>(p.offset + p.count()));
+    };
+    check(apart(part(a), in_double(part(b))));
+  }
+}
+
+constexpr training_settings settings_of(pairing which, std::size_t parts = 1, bool across = true) {
+  return {.which = which, .batch = 4, .parts = parts, .across_workers = across, .learning_rate = 3e-3,
+          .warm_up_steps = 3};
+}
+
+using one_step_settings = std::pair<pairing, std::pair<std::size_t, bool>>;
+constexpr one_step_settings ways[] = {{pairing::all, {1, true}},
+                                      {pairing::paper, {1, true}},
+                                      {pairing::all, {3, true}},
+                                      {pairing::all, {3, false}},
+                                      {pairing::paper, {2, true}}};
+}  // namespace
+
+TEST_CASE("three steps of training on a GPU are PyTorch's") {
+  if (!has_gpu()) return;
+  auto const file = safetensors_file::open(std::string(L3_SOURCE_DIR) + "/tests/golden/micro_net.safetensors");
+  using network = l3_network<cuda<fp32>, micro>;
+  for (pairing const which : {pairing::paper, pairing::all}) {
+    std::string const prefix = which == pairing::paper ? "paper." : "all.";
+    context<cuda<fp32>> on;
+    network net;
+    for (std::size_t k = 0; k < network::parameters.size(); ++k) {
+      auto const init = stored(file, "init." + std::string(network::parameters[k].name.view()));
+      std::copy(init.begin(), init.end(), net.values(k).begin());
+    }
+    tensor<float, network::frame> frames(4);
+    tensor<float, network::sound> sounds(4);
+    auto const f = stored(file, "frames"), s = stored(file, "sounds");
+    std::copy(f.begin(), f.end(), frames.data());
+    std::copy(s.begin(), s.end(), sounds.data());
+    std::vector<std::int64_t> wide(4);
+    file.read("labels", wide, {4});
+    std::vector<std::int32_t> const labels(wide.begin(), wide.end());
+    trainer<network> t(on, net, {.which = which, .batch = 4, .learning_rate = 1e-3, .warm_up_steps = 0});
+    auto const losses = stored(file, prefix + "loss");
+    for (std::size_t step = 0; step < 3; ++step) {
+      step_report const report = t.step(frames.view(), sounds.view(), labels);
+      CHECK(report.score.loss == Approx(losses[step]).epsilon(step == 0 ? 1e-5 : 1e-3));
+      if (step > 0) continue;
+      std::vector<float> g(network::parameter_room);
+      download(on, g.size(), t.gradients(), g.data());
+      for (parameter const& p : network::parameters) {
+        if (!p.learned()) continue;
+        INFO(prefix << p.name.view());
+        auto const begin = g.begin() + static_cast<std::ptrdiff_t>(p.offset);
+        CHECK(apart({begin, begin + static_cast<std::ptrdiff_t>(p.count())},
+                    in_double(stored(file, prefix + "grad." + std::string(p.name.view())))) < 1e-4);
+      }
+    }
+    t.fetch();
+    CHECK(net.batches_tracked() == 3);
+    for (std::size_t k = 0; k < network::parameters.size(); ++k) {
+      std::string const name = prefix + "after3." + std::string(network::parameters[k].name.view());
+      if (!file.contains(name)) continue;
+      INFO(name);
+      auto const v = net.values(k);
+      CHECK(apart({v.begin(), v.end()}, in_double(stored(file, name))) < 2e-2);
+    }
+  }
+}
+
+TEST_CASE("a step on a GPU in fp32 is the processor's") {
+  if (!has_gpu()) return;
+  for (auto const& [which, how] : ways) {
+    CAPTURE(which == pairing::all, how.first, how.second);
+    session<cuda<fp32>, mini> gpu(settings_of(which, how.first, how.second));
+    session<reference<float>, mini> host(settings_of(which, how.first, how.second));
+    step_report const a = gpu.step(1), b = host.step(1);
+    CHECK(a.score.loss == Approx(b.score.loss).epsilon(1e-5));
+    CHECK(a.score.accuracy == b.score.accuracy);
+    CHECK((a.step == b.step && a.pairs == b.pairs && a.learning_rate == b.learning_rate));
+    using network = l3_network<cuda<fp32>, mini>;
+    each_parameter<network>(gpu.gradients(), host.gradients(), true, [](double off) { CHECK(off < 1e-4); });
+    each_parameter<network>(gpu.weights(), host.weights(), false, [](double off) { CHECK(off < 1e-5); });
+    CHECK(gpu.net.batches_tracked() == 1);
+  }
+}
+
+TEMPLATE_TEST_CASE("a step on a GPU with products of few digits is close to the processor's", "", tf32, bf16) {
+  if (!has_gpu()) return;
+  session<cuda<TestType>, mini> gpu(settings_of(pairing::all));
+  session<reference<float>, mini> host(settings_of(pairing::all));
+  step_report const a = gpu.step(1), b = host.step(1);
+  CHECK(a.score.loss == Approx(b.score.loss).epsilon(std::is_same_v<TestType, bf16> ? 2e-2 : 2e-3));
+  // Gradients of a batch of four at random weights: noise of the precision, many layers deep.
+  auto const found = gpu.gradients(), expected = host.gradients();
+  double same = 0, found_size = 0, expected_size = 0;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    same += static_cast<double>(found[k]) * expected[k];
+    found_size += static_cast<double>(found[k]) * found[k], expected_size += static_cast<double>(expected[k]) * expected[k];
+  }
+  CHECK(same / std::sqrt(found_size * expected_size) > (std::is_same_v<TestType, bf16> ? 0.85 : 0.99));
+}
+
+TEST_CASE("training on a GPU learns to tell a batch apart") {
+  if (!has_gpu()) return;
+  session<cuda<bf16>, micro> s(settings_of(pairing::all));
+  double const before = s.step(0).score.loss;
+  step_report last;
+  for (int k = 0; k < 15; ++k) last = s.step(0);
+  CHECK(last.score.loss < 0.7 * before);
+  CHECK(last.score.accuracy > 0.75);
+  CHECK((last.step == 16 && last.pairs == 64));
+}
+
+TEMPLATE_TEST_CASE("training on a GPU gives the same bits again, begun ahead or not, and when it goes on", "", fp32,
+                   bf16) {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<TestType>, mini>;
+  session<cuda<TestType>, mini> whole(settings_of(pairing::all)), ahead(settings_of(pairing::all));
+  for (std::uint64_t k = 0; k < 4; ++k) whole.step(k);
+  std::vector<std::uint64_t> steps;
+  for (std::uint64_t k = 0; k < 4; ++k) {
+    if (ahead.t.in_flight() == 2) steps.push_back(ahead.t.finish().step);
+    auto const b = ahead.batch(k);
+    ahead.t.begin(b.frames.view(), b.sounds.view(), b.labels);
+  }
+  while (ahead.t.in_flight() > 0) steps.push_back(ahead.t.finish().step);
+  CHECK(steps == std::vector<std::uint64_t>{1, 2, 3, 4});
+  CHECK(whole.weights() == ahead.weights());
+
+  session<cuda<TestType>, mini> first(settings_of(pairing::all)), second(settings_of(pairing::all));
+  first.step(0), first.step(1);
+  first.t.fetch();
+  second.net.copy_from(first.net);
+  std::copy_n(first.t.optimizer().first(), 2 * network::parameter_room, second.t.optimizer().first());
+  second.t.optimizer().steps(2);
+  second.t.adopt();
+  second.step(2), second.step(3);
+  CHECK(whole.weights() == second.weights());
+#if !defined(__CUDACC__)
+  // The order of threads between barriers decides nothing.
+  emulated::order = 1;
+  session<cuda<TestType>, mini> other(settings_of(pairing::all));
+  for (std::uint64_t k = 0; k < 4; ++k) other.step(k);
+  emulated::order = 0;
+  CHECK(whole.weights() == other.weights());
+#endif
+}
+
+TEST_CASE("a step on a GPU that is not finite leaves everything as it was and says which step") {
+  if (!has_gpu()) return;
+  session<cuda<bf16>, mini> s(settings_of(pairing::all)), untouched(settings_of(pairing::all));
+  s.step(0), untouched.step(0);
+  auto bad = s.batch(1);
+  bad.frames.data()[1234] = std::numeric_limits<float>::quiet_NaN();
+  auto const good = s.batch(2);
+  s.t.begin(bad.frames.view(), bad.sounds.view(), bad.labels);
+  s.t.begin(good.frames.view(), good.sounds.view(), good.labels);  // is without effect
+  CHECK_THROWS_WITH(s.t.finish(), Catch::Contains("step 2") && Catch::Contains("finite"));
+  CHECK(s.t.in_flight() == 0);
+  CHECK(s.t.steps() == 1);
+  CHECK(s.weights() == untouched.weights());
+  CHECK(s.net.batches_tracked() == 1);
+  s.step(3), untouched.step(3);
+  CHECK(s.weights() == untouched.weights());
+}
+
+TEST_CASE("training on a GPU refuses what does not fit") {
+  if (!has_gpu()) return;
+  session<cuda<bf16>, mini> s(settings_of(pairing::paper));
+  auto const b = s.batch(0);
+  CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view().slice(0, 3), b.labels), shape_error);
+  CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), {}), shape_error);
+  std::vector<std::int32_t> const signs{1, -1, 1, -1};
+  CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), signs), setting_error);
+  CHECK_THROWS_AS(s.t.finish(), setting_error);
+  // Fewer than there is room for, and as many again.
+  CHECK(s.t.step(b.frames.view().slice(0, 2), b.sounds.view().slice(0, 2), std::span(b.labels).first(2)).step == 1);
+  CHECK(s.step(0).step == 2);
+}
+
+TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16) {
+  if (!has_gpu()) return;
+  using B = cuda<TestType>;
+  using T = value_of<B>;
+  using network = l3_network<B, mini>;
+  using judge = l3_network<reference<float>, mini>;
+  double const tolerance = std::is_same_v<TestType, fp32> ? 2e-5 : std::is_same_v<TestType, tf32> ? 5e-3 : 5e-2;
+  context<B> on;
+  context<reference<float>> host(1);
+  network net;
+  judge plain;
+  plain.initialise(5);
+  trainer<judge> t(host, plain, settings_of(pairing::all));  // running averages of some training
+  batch_of<judge> const b(4, 3);
+  for (int k = 0; k < 3; ++k) take(t, b);
+  std::copy_n(plain.data(), judge::parameter_room, net.data());
+  inference<network> user(on, net, 4);
+  inference<judge> expected(host, plain, 4);
+  auto const check = [&]<class In, class Out>(batch_view<float const, In> in, Out, auto&& ours, auto&& theirs) {
+    on_device<T> x({in.data, in.data + in.size()});
+    std::vector<float> y(in.count * Out::size);
+    theirs(in, batch_view<float, Out>(y.data(), in.count));
+    auto const found = both_orders([&] {
+      on_device<T> out(in.count * Out::size);
+      ours(batch_view<T const, In>(x.data(), in.count), batch_view<T, Out>(out.data(), in.count));
+      return out.values(on);
+    });
+    CHECK(apart(found, in_double(y)) < tolerance);
+  };
+  check(b.frames.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_frames(x, y); },
+        [&](auto x, auto y) { expected.embed_frames(x, y); });
+  check(b.sounds.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_sounds(x, y); },
+        [&](auto x, auto y) { expected.embed_sounds(x, y); });
+  check(b.frames.view(), typename inference<judge>::vision_map::output{},
+        [&](auto x, auto y) { user.map_frames(x, y); }, [&](auto x, auto y) { expected.map_frames(x, y); });
+  check(b.sounds.view(), typename inference<judge>::audio_map::output{},
+        [&](auto x, auto y) { user.map_sounds(x, y); }, [&](auto x, auto y) { expected.map_sounds(x, y); });
+  on_device<T> frames({b.frames.values().begin(), b.frames.values().end()}),
+      sounds({b.sounds.values().begin(), b.sounds.values().end()});
+  on_device<float> logits(8);
+  user.score({frames.data(), 4}, {sounds.data(), 4}, {logits.data(), 4});
+  tensor<float, features<2>> scores(4);
+  expected.score(b.frames.view(), b.sounds.view(), scores.view());
+  CHECK(apart(logits.values(on), in_double({scores.values().begin(), scores.values().end()})) < 2 * tolerance);
+}
+
+#if !defined(__CUDACC__)
+TEST_CASE("a machine without a GPU, and one with too little memory, are told so") {
+  emulated::devices = 0;
+  CHECK_THROWS_WITH(context<cuda<bf16>>(), Catch::Contains("NVIDIA GPU") && Catch::Contains("no CUDA-capable device"));
+  emulated::devices = 1;
+  context<cuda<bf16>> on;
+  std::size_t const memory = std::exchange(emulated::memory, emulated::taken + (std::size_t{1} << 20));
+  CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Catch::Contains("2 MiB more") && Catch::Contains("1 MiB left"));
+  emulated::memory = memory;
+  CHECK_THROWS_AS(context<cuda<bf16>>(0, 3), device_error);
+}
+#endif
