@@ -36,7 +36,7 @@ inline double measure_matrix_flops(thread_team& team) {
   double const time = best_seconds(10, [&] {
     team.run(team.size(), [&](std::size_t, std::size_t) {
       detail::matrix_registers const registers;
-      alignas(alignment) static constexpr detail::bfloat16 factors[512] = {};
+      alignas(alignment) static constexpr bfloat16 factors[512] = {};
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);

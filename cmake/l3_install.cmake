@@ -16,7 +16,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/package/l3-config-versio
 install(FILES
   "${PROJECT_BINARY_DIR}/package/l3-config.cmake"
   "${PROJECT_BINARY_DIR}/package/l3-config-version.cmake"
-  cmake/l3_optimize.cmake cmake/Findxsimd.cmake cmake/FindFFmpeg.cmake cmake/FindTurboJPEG.cmake
+  cmake/l3_optimize.cmake cmake/Findxsimd.cmake cmake/FindFFmpeg.cmake cmake/FindTurboJPEG.cmake cmake/FindNCCL.cmake
   DESTINATION "${l3_package_dir}")
 
 set(l3_pkgconfig_dir "${CMAKE_INSTALL_DATADIR}/pkgconfig")

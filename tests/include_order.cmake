@@ -16,7 +16,7 @@ set(processes_may_include core files)
 set(eval_may_include core files kernels model data/batch.hpp)
 
 set(mistakes)
-file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/*.hpp")
+file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/*.hpp" "${ROOT}/*.cuh")
 list(LENGTH headers count)
 if(count EQUAL 0)
   message(FATAL_ERROR "${ROOT}: expected headers, found none")

@@ -4,6 +4,9 @@
 # sanitizers.
 #   tests/run.sh          the fast tier
 #   tests/run.sh --full   everything
+#   tests/run.sh --cuda   the tests of the backend cuda alone, on the GPU here, then under compute-sanitizer if it is there.
+#                         Installs nothing: needs nvcc, CMake, ninja, and the headers of oneTBB, Eigen, xsimd,
+#                         nlohmann-json and Catch2 (CMAKE_PREFIX_PATH says where)
 # Checks against PyTorch run where a python3 has torch and safetensors (name it in L3_PYTHON), else are shown as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,8 +17,9 @@ tier=ci
 for argument in "$@"; do
   case $argument in
     --full) tier=full ;;
+    --cuda) tier=cuda ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "tests/run.sh: expected --full or --help, found $argument" >&2; exit 2 ;;
+    *) echo "tests/run.sh: expected --full, --cuda or --help, found $argument" >&2; exit 2 ;;
   esac
 done
 
@@ -39,6 +43,20 @@ finish() {
   if (($1 == 0)); then echo "tests/run.sh: all passed in $SECONDS s"; else echo "tests/run.sh: FAILED after $SECONDS s"; fi
   exit "$1"
 }
+
+if [[ $tier == cuda ]]; then
+  step "configure (cuda)" cmake --preset cuda -DL3_MEDIA=OFF -DL3_ARCHIVE=OFF -DL3_COLLECTION=OFF -DL3_MPI=OFF \
+    -DL3_BUILD_EXAMPLES=OFF -DL3_BUILD_BENCH=OFF -DL3_INSTALL=OFF
+  step "build (cuda)" cmake --build --preset cuda -j "$jobs" --target l3_cuda_tests
+  step "tests on a GPU" ctest --preset cuda
+  if command -v compute-sanitizer > /dev/null; then
+    for tool in memcheck racecheck; do
+      step "compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        build/cuda/tests/l3_cuda_tests "~training*"
+    done
+  fi
+  finish 0
+fi
 
 step "packages" install_packages "${l3_build_packages[@]}" "${l3_test_packages[@]}"
 if [[ $tier == full ]] && ! install_packages "${l3_full_packages[@]}"; then

@@ -1,4 +1,6 @@
 // The models on a GPU.
+#include <cstdlib>
+
 #include "engine_network.hpp"
 
 namespace l3::program {
@@ -14,16 +16,23 @@ auto with_precision(std::string const& name, F&& f) {
   if (name == fp32::name) return f(fp32{});
   throw setting_error({"--precision with --backend cuda", "bf16, tf32 or fp32", name});
 }
+/// Of several processes on a machine each takes the next GPU, from the first one again if there are too few.
+int own_gpu() {
+  int place = 0, count = 0;
+  for (char const* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
+    if (char const* const said = std::getenv(name)) place = std::atoi(said);
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0 && place > 0 ? place % count : 0;
+}
 }  // namespace
 
 std::unique_ptr<engine> make_cuda_engine(std::string const& model, std::string const& precision) {
-  return with_precision(precision, [&]<class P>(P) { return make_engine_on<cuda<P>>(model, 0); });
+  return with_precision(precision, [&]<class P>(P) { return make_engine_on<cuda<P>>(model, 0, own_gpu()); });
 }
 model_facts describe_cuda(std::string const& model, std::string const& precision) {
   return with_precision(precision, [&]<class P>(P) { return describe_on<cuda<P>>(model); });
 }
 gpu_description describe_gpu() {
-  gpu_facts const gpu = open_gpu();
+  gpu_facts const gpu = open_gpu(own_gpu());
   gpu_description d{gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, 0};
   std::size_t all = 0;
   cuda_check(cudaMemGetInfo(&d.left, &all), "asking for what is left of its memory");

@@ -12,6 +12,9 @@
 #include <l3/model/hosted_inference.cuh>
 #include <l3/train/trainer.cuh>
 #endif
+#if L3_CUDA && defined(L3_WITH_NCCL)
+#include <l3/processes/nccl_group.cuh>
+#endif
 
 #include "engine.hpp"
 
@@ -56,7 +59,8 @@ class network_engine final : public engine {
   static constexpr extent2 frame_grid{4, 4}, sound_grid{4, 3};
 
  public:
-  explicit network_engine(std::size_t threads) : facts_(describe()), on_(threads) {}
+  /// On so many threads of the processor, or on this machine's GPU number `device`.
+  network_engine(std::size_t threads, int device) : facts_(describe()), on_(context_on(threads, device)) {}
   static model_facts describe() {
     model_facts facts{.name = Config::name,
                       .description = l3::describe_model<Config>(),
@@ -106,7 +110,7 @@ class network_engine final : public engine {
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
     if (!fusion_alone)
-      trainer_.emplace(on_, net_, settings, group);
+      trainer_.emplace(on_, net_, settings, partners(group));
     else if constexpr (on_host)
       fusion_trainer_.emplace(on_, net_, settings);
     else
@@ -297,6 +301,31 @@ class network_engine final : public engine {
       if (fusion_trainer_) return &fusion_trainer_->optimizer();
     return trainer_ ? &trainer_->optimizer() : nullptr;
   }
+  static context<B> context_on(std::size_t threads, [[maybe_unused]] int device) {
+    if constexpr (on_host)
+      return context<B>(threads);
+    else
+      return context<B>(threads, device);
+  }
+  /// The group as the trainer takes it.
+#if L3_CUDA
+  auto* partners(process_group* group) {
+    if constexpr (on_host) {
+      return group;
+    } else {
+#if defined(L3_WITH_NCCL)
+      if (group != nullptr) gpus_.emplace(*group);
+      return gpus_ ? static_cast<gpu_group*>(&*gpus_) : nullptr;
+#else
+      if (group != nullptr)
+        throw setting_error({"--backend cuda with several processes", "a program that was built with NCCL", "one without"});
+      return static_cast<gpu_group*>(nullptr);
+#endif
+    }
+  }
+#else
+  static process_group* partners(process_group* group) { return group; }
+#endif
   /// Brings what has been learned where files and inference find it.
   void fetch() {
     if constexpr (!on_host)
@@ -313,6 +342,9 @@ class network_engine final : public engine {
   model_facts facts_;
   context<B> on_;
   network net_;
+#if L3_CUDA && defined(L3_WITH_NCCL)
+  std::optional<nccl_group> gpus_;
+#endif
   std::optional<trainer<network>> trainer_;
   std::optional<fusion_alone_trainer> fusion_trainer_;
   std::optional<step_report> report_;  // of a step on the processor, done when it is begun
@@ -392,10 +424,10 @@ model_facts describe_on(std::string const& model) {
 
 /// The model of this name on backend B. Errors: setting_error for an unknown model.
 template <backend B>
-std::unique_ptr<engine> make_engine_on(std::string const& model, std::size_t threads) {
-  if (model == paper::name) return std::make_unique<network_engine<B, paper>>(threads);
-  if (model == small::name) return std::make_unique<network_engine<B, small>>(threads);
-  if (model == tiny::name) return std::make_unique<network_engine<B, tiny>>(threads);
+std::unique_ptr<engine> make_engine_on(std::string const& model, std::size_t threads, int device = 0) {
+  if (model == paper::name) return std::make_unique<network_engine<B, paper>>(threads, device);
+  if (model == small::name) return std::make_unique<network_engine<B, small>>(threads, device);
+  if (model == tiny::name) return std::make_unique<network_engine<B, tiny>>(threads, device);
   throw setting_error({"--model", "paper, small or tiny", model});
 }
 

@@ -5,6 +5,12 @@
 
 #include "../support/device.hpp"
 #include "../support/micro.hpp"
+#if defined(L3_WITH_NCCL)
+#include <l3/processes/nccl_group.cuh>
+#include <thread>
+
+#include "../support/thread_group.hpp"
+#endif
 
 namespace {
 using namespace l3;
@@ -92,6 +98,30 @@ void each_parameter(std::vector<float> const& a, std::vector<float> const& b, bo
   }
 }
 
+/// Two processes with the same draws, as one of them sees them.
+class twins final : public gpu_group {
+ public:
+  std::size_t rank() const override { return 0; }
+  std::size_t size() const override { return 2; }
+  void mean(float* values, std::size_t count, float factor, cudaStream_t in) override {
+    detail::gpu::launch(in, detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
+                        static_cast<float const*>(values), factor, values);
+    ++means;
+  }
+  void gather(void const* mine, void* all, std::size_t bytes, cudaStream_t in) override {
+    for (std::size_t r = 0; r != 2; ++r)
+      cuda_check(cudaMemcpyAsync(static_cast<char*>(all) + r * bytes, mine, bytes, cudaMemcpyDeviceToDevice, in),
+                 "gathering");
+  }
+  void sum_parts(float const* parts, float* mine, std::size_t count, cudaStream_t in) override {
+    // What the other one has for our sounds is what we have for its.
+    cuda_check(cudaMemcpyAsync(mine, parts, count * sizeof(float), cudaMemcpyDeviceToDevice, in), "summing");
+    detail::gpu::launch(in, detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
+                        parts + count, 1.0f, mine);
+  }
+  int means = 0;
+};
+
 constexpr training_settings settings_of(pairing which, std::size_t parts = 1, bool across = true) {
   return {.which = which, .batch = 4, .parts = parts, .across_workers = across, .learning_rate = 3e-3,
           .warm_up_steps = 3};
@@ -167,6 +197,43 @@ TEST_CASE("a step on a GPU in fp32 is the processor's") {
     each_parameter<network>(gpu.gradients(), host.gradients(), true, [](double off) { CHECK(off < 1e-4); });
     each_parameter<network>(gpu.weights(), host.weights(), false, [](double off) { CHECK(off < 1e-5); });
     CHECK(gpu.net.batches_tracked() == 1);
+  }
+}
+
+TEST_CASE("a step of two GPUs is that of two parts of one process") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<fp32>, mini>;
+  for (auto const& [which, across] : {std::pair{pairing::all, true}, {pairing::all, false}, {pairing::paper, false}}) {
+    CAPTURE(which == pairing::all, across);
+    context<cuda<fp32>> on;
+    twins group;
+    network net;
+    net.initialise(7);
+    trainer<network> t(on, net, settings_of(which, 1, across), &group);
+    session<reference<float>, mini> host(settings_of(which, 2, across));
+    batch_of<network> const once(4, 1);
+    batch_of<network> twice(8, 1);
+    for (std::size_t k = 0; k != 2; ++k) {
+      std::copy_n(once.frames.data(), once.frames.values().size(), twice.frames.data() + k * once.frames.values().size());
+      std::copy_n(once.sounds.data(), once.sounds.values().size(), twice.sounds.data() + k * once.sounds.values().size());
+      std::copy_n(once.labels.data(), 4, twice.labels.data() + 4 * k);
+    }
+    for (std::uint64_t step = 1; step <= 2; ++step) {
+      step_report const a = take(t, once), b = take(host.t, twice);
+      CHECK(a.score.loss == Approx(b.score.loss).epsilon(step == 1 ? 1e-5 : 1e-3));
+      CHECK((a.step == step && a.pairs == b.pairs));
+      if (step > 1) continue;
+      CHECK(group.means >= 3);  // the fusion head, then each subnetwork
+      std::vector<float> g(network::parameter_room);
+      download(on, g.size(), t.gradients(), g.data());
+      each_parameter<network>(g, host.gradients(), true, [](double off) { CHECK(off < 1e-4); });
+      t.fetch();
+      each_parameter<network>({net.data(), net.data() + network::parameter_room}, host.weights(), false,
+                              [](double off) { CHECK(off < 1e-5); });
+    }
+    batch_of<network> bad(4, 2);
+    bad.frames.data()[99] = std::numeric_limits<float>::quiet_NaN();
+    CHECK_THROWS_WITH(take(t, bad), Catch::Contains("step 3") && Catch::Contains("at process 0"));
   }
 }
 
@@ -309,6 +376,40 @@ TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16
   expected.score(b.frames.view(), b.sounds.view(), scores.view());
   CHECK(apart(logits.values(on), in_double({scores.values().begin(), scores.values().end()})) < 2 * tolerance);
 }
+
+#if defined(L3_WITH_NCCL)
+TEST_CASE("NCCL: a group of one GPU changes nothing, and two processes do not share a GPU") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<fp32>, mini>;
+  session<cuda<fp32>, mini> alone(settings_of(pairing::all));
+  context<cuda<fp32>> on;
+  thread_group::shared one(1);
+  thread_group processes(one, 0);
+  nccl_group group(processes);
+  network net;
+  net.initialise(7);
+  trainer<network> t(on, net, settings_of(pairing::all), &group);
+  for (std::uint64_t k = 0; k < 3; ++k) CHECK(take(t, alone.batch(k)).score.loss == alone.step(k).score.loss);
+  t.fetch();
+  CHECK(alone.weights() == std::vector<float>(net.data(), net.data() + network::parameter_room));
+
+  thread_group::shared two(2);
+  std::vector<std::string> said(2);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t rank = 0; rank != 2; ++rank)
+      threads.emplace_back([&, rank] {
+        thread_group mine(two, rank);
+        try {
+          nccl_group refused(mine);
+        } catch (setting_error const& e) {
+          said[rank] = e.what();
+        }
+      });
+  }
+  for (std::string const& each : said) CHECK_THAT(each, Catch::Contains("one for each"));
+}
+#endif
 
 #if !defined(__CUDACC__)
 TEST_CASE("a machine without a GPU, and one with too little memory, are told so") {

@@ -271,7 +271,7 @@ TEST_CASE("rounding to bf16 is the processor's, bit for bit") {
                             std::numeric_limits<float>::denorm_min()};
   for (float v : normal(16000, 1)) values.push_back(v);
   for (std::size_t k = 0; k + 16 <= values.size(); k += 16) {
-    detail::bfloat16 found[16];
+    bfloat16 found[16];
     detail::put(found, detail::load<V>(values.data() + k));
     for (std::size_t j = 0; j < 16; ++j) {
       CAPTURE(values[k + j]);

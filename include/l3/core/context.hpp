@@ -78,7 +78,7 @@ class context {
 
 /// A block of memory that kernels of backend B work on.
 template <backend B>
-using block = typename memory_of<B>::type;
+using memory_on = typename memory_of<B>::type;
 
 /// Brings `count` values to where backend B's kernels find them, behind what runs there already. `from` stays as it is
 /// until then.

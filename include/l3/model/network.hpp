@@ -168,7 +168,7 @@ class training {
   context<B>& on_;
   std::size_t items_;
   pairing which_;
-  block<B> memory_, gradients_, logits_, dlogits_;
+  memory_on<B> memory_, gradients_, logits_, dlogits_;
   batch_view<value const, typename Network::frame> frames_;
   batch_view<value const, typename Network::sound> sounds_;
   value const* v_ = nullptr;
@@ -319,7 +319,7 @@ class inference {
 
   context<B>& on_;
   std::size_t items_;
-  block<B> memory_;
+  memory_on<B> memory_;
 };
 
 }  // namespace l3::inline L3_ISA

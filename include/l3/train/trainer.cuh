@@ -1,12 +1,14 @@
 /// @file  include/l3/train/trainer.cuh: training on a GPU: the whole step is one graph of kernels, and while it runs the
 /// next batch is on its way.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <l3/core/cuda.cuh>
+#include <l3/core/gpu_group.cuh>
 #include <l3/train/trainer.hpp>
 #include <optional>
 #include <span>
@@ -25,10 +27,11 @@ namespace detail::gpu {
 struct step_numbers {
   adam_factors factors;
 };
-/// What a step leaves behind.
+/// What a step leaves behind, at each worker.
 struct step_result {
   double tally[tally_columns];
-  int not_finite;
+  int not_finite;      ///< of the step
+  int own_not_finite;  ///< of this worker's own gradients
 };
 
 /// How the optimizer treats the 16 values of a cache line; every parameter begins at one.
@@ -62,7 +65,7 @@ __global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, l
     numbers->factors.apply(gradient.v[e], weight.v[e], first.v[e], second.v[e], role == line_role::decays);
   weight.store(w + k), first.store(m + k), second.store(v + k);
 }
-/// Copies the lines that are not learned: running averages. With a `result`, only if something was not finite.
+/// Copies those of `count` values that are not learned: running averages. With a `result`, only if something was not finite.
 template <class = void>
 __global__ __launch_bounds__(256) void copy_fixed_lines(line_role const* roles, std::size_t count, float const* from,
                                                        float* to, step_result const* result) {
@@ -70,11 +73,6 @@ __global__ __launch_bounds__(256) void copy_fixed_lines(line_role const* roles, 
   if (k < count && roles[k / line_values] == line_role::fixed && (result == nullptr || result->not_finite != 0))
     to[k] = from[k];
 }
-template <class = void>
-__global__ void note_loss(step_result* result) {
-  if (!(fabs(result->tally[0]) < 1e300)) result->not_finite = 1;
-}
-
 /// A stream's work, recorded once and done many times.
 class recorded_work {
  public:
@@ -120,6 +118,9 @@ class recorded_work {
 /// for a batch that is there. Once something was not finite nothing changes any more: what has been begun by then is
 /// without effect, and `finish` reports the first such step.
 ///
+/// With a group, gradients are on their way to the others as soon as they are complete, on a stream of their own, while
+/// backward goes on.
+///
 /// Memory  of the GPU: `plan` for a batch; `fixed_bytes` on top.
 template <class Network>
 requires gpu_backend<typename Network::backend_type>
@@ -142,33 +143,35 @@ class trainer<Network> {
   /// All that grows with the batch but the scores of the pairs.
   static constexpr footprint plan = training<Network>::plan + input + input + input_values;
 
-  trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
+  trainer(context<B>& on, Network& net, training_settings const& settings, gpu_group* group = nullptr)
       : on_(on),
         net_(net),
         settings_(settings),
+        group_(group),
         pass_(on, settings.batch, settings.which),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps},
         weights_(3 * room * sizeof(float)),
         roles_(room / detail::gpu::line_values),
-        result_(sizeof(detail::gpu::step_result)),
+        results_((1 + processes()) * sizeof(detail::gpu::step_result)),
         score_room_(detail::gpu::score_room(most_rows())),
         values_(input_values.bytes(items(), 1)) {
     if (settings.parts == 0 || settings.batch == 0)
       throw setting_error({"training: parts and batch", "at least 1", "0"});
-    if (group != nullptr || settings.sync_batch_norm)
-      throw setting_error({"training on a GPU", "one process", "several, or batch norm over all of them"});
+    if (settings.sync_batch_norm)
+      throw setting_error({"training on a GPU", "batch norm over each worker's batch", "over all of them"});
     if (settings.parts > 1) sums_ = device_block(room * sizeof(float));
-    if (meets_others()) others_.emplace(settings);
+    if (meets_others()) others_.emplace(settings, processes());
     auto const roles = detail::gpu::line_roles<Network>();
     upload(on, roles.size(), roles.data(), reinterpret_cast<detail::gpu::line_role*>(roles_.data()));
     on.stream().wait();
-    for (slot& s : slots_) s.take(items());
+    for (slot& s : slots_) s.take(items(), processes());
     adopt();
   }
   ~trainer() {
     cudaStreamSynchronize(copies_);  // what has been begun reads and writes memory that goes now
     cudaStreamSynchronize(on_.stream());
+    cudaStreamSynchronize(messages_);
   }
   trainer(trainer const&) = delete;
   trainer& operator=(trainer const&) = delete;
@@ -215,18 +218,21 @@ class trainer<Network> {
     s.done.wait();
     step_report report;
     report.step = optimizer_.steps() + 1 - in_flight();
-    detail::gpu::step_result const& r = *s.result();
-    if (r.not_finite != 0) forget(report.step, r);
+    auto const results = group_ != nullptr ? s.results().subspan(1) : s.results().first(1);
+    if (s.results().front().not_finite != 0) forget(report.step, results);
     ++finished_;
     net_.batches_tracked(net_.batches_tracked() + 1);
-    pair_tally tally{.loss = r.tally[0], .batches = settings_.parts};
-    for (std::size_t label : {0u, 1u}) {
-      tally.right[label] = static_cast<std::uint64_t>(r.tally[1 + label]);
-      tally.total[label] = static_cast<std::uint64_t>(r.tally[3 + label]);
+    pair_tally tally{.batches = workers()};
+    for (detail::gpu::step_result const& each : results) {
+      tally.loss += each.tally[0];
+      for (std::size_t label : {0u, 1u}) {
+        tally.right[label] += static_cast<std::uint64_t>(each.tally[1 + label]);
+        tally.total[label] += static_cast<std::uint64_t>(each.tally[3 + label]);
+      }
     }
     report.score = tally.score();
     report.learning_rate = rate_.at(report.step);
-    report.pairs = report.step * items();
+    report.pairs = report.step * settings_.batch * workers();
     return report;
   }
   /// Both.
@@ -258,13 +264,15 @@ class trainer<Network> {
   training_settings const& settings() const { return settings_; }
   /// Steps begun.
   std::uint64_t steps() const { return optimizer_.steps(); }
-  /// Gradients of the last step, the mean over the parts, laid out as Network::parameters; in the GPU's memory.
+  /// Gradients of the last step, the mean over the workers, laid out as Network::parameters; in the GPU's memory.
   float* gradients() { return settings_.parts > 1 ? sums() : pass_.gradients(); }
 
  private:
   static constexpr std::size_t room = Network::parameter_room, hidden = Network::config::hidden;
   static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
   static constexpr std::size_t head_size = room - head_begin;
+  /// So many gradients are worth a message of their own.
+  static constexpr std::size_t bucket_size = std::size_t{1} << 18;
 
   /// A batch in the machine's memory and in the GPU's, and the step it is for.
   struct slot {
@@ -279,17 +287,17 @@ class trainer<Network> {
       }
     };
     static_assert(sizeof(detail::gpu::step_numbers) <= alignment);
-    pinned_block host_memory, host_result;
+    pinned_block host_memory, host_results;
     device_block device_memory;
     pointers host{}, device{};
     gpu_event sent, done;
     detail::gpu::recorded_work work;
     std::size_t count = 0;  ///< items that `work` was recorded for
 
-    void take(std::size_t items) {
+    void take(std::size_t items, std::size_t processes) {
       std::size_t const bytes = alignment + input.bytes(items, 1);
       host_memory = pinned_block(bytes), device_memory = device_block(bytes);
-      host_result = pinned_block(sizeof(detail::gpu::step_result));
+      host_results = pinned_block((1 + processes) * sizeof(detail::gpu::step_result));
       host.carve(host_memory.data(), items), device.carve(device_memory.data(), items);
     }
     detail::gpu::step_numbers* numbers() {
@@ -298,8 +306,10 @@ class trainer<Network> {
     detail::gpu::step_numbers const* device_numbers() const {
       return reinterpret_cast<detail::gpu::step_numbers const*>(device_memory.data());
     }
-    detail::gpu::step_result const* result() const {
-      return reinterpret_cast<detail::gpu::step_result const*>(host_result.data());
+    /// This process's, then, if there is a group, everyone's.
+    std::span<detail::gpu::step_result const> results() const {
+      return {reinterpret_cast<detail::gpu::step_result const*>(host_results.data()),
+              host_results.size() / sizeof(detail::gpu::step_result)};
     }
     void send(cudaStream_t in, std::size_t items, std::size_t labels) {
       auto const one = [&](auto const* from, auto* to, std::size_t n) {
@@ -315,35 +325,43 @@ class trainer<Network> {
 
   /// Where the frames of a part meet the sounds of all: as in trainer on processors.
   struct meeting {
-    std::size_t size, logits_bytes;
+    std::size_t own, all;
     device_block memory;
-    float *u, *t, *du, *dt, *part_dt, *logits, *dlogits, *head;
-    explicit meeting(training_settings const& s)
-        : size(s.parts * s.batch * hidden),
-          logits_bytes(2 * s.batch * s.batch * s.parts * sizeof(float)),
-          memory(5 * size * sizeof(float) + 2 * round_up(logits_bytes, alignment) +
-                 s.parts * head_size * sizeof(float)) {
+    float *u, *t, *du, *dt;            ///< of this process's draws
+    float *all_t, *all_dt, *part_dt;   ///< of all workers' sounds
+    float *logits, *dlogits, *head;
+    meeting(training_settings const& s, std::size_t processes) : own(s.parts * s.batch * hidden), all(own * processes) {
+      std::size_t const scores = 2 * s.batch * s.batch * s.parts * processes;
+      std::pair<float**, std::size_t> const pieces[] = {{&u, own},         {&t, own},          {&du, own},
+                                                        {&dt, own},        {&all_t, all},      {&all_dt, all},
+                                                        {&part_dt, all},   {&logits, scores},  {&dlogits, scores},
+                                                        {&head, s.parts * head_size}};
+      std::size_t floats = 0;
+      for (auto const& [at, count] : pieces) floats += round_up(count, alignment / sizeof(float));
+      memory = device_block(floats * sizeof(float));
       auto* next = reinterpret_cast<float*>(memory.data());
-      for (float** const at : {&u, &t, &du, &dt, &part_dt}) *at = std::exchange(next, next + size);
-      for (float** const at : {&logits, &dlogits})
-        *at = std::exchange(next, next + round_up(logits_bytes, alignment) / sizeof(float));
-      head = next;
+      for (auto const& [at, count] : pieces)
+        *at = std::exchange(next, next + round_up(count, alignment / sizeof(float)));
     }
   };
 
   std::size_t items() const { return settings_.parts * settings_.batch; }
+  std::size_t processes() const { return group_ != nullptr ? group_->size() : 1; }
+  std::size_t rank() const { return group_ != nullptr ? group_->rank() : 0; }
+  std::size_t workers() const { return settings_.parts * processes(); }
   bool meets_others() const {
-    return settings_.which == pairing::all && settings_.across_workers && settings_.parts > 1;
+    return settings_.which == pairing::all && settings_.across_workers && workers() > 1;
   }
   std::size_t most_rows() const {
-    return meets_others() ? settings_.batch * settings_.batch * settings_.parts : pass_.most_rows();
+    return meets_others() ? settings_.batch * settings_.batch * workers() : pass_.most_rows();
   }
   float* weights() { return reinterpret_cast<float*>(weights_.data()); }
   /// The optimizer's averages. Those of running averages, which have none, hold these as they were before the step.
   float* first() { return weights() + room; }
   float* second() { return weights() + 2 * room; }
   float* sums() { return reinterpret_cast<float*>(sums_.data()); }
-  detail::gpu::step_result* result() { return reinterpret_cast<detail::gpu::step_result*>(result_.data()); }
+  detail::gpu::step_result* result() { return reinterpret_cast<detail::gpu::step_result*>(results_.data()); }
+  detail::gpu::step_result* results() { return result() + 1; }
   detail::gpu::line_role const* roles() const {
     return reinterpret_cast<detail::gpu::line_role const*>(roles_.data());
   }
@@ -352,9 +370,13 @@ class trainer<Network> {
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
                "copying values");
   }
-  void copy_averages(float const* from, float* to, detail::gpu::step_result const* if_not_finite = nullptr) {
-    detail::gpu::launch(on_.stream(), detail::gpu::copy_fixed_lines<>, dim3(detail::gpu::blocks_for(room, 256)), 256, 0,
-                        roles(), room, from, to, if_not_finite);
+  /// Those among the parameters [begin, end).
+  void copy_averages(float const* from, float* to, detail::gpu::step_result const* if_not_finite = nullptr,
+                     std::size_t begin = 0, std::size_t end = room) {
+    detail::gpu::launch(on_.stream(), detail::gpu::copy_fixed_lines<>,
+                        dim3(detail::gpu::blocks_for(end - begin, 256)), 256, 0,
+                        roles() + begin / detail::gpu::line_values, end - begin, from + begin, to + begin,
+                        if_not_finite);
   }
   void keep_averages() { copy_averages(weights(), first()); }
   void give_back_averages() { copy_averages(first(), weights()); }
@@ -371,15 +393,24 @@ class trainer<Network> {
       together(count / settings_.parts, frames, sounds);
     else
       apart(count / settings_.parts, frames, sounds, s.device.labels);
-    detail::gpu::launch(in, detail::gpu::note_loss<>, dim3(1), 32, 0, result());
-    detail::gpu::check_finite(in, room, gradients(), &result()->not_finite);
-    if (settings_.parts > 1) copy_averages(sums(), weights());
+    if (group_ != nullptr) {
+      begin_bucket();  // what is left
+      home_.record(messages_), home_.hold(in);
+      detail::gpu::check_finite(in, 1, static_cast<double const*>(result()->tally), &result()->own_not_finite);
+      group_->gather(result(), results(), sizeof(detail::gpu::step_result), in);
+      // All decide alike: by everyone's loss, and by gradients that are everyone's mean.
+      for (std::size_t other = 0; other != processes(); ++other)
+        detail::gpu::check_finite(in, 1, static_cast<double const*>(results()[other].tally), &result()->not_finite);
+    } else {
+      detail::gpu::check_finite(in, 1, static_cast<double const*>(result()->tally), &result()->not_finite);
+    }
+    detail::gpu::check_finite(in, room, static_cast<float const*>(gradients()), &result()->not_finite);
+    if (workers() > 1) copy_averages(gradients(), weights());
     copy_averages(first(), weights(), result());
     detail::gpu::launch(in, detail::gpu::adam_lines<>, dim3(detail::gpu::blocks_for(room, 1024)), 256, 0,
                         s.device_numbers(), roles(), room, static_cast<float const*>(gradients()), weights(), first(),
                         second(), static_cast<detail::gpu::step_result const*>(result()));
-    cuda_check(cudaMemcpyAsync(s.host_result.data(), result(), sizeof(detail::gpu::step_result),
-                               cudaMemcpyDeviceToHost, in),
+    cuda_check(cudaMemcpyAsync(s.host_results.data(), result(), s.host_results.size(), cudaMemcpyDeviceToHost, in),
                "fetching a step's result");
   }
 
@@ -411,13 +442,13 @@ class trainer<Network> {
       if (part > 0) give_back_averages();
       auto const logits = pass_.forward(weights(), part_of_frames(frames, part, n), part_of_sounds(sounds, part, n));
       score(fusion::pairs(n, settings_.which), 0, labels + part * n, logits.data, pass_.dlogits(), part > 0);
-      pass_.backward(weights());
+      pass_.backward(weights(), [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
       add_up(part);
     }
   }
   /// See trainer on processors.
   void together(std::size_t n, value const* frames, value const* sounds) {
-    std::size_t const parts = settings_.parts, size = n * hidden, all = parts * size;
+    std::size_t const parts = settings_.parts, size = n * hidden, own = parts * size, all = own * processes();
     meeting& m = *others_;
     auto const forward = [&](std::size_t part) {
       if (part > 0) give_back_averages();
@@ -427,57 +458,98 @@ class trainer<Network> {
       forward(part);
       copy(size, pass_.u(), m.u + part * size), copy(size, pass_.t(), m.t + part * size);
     }
-    pair_dims const d = fusion::pairs(n, pairing::all, (parts - 1) * n);
+    if (group_ != nullptr)
+      group_->gather(m.t, m.all_t, own * sizeof(float), on_.stream());
+    else
+      copy(own, m.t, m.all_t);
+    pair_dims const d = fusion::pairs(n, pairing::all, (workers() - 1) * n);
     float const* const params = weights() + Network::fusion_offset;
     for (std::size_t part = 0; part != parts; ++part) {
       float const* const u = m.u + part * size;
-      fusion::scores(pass_.at(), d, params, u, m.t, m.logits);
-      score(d, part * n, nullptr, m.logits, m.dlogits, part > 0);
-      float* const dt = part == 0 ? m.dt : m.part_dt;
-      fusion::scores_backward(pass_.at(), d, params, u, m.t, m.dlogits, m.du + part * size, dt,
+      fusion::scores(pass_.at(), d, params, u, m.all_t, m.logits);
+      score(d, (rank() * parts + part) * n, nullptr, m.logits, m.dlogits, part > 0);
+      float* const dt = part == 0 ? m.all_dt : m.part_dt;
+      fusion::scores_backward(pass_.at(), d, params, u, m.all_t, m.dlogits, m.du + part * size, dt,
                               pass_.gradients() + Network::fusion_offset);
-      if (part > 0) add_and_scale(on_, all, dt, 1.0f, m.dt);
+      if (part > 0) add_and_scale(on_, all, dt, 1.0f, m.all_dt);
       copy(head_size, pass_.gradients() + head_begin, m.head + part * head_size);
     }
+    if (group_ != nullptr)
+      group_->sum_parts(m.all_dt, m.dt, own, on_.stream());
+    else
+      copy(own, m.all_dt, m.dt);
     for (std::size_t part = 0; part != parts; ++part) {
-      give_back_averages(), forward(part);
+      if (parts > 1) give_back_averages(), forward(part);
       copy(head_size, m.head + part * head_size, pass_.gradients() + head_begin);
-      pass_.backward_halves(weights(), m.du + part * size, m.dt + part * size, [](std::size_t, std::size_t) {});
+      pass_.backward_halves(weights(), m.du + part * size, m.dt + part * size,
+                            [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
       add_up(part);
     }
   }
   /// A part's gradients, and the running averages that it leaves, to those of the parts before; behind the last one all
-  /// are means.
+  /// are means. With a group that is done piece by piece, see complete.
   void add_up(std::size_t part) {
+    if (group_ == nullptr && settings_.parts > 1) add_up(part, 0, room);
+  }
+  void add_up(std::size_t part, std::size_t begin, std::size_t end) {
+    float* const g = pass_.gradients();
+    copy_averages(weights(), g, nullptr, begin, end);
     if (settings_.parts == 1) return;
-    copy_averages(weights(), pass_.gradients());
-    if (part == 0) return copy(room, pass_.gradients(), sums());
-    float const factor = part + 1 == settings_.parts ? 1 / static_cast<float>(settings_.parts) : 1.0f;
-    add_and_scale(on_, room, pass_.gradients(), factor, sums());
+    if (part == 0) return copy(end - begin, g + begin, sums() + begin);
+    bool const mean = group_ == nullptr && part + 1 == settings_.parts;
+    add_and_scale(on_, end - begin, g + begin, mean ? 1 / static_cast<float>(settings_.parts) : 1.0f, sums() + begin);
+  }
+  /// Gradients [begin, end) of a part are complete: behind the last part begins their way to the others.
+  void complete(std::size_t part, std::size_t begin, std::size_t end) {
+    if (group_ == nullptr) return;
+    add_up(part, begin, end);
+    if (part + 1 != settings_.parts) return;
+    detail::gpu::check_finite(on_.stream(), end - begin, static_cast<float const*>(gradients() + begin),
+                              &result()->own_not_finite);
+    if (end != bucket_begin_) begin_bucket(), bucket_end_ = end;
+    bucket_begin_ = begin;
+    if (bucket_end_ - bucket_begin_ >= bucket_size) begin_bucket();
+  }
+  void begin_bucket() {
+    if (bucket_begin_ != bucket_end_) {
+      away_.record(on_.stream()), away_.hold(messages_);
+      group_->mean(gradients() + bucket_begin_, bucket_end_ - bucket_begin_, 1 / static_cast<float>(workers()),
+                   messages_);
+    }
+    bucket_begin_ = bucket_end_ = 0;
   }
 
   /// What has been begun is undone, which it has been on the GPU from the start.
-  [[noreturn]] void forget(std::uint64_t step, detail::gpu::step_result const& r) {
+  [[noreturn]] void forget(std::uint64_t step, std::span<detail::gpu::step_result const> all) {
     on_.stream().wait();
-    cuda_check(cudaMemsetAsync(result(), 0, sizeof(detail::gpu::step_result), on_.stream()), "clearing a result");
+    // Whose fault it is: what one brings along to where frames meet the sounds of all spoils everyone's.
+    std::string where;
+    for (std::size_t r = all.size(); group_ != nullptr && r-- != 0;)
+      if (all[r].own_not_finite != 0) where = " at " + group_->name(r);
+    double loss = 0;
+    for (detail::gpu::step_result const& each : all) loss += each.tally[0];
+    std::string const found = std::isfinite(loss) ? "infinite values or values that are not numbers"
+                                                  : std::to_string(loss);
+    cuda_check(cudaMemsetAsync(results_.data(), 0, results_.size(), on_.stream()), "clearing a result");
     on_.stream().wait();
-    bool const loss = !std::isfinite(r.tally[0]);
-    std::string const found = loss ? std::to_string(r.tally[0]) : "infinite values or values that are not numbers";
     optimizer_.steps(step - 1);
     finished_ = begun_;
-    throw numeric_error({"training step " + std::to_string(step) + (loss ? ", loss" : ", gradients"), "finite numbers",
-                         found});
+    throw numeric_error({"training step " + std::to_string(step) + (std::isfinite(loss) ? ", gradients" : ", loss"),
+                         "finite numbers", found + where});
   }
 
   context<B>& on_;
   Network& net_;
   training_settings settings_;
+  gpu_group* group_;
   training<Network> pass_;
   adam<Network> optimizer_;
   warm_up rate_;
-  device_block weights_, sums_, roles_, result_, score_room_, values_;
+  device_block weights_, sums_, roles_, results_, score_room_, values_;  // results: this process's, then all
   std::optional<meeting> others_;
-  gpu_stream copies_;
+  gpu_stream copies_, messages_;
+  gpu_event away_, home_;                          ///< what messages wait for, and what waits for them
+  std::size_t bucket_begin_ = 0, bucket_end_ = 0;  ///< complete, not yet on their way
   std::array<slot, slots> slots_;
   std::uint64_t begun_ = 0, finished_ = 0;
 };

@@ -293,16 +293,21 @@ namespace emulated {
 using work = std::function<void()>;
 struct graph {
   std::vector<work> nodes;
+  bool ended = false;  ///< nothing more is recorded into it
 };
 struct stream {
-  std::unique_ptr<graph> captured;  ///< while work is recorded instead of done
+  std::shared_ptr<graph> captured;  ///< while work is recorded instead of done
+};
+/// The place in which stream it is; a stream that waits for one that is recorded is recorded with it.
+struct event {
+  std::shared_ptr<graph> captured;
 };
 /// All of a GPU's memory, its number, and what was taken.
 inline std::size_t memory = std::size_t{8} << 30, taken = 0;
 inline int devices = 1;
 
 inline void put(stream* in, work job) {
-  if (in != nullptr && in->captured)
+  if (in != nullptr && in->captured && !in->captured->ended)
     in->captured->nodes.push_back(std::move(job));
   else
     job();
@@ -313,7 +318,7 @@ void launch(stream* in, void (*kernel)(P...), dim3 grid, unsigned threads, std::
 }
 }  // namespace emulated
 using cudaStream_t = emulated::stream*;
-using cudaEvent_t = int*;
+using cudaEvent_t = emulated::event*;
 using cudaGraph_t = emulated::graph*;
 using cudaGraphExec_t = emulated::graph*;
 
@@ -394,23 +399,34 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (stream != nullptr && stream->captured) emulated::stop("waiting for a stream that is being recorded");
+  if (stream != nullptr && stream->captured && !stream->captured->ended) emulated::stop("waiting for a stream that is being recorded");
   return cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
-  *event = nullptr;
+  *event = new emulated::event;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t in) {
+  event->captured = in->captured;
+  return cudaSuccess;
+}
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (event->captured && !event->captured->ended) stream->captured = event->captured;
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t in, cudaStreamCaptureMode) {
-  in->captured = std::make_unique<emulated::graph>();
+  in->captured = std::make_shared<emulated::graph>();
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t in, cudaGraph_t* graph) {
-  *graph = in->captured.release();
+  *graph = new emulated::graph(*in->captured);
+  in->captured->ended = true;
+  in->captured.reset();
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* to, cudaGraph_t from, unsigned long long = 0) {

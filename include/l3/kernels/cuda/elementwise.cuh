@@ -62,16 +62,17 @@ __global__ void adam_each(adam_factors const factors, std::size_t count, float c
 }
 
 /// Sets `flag` to 1 if a value is infinite or not a number. Whoever finds one writes the same.
-template <class = void>
-__global__ void note_unless_finite(std::size_t count, float const* x, int* flag) {
+template <class T>
+__global__ void note_unless_finite(std::size_t count, T const* x, int* flag) {
   bool found = false;
   for (std::size_t k = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; k < count;
        k += std::size_t{gridDim.x} * blockDim.x)
-    found |= !(fabsf(x[k]) <= 3.402823466e38f);
+    found |= !(x[k] - x[k] == 0);
   if (found) *flag = 1;
 }
-inline void check_finite(cudaStream_t in, std::size_t count, float const* x, int* flag) {
-  launch(in, note_unless_finite<>, dim3(std::min(blocks_for(count, 1024), 1056u)), 256, 0, count, x, flag);
+template <class T>
+void check_finite(cudaStream_t in, std::size_t count, T const* x, int* flag) {
+  launch(in, note_unless_finite<T>, dim3(std::min(blocks_for(count, 1024), 1056u)), 256, 0, count, x, flag);
 }
 
 }  // namespace detail::gpu

@@ -1,0 +1,197 @@
+/// @file  bench/gpu/step.cu: how fast the paper's network is on a GPU: whole steps, subnetworks in use, and layer by
+/// layer. Needs nothing but the library and CUDA, so that it also builds where there is little else.
+///
+///     step train|vision|audio|layers BATCH [SECONDS]
+///
+/// Prints a line of JSON for each thing measured: medians of what CUDA's own clock says of each repetition.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <l3/model/network.hpp>
+#include <l3/train/trainer.cuh>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace l3;
+using B = cuda<bf16>;
+using T = value_of<B>;
+using network = l3_network<B, paper>;
+
+class stopwatch {
+ public:
+  stopwatch() {
+    for (cudaEvent_t* const e : {&begin_, &end_}) cuda_check(cudaEventCreate(e), "making an event");
+  }
+  ~stopwatch() { cudaEventDestroy(begin_), cudaEventDestroy(end_); }
+  /// Median milliseconds of `run`, after two to warm up: at least five, for `seconds` in all.
+  template <class F>
+  double milliseconds(cudaStream_t in, double seconds, F&& run) {
+    run(), run();
+    std::vector<double> times;
+    for (double spent = 0; times.size() < 5 || (spent < seconds * 1e3 && times.size() < 1000); spent += times.back()) {
+      cuda_check(cudaEventRecord(begin_, in), "timing");
+      run();
+      cuda_check(cudaEventRecord(end_, in), "timing");
+      cuda_check(cudaEventSynchronize(end_), "timing");
+      float ms = 0;
+      cuda_check(cudaEventElapsedTime(&ms, begin_, end_), "timing");
+      times.push_back(static_cast<double>(ms));
+    }
+    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
+/// Values as training has them: normal, and none of them zero.
+template <class U>
+device_block noise(context<B>& on, std::size_t count, double deviation = 1) {
+  device_block block(count * sizeof(U));
+  std::vector<U> host(count);
+  for (std::size_t k = 0; k < count; ++k) {
+    // A short period is enough, and the drawing is slow.
+    constexpr std::size_t period = std::size_t{1} << 16;
+    host[k] = k < period ? U(static_cast<float>(deviation * generator(1, stream::user, 0, static_cast<std::uint32_t>(k)).normal()))
+                         : host[k - period];
+  }
+  upload(on, count, host.data(), reinterpret_cast<U*>(block.data()));
+  on.stream().wait();
+  return block;
+}
+template <class U>
+U* as(device_block const& block) {
+  return reinterpret_cast<U*>(block.data());
+}
+
+void train(context<B>& on, std::size_t batch, double seconds) {
+  network net;
+  net.initialise(1);
+  trainer<network> t(on, net, {.which = pairing::all, .batch = batch, .learning_rate = 1e-5});
+  tensor<float, network::frame> frames(batch);
+  tensor<float, network::sound> sounds(batch);
+  generator draw(1, stream::user, 1, 0);
+  for (float& v : frames.values()) v = static_cast<float>(draw.uniform(-1, 1));
+  for (float& v : sounds.values()) v = static_cast<float>(draw.uniform(-1, 1));
+  auto const step = [&] {
+    t.begin(frames.view(), sounds.view(), {});
+    if (t.in_flight() == t.slots) t.finish();
+  };
+  // By the wall, for transfers and what the processor does between steps count.
+  using clock = std::chrono::steady_clock;
+  for (int k = 0; k < 3; ++k) step();
+  std::vector<double> times;
+  for (double spent = 0; times.size() < 5 || (spent < seconds && times.size() < 1000); spent += times.back()) {
+    auto const start = clock::now();
+    step();
+    times.push_back(std::chrono::duration<double>(clock::now() - start).count());
+  }
+  while (t.in_flight() > 0) t.finish();
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  double const median = times[times.size() / 2];
+  std::printf("{\"what\": \"train\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n", batch,
+              median * 1e3, static_cast<double>(batch) / median,
+              3 * network::flops * static_cast<double>(batch) / median * 1e-12);
+}
+
+template <bool Frames>
+void use(context<B>& on, std::size_t batch, double seconds) {
+  using chain = std::conditional_t<Frames, network::vision, network::audio>;
+  network net;
+  net.initialise(1);
+  inference<network> user(on, net, batch);
+  auto const x = noise<T>(on, batch * chain::input::size), y = noise<T>(on, batch * chain::output::size);
+  stopwatch watch;
+  double const ms = watch.milliseconds(on.stream(), seconds, [&] {
+    if constexpr (Frames)
+      user.embed_frames({as<T>(x), batch}, {as<T>(y), batch});
+    else
+      user.embed_sounds({as<T>(x), batch}, {as<T>(y), batch});
+  });
+  std::printf("{\"what\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
+              Frames ? "vision" : "audio", batch, ms, static_cast<double>(batch) / ms * 1e3,
+              chain::flops * static_cast<double>(batch) / ms * 1e-9);
+}
+
+/// The passes of one layer, by themselves.
+template <class Node>
+void layer(context<B>& on, std::string const& subnet, std::size_t batch, double seconds) {
+  using node = typename Node::layer;
+  conv_dims const conv = node::region(batch, {node::input::height, node::input::width});
+  pool_dims const pool = node::dims(batch);
+  std::size_t const xs = conv.rows() * conv.in, zs = conv.rows() * conv.out, ys = batch * node::output::size;
+  auto const x = noise<T>(on, xs), z = noise<T>(on, zs), y = noise<T>(on, ys), dy = noise<T>(on, ys),
+             dz = noise<T>(on, zs), dx = noise<T>(on, xs);
+  auto const w = noise<float>(on, conv.out * conv.in * 9, 0.1), dw = noise<float>(on, conv.out * conv.in * 9);
+  auto const channel = noise<float>(on, 8 * conv.out);
+  float* const c = as<float>(channel);
+  std::size_t const n = conv.out;
+  device_block const scratch((scratch_size<B>::conv2d_forward(conv) + scratch_size<B>::conv2d_backward(conv) +
+                              scratch_size<B>::channels(conv.out, conv.height * conv.width))
+                                 .bytes(batch, 1));
+  stopwatch watch;
+  auto const report = [&](char const* pass, double flops, std::size_t values, auto&& run) {
+    double const ms = watch.milliseconds(on.stream(), seconds, run);
+    std::printf(
+        "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"tflops\": %.1f, \"gbytes\": %.0f}\n",
+        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, batch, ms, flops / ms * 1e-9,
+        static_cast<double>(values * sizeof(T)) / ms * 1e-6);
+  };
+  report("forward", conv.flops(), xs + zs, [&] {
+    conv2d_forward_moments(on, conv, as<T>(x), as<float>(w), nullptr, as<T>(z), c, c + n, scratch.data());
+  });
+  report("normalise", 0, zs + ys, [&] { affine_pool_forward(on, pool, as<T>(z), c, c + n, true, as<T>(y)); });
+  report("normalise backward", 0, 2 * (zs + ys) + zs, [&] {
+    batch_norm_relu_pool_backward(on, pool, as<T>(z), norm_state<float>{c, c + n, c + 2 * n, c + 3 * n}, true,
+                                  as<T>(dy), as<T>(dz), c + 4 * n, c + 5 * n, scratch.data());
+  });
+  report("weight gradient", conv.flops(), xs + zs, [&] {
+    conv2d_backward_weights(on, conv, as<T>(x), as<T>(dz), as<float>(dw), scratch.data());
+  });
+  if (conv.in > 3)
+    report("data gradient", conv.flops(), xs + zs,
+           [&] { conv2d_backward_data(on, conv, as<T>(dz), as<float>(w), as<T>(dx), scratch.data()); });
+}
+template <class Chain>
+void layers(context<B>& on, std::string const& subnet, std::size_t batch, double seconds) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    (layer<typename Chain::template node<I>>(on, subnet, batch, seconds), ...);
+  }
+  (std::make_index_sequence<Chain::length>{});
+}
+
+/// (nvcc 13 can spell a subnetwork's type in a template alone.)
+template <class Network>
+void all_layers(context<B>& on, std::size_t batch, double seconds) {
+  layers<typename Network::vision>(on, "vision", batch, seconds);
+  layers<typename Network::audio>(on, "audio", batch, seconds);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string const what = argc > 1 ? argv[1] : "";
+  long const batch = argc > 2 ? std::atol(argv[2]) : 0;
+  double const seconds = argc > 3 ? std::atof(argv[3]) : 1;
+  if ((what != "train" && what != "vision" && what != "audio" && what != "layers") || batch < 2) {
+    std::fprintf(stderr, "expected: %s train|vision|audio|layers BATCH [SECONDS]\n", argv[0]);
+    return 2;
+  }
+  auto const items = static_cast<std::size_t>(batch);
+  try {
+    context<B> on;
+    if (what == "train") train(on, items, seconds);
+    if (what == "vision") use<true>(on, items, seconds);
+    if (what == "audio") use<false>(on, items, seconds);
+    if (what == "layers") all_layers<network>(on, items, seconds / 100);
+    return 0;
+  } catch (std::exception const& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}
