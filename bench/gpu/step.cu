@@ -57,8 +57,10 @@ device_block noise(context<B>& on, std::size_t count, double deviation = 1) {
   for (std::size_t k = 0; k < count; ++k) {
     // A short period is enough, and the drawing is slow.
     constexpr std::size_t period = std::size_t{1} << 16;
-    host[k] = k < period ? U(static_cast<float>(deviation * generator(1, stream::user, 0, static_cast<std::uint32_t>(k)).normal()))
-                         : host[k - period];
+    host[k] =
+        k < period
+            ? U(static_cast<float>(deviation * generator(1, stream::user, 0, static_cast<std::uint32_t>(k)).normal()))
+            : host[k - period];
   }
   upload(on, count, host.data(), reinterpret_cast<U*>(block.data()));
   on.stream().wait();
@@ -150,9 +152,8 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
     batch_norm_relu_pool_backward(on, pool, as<T>(z), norm_state<float>{c, c + n, c + 2 * n, c + 3 * n}, true,
                                   as<T>(dy), as<T>(dz), c + 4 * n, c + 5 * n, scratch.data());
   });
-  report("weight gradient", conv.flops(), xs + zs, [&] {
-    conv2d_backward_weights(on, conv, as<T>(x), as<T>(dz), as<float>(dw), scratch.data());
-  });
+  report("weight gradient", conv.flops(), xs + zs,
+         [&] { conv2d_backward_weights(on, conv, as<T>(x), as<T>(dz), as<float>(dw), scratch.data()); });
   if (conv.in > 3)
     report("data gradient", conv.flops(), xs + zs,
            [&] { conv2d_backward_data(on, conv, as<T>(dz), as<float>(w), as<T>(dx), scratch.data()); });

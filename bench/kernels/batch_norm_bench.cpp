@@ -25,7 +25,8 @@ struct setting {
       dbeta{c, 10};
   arena scratch;
   setting(pool_dims const& dims, std::size_t threads)
-      : d(dims), scratch(scratch_size<cpu>::channels(dims.channels, dims.height * dims.width).bytes(dims.batch, threads)) {}
+      : d(dims),
+        scratch(scratch_size<cpu>::channels(dims.channels, dims.height * dims.width).bytes(dims.batch, threads)) {}
 
   template <class B>
   void moments(context<B>& on) {

@@ -7,9 +7,7 @@ namespace l3::program {
 bool const has_cuda = false;
 
 namespace {
-[[noreturn]] void refuse_cuda() {
-  throw setting_error({"--backend", "cpu (this build has no other)", "cuda"});
-}
+[[noreturn]] void refuse_cuda() { throw setting_error({"--backend", "cpu (this build has no other)", "cuda"}); }
 }  // namespace
 std::unique_ptr<engine> make_cuda_engine(std::string const&, std::string const&) { refuse_cuda(); }
 model_facts describe_cuda(std::string const&, std::string const&) { refuse_cuda(); }

@@ -7,9 +7,9 @@ bool const has_bf16 = multiplies<arch::best, bf16>;
 
 namespace {
 [[noreturn]] void refuse() {
-  throw setting_error({"--precision", "fp32",
-                       "bf16, which needs a build for a processor with AVX512_BF16 (this one is for " +
-                           std::string(cpu::name) + ")"});
+  throw setting_error(
+      {"--precision", "fp32",
+       "bf16, which needs a build for a processor with AVX512_BF16 (this one is for " + std::string(cpu::name) + ")"});
 }
 }  // namespace
 

@@ -62,24 +62,25 @@ class network_engine final : public engine {
   /// On so many threads of the processor, or on this machine's GPU number `device`.
   network_engine(std::size_t threads, int device) : facts_(describe()), on_(context_on(threads, device)) {}
   static model_facts describe() {
-    model_facts facts{.name = Config::name,
-                      .description = l3::describe_model<Config>(),
-                      .backend = std::string(on_host ? "cpu (" : "") + B::name + (on_host ? ", " : " (") + B::precision::name + ")",
-                      .front_end = Config::front_end::name,
-                      .frame = {Config::frame::height, Config::frame::width},
-                      .sound = {network::sound::height, network::sound::width},
-                      .frame_side = Config::frame_side,
-                      .embedding = network::embedding::size,
-                      .frame_cells = frame_grid.height * frame_grid.width,
-                      .sound_cells = sound_grid.height * sound_grid.width,
-                      .learned = network::learned,
-                      .flops = network::flops,
-                      .learning_rate = Config::learning_rate,
-                      .batch = Config::batch,
-                      .training = training<network>::plan,
-                      .inference = user::plan,
-                      .layers = {},
-                      .tensors = {}};
+    model_facts facts{
+        .name = Config::name,
+        .description = l3::describe_model<Config>(),
+        .backend = std::string(on_host ? "cpu (" : "") + B::name + (on_host ? ", " : " (") + B::precision::name + ")",
+        .front_end = Config::front_end::name,
+        .frame = {Config::frame::height, Config::frame::width},
+        .sound = {network::sound::height, network::sound::width},
+        .frame_side = Config::frame_side,
+        .embedding = network::embedding::size,
+        .frame_cells = frame_grid.height * frame_grid.width,
+        .sound_cells = sound_grid.height * sound_grid.width,
+        .learned = network::learned,
+        .flops = network::flops,
+        .learning_rate = Config::learning_rate,
+        .batch = Config::batch,
+        .training = training<network>::plan,
+        .inference = user::plan,
+        .layers = {},
+        .tensors = {}};
     add_layers<typename network::vision>(facts, "vision.");
     add_layers<typename network::audio>(facts, "audio.");
     for (parameter const& p : network::parameters)
@@ -318,7 +319,8 @@ class network_engine final : public engine {
       return gpus_ ? static_cast<gpu_group*>(&*gpus_) : nullptr;
 #else
       if (group != nullptr)
-        throw setting_error({"--backend cuda with several processes", "a program that was built with NCCL", "one without"});
+        throw setting_error(
+            {"--backend cuda with several processes", "a program that was built with NCCL", "one without"});
       return static_cast<gpu_group*>(nullptr);
 #endif
     }

@@ -67,7 +67,8 @@ classifier_lesson::classifier_lesson(training_options const& o, modality what, c
     throw setting_error(
         {"--freeze", "--init with a checkpoint to begin with: what stays as it is must know something", "none"});
   if (o.on.identity() != fp32::name)
-    throw setting_error({"--backend and --precision", "cpu and fp32 for classifiers", o.on.name + " and " + o.on.products()});
+    throw setting_error(
+        {"--backend and --precision", "cpu and fp32 for classifiers", o.on.name + " and " + o.on.products()});
 }
 std::string classifier_lesson::title() const {
   return std::string(what_ == modality::frame ? "vision of " : "audio of ") + facts().name + " to tell " +

@@ -34,7 +34,6 @@ struct common_options {
   void print(json const& document) const;
 };
 
-
 /// How a command that trains opens its videos: options --draws-per-opening, --reservoir and --keep-open.
 struct opening_options {
   std::size_t draws = 1, videos = 64, mebibytes = 512;

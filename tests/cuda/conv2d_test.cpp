@@ -83,17 +83,19 @@ struct convolutions {
 /// Of the largest value. Inputs are such that their precision holds them exactly; outputs are rounded to it, in bf16 by
 /// at most 2^-9, and tf32 rounds inputs by 2^-11.
 template <class P>
-constexpr double tolerance = std::is_same_v<P, bf16> ? 4.5e-3 : std::is_same_v<P, tf32> ? 1.5e-3 : 4e-6;
+constexpr double tolerance = std::is_same_v<P, bf16>   ? 4.5e-3
+                             : std::is_same_v<P, tf32> ? 1.5e-3
+                                                       : 4e-6;
 /// Of sums that stay float.
 template <class P>
 constexpr double sum_tolerance = std::is_same_v<P, bf16> ? 1e-5 : tolerance<P>;
 
-// Gathered channels and whole vectors; fewer and more columns than each tile; pixels less, as many and more than a tile;
-// pictures one pixel high or wide; odd sides; several steps along the sum, in one tap and over several.
+// Gathered channels and whole vectors; fewer and more columns than each tile; pixels less, as many and more than a
+// tile; pictures one pixel high or wide; odd sides; several steps along the sum, in one tap and over several.
 conv_dims const conv_sizes[] = {{1, 1, 1, 1, 1},   {1, 1, 9, 3, 5},     {2, 7, 1, 5, 3},   {3, 2, 2, 16, 16},
-                           {2, 5, 7, 3, 64},  {1, 13, 15, 1, 24},  {1, 6, 6, 33, 17}, {2, 8, 12, 64, 40},
-                           {1, 3, 71, 8, 24}, {1, 16, 16, 24, 16}, {1, 5, 9, 72, 72}, {3, 3, 3, 16, 136},
-                           {1, 9, 8, 80, 64}, {1, 4, 70, 64, 64}};
+                                {2, 5, 7, 3, 64},  {1, 13, 15, 1, 24},  {1, 6, 6, 33, 17}, {2, 8, 12, 64, 40},
+                                {1, 3, 71, 8, 24}, {1, 16, 16, 24, 16}, {1, 5, 9, 72, 72}, {3, 3, 3, 16, 136},
+                                {1, 9, 8, 80, 64}, {1, 4, 70, 64, 64}};
 }  // namespace
 
 TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf16) {

@@ -69,11 +69,11 @@ TEMPLATE_TEST_CASE("batch norm, rectifier and pooling on a GPU", "", fp32, bf16)
   using T = value<TestType>;
   context<cuda<TestType>> on;
   context<judge> plain(1);
-  pool_dims const lengths[] = {{2, 6, 8, 16, {1, 1}, {1, 1}}, {2, 6, 8, 16, {2, 2}, {2, 2}},
-                             {2, 7, 9, 24, {2, 2}, {2, 2}}, {1, 3, 2, 5, {2, 2}, {2, 2}},
-                             {3, 5, 4, 32, {5, 4}, {5, 4}}, {2, 9, 7, 13, {3, 2}, {2, 1}},
-                             {1, 1, 1, 1, {1, 1}, {1, 1}},  {2, 9, 12, 17, {9, 12}, {1, 1}},
-                             {3, 20, 31, 8, {1, 1}, {1, 1}}, {2, 20, 31, 264, {2, 2}, {2, 2}}};
+  pool_dims const lengths[] = {{2, 6, 8, 16, {1, 1}, {1, 1}},  {2, 6, 8, 16, {2, 2}, {2, 2}},
+                               {2, 7, 9, 24, {2, 2}, {2, 2}},  {1, 3, 2, 5, {2, 2}, {2, 2}},
+                               {3, 5, 4, 32, {5, 4}, {5, 4}},  {2, 9, 7, 13, {3, 2}, {2, 1}},
+                               {1, 1, 1, 1, {1, 1}, {1, 1}},   {2, 9, 12, 17, {9, 12}, {1, 1}},
+                               {3, 20, 31, 8, {1, 1}, {1, 1}}, {2, 20, 31, 264, {2, 2}, {2, 2}}};
   for (auto const& d : lengths)
     for (bool const relu : {false, true}) {
       CAPTURE(d.height, d.width, d.channels, d.window.height, d.window.width, relu);
@@ -81,9 +81,9 @@ TEMPLATE_TEST_CASE("batch norm, rectifier and pooling on a GPU", "", fp32, bf16)
       auto const x = normal_of<T>(d.rows() * c, 1, 0.5, 2), dy = normal_of<T>(outputs, 2);
       auto const gamma = normal_of<float>(c, 3), beta = normal_of<float>(c, 4);
       auto const old_mean = normal_of<float>(c, 5), old_variance = normal_of<float>(c, 6, 3, 0.3);
-      std::vector<double> mean(c), variance(c), running_mean = in_double(old_mean),
-                          running_variance = in_double(old_variance), scale(c), shift(c), inverse_std(c), y(outputs),
-                          dx(x.size()), dgamma(c), dbeta(c), eval_scale(c), eval_shift(c);
+      std::vector<double> mean(c), variance(c),
+          running_mean = in_double(old_mean), running_variance = in_double(old_variance), scale(c), shift(c),
+          inverse_std(c), y(outputs), dx(x.size()), dgamma(c), dbeta(c), eval_scale(c), eval_shift(c);
       auto const wide_gamma = in_double(gamma), wide_beta = in_double(beta);
       channel_moments(plain, d.rows(), c, in_double(x).data(), mean.data(), variance.data(), nullptr);
       batch_norm_train_coefficients(plain, d.rows(), c, 1e-5, 0.1, mean.data(), variance.data(), wide_gamma.data(),
@@ -92,10 +92,10 @@ TEMPLATE_TEST_CASE("batch norm, rectifier and pooling on a GPU", "", fp32, bf16)
       batch_norm_eval_coefficients(plain, c, 1e-5, running_mean.data(), running_variance.data(), wide_gamma.data(),
                                    wide_beta.data(), wide_beta.data(), eval_scale.data(), eval_shift.data());
       affine_pool_forward(plain, d, in_double(x).data(), scale.data(), shift.data(), relu, y.data());
-      batch_norm_relu_pool_backward(plain, d, in_double(x).data(),
-                                    norm_state<double>{mean.data(), inverse_std.data(), wide_gamma.data(),
-                                                       wide_beta.data()},
-                                    relu, in_double(dy).data(), dx.data(), dgamma.data(), dbeta.data(), nullptr);
+      batch_norm_relu_pool_backward(
+          plain, d, in_double(x).data(),
+          norm_state<double>{mean.data(), inverse_std.data(), wide_gamma.data(), wide_beta.data()}, relu,
+          in_double(dy).data(), dx.data(), dgamma.data(), dbeta.data(), nullptr);
 
       auto const found = both_orders([&] {
         on_device<T> in(x), from(dy), out(outputs), gradient(x.size());
@@ -129,10 +129,10 @@ TEMPLATE_TEST_CASE("max pooling and the rectifier on a GPU are exactly the plain
   using T = value<TestType>;
   context<cuda<TestType>> on;
   context<reference<float>> plain(1);
-  pool_dims const lengths[] = {{2, 7, 9, 24, {2, 2}, {2, 2}},   {1, 3, 2, 5, {2, 2}, {2, 2}},
-                             {3, 5, 4, 33, {5, 4}, {5, 4}},   {1, 6, 6, 3, {3, 3}, {3, 3}},
-                             {2, 8, 9, 16, {2, 3}, {3, 4}},   {1, 1, 1, 1, {1, 1}, {1, 1}},
-                             {2, 33, 24, 17, {33, 24}, {1, 1}}, {1, 20, 20, 8, {9, 9}, {9, 9}}};
+  pool_dims const lengths[] = {{2, 7, 9, 24, {2, 2}, {2, 2}},     {1, 3, 2, 5, {2, 2}, {2, 2}},
+                               {3, 5, 4, 33, {5, 4}, {5, 4}},     {1, 6, 6, 3, {3, 3}, {3, 3}},
+                               {2, 8, 9, 16, {2, 3}, {3, 4}},     {1, 1, 1, 1, {1, 1}, {1, 1}},
+                               {2, 33, 24, 17, {33, 24}, {1, 1}}, {1, 20, 20, 8, {9, 9}, {9, 9}}};
   for (auto const& d : lengths)
     for (bool const ties : {false, true}) {
       CAPTURE(d.height, d.width, d.channels, d.window.height, d.window.width, ties);
@@ -163,8 +163,8 @@ TEMPLATE_TEST_CASE("dense products on a GPU", "", fp32, bf16) {
   using T = value<TestType>;
   context<cuda<TestType>> on;
   context<judge> plain(1);
-  for (auto const& d : {dense_dims{1, 1, 1}, dense_dims{5, 33, 17}, dense_dims{40, 64, 128, 128},
-                        dense_dims{16, 512, 20, 1024}}) {
+  for (auto const& d :
+       {dense_dims{1, 1, 1}, dense_dims{5, 33, 17}, dense_dims{40, 64, 128, 128}, dense_dims{16, 512, 20, 1024}}) {
     CAPTURE(d.batch, d.in, d.out, d.weight_stride);
     auto const x = normal_of<T>(d.batch * d.in, 1);
     auto const w = normal_of<float>(d.out * d.weight_stride, 2), bias = normal_of<float>(d.out, 3),
@@ -190,9 +190,9 @@ TEST_CASE("the fusion head's pairs and their loss on a GPU") {
   if (!has_gpu()) return;
   context<cuda<fp32>> on;
   context<judge> plain(1);
-  for (auto const& d : {pair_dims{1, 16, 2, pairing::all}, pair_dims{5, 16, 2, pairing::paper},
-                        pair_dims{33, 40, 2, pairing::all}, pair_dims{3, 128, 3, pairing::all, 10},
-                        pair_dims{70, 33, 2, pairing::paper}}) {
+  for (auto const& d :
+       {pair_dims{1, 16, 2, pairing::all}, pair_dims{5, 16, 2, pairing::paper}, pair_dims{33, 40, 2, pairing::all},
+        pair_dims{3, 128, 3, pairing::all, 10}, pair_dims{70, 33, 2, pairing::paper}}) {
     CAPTURE(d.batch, d.sounds(), d.hidden, d.classes, d.which == pairing::all);
     auto const u = normal_of<float>(d.batch * d.hidden, 1), t = normal_of<float>(d.sounds() * d.hidden, 2),
                b1 = normal_of<float>(d.hidden, 3), w2 = normal_of<float>(d.classes * d.hidden, 4),
@@ -219,11 +219,16 @@ TEST_CASE("the fusion head's pairs and their loss on a GPU") {
       pair_scores_backward(on, d, gu.data(), gt.data(), gb1.data(), gw2.data(), dl.data(), gdu.data(), gdt.data(),
                            gdb1.data(), gdw2.data(), gdb2.data(), scratch);
       scratch.check(on);
-      return joined({{static_cast<float>(sum)}, l.values(on), dl.values(on), gdu.values(on), gdt.values(on),
-                     gdb1.values(on), gdw2.values(on), gdb2.values(on)});
+      return joined({{static_cast<float>(sum)},
+                     l.values(on),
+                     dl.values(on),
+                     gdu.values(on),
+                     gdt.values(on),
+                     gdb1.values(on),
+                     gdw2.values(on),
+                     gdb2.values(on)});
     });
-    check_parts(found, {{loss}, logits, dlogits, du, dt, db1, dw2, db2},
-                std::vector<double>(8, 1e-5));
+    check_parts(found, {{loss}, logits, dlogits, du, dt, db1, dw2, db2}, std::vector<double>(8, 1e-5));
   }
 }
 

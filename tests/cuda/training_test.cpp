@@ -66,9 +66,7 @@ struct session {
   network net;
   trainer<network> t;
   explicit session(training_settings const& s) : t((net.initialise(7), on), net, s) {}
-  batch_of<network> batch(std::uint64_t seed) const {
-    return {t.settings().batch * t.settings().parts, seed};
-  }
+  batch_of<network> batch(std::uint64_t seed) const { return {t.settings().batch * t.settings().parts, seed}; }
   step_report step(std::uint64_t seed) { return take(t, batch(seed)); }
   std::vector<float> gradients() {
     std::vector<float> g(network::parameter_room);
@@ -123,8 +121,8 @@ class twins final : public gpu_group {
 };
 
 constexpr training_settings settings_of(pairing which, std::size_t parts = 1, bool across = true) {
-  return {.which = which, .batch = 4, .parts = parts, .across_workers = across, .learning_rate = 3e-3,
-          .warm_up_steps = 3};
+  return {
+      .which = which, .batch = 4, .parts = parts, .across_workers = across, .learning_rate = 3e-3, .warm_up_steps = 3};
 }
 
 using one_step_settings = std::pair<pairing, std::pair<std::size_t, bool>>;
@@ -214,8 +212,10 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     batch_of<network> const once(4, 1);
     batch_of<network> twice(8, 1);
     for (std::size_t k = 0; k != 2; ++k) {
-      std::copy_n(once.frames.data(), once.frames.values().size(), twice.frames.data() + k * once.frames.values().size());
-      std::copy_n(once.sounds.data(), once.sounds.values().size(), twice.sounds.data() + k * once.sounds.values().size());
+      std::copy_n(once.frames.data(), once.frames.values().size(),
+                  twice.frames.data() + k * once.frames.values().size());
+      std::copy_n(once.sounds.data(), once.sounds.values().size(),
+                  twice.sounds.data() + k * once.sounds.values().size());
       std::copy_n(once.labels.data(), 4, twice.labels.data() + 4 * k);
     }
     for (std::uint64_t step = 1; step <= 2; ++step) {
@@ -248,7 +248,8 @@ TEMPLATE_TEST_CASE("a step on a GPU with products of few digits is close to the 
   double same = 0, found_size = 0, expected_size = 0;
   for (std::size_t k = 0; k < found.size(); ++k) {
     same += static_cast<double>(found[k]) * expected[k];
-    found_size += static_cast<double>(found[k]) * found[k], expected_size += static_cast<double>(expected[k]) * expected[k];
+    found_size += static_cast<double>(found[k]) * found[k],
+        expected_size += static_cast<double>(expected[k]) * expected[k];
   }
   CHECK(same / std::sqrt(found_size * expected_size) > (std::is_same_v<TestType, bf16> ? 0.85 : 0.99));
 }
@@ -360,14 +361,18 @@ TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16
     });
     CHECK(apart(found, in_double(y)) < tolerance);
   };
-  check(b.frames.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_frames(x, y); },
-        [&](auto x, auto y) { expected.embed_frames(x, y); });
-  check(b.sounds.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_sounds(x, y); },
-        [&](auto x, auto y) { expected.embed_sounds(x, y); });
-  check(b.frames.view(), typename inference<judge>::vision_map::output{},
-        [&](auto x, auto y) { user.map_frames(x, y); }, [&](auto x, auto y) { expected.map_frames(x, y); });
-  check(b.sounds.view(), typename inference<judge>::audio_map::output{},
-        [&](auto x, auto y) { user.map_sounds(x, y); }, [&](auto x, auto y) { expected.map_sounds(x, y); });
+  check(
+      b.frames.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_frames(x, y); },
+      [&](auto x, auto y) { expected.embed_frames(x, y); });
+  check(
+      b.sounds.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_sounds(x, y); },
+      [&](auto x, auto y) { expected.embed_sounds(x, y); });
+  check(
+      b.frames.view(), typename inference<judge>::vision_map::output{}, [&](auto x, auto y) { user.map_frames(x, y); },
+      [&](auto x, auto y) { expected.map_frames(x, y); });
+  check(
+      b.sounds.view(), typename inference<judge>::audio_map::output{}, [&](auto x, auto y) { user.map_sounds(x, y); },
+      [&](auto x, auto y) { expected.map_sounds(x, y); });
   on_device<T> frames({b.frames.values().begin(), b.frames.values().end()}),
       sounds({b.sounds.values().begin(), b.sounds.values().end()});
   on_device<float> logits(8);

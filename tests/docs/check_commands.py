@@ -161,7 +161,7 @@ def check_parse(source, commands, block, line):
         if preset not in names:
             problem(block.where, f"one of the {kind} " + ", ".join(names), preset)
         known = {"--preset", "--build"}
-    elif (script := source / program).is_file() and script.suffix == ".sh":
+    elif (script := source / program).is_file() and script.suffix in (".sh", ".py"):
         if not script.stat().st_mode & 0o100:
             problem(block.where, f"{program} that can be executed", "no permission")
         known = set(re.findall(r"--[\w-]+", script.read_text()))

@@ -40,8 +40,8 @@ struct bf16 {
   static constexpr char const* name = "bf16";
 };
 
-/// Factors rounded to 11 significant bits, sums in float: what matrix units of GPUs offer for numbers that are stored as
-/// float.
+/// Factors rounded to 11 significant bits, sums in float: what matrix units of GPUs offer for numbers that are stored
+/// as float.
 struct tf32 {
   static constexpr char const* name = "tf32";
 };
@@ -57,8 +57,8 @@ struct simd {
 /// The backend to use on a processor: the best instruction set the compile flags allow.
 using cpu = simd<>;
 
-/// The path on an NVIDIA GPU (component l3::cuda): with bf16, values between layers are stored so too; parameters, their
-/// gradients, statistics and scores are float always.
+/// The path on an NVIDIA GPU (component l3::cuda): with bf16, values between layers are stored so too; parameters,
+/// their gradients, statistics and scores are float always.
 template <class Precision = bf16>
 struct cuda {
   using scalar = float;

@@ -51,8 +51,8 @@ inline gpu_facts open_gpu(int device = 0) {
                std::to_string(facts.driver % 1000 / 10);
     refuse(found);
   }
-  if (device >= count) refuse(count == 0 ? "none" : std::to_string(count) + ", and number " + std::to_string(device) +
-                                                         " was asked for");
+  if (device >= count)
+    refuse(count == 0 ? "none" : std::to_string(count) + ", and number " + std::to_string(device) + " was asked for");
   cuda_check(cudaSetDevice(device), "choosing it");
   cudaDeviceProp of{};
   cuda_check(cudaGetDeviceProperties(&of, device), "reading what it is");
@@ -162,8 +162,8 @@ class gpu_event {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Runs on one GPU, the calling thread's, which is to be the thread that uses it; all of the backend's kernels go down one stream. The number of threads, which
-/// other contexts take, says nothing here.
+/// Runs on one GPU, the calling thread's, which is to be the thread that uses it; all of the backend's kernels go down
+/// one stream. The number of threads, which other contexts take, says nothing here.
 ///
 /// Errors  as open_gpu.
 template <class P>

@@ -1,5 +1,5 @@
-/// @file  include/l3/core/gpu_group.cuh: GPUs that train one network together, one for each process, as the trainer sees
-/// them.
+/// @file  include/l3/core/gpu_group.cuh: GPUs that train one network together, one for each process, as the trainer
+/// sees them.
 #pragma once
 #include <cuda_runtime.h>
 

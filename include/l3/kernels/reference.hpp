@@ -36,7 +36,7 @@ template <backend B>
 struct scratch_size {
   static constexpr footprint conv2d_forward(conv_dims) { return {}; }
   static constexpr footprint conv2d_infer(conv_dims) { return {}; }
-  static constexpr footprint conv2d_backward(conv_dims) { return {}; }          ///< for either of the two gradients
+  static constexpr footprint conv2d_backward(conv_dims) { return {}; }  ///< for either of the two gradients
   /// channel_sums, moments, batch norm, of items of so many rows.
   static constexpr footprint channels(std::size_t /*channels*/, std::size_t /*pixels*/) { return {}; }
   static constexpr footprint dense(dense_dims) { return {}; }
@@ -184,7 +184,8 @@ void channel_moments(context<B>&, std::size_t rows, std::size_t channels, scalar
 }
 /// @}
 
-/// conv2d_forward and the moments of what it writes: for backends that take them on the way. `scratch` is that of either.
+/// conv2d_forward and the moments of what it writes: for backends that take them on the way. `scratch` is that of
+/// either.
 template <host_backend B>
 void conv2d_forward_moments(context<B>& on, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* w,
                             scalar_of<B> const* bias, scalar_of<B>* y, scalar_of<B>* mean, scalar_of<B>* variance,

@@ -52,8 +52,8 @@ struct batch_normalisation {
   template <backend B>
   static constexpr footprint kept = norm_kept<scalar_of<B>>::size(channels);
   template <backend B>
-  static constexpr footprint scratch =
-      scratch_size<B>::channels(channels, In::pixels) + fixed<scalar_of<B>>(2 * round_up(channels, alignment / sizeof(float)));
+  static constexpr footprint scratch = scratch_size<B>::channels(channels, In::pixels) +
+                                       fixed<scalar_of<B>>(2 * round_up(channels, alignment / sizeof(float)));
 
   /// Running averages as scale and shift, into two arrays of `channels`: of x or, with `bias`, of what lacks that bias.
   template <backend B>
@@ -68,9 +68,9 @@ struct batch_normalisation {
     std::size_t rows = p.items * In::pixels;
     if constexpr (host_backend<B>)
       if (process_group* const group = p.on.norm_group()) join_moments(*group, k), rows *= group->size();
-    batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon,
-                                  Settings.momentum, k.mean, k.variance, at<0>(params), at<1>(params), at<2>(params),
-                                  at<3>(params), k.scale, k.shift, k.inverse_std);
+    batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon, Settings.momentum, k.mean, k.variance,
+                                  at<0>(params), at<1>(params), at<2>(params), at<3>(params), k.scale, k.shift,
+                                  k.inverse_std);
   }
   /// What the backward kernels need.
   template <class S>

@@ -40,8 +40,7 @@ struct conv2d {
     conv2d_forward(p.on, dims(p.items), x, params, bias_of(params), y, p.scratch);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
-                      std::byte*) {
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y, std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>

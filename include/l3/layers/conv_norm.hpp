@@ -40,7 +40,8 @@ struct conv_norm_node {
   /// The pool is none, or can ride on the convolution.
   template <backend B>
   static constexpr bool rides(pool const& pools) {
-    return pools == pool{{1, 1}, {1, 1}} || (pools == pool{{2, 2}, {2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0)));
+    return pools == pool{{1, 1}, {1, 1}} ||
+           (pools == pool{{2, 2}, {2, 2}} && scratch_size<B>::conv2d_pools(Conv::dims(0)));
   }
   /// Scratch of infer_region.
   template <backend B>
@@ -68,8 +69,9 @@ struct conv_norm_node {
   static constexpr footprint infer_scratch = region_scratch<B>({input::height, input::width}, pooling);
   template <backend B>
   static constexpr footprint scratch = either(prepared<B> + infer_scratch<B>,
-                                              conv_values<value_of<B>> + either(Conv::template scratch<B>,
-                                                                                 scratch_size<B>::channels(channels, conv_output::pixels)));
+                                              conv_values<value_of<B>> +
+                                                  either(Conv::template scratch<B>,
+                                                         scratch_size<B>::channels(channels, conv_output::pixels)));
 
   template <backend B>
   static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
@@ -94,7 +96,8 @@ struct conv_norm_node {
     using S = scalar_of<B>;
     auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
     conv_dims const conv = region(p.items, size);
-    epilogue<S> then{.shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}, {1, 1}}, .wanted_columns = wanted};
+    epilogue<S> then{
+        .shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}, {1, 1}}, .wanted_columns = wanted};
     if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch);
     then.pool = false;
     carver pieces = p.carve();

@@ -33,8 +33,7 @@ struct fully_connected {
     dense_forward(p.on, dims(p.items), x, params, params + parameters[1].offset, y, p.scratch);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
-                      std::byte*) {
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y, std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>

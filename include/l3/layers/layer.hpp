@@ -126,7 +126,8 @@ struct pass {
 ///   infer_prepared(pass, prepared, x, y)                      as infer, with `infer_scratch<B>` for scratch
 ///
 /// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
-/// live from forward to backward. Parameters and their gradients are scalar_of<B>, the rest value_of<B>. FLOPs are those of one item's forward pass.
+/// live from forward to backward. Parameters and their gradients are `scalar_of<B>`, all else `value_of<B>`. FLOPs are
+/// those of one item's forward pass.
 template <class L, class B>
 concept layer = backend<B> && item_shape<typename L::input> && item_shape<typename L::output> &&
     requires(pass<B> const& p, scalar_of<B>* w, scalar_of<B> const* params, value_of<B>* v, value_of<B> const* c,

@@ -39,8 +39,7 @@ struct pooling {
     max_pool_forward(p.on, dims(p.items), x, y);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
-                      std::byte*) {
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y, std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>

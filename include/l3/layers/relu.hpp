@@ -25,8 +25,7 @@ struct rectifier {
     relu_forward(p.on, p.items * In::size, x, y);
   }
   template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y,
-                      std::byte*) {
+  static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y, std::byte*) {
     infer(p, params, x, y);
   }
   template <backend B>

@@ -72,9 +72,9 @@ struct pair_fusion {
   }
   /// Gradients of fc1.weight, v and a, from du and dt.
   template <backend B>
-  static void halves_backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* v,
-                              value_of<B> const* a, scalar_of<B> const* du, scalar_of<B> const* dt, value_of<B>* dv,
-                              value_of<B>* da, scalar_of<B>* gradients) {
+  static void halves_backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* v, value_of<B> const* a,
+                              scalar_of<B> const* du, scalar_of<B> const* dt, value_of<B>* dv, value_of<B>* da,
+                              scalar_of<B>* gradients) {
     dense_backward_weights(p.on, half(p.items), v, du, gradients, p.scratch);
     dense_backward_weights(p.on, half(p.items), a, dt, gradients + D, p.scratch);
     dense_backward_data(p.on, half(p.items), du, params, dv, p.scratch);

@@ -1,5 +1,5 @@
-/// @file  include/l3/model/hosted_inference.cuh: a network in use on a GPU, for pictures, sounds and results that lie in
-/// the machine's memory.
+/// @file  include/l3/model/hosted_inference.cuh: a network in use on a GPU, for pictures, sounds and results that lie
+/// in the machine's memory.
 #pragma once
 #include <algorithm>
 #include <l3/core/cuda.cuh>
@@ -10,7 +10,8 @@ namespace l3::inline L3_ISA {
 
 /// `inference` with floats of the machine's memory on both sides; every call waits for its results.
 ///
-/// Errors  as inference; device_error. Memory  of the GPU, at construction; more for maps when they are first asked for.
+/// Errors  as inference; device_error. Memory  of the GPU, at construction; more for maps when they are first asked
+/// for.
 template <class Network>
 class hosted_inference {
  public:
@@ -30,9 +31,8 @@ class hosted_inference {
   using to = batch_view<float, Shape>;
 
   /// A frame and a sound, as floats and as values.
-  static constexpr footprint input =
-      per_item<float>(std::max(Network::frame::size, Network::sound::size)) +
-      per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
+  static constexpr footprint input = per_item<float>(std::max(Network::frame::size, Network::sound::size)) +
+                                     per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
   static constexpr footprint plan = inner::plan + input;
 
   hosted_inference(context<B>& on, Network const& net, std::size_t items)
@@ -64,7 +64,8 @@ class hosted_inference {
     auto const a = send(s, sounds());
     scored(logits, [&](auto out) { inner_.score(v, a, out); });
   }
-  void score_features(from<typename Network::embedding> v, from<typename Network::embedding> a, to<features<2>> logits) {
+  void score_features(from<typename Network::embedding> v, from<typename Network::embedding> a,
+                      to<features<2>> logits) {
     auto const dv = send(v, frames());
     auto const da = send(a, sounds());
     scored(logits, [&](auto out) { inner_.score_features(dv, da, out); });

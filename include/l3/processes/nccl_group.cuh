@@ -35,8 +35,8 @@ class nccl_group final : public gpu_group {
     for (std::size_t b = 0; b != size(); ++b)
       for (std::size_t a = 0; a != b; ++a)
         if (std::memcmp(&each[a], &each[b], sizeof each[a]) == 0)
-          throw setting_error({"GPUs of the processes", "one for each",
-                               "the same for " + names_[a] + " and " + names_[b]});
+          throw setting_error(
+              {"GPUs of the processes", "one for each", "the same for " + names_[a] + " and " + names_[b]});
     ncclUniqueId id{};  // has no name of its own, which templates would need
     if (rank_ == 0) check(ncclGetUniqueId(&id), "naming the group");
     std::array<std::byte, sizeof id> own;

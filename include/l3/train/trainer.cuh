@@ -1,5 +1,5 @@
-/// @file  include/l3/train/trainer.cuh: training on a GPU: the whole step is one graph of kernels, and while it runs the
-/// next batch is on its way.
+/// @file  include/l3/train/trainer.cuh: training on a GPU: the whole step is one graph of kernels, and while it runs
+/// the next batch is on its way.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -52,8 +52,8 @@ std::vector<line_role> line_roles() {
 /// A step of Adam on all parameters, unless something was not finite. A thread takes four values.
 template <class = void>
 __global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, line_role const* roles,
-                                                 std::size_t count, float const* g, float* w, float* m, float* v,
-                                                 step_result const* result) {
+                                                  std::size_t count, float const* g, float* w, float* m, float* v,
+                                                  step_result const* result) {
   std::size_t const k = (std::size_t{blockIdx.x} * 256 + threadIdx.x) * 4;
   if (k >= count || result->not_finite != 0) return;
   line_role const role = roles[k / line_values];
@@ -65,10 +65,11 @@ __global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, l
     numbers->factors.apply(gradient.v[e], weight.v[e], first.v[e], second.v[e], role == line_role::decays);
   weight.store(w + k), first.store(m + k), second.store(v + k);
 }
-/// Copies those of `count` values that are not learned: running averages. With a `result`, only if something was not finite.
+/// Copies those of `count` values that are not learned: running averages. With a `result`, only if something was not
+/// finite.
 template <class = void>
 __global__ __launch_bounds__(256) void copy_fixed_lines(line_role const* roles, std::size_t count, float const* from,
-                                                       float* to, step_result const* result) {
+                                                        float* to, step_result const* result) {
   std::size_t const k = std::size_t{blockIdx.x} * 256 + threadIdx.x;
   if (k < count && roles[k / line_values] == line_role::fixed && (result == nullptr || result->not_finite != 0))
     to[k] = from[k];
@@ -136,8 +137,8 @@ class trainer<Network> {
 
   static constexpr std::size_t slots = 2;
   /// A batch as it comes and as the network takes it.
-  static constexpr footprint input = per_item<float>(Network::frame::size) + per_item<float>(Network::sound::size) +
-                                     per_item<std::int32_t>(1);
+  static constexpr footprint input =
+      per_item<float>(Network::frame::size) + per_item<float>(Network::sound::size) + per_item<std::int32_t>(1);
   static constexpr footprint input_values =
       per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
   /// All that grows with the batch but the scores of the pairs.
@@ -300,9 +301,7 @@ class trainer<Network> {
       host_results = pinned_block((1 + processes) * sizeof(detail::gpu::step_result));
       host.carve(host_memory.data(), items), device.carve(device_memory.data(), items);
     }
-    detail::gpu::step_numbers* numbers() {
-      return reinterpret_cast<detail::gpu::step_numbers*>(host_memory.data());
-    }
+    detail::gpu::step_numbers* numbers() { return reinterpret_cast<detail::gpu::step_numbers*>(host_memory.data()); }
     detail::gpu::step_numbers const* device_numbers() const {
       return reinterpret_cast<detail::gpu::step_numbers const*>(device_memory.data());
     }
@@ -327,15 +326,14 @@ class trainer<Network> {
   struct meeting {
     std::size_t own, all;
     device_block memory;
-    float *u, *t, *du, *dt;            ///< of this process's draws
-    float *all_t, *all_dt, *part_dt;   ///< of all workers' sounds
+    float *u, *t, *du, *dt;           ///< of this process's draws
+    float *all_t, *all_dt, *part_dt;  ///< of all workers' sounds
     float *logits, *dlogits, *head;
     meeting(training_settings const& s, std::size_t processes) : own(s.parts * s.batch * hidden), all(own * processes) {
       std::size_t const scores = 2 * s.batch * s.batch * s.parts * processes;
-      std::pair<float**, std::size_t> const pieces[] = {{&u, own},         {&t, own},          {&du, own},
-                                                        {&dt, own},        {&all_t, all},      {&all_dt, all},
-                                                        {&part_dt, all},   {&logits, scores},  {&dlogits, scores},
-                                                        {&head, s.parts * head_size}};
+      std::pair<float**, std::size_t> const pieces[] = {
+          {&u, own},      {&t, own},       {&du, own},        {&dt, own},         {&all_t, all},
+          {&all_dt, all}, {&part_dt, all}, {&logits, scores}, {&dlogits, scores}, {&head, s.parts * head_size}};
       std::size_t floats = 0;
       for (auto const& [at, count] : pieces) floats += round_up(count, alignment / sizeof(float));
       memory = device_block(floats * sizeof(float));
@@ -349,9 +347,7 @@ class trainer<Network> {
   std::size_t processes() const { return group_ != nullptr ? group_->size() : 1; }
   std::size_t rank() const { return group_ != nullptr ? group_->rank() : 0; }
   std::size_t workers() const { return settings_.parts * processes(); }
-  bool meets_others() const {
-    return settings_.which == pairing::all && settings_.across_workers && workers() > 1;
-  }
+  bool meets_others() const { return settings_.which == pairing::all && settings_.across_workers && workers() > 1; }
   std::size_t most_rows() const {
     return meets_others() ? settings_.batch * settings_.batch * workers() : pass_.most_rows();
   }
@@ -362,9 +358,7 @@ class trainer<Network> {
   float* sums() { return reinterpret_cast<float*>(sums_.data()); }
   detail::gpu::step_result* result() { return reinterpret_cast<detail::gpu::step_result*>(results_.data()); }
   detail::gpu::step_result* results() { return result() + 1; }
-  detail::gpu::line_role const* roles() const {
-    return reinterpret_cast<detail::gpu::line_role const*>(roles_.data());
-  }
+  detail::gpu::line_role const* roles() const { return reinterpret_cast<detail::gpu::line_role const*>(roles_.data()); }
 
   void copy(std::size_t count, float const* from, float* to) {
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
@@ -373,9 +367,8 @@ class trainer<Network> {
   /// Those among the parameters [begin, end).
   void copy_averages(float const* from, float* to, detail::gpu::step_result const* if_not_finite = nullptr,
                      std::size_t begin = 0, std::size_t end = room) {
-    detail::gpu::launch(on_.stream(), detail::gpu::copy_fixed_lines<>,
-                        dim3(detail::gpu::blocks_for(end - begin, 256)), 256, 0,
-                        roles() + begin / detail::gpu::line_values, end - begin, from + begin, to + begin,
+    detail::gpu::launch(on_.stream(), detail::gpu::copy_fixed_lines<>, dim3(detail::gpu::blocks_for(end - begin, 256)),
+                        256, 0, roles() + begin / detail::gpu::line_values, end - begin, from + begin, to + begin,
                         if_not_finite);
   }
   void keep_averages() { copy_averages(weights(), first()); }
@@ -426,9 +419,8 @@ class trainer<Network> {
   void score(pair_dims const& d, std::size_t first_sound, std::int32_t const* labels, float const* logits,
              float* dlogits, bool adds) {
     auto const n = static_cast<double>(d.batch), others = static_cast<double>(d.sounds()) - 1;
-    detail::gpu::row_labels of{.labels = labels,
-                               .sounds = detail::gpu::narrow(d.sounds()),
-                               .first = detail::gpu::narrow(first_sound)};
+    detail::gpu::row_labels of{
+        .labels = labels, .sounds = detail::gpu::narrow(d.sounds()), .first = detail::gpu::narrow(first_sound)};
     if (d.which == pairing::paper)
       of.own = of.other = static_cast<float>(1 / n);
     else
@@ -528,8 +520,8 @@ class trainer<Network> {
       if (all[r].own_not_finite != 0) where = " at " + group_->name(r);
     double loss = 0;
     for (detail::gpu::step_result const& each : all) loss += each.tally[0];
-    std::string const found = std::isfinite(loss) ? "infinite values or values that are not numbers"
-                                                  : std::to_string(loss);
+    std::string const found =
+        std::isfinite(loss) ? "infinite values or values that are not numbers" : std::to_string(loss);
     cuda_check(cudaMemsetAsync(results_.data(), 0, results_.size(), on_.stream()), "clearing a result");
     on_.stream().wait();
     optimizer_.steps(step - 1);

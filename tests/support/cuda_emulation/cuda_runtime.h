@@ -1,11 +1,12 @@
-/// @file  tests/support/cuda_emulation/cuda_runtime.h: as much of CUDA as l3 uses, on the processor: so that the kernels'
-/// indices, barriers and arithmetic are tested on machines without a GPU. It stands where the real header of this name
-/// would be found.
+/// @file  tests/support/cuda_emulation/cuda_runtime.h: as much of CUDA as l3 uses, on the processor: so that the
+/// kernels' indices, barriers and arithmetic are tested on machines without a GPU. It stands where the real header of
+/// this name would be found.
 ///
-/// Every thread of a block is a fiber; blocks run one after the other. What it betrays: memory outside of what was taken
-/// (under the address sanitizer), values nobody wrote (all memory starts as not-a-numbers), copies that are not waited
-/// for (cp.async happens at the wait), threads that do not meet at a barrier, and missing barriers (run a kernel in both
-/// of `emulated::order`: the results differ). What it knows nothing of: time, caches, and races between streams.
+/// Every thread of a block is a fiber; blocks run one after the other. What it betrays: memory outside of what was
+/// taken (under the address sanitizer), values nobody wrote (all memory starts as not-a-numbers), copies that are not
+/// waited for (cp.async happens at the wait), threads that do not meet at a barrier, and missing barriers (run a kernel
+/// in both of `emulated::order`: the results differ). What it knows nothing of: time, caches, and races between
+/// streams.
 #pragma once
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -47,11 +48,12 @@ struct alignas(16) uint4 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-// --- Running blocks ---------------------------------------------------------------------------------------------------
+// --- Running blocks
+// ---------------------------------------------------------------------------------------------------
 namespace emulated {
 
-/// In which order threads run between barriers, and when asynchronous copies happen: 0 rising, when they are waited for;
-/// 1 falling, at once.
+/// In which order threads run between barriers, and when asynchronous copies happen: 0 rising, when they are waited
+/// for; 1 falling, at once.
 inline int order = 0;
 /// Kernels launched so far.
 inline std::size_t launches = 0;
@@ -104,8 +106,8 @@ struct fiber {
   std::unique_ptr<std::byte[]> stack;
   void* fake_stack = nullptr;
   bool done = true;
-  std::vector<copy> begun;                 ///< copies not yet committed
-  std::vector<std::vector<copy>> on_way;   ///< committed groups, oldest first
+  std::vector<copy> begun;                ///< copies not yet committed
+  std::vector<std::vector<copy>> on_way;  ///< committed groups, oldest first
 };
 struct warp {
   unsigned arrived = 0, generation = 0, lanes = 0;
@@ -279,7 +281,8 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);
 }
 
-// --- The run-time library ---------------------------------------------------------------------------------------------
+// --- The run-time library
+// ---------------------------------------------------------------------------------------------
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
@@ -329,8 +332,9 @@ struct cudaDeviceProp {
 };
 
 inline char const* cudaGetErrorString(cudaError_t e) {
-  return e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaErrorNoDevice ? "no CUDA-capable device is detected"
-                                                                                   : "no error";
+  return e == cudaErrorMemoryAllocation ? "out of memory"
+         : e == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
+                                        : "no error";
 }
 inline char const* cudaGetErrorName(cudaError_t e) { return e == cudaSuccess ? "cudaSuccess" : "cudaError"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -399,7 +403,8 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (stream != nullptr && stream->captured && !stream->captured->ended) emulated::stop("waiting for a stream that is being recorded");
+  if (stream != nullptr && stream->captured && !stream->captured->ended)
+    emulated::stop("waiting for a stream that is being recorded");
   return cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
@@ -446,7 +451,8 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   return cudaSuccess;
 }
 
-// --- Instructions of kernels/cuda/instructions.cuh --------------------------------------------------------------------
+// --- Instructions of kernels/cuda/instructions.cuh
+// --------------------------------------------------------------------
 namespace emulated {
 
 inline void copy_async(void* shared, void const* global, bool valid) {
@@ -479,8 +485,8 @@ inline void wait_copies(std::size_t left) {
   }
 }
 
-/// ldmatrix.x4 of PTX: lane l gives the address of row l % 8 of matrix l / 8, of 8 x 8 halves; it gets the two halves of
-/// row l / 4 from column 2 (l % 4) on or, transposed, those of rows 2 (l % 4) on of column l / 4.
+/// ldmatrix.x4 of PTX: lane l gives the address of row l % 8 of matrix l / 8, of 8 x 8 halves; it gets the two halves
+/// of row l / 4 from column 2 (l % 4) on or, transposed, those of rows 2 (l % 4) on of column l / 4.
 template <bool Transposed>
 void load_matrices(unsigned (&r)[4], void const* row) {
   struct operand {

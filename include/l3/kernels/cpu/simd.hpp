@@ -223,7 +223,8 @@ L3_INLINE bfloat16 rounded(float v) {
   auto const bits = std::bit_cast<std::uint32_t>(v);
   auto const upper = static_cast<std::uint16_t>(bits >> 16);
   if ((bits & 0x7f800000) == 0) return bfloat16::of_bits(static_cast<std::uint16_t>(upper & 0x8000));
-  if ((bits & 0x7fffffff) > 0x7f800000) return bfloat16::of_bits(static_cast<std::uint16_t>(upper | 0x40));  // stays not a number
+  if ((bits & 0x7fffffff) > 0x7f800000)
+    return bfloat16::of_bits(static_cast<std::uint16_t>(upper | 0x40));  // stays not a number
   return bfloat16::of_bits(static_cast<std::uint16_t>((bits + 0x7fff + (upper & 1)) >> 16));
 }
 L3_INLINE float widened(bfloat16 v) { return static_cast<float>(v); }

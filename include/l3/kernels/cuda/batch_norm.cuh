@@ -15,10 +15,9 @@ namespace l3::inline L3_ISA {
 namespace detail::gpu {
 
 template <class = void>
-__global__ void train_coefficients(unsigned channels, double unbias, double epsilon, float momentum,
-                                          float const* mean, float const* variance, float const* gamma,
-                                          float const* beta, float* running_mean, float* running_variance, float* scale,
-                                          float* shift, float* inverse_std) {
+__global__ void train_coefficients(unsigned channels, double unbias, double epsilon, float momentum, float const* mean,
+                                   float const* variance, float const* gamma, float const* beta, float* running_mean,
+                                   float* running_variance, float* scale, float* shift, float* inverse_std) {
   unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= channels) return;
   inverse_std[c] = static_cast<float>(1.0 / sqrt(static_cast<double>(variance[c]) + epsilon));
@@ -29,8 +28,8 @@ __global__ void train_coefficients(unsigned channels, double unbias, double epsi
 }
 template <class = void>
 __global__ void eval_coefficients(unsigned channels, double epsilon, float const* running_mean,
-                                         float const* running_variance, float const* gamma, float const* beta,
-                                         float const* bias, float* scale, float* shift) {
+                                  float const* running_variance, float const* gamma, float const* beta,
+                                  float const* bias, float* scale, float* shift) {
   unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= channels) return;
   scale[c] = gamma[c] * static_cast<float>(1.0 / sqrt(static_cast<double>(running_variance[c]) + epsilon));
@@ -91,8 +90,8 @@ struct cell_place {
 inline constexpr unsigned cells_in_a_row = 8;
 
 template <class T, int V, int Side>
-__global__ __launch_bounds__(256) void normalise(cell_job const job, T const* x, float const* scale,
-                                                float const* shift, bool relu, T* y) {
+__global__ __launch_bounds__(256) void normalise(cell_job const job, T const* x, float const* scale, float const* shift,
+                                                 bool relu, T* y) {
   unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
   unsigned const c = (blockIdx.y * job.lanes + lane) * V;
   if (c >= static_cast<unsigned>(job.channels)) return;
@@ -149,9 +148,8 @@ struct backward_state {
 };
 
 template <class T, int V, int Side>
-__global__ __launch_bounds__(256) void norm_gradient_sums(cell_job const job, T const* x,
-                                                         norm_state<float> const state, bool relu, T const* dy,
-                                                         double* tiles) {
+__global__ __launch_bounds__(256) void norm_gradient_sums(cell_job const job, T const* x, norm_state<float> const state,
+                                                          bool relu, T const* dy, double* tiles) {
   float* const shared = shared_memory<float>();
   unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
   auto const channels = static_cast<unsigned>(job.channels);
@@ -205,8 +203,8 @@ struct keep_gradients {
 /// dx and dy may be one.
 template <class T, int V, int Side>
 __global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const* x, norm_state<float> const state,
-                                                    bool relu, T const* dy, float const* dgamma, float const* dbeta,
-                                                    float rows, T* dx) {
+                                                     bool relu, T const* dy, float const* dgamma, float const* dbeta,
+                                                     float rows, T* dx) {
   unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
   auto const channels = static_cast<unsigned>(job.channels);
   unsigned const c = (blockIdx.y * job.lanes + lane) * V;
@@ -234,8 +232,7 @@ __global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const
       values<T, V> out;
 #pragma unroll
       for (int e = 0; e < V; ++e)
-        out.v[e] = at.norm.scale[e] *
-                   ((to[e] == p ? g.v[e] : 0.0f) - mean_g[e] - (in[p].v[e] - at.mean[e]) * slope[e]);
+        out.v[e] = at.norm.scale[e] * ((to[e] == p ? g.v[e] : 0.0f) - mean_g[e] - (in[p].v[e] - at.mean[e]) * slope[e]);
       out.store(dx + place.at(job, p) + c);
     }
   }
@@ -255,9 +252,8 @@ void norm_backward(cudaStream_t in, pool_dims const& d, T const* x, norm_state<f
   row_share const share(d.channels, V);
   cell_job const job(d, Side, false, share.lanes);
   std::size_t const count = row_tiles(job.cells);
-  launch(in, norm_gradient_sums<T, V, Side>, dim3(narrow(count), share.groups), 256, 256 * 2 * V * sizeof(float),
-         job, x, norm,
-         relu, dy, tiles);
+  launch(in, norm_gradient_sums<T, V, Side>, dim3(narrow(count), share.groups), 256, 256 * 2 * V * sizeof(float), job,
+         x, norm, relu, dy, tiles);
   finish_sums<2>(in, tiles, count, d.channels, keep_gradients{dgamma, dbeta});
   dim3 const grid(blocks_for(job.cells, 256 / share.lanes * cells_in_a_row), share.groups);
   launch(in, norm_gradient<T, V, Side>, grid, 256, 0, job, x, norm, relu, dy, dgamma, dbeta,
@@ -272,14 +268,11 @@ void by_vector(std::size_t channels, F&& f) {
   else
     f.template operator()<1>();
 }
-constexpr bool pools_nothing(pool_dims const& d) {
-  return d.window == extent2{1, 1} && d.stride == extent2{1, 1};
-}
+constexpr bool pools_nothing(pool_dims const& d) { return d.window == extent2{1, 1} && d.stride == extent2{1, 1}; }
 constexpr bool pools_2x2(pool_dims const& d) { return d.window == extent2{2, 2} && d.stride == extent2{2, 2}; }
 
 template <class = void>
-__global__ void state_coefficients(unsigned channels, norm_state<float> const state, float* scale,
-                                          float* shift) {
+__global__ void state_coefficients(unsigned channels, norm_state<float> const state, float* scale, float* shift) {
   unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= channels) return;
   scale[c] = state.gamma[c] * state.inverse_std[c];
@@ -294,16 +287,17 @@ void batch_norm_train_coefficients(context<cuda<P>>& on, std::size_t rows, std::
                                    float const* beta, float* running_mean, float* running_variance, float* scale,
                                    float* shift, float* inverse_std) {
   double const unbias = rows > 1 ? static_cast<double>(rows) / static_cast<double>(rows - 1) : 1.0;
-  detail::gpu::launch(on.stream(), detail::gpu::train_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128, 0,
-                 detail::gpu::narrow(channels), unbias, epsilon, static_cast<float>(momentum), mean, variance, gamma, beta,
-                 running_mean, running_variance, scale, shift, inverse_std);
+  detail::gpu::launch(on.stream(), detail::gpu::train_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128,
+                      0, detail::gpu::narrow(channels), unbias, epsilon, static_cast<float>(momentum), mean, variance,
+                      gamma, beta, running_mean, running_variance, scale, shift, inverse_std);
 }
 template <class P>
 void batch_norm_eval_coefficients(context<cuda<P>>& on, std::size_t channels, double epsilon, float const* running_mean,
                                   float const* running_variance, float const* gamma, float const* beta,
                                   float const* bias, float* scale, float* shift) {
-  detail::gpu::launch(on.stream(), detail::gpu::eval_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128, 0,
-                 detail::gpu::narrow(channels), epsilon, running_mean, running_variance, gamma, beta, bias, scale, shift);
+  detail::gpu::launch(on.stream(), detail::gpu::eval_coefficients<>, dim3(detail::gpu::blocks_for(channels, 128)), 128,
+                      0, detail::gpu::narrow(channels), epsilon, running_mean, running_variance, gamma, beta, bias,
+                      scale, shift);
 }
 
 template <class P>
@@ -330,8 +324,8 @@ void batch_norm_relu_pool_backward(context<cuda<P>>& on, pool_dims const& d, val
   auto* const tiles = reinterpret_cast<double*>(shift + round_up(d.channels, alignment / sizeof(float)));
   bool const nothing = detail::gpu::pools_nothing(d), small = detail::gpu::pools_2x2(d);
   if (!nothing && !small) {  // dx holds the gradient at batch norm's output first
-    detail::gpu::launch(on.stream(), detail::gpu::state_coefficients<>, dim3(detail::gpu::blocks_for(d.channels, 128)), 128, 0,
-                   detail::gpu::narrow(d.channels), norm, scale, shift);
+    detail::gpu::launch(on.stream(), detail::gpu::state_coefficients<>, dim3(detail::gpu::blocks_for(d.channels, 128)),
+                        128, 0, detail::gpu::narrow(d.channels), norm, scale, shift);
     detail::gpu::pool_backward(on.stream(), d, x, scale, shift, relu, dy, dx);
     relu = false, dy = dx;
   }

@@ -1,10 +1,10 @@
 /// @file  include/l3/kernels/cuda/conv2d.cuh: convolution forward and its data gradient as products of matrices, on the
 /// matrix units of a GPU.
 ///
-/// Rows of the left matrix are pixels, and their 3 x 3 neighbourhood in all channels lies along the sum: 9 in terms, tap
-/// by tap. It is never made: a block copies the pieces it is about to multiply to shared memory, a few steps ahead, where
-/// a border's are zeros. Rows of the right matrix are output channels, packed so beforehand. The data gradient is the
-/// same with the output's gradient for input and the weights turned around.
+/// Rows of the left matrix are pixels, and their 3 x 3 neighbourhood in all channels lies along the sum: 9 in terms,
+/// tap by tap. It is never made: a block copies the pieces it is about to multiply to shared memory, a few steps ahead,
+/// where a border's are zeros. Rows of the right matrix are output channels, packed so beforehand. The data gradient is
+/// the same with the output's gradient for input and the weights turned around.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -89,7 +89,7 @@ struct conv_job {
   bool relu = false;
   bool pool = false;  ///< 2 x 2; rows are then the pixels of one window after the other
   int height = 0, width = 0, in = 0, out = 0, terms = 0;
-  unsigned rows = 0;               ///< pixels, or four times the windows
+  unsigned rows = 0;                ///< pixels, or four times the windows
   divider by_width{}, by_height{};  ///< of pictures, or of their windows
   divider by_in{};
   unsigned column_tiles = 0;
@@ -115,7 +115,8 @@ __device__ inline void locate(conv_job<T> const& job, unsigned m, unsigned& pixe
 }
 
 template <class P, class Tile, bool Vector>
-__global__ __launch_bounds__(conv_threads, std::is_same_v<P, fp32> ? 1 : 2) void convolve(conv_job<value_of<cuda<P>>> const job) {
+__global__ __launch_bounds__(conv_threads,
+                             std::is_same_v<P, fp32> ? 1 : 2) void convolve(conv_job<value_of<cuda<P>>> const job) {
   using T = value_of<cuda<P>>;
   using product = products<P>;
   constexpr int chunks = conv_chunks<Vector>, v = vector_size<T>, stages = Tile::stages;
@@ -173,8 +174,8 @@ __global__ __launch_bounds__(conv_threads, std::is_same_v<P, fp32> ? 1 : 2) void
       int const row = thread / chunks + k * rows_apart;
       if (columns % rows_apart != 0 && row >= columns) continue;
       bool const valid = first_column + row < job.out;
-      T const* const from = job.w + (static_cast<std::ptrdiff_t>(first_column + row) * job.terms +
-                                     (step * chunks + chunk) * v);
+      T const* const from =
+          job.w + (static_cast<std::ptrdiff_t>(first_column + row) * job.terms + (step * chunks + chunk) * v);
       copy_async(right.at(row, chunk), from, valid);
     }
   };
@@ -333,8 +334,8 @@ template <class P, class Tile, bool Vector>
 void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
   constexpr std::size_t shared = Tile::stages * (Tile::rows + Tile::columns) * 16 * conv_chunks<Vector>;
   job.column_tiles = blocks_for(static_cast<std::size_t>(job.out), Tile::columns);
-  launch(in, convolve<P, Tile, Vector>, dim3(blocks_for(job.rows, Tile::rows) * job.column_tiles), conv_threads,
-         shared, job);
+  launch(in, convolve<P, Tile, Vector>, dim3(blocks_for(job.rows, Tile::rows) * job.column_tiles), conv_threads, shared,
+         job);
 }
 
 /// Fills in the rest of `job` and runs it.
@@ -373,8 +374,7 @@ void conv2d_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> 
 /// The moments are taken from the values while they are in registers.
 template <class P>
 void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, float const* w,
-                            float const* bias, value_of<cuda<P>>* y, float* mean, float* variance,
-                            std::byte* scratch) {
+                            float const* bias, value_of<cuda<P>>* y, float* mean, float* variance, std::byte* scratch) {
   carver space(scratch, d.batch, 1);
   auto* const packed = space.take<value_of<cuda<P>>>(detail::gpu::conv_weights<P>(d.in, d.out));
   auto* const sums = reinterpret_cast<double*>(space.rest());
@@ -382,7 +382,7 @@ void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<c
   detail::gpu::run_convolution<P>(on.stream(), d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
   std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(d.in, d.out));
   detail::gpu::finish_sums<2>(on.stream(), sums, tiles, d.out,
-                         detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
+                              detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }
 
 template <class P>
@@ -394,12 +394,12 @@ template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
                   epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/) {
   detail::gpu::run_convolution<P>(on.stream(), d,
-                             {.x = x,
-                              .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
-                              .y = y,
-                              .shift = then.shift,
-                              .relu = then.relu,
-                              .pool = then.pool});
+                                  {.x = x,
+                                   .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
+                                   .y = y,
+                                   .shift = then.shift,
+                                   .relu = then.relu,
+                                   .pool = then.pool});
 }
 
 template <class P>
@@ -407,7 +407,8 @@ void conv2d_backward_data(context<cuda<P>>& on, conv_dims const& d, value_of<cud
                           value_of<cuda<P>>* dx, std::byte* scratch) {
   auto* const packed = reinterpret_cast<value_of<cuda<P>>*>(scratch);
   detail::gpu::pack<P>(on.stream(), d.in, d.out, w, nullptr, packed, true);
-  detail::gpu::run_convolution<P>(on.stream(), {d.batch, d.height, d.width, d.out, d.in}, {.x = dy, .w = packed, .y = dx});
+  detail::gpu::run_convolution<P>(on.stream(), {d.batch, d.height, d.width, d.out, d.in},
+                                  {.x = dy, .w = packed, .y = dx});
 }
 
 }  // namespace l3::inline L3_ISA

@@ -1,9 +1,9 @@
-/// @file  include/l3/kernels/cuda/conv_weight_gradient.cuh: a convolution's weight gradient as a product of matrices, on
-/// the matrix units of a GPU.
+/// @file  include/l3/kernels/cuda/conv_weight_gradient.cuh: a convolution's weight gradient as a product of matrices,
+/// on the matrix units of a GPU.
 ///
-/// Rows are output channels, columns are input channels of one tap after the other, and all pixels lie along the sum. The
-/// sum is cut into parts, so that there is work for every multiprocessor; how many, the sizes alone decide. Each part
-/// writes its own sums, and a second kernel adds them up in order.
+/// Rows are output channels, columns are input channels of one tap after the other, and all pixels lie along the sum.
+/// The sum is cut into parts, so that there is work for every multiprocessor; how many, the sizes alone decide. Each
+/// part writes its own sums, and a second kernel adds them up in order.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -83,7 +83,9 @@ __device__ inline unsigned neighbours_inside(gradient_job<T> const& job, unsigne
 }
 
 template <class P, class Tile, class Copies>
-__global__ __launch_bounds__(256, std::is_same_v<P, bf16> ? 2 : 1) void convolve_gradient(gradient_job<value_of<cuda<P>>> const job) {
+__global__ __launch_bounds__(256, std::is_same_v<P, bf16>
+                                      ? 2
+                                      : 1) void convolve_gradient(gradient_job<value_of<cuda<P>>> const job) {
   using T = value_of<cuda<P>>;
   using product = products<P>;
   constexpr int v = vector_size<T>, step = gradient_step<T>;
@@ -102,7 +104,7 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16> ? 2 : 1) void convolve
   // A thread copies the same chunks of every row that it copies of.
   constexpr int left_lanes = left_chunks < 8 ? left_chunks : 8, right_lanes = right_chunks < 8 ? right_chunks : 8;
   constexpr int my_right = right_chunks / right_lanes;
-  int offset[my_right];     // of each chunk's columns, from the pixel's own first channel
+  int offset[my_right];       // of each chunk's columns, from the pixel's own first channel
   unsigned within[my_right];  // their tap as a bit; none beyond the last column
 #pragma unroll
   for (int c = 0; c < my_right; ++c) {
@@ -155,9 +157,9 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16> ? 2 : 1) void convolve
             auto const tap = static_cast<int>(job.by_in.quotient(static_cast<unsigned>(column)));
             int const shift = (tap / 3 - 1) * job.width + tap % 3 - 1;
             bool const valid = tap < 9 && ((inside >> tap) & 1) != 0;
-            vector.v[e] = valid ? to_float(job.x[(static_cast<std::ptrdiff_t>(p) + shift) * job.in +
-                                                 (column - tap * job.in)])
-                                : 0.0f;
+            vector.v[e] =
+                valid ? to_float(job.x[(static_cast<std::ptrdiff_t>(p) + shift) * job.in + (column - tap * job.in)])
+                      : 0.0f;
           }
           vector.store(reinterpret_cast<T*>(right.at(row, chunk)));
         }
@@ -234,17 +236,17 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
   std::size_t const wanted = std::clamp<std::size_t>(steps / 8, 1, detail::gpu::most_gradient_parts<P>(d));
   std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
   detail::gpu::gradient_job<T> const job{.x = x,
-                                    .dy = dy,
-                                    .parts = reinterpret_cast<float*>(scratch),
-                                    .height = static_cast<int>(d.height),
-                                    .width = static_cast<int>(d.width),
-                                    .in = static_cast<int>(d.in),
-                                    .out = static_cast<int>(d.out),
-                                    .pixels = detail::gpu::narrow(d.rows()),
-                                    .part_steps = detail::gpu::narrow(part_steps),
-                                    .by_width = detail::gpu::divider(d.width),
-                                    .by_height = detail::gpu::divider(d.height),
-                                    .by_in = detail::gpu::divider(d.in)};
+                                         .dy = dy,
+                                         .parts = reinterpret_cast<float*>(scratch),
+                                         .height = static_cast<int>(d.height),
+                                         .width = static_cast<int>(d.width),
+                                         .in = static_cast<int>(d.in),
+                                         .out = static_cast<int>(d.out),
+                                         .pixels = detail::gpu::narrow(d.rows()),
+                                         .part_steps = detail::gpu::narrow(part_steps),
+                                         .by_width = detail::gpu::divider(d.width),
+                                         .by_height = detail::gpu::divider(d.height),
+                                         .by_in = detail::gpu::divider(d.in)};
   detail::gpu::with_gradient_tile<P>(d, [&]<class Tile, class Copies>(Tile, Copies) -> std::size_t {
     dim3 const grid(detail::gpu::blocks_for(9 * d.in, Tile::columns), detail::gpu::blocks_for(d.out, Tile::rows),
                     detail::gpu::narrow(parts));
@@ -252,8 +254,9 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
     detail::gpu::launch(on.stream(), detail::gpu::convolve_gradient<P, Tile, Copies>, grid, 256, shared, job);
     return 0;
   });
-  detail::gpu::launch(on.stream(), detail::gpu::add_gradient_parts<>, dim3(detail::gpu::blocks_for(d.out * 9 * d.in, 256)), 256, 0,
-                 job.parts, detail::gpu::narrow(parts), detail::gpu::narrow(d.out), detail::gpu::narrow(d.in), dw);
+  detail::gpu::launch(on.stream(), detail::gpu::add_gradient_parts<>,
+                      dim3(detail::gpu::blocks_for(d.out * 9 * d.in, 256)), 256, 0, job.parts,
+                      detail::gpu::narrow(parts), detail::gpu::narrow(d.out), detail::gpu::narrow(d.in), dw);
 }
 
 }  // namespace l3::inline L3_ISA

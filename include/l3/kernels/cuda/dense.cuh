@@ -1,5 +1,5 @@
-/// @file  include/l3/kernels/cuda/dense.cuh: dense products on a GPU. They are small beside the convolutions: one kernel,
-/// in float, for all three.
+/// @file  include/l3/kernels/cuda/dense.cuh: dense products on a GPU. They are small beside the convolutions: one
+/// kernel, in float, for all three.
 #pragma once
 #include <l3/kernels/cuda/vector.cuh>
 #include <l3/kernels/dims.hpp>
@@ -18,7 +18,7 @@ struct strided {
 /// c(i, j) = bias[j] + sum over k of a(i, k) b(k, j), in the order of k. A block makes 16 x 16 of them.
 template <class A, class B, class C>
 __global__ __launch_bounds__(256) void multiply_small(strided<A const> a, strided<B const> b, float const* bias,
-                                                     strided<C> c, unsigned rows, unsigned columns, unsigned terms) {
+                                                      strided<C> c, unsigned rows, unsigned columns, unsigned terms) {
   float(*const left)[17] = shared_memory<float[17]>();
   float(*const right)[17] = left + 16;
   unsigned const x = threadIdx.x % 16, y = threadIdx.x / 16;
@@ -51,22 +51,22 @@ template <class P, class X, class Y>
 void dense_forward(context<cuda<P>>& on, dense_dims const& d, X const* x, float const* w, float const* bias, Y* y,
                    std::byte* /*scratch*/) {
   using detail::gpu::strided;
-  detail::gpu::launch_small(on.stream(), strided<X const>{x, d.in, 1}, strided<float const>{w, 1, d.weight_stride}, bias,
-                       strided<Y>{y, d.out, 1}, d.batch, d.out, d.in);
+  detail::gpu::launch_small(on.stream(), strided<X const>{x, d.in, 1}, strided<float const>{w, 1, d.weight_stride},
+                            bias, strided<Y>{y, d.out, 1}, d.batch, d.out, d.in);
 }
 template <class P, class X, class Y>
 void dense_backward_data(context<cuda<P>>& on, dense_dims const& d, Y const* dy, float const* w, X* dx,
                          std::byte* /*scratch*/) {
   using detail::gpu::strided;
   detail::gpu::launch_small(on.stream(), strided<Y const>{dy, d.out, 1}, strided<float const>{w, d.weight_stride, 1},
-                       nullptr, strided<X>{dx, d.in, 1}, d.batch, d.in, d.out);
+                            nullptr, strided<X>{dx, d.in, 1}, d.batch, d.in, d.out);
 }
 template <class P, class X, class Y>
 void dense_backward_weights(context<cuda<P>>& on, dense_dims const& d, X const* x, Y const* dy, float* dw,
                             std::byte* /*scratch*/) {
   using detail::gpu::strided;
   detail::gpu::launch_small(on.stream(), strided<Y const>{dy, 1, d.out}, strided<X const>{x, d.in, 1}, nullptr,
-                       strided<float>{dw, d.weight_stride, 1}, d.out, d.in, d.batch);
+                            strided<float>{dw, d.weight_stride, 1}, d.out, d.in, d.batch);
 }
 
 }  // namespace l3::inline L3_ISA

@@ -55,8 +55,7 @@ struct adam_factors {
 };
 
 template <class = void>
-__global__ void adam_each(adam_factors const factors, std::size_t count, float const* g, float* w, float* m,
-                                 float* v) {
+__global__ void adam_each(adam_factors const factors, std::size_t count, float const* g, float* w, float* m, float* v) {
   std::size_t const k = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (k < count) factors.apply(g[k], w[k], m[k], v[k], true);
 }
@@ -79,30 +78,31 @@ void check_finite(cudaStream_t in, std::size_t count, T const* x, int* flag) {
 
 template <class P>
 void relu_forward(context<cuda<P>>& on, std::size_t count, value_of<cuda<P>> const* x, value_of<cuda<P>>* y) {
-  detail::gpu::launch(on.stream(), detail::gpu::rectify<value_of<cuda<P>>>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
-                 x, y);
+  detail::gpu::launch(on.stream(), detail::gpu::rectify<value_of<cuda<P>>>, dim3(detail::gpu::blocks_for(count, 256)),
+                      256, 0, count, x, y);
 }
 template <class P>
 void relu_backward(context<cuda<P>>& on, std::size_t count, value_of<cuda<P>> const* y, value_of<cuda<P>> const* dy,
                    value_of<cuda<P>>* dx) {
-  detail::gpu::launch(on.stream(), detail::gpu::rectify_back<value_of<cuda<P>>>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0,
-                 count, y, dy, dx);
+  detail::gpu::launch(on.stream(), detail::gpu::rectify_back<value_of<cuda<P>>>,
+                      dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count, y, dy, dx);
 }
 /// Values of another type.
 template <class P, class T, class U>
 void convert(context<cuda<P>>& on, std::size_t count, T const* from, U* to) {
-  detail::gpu::launch(on.stream(), detail::gpu::convert<T, U>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count, from, to);
+  detail::gpu::launch(on.stream(), detail::gpu::convert<T, U>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
+                      from, to);
 }
 template <class P>
 void add_and_scale(context<cuda<P>>& on, std::size_t count, float const* x, float factor, float* y) {
-  detail::gpu::launch(on.stream(), detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count, x,
-                 factor, y);
+  detail::gpu::launch(on.stream(), detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0,
+                      count, x, factor, y);
 }
 template <class P>
 void adam_update(context<cuda<P>>& on, adam_settings const& a, std::size_t count, float const* g, float* w, float* m,
                  float* v) {
   detail::gpu::launch(on.stream(), detail::gpu::adam_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0,
-                 detail::gpu::adam_factors(a), count, g, w, m, v);
+                      detail::gpu::adam_factors(a), count, g, w, m, v);
 }
 /// Waits for the answer: training asks on the device instead.
 template <class P>

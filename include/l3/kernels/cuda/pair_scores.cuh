@@ -32,9 +32,8 @@ struct pair_job {
 
 /// A warp scores a pair.
 template <class = void>
-__global__ __launch_bounds__(256) void score_pairs(pair_job const job, std::size_t rows, float const* u,
-                                                         float const* t, float const* b1, float const* w2,
-                                                         float const* b2, float* logits) {
+__global__ __launch_bounds__(256) void score_pairs(pair_job const job, std::size_t rows, float const* u, float const* t,
+                                                   float const* b1, float const* w2, float const* b2, float* logits) {
   std::size_t const row = std::size_t{blockIdx.x} * 8 + threadIdx.x / 32;
   unsigned const lane = threadIdx.x % 32;
   bool const valid = row < rows;
@@ -62,7 +61,7 @@ __device__ inline float hidden_gradient(pair_job const& job, unsigned h, float v
 /// du: a block takes a frame, a thread a unit, and goes over all sounds it meets. dt the other way round.
 template <class = void>
 __global__ void pair_gradient_of_frames(pair_job const job, float const* u, float const* t, float const* b1,
-                                              float const* w2, float const* dlogits, float* du) {
+                                        float const* w2, float const* dlogits, float* du) {
   unsigned const frame = blockIdx.x;
   for (unsigned h = threadIdx.x; h < job.hidden; h += blockDim.x) {
     float const base = u[std::size_t{frame} * job.hidden + h];
@@ -75,7 +74,7 @@ __global__ void pair_gradient_of_frames(pair_job const job, float const* u, floa
 }
 template <class = void>
 __global__ void pair_gradient_of_sounds(pair_job const job, float const* u, float const* t, float const* b1,
-                                              float const* w2, float const* dlogits, float* dt) {
+                                        float const* w2, float const* dlogits, float* dt) {
   unsigned const sound = blockIdx.x;
   for (unsigned h = threadIdx.x; h < job.hidden; h += blockDim.x) {
     float const mine = t[std::size_t{sound} * job.hidden + h];
@@ -89,14 +88,13 @@ __global__ void pair_gradient_of_sounds(pair_job const job, float const* u, floa
 /// Each frame's part of the gradients of w2 and b2: (frames, classes, hidden + 1).
 template <class = void>
 __global__ void pair_gradient_of_weights(pair_job const job, float const* u, float const* t, float const* b1,
-                                               float const* dlogits, float* parts) {
+                                         float const* dlogits, float* parts) {
   unsigned const frame = blockIdx.x, o = blockIdx.y;
   for (unsigned h = threadIdx.x; h < job.hidden + 1; h += blockDim.x) {
     float sum = 0;
     for (unsigned j = job.first_for(frame); j < job.sounds_end(frame); ++j) {
       float const value =
-          h == job.hidden ? 1
-                          : u[std::size_t{frame} * job.hidden + h] + t[std::size_t{j} * job.hidden + h] + b1[h];
+          h == job.hidden ? 1 : u[std::size_t{frame} * job.hidden + h] + t[std::size_t{j} * job.hidden + h] + b1[h];
       sum = fmaf(dlogits[job.row(frame, j) * job.classes + o], value <= 0 ? 0 : value, sum);
     }
     parts[(std::size_t{frame} * job.classes + o) * (job.hidden + 1) + h] = sum;
@@ -136,7 +134,7 @@ inline constexpr unsigned tally_columns = 5;
 /// A thread takes a row, a block a tile of them.
 template <class = void>
 __global__ __launch_bounds__(256) void softmax_rows(row_labels const of, std::size_t rows, unsigned classes,
-                                                          float const* logits, float* dlogits, double* tiles) {
+                                                    float const* logits, float* dlogits, double* tiles) {
   double(*const shared)[tally_columns] = shared_memory<double[tally_columns]>();
   std::size_t const row = std::size_t{blockIdx.x} * 256 + threadIdx.x;
   double tally[tally_columns] = {};
@@ -188,8 +186,8 @@ inline void score_rows(cudaStream_t in, row_labels const& of, std::size_t rows, 
 template <class P>
 void pair_scores_forward(context<cuda<P>>& on, pair_dims const& d, float const* u, float const* t, float const* b1,
                          float const* w2, float const* b2, float* logits) {
-  detail::gpu::launch(on.stream(), detail::gpu::score_pairs<>, dim3(detail::gpu::blocks_for(d.rows(), 8)), 256, 0, detail::gpu::pair_job(d),
-                 d.rows(), u, t, b1, w2, b2, logits);
+  detail::gpu::launch(on.stream(), detail::gpu::score_pairs<>, dim3(detail::gpu::blocks_for(d.rows(), 8)), 256, 0,
+                      detail::gpu::pair_job(d), d.rows(), u, t, b1, w2, b2, logits);
 }
 
 template <class P>
@@ -201,12 +199,14 @@ void pair_scores_backward(context<cuda<P>>& on, pair_dims const& d, float const*
   unsigned const threads = static_cast<unsigned>(std::min<std::size_t>(round_up(d.hidden, 32), 256));
   carver space(scratch, d.batch, 1);
   auto* const parts = space.take<float>(detail::gpu::pair_parts(d));
-  detail::gpu::launch(in, detail::gpu::pair_gradient_of_frames<>, dim3(job.frames), threads, 0, job, u, t, b1, w2, dlogits, du);
-  detail::gpu::launch(in, detail::gpu::pair_gradient_of_sounds<>, dim3(job.sounds), threads, 0, job, u, t, b1, w2, dlogits, dt);
-  detail::gpu::launch(in, detail::gpu::pair_gradient_of_weights<>, dim3(job.frames, job.classes), threads, 0, job, u, t, b1,
-                 dlogits, parts);
+  detail::gpu::launch(in, detail::gpu::pair_gradient_of_frames<>, dim3(job.frames), threads, 0, job, u, t, b1, w2,
+                      dlogits, du);
+  detail::gpu::launch(in, detail::gpu::pair_gradient_of_sounds<>, dim3(job.sounds), threads, 0, job, u, t, b1, w2,
+                      dlogits, dt);
+  detail::gpu::launch(in, detail::gpu::pair_gradient_of_weights<>, dim3(job.frames, job.classes), threads, 0, job, u, t,
+                      b1, dlogits, parts);
   detail::gpu::sum_all_rows<1>(in, d.batch, d.classes * (d.hidden + 1), parts, space.rest(),
-                          detail::gpu::keep_weights{dw2, db2, job.hidden});
+                               detail::gpu::keep_weights{dw2, db2, job.hidden});
   detail::gpu::sum_all_rows<1>(in, d.batch, d.hidden, du, space.rest(), detail::gpu::keep_sum{db1});
 }
 
@@ -216,8 +216,8 @@ double softmax_cross_entropy(context<cuda<P>>& on, std::size_t rows, std::size_t
                              std::int32_t const* labels, float const* weights, float* dlogits) {
   device_block const room(64 + detail::gpu::score_room(rows));
   auto* const tally = reinterpret_cast<double*>(room.data());
-  detail::gpu::score_rows(on.stream(), {.labels = labels, .weights = weights}, rows, classes, logits, dlogits,
-                     tally, false, room.data() + 64);
+  detail::gpu::score_rows(on.stream(), {.labels = labels, .weights = weights}, rows, classes, logits, dlogits, tally,
+                          false, room.data() + 64);
   double loss = 0;
   download(on, 1, tally, &loss);
   return loss;

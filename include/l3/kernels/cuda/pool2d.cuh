@@ -15,7 +15,8 @@ struct affine {
   /// Without scales nothing changes but what the rectifier does.
   __device__ void load(float const* scales, float const* shifts, unsigned c, bool rectifies) {
 #pragma unroll
-    for (int k = 0; k < V; ++k) scale[k] = scales != nullptr ? scales[c + k] : 1, shift[k] = scales != nullptr ? shifts[c + k] : 0;
+    for (int k = 0; k < V; ++k)
+      scale[k] = scales != nullptr ? scales[c + k] : 1, shift[k] = scales != nullptr ? shifts[c + k] : 0;
     relu = rectifies;
   }
   __device__ float before_relu(float x, int k) const { return fmaf(x, scale[k], shift[k]); }
@@ -55,7 +56,7 @@ struct pool_job {
 /// The largest value of each window. `Lanes` threads share a window's pixels, each takes V channels.
 template <class T, int V, int Lanes>
 __global__ __launch_bounds__(256) void pool_windows(pool_job const job, T const* x, float const* scale,
-                                                   float const* shift, bool relu, T* y) {
+                                                    float const* shift, bool relu, T* y) {
   float* const shared = shared_memory<float>();
   constexpr unsigned places = 256 / Lanes;  // of windows' channels in a block
   unsigned const place = threadIdx.x % places, part = threadIdx.x / places;
@@ -121,12 +122,12 @@ void pool_forward(cudaStream_t in, pool_dims const& d, T const* x, float const* 
     launch_pool<T, 1>(in, d, x, scale, shift, relu, y);
 }
 
-/// dx: what each pixel gets of the windows it is in and is the first of the largest of. A thread's pixel asks all of them,
-/// so nothing is added up by two threads.
+/// dx: what each pixel gets of the windows it is in and is the first of the largest of. A thread's pixel asks all of
+/// them, so nothing is added up by two threads.
 template <class T>
 __global__ __launch_bounds__(256) void route_to_pixels(pool_job const job, unsigned pixels, T const* x,
-                                                      float const* scale, float const* shift, bool relu, T const* dy,
-                                                      T* dx) {
+                                                       float const* scale, float const* shift, bool relu, T const* dy,
+                                                       T* dx) {
   std::size_t const at = std::size_t{blockIdx.x} * 256 + threadIdx.x;
   auto const channels = static_cast<unsigned>(job.channels);
   if (at >= std::size_t{pixels} * channels) return;
@@ -161,8 +162,8 @@ __global__ __launch_bounds__(256) void route_to_pixels(pool_job const job, unsig
 /// The same of a window that is the whole picture: a block finds the winners of 8 channels.
 template <class T>
 __global__ __launch_bounds__(256) void route_to_winner(unsigned pixels, unsigned channels, T const* x,
-                                                      float const* scale, float const* shift, bool relu, T const* dy,
-                                                      T* dx) {
+                                                       float const* scale, float const* shift, bool relu, T const* dy,
+                                                       T* dx) {
   float* const largest = shared_memory<float>();
   auto* const winners = reinterpret_cast<unsigned*>(largest + 256);
   unsigned const lane = threadIdx.x % 8, part = threadIdx.x / 8, c = blockIdx.x * 8 + lane;

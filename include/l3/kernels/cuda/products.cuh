@@ -1,4 +1,5 @@
-/// @file  include/l3/kernels/cuda/products.cuh: how a warp multiplies tiles that lie in shared memory, in each precision.
+/// @file  include/l3/kernels/cuda/products.cuh: how a warp multiplies tiles that lie in shared memory, in each
+/// precision.
 ///
 /// A tile is rows of 16-byte chunks. Chunks of a row are exchanged in a way that depends on the row, so that the eight
 /// rows which the matrix units read at a time lie in different banks.
@@ -21,7 +22,9 @@ struct tile {
   char* base;
 
   __device__ char* at(int row, int chunk) const {
-    int const turn = Chunks % 8 == 0 ? ((row << 1) & 6) | ((row >> 2) & 1) : Chunks == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
+    int const turn = Chunks % 8 == 0 ? ((row << 1) & 6) | ((row >> 2) & 1)
+                     : Chunks == 4   ? (row >> 1) & 3
+                                     : (row >> 2) & 1;
     return base + row * row_bytes + (chunk ^ turn) * 16;
   }
   /// Value `column` of a row.

@@ -16,8 +16,7 @@ inline constexpr std::size_t sum_groups = 64;  ///< what tiles are added up to b
 
 constexpr std::size_t row_tiles(std::size_t rows, std::size_t each = row_tile) { return (rows + each - 1) / each; }
 /// Room for the sums of all tiles of items of `pixels` rows, and for the groups.
-constexpr footprint sums_room(std::size_t sums, std::size_t pixels, std::size_t channels,
-                              std::size_t each = row_tile) {
+constexpr footprint sums_room(std::size_t sums, std::size_t pixels, std::size_t channels, std::size_t each = row_tile) {
   return per_item<double>(row_tiles(pixels, each) * sums * channels) + fixed<double>(sum_groups * sums * channels);
 }
 /// The same for any number of rows.
@@ -28,7 +27,7 @@ constexpr std::size_t sums_bytes(std::size_t sums, std::size_t rows, std::size_t
 /// The sums of part blockIdx.y of `tiles` tiles: 32 columns to a block, 8 threads to a column.
 template <class = void>
 __global__ __launch_bounds__(256) void add_tiles(double const* tiles, unsigned count, unsigned columns,
-                                                       double* groups) {
+                                                 double* groups) {
   double* const shared = shared_memory<double>();
   unsigned const lane = threadIdx.x % 32, part = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
   unsigned const begin = static_cast<unsigned>(std::uint64_t{count} * blockIdx.y / gridDim.y);
@@ -126,7 +125,8 @@ void sum_all_rows(cudaStream_t in, std::size_t rows, std::size_t channels, T con
   row_share const share(channels, vector ? vector_size<T> : 1);
   dim3 const grid(narrow(row_tiles(rows)), share.groups);
   launch(in, vector ? sum_rows<Sums, T, vector_size<T>> : sum_rows<Sums, T, 1>, grid, 256,
-         256 * Sums * (vector ? vector_size<T> : 1) * sizeof(double), x, narrow(rows), narrow(channels), share.lanes, tiles);
+         256 * Sums * (vector ? vector_size<T> : 1) * sizeof(double), x, narrow(rows), narrow(channels), share.lanes,
+         tiles);
   finish_sums<Sums>(in, tiles, row_tiles(rows), channels, finish);
 }
 
@@ -156,7 +156,7 @@ template <class P>
 void channel_moments(context<cuda<P>>& on, std::size_t rows, std::size_t channels, value_of<cuda<P>> const* x,
                      float* mean, float* variance, std::byte* scratch) {
   detail::gpu::sum_all_rows<2>(on.stream(), rows, channels, x, scratch,
-                          detail::gpu::keep_moments{mean, variance, static_cast<double>(rows)});
+                               detail::gpu::keep_moments{mean, variance, static_cast<double>(rows)});
 }
 
 }  // namespace l3::inline L3_ISA

@@ -13,7 +13,8 @@ namespace l3::inline L3_ISA {
 template <class P>
 struct scratch_size<cuda<P>> {
   static constexpr footprint conv2d_forward(conv_dims d) {
-    return detail::gpu::conv_weights<P>(d.in, d.out) + detail::gpu::sums_room(2, d.height * d.width, d.out, detail::gpu::conv_rows<P>(d.in, d.out));
+    return detail::gpu::conv_weights<P>(d.in, d.out) +
+           detail::gpu::sums_room(2, d.height * d.width, d.out, detail::gpu::conv_rows<P>(d.in, d.out));
   }
   static constexpr footprint conv2d_infer(conv_dims) { return {}; }
   static constexpr footprint conv2d_backward(conv_dims d) {
@@ -22,9 +23,9 @@ struct scratch_size<cuda<P>> {
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::gpu::conv_weights<P>(d.in, d.out); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
-    return std::is_same_v<P, fp32>             ? "implicit matrix product"
+    return std::is_same_v<P, fp32>                 ? "implicit matrix product"
            : detail::gpu::conv_in_vectors<P>(d.in) ? "implicit matrix product on matrix units"
-                                               : "implicit matrix product on matrix units, gathered value by value";
+                                                   : "implicit matrix product on matrix units, gathered value by value";
   }
   static constexpr footprint channels(std::size_t channels, std::size_t pixels) {
     return fixed<float>(round_up(channels, alignment / sizeof(float))) +
