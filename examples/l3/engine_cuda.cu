@@ -19,8 +19,12 @@ auto with_precision(std::string const& name, F&& f) {
 /// Of several processes on a machine each takes the next GPU, from the first one again if there are too few.
 int own_gpu() {
   int place = 0, count = 0;
+  // Slurm's stands last: a script that it runs hands its own on to all that mpirun starts there.
   for (char const* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
-    if (char const* const said = std::getenv(name)) place = std::atoi(said);
+    if (char const* const said = std::getenv(name)) {
+      place = std::atoi(said);
+      break;
+    }
   return cudaGetDeviceCount(&count) == cudaSuccess && count > 0 && place > 0 ? place % count : 0;
 }
 }  // namespace

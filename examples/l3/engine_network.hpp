@@ -77,7 +77,7 @@ class network_engine final : public engine {
         .flops = network::flops,
         .learning_rate = Config::learning_rate,
         .batch = Config::batch,
-        .training = training<network>::plan,
+        .training = training_plan(),
         .inference = user::plan,
         .layers = {},
         .tensors = {}};
@@ -110,6 +110,7 @@ class network_engine final : public engine {
   }
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
+    trainer_.reset();  // its work uses what is made anew
     if (!fusion_alone)
       trainer_.emplace(on_, net_, settings, partners(group));
     else if constexpr (on_host)
@@ -301,6 +302,12 @@ class network_engine final : public engine {
     if constexpr (on_host)
       if (fusion_trainer_) return &fusion_trainer_->optimizer();
     return trainer_ ? &trainer_->optimizer() : nullptr;
+  }
+  static constexpr footprint training_plan() {
+    if constexpr (on_host)
+      return training<network>::plan;
+    else
+      return trainer<network>::plan;
   }
   static context<B> context_on(std::size_t threads, [[maybe_unused]] int device) {
     if constexpr (on_host)

@@ -31,10 +31,15 @@ std::string product(std::vector<std::size_t> const& sides) {
 
 /// The largest batch whose training fits in so many bytes. A GPU has some left over for itself.
 std::size_t fitting_batch(model_facts const& f, std::size_t weights, std::size_t bytes) {
+  // Weights, gradients and averages; and what training takes to validate.
   std::size_t const reserve = bytes / 32 + 4 * weights;
   std::size_t fits = 0;
   // All meet all: four numbers for each pair.
-  for (std::size_t batch = 1; f.training.bytes(batch, 1) + 16 * batch * batch + reserve <= bytes; ++batch) fits = batch;
+  for (std::size_t batch = 1; f.training.bytes(batch, 1) + f.inference.bytes(std::min<std::size_t>(batch, 64), 1) +
+                                  16 * batch * batch + reserve <=
+                              bytes;
+       ++batch)
+    fits = batch;
   return fits;
 }
 

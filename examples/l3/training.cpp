@@ -199,7 +199,11 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                                 "init", "vision", "audio", "accumulate"})
     settings.erase(elsewhere);
   auto const save = [&](std::filesystem::path const& file) {
-    while (net->in_flight() > 0) net->finish();  // after an error: their rows are lost, what they learned is not
+    // After an error: their rows are lost, what they learned is not; of one that was not finite nothing is left.
+    while (net->in_flight() > 0) try {
+        net->finish();
+      } catch (numeric_error const&) {
+      }
     if (all.is_first()) net->save(file, {.step = net->steps(), .seed = o.seed, .settings = settings.dump()});
   };
 

@@ -30,7 +30,8 @@ echo "installed: l3::l3 and components: ${components:-none}"
 
 for way in find_package add_subdirectory; do
   options=("-DL3_COMPONENTS=$components" "-DCMAKE_PREFIX_PATH=$work/moved" -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF)
-  [[ $way == find_package ]] || options=("-DL3_COMPONENTS=$components" "-DL3_SOURCE=$source_tree")
+  # Inside another project there is no backend cuda unless it asks for one.
+  [[ $way == find_package ]] || options=("-DL3_COMPONENTS=$(tr ';' '\n' <<< "$components" | grep -vxE 'cuda|nccl' | paste -sd ';')" "-DL3_SOURCE=$source_tree")
   quiet configure.log consumer -B "$work/$way" "${options[@]}"
   began=$(date +%s%N)
   quiet build.log cmake --build "$work/$way" --target consumer

@@ -150,7 +150,7 @@ class gpu_stream {
 /// A place in a stream that another stream, or the processor, can wait for.
 class gpu_event {
  public:
-  gpu_event() { cuda_check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+  gpu_event() { cuda_check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"); }
   ~gpu_event() { cudaEventDestroy(event_); }
   gpu_event(gpu_event const&) = delete;
   gpu_event& operator=(gpu_event const&) = delete;

@@ -34,6 +34,8 @@ class hosted_inference {
   static constexpr footprint input = per_item<float>(std::max(Network::frame::size, Network::sound::size)) +
                                      per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
   static constexpr footprint plan = inner::plan + input;
+  static_assert(std::min(Network::frame::size, Network::sound::size) >= Network::embedding::size,
+                "l3::hosted_inference: features are scored by way of the room for frames and sounds");
 
   hosted_inference(context<B>& on, Network const& net, std::size_t items)
       : on_(on), items_(items), inner_(on, net, items), input_(input.bytes(items, 1)) {}

@@ -30,8 +30,9 @@ struct step_numbers {
 /// What a step leaves behind, at each worker.
 struct step_result {
   double tally[tally_columns];
-  int not_finite;      ///< of the step
-  int own_not_finite;  ///< of this worker's own gradients
+  int not_finite;         ///< of the step
+  int own_not_finite;     ///< of this worker's own gradients
+  int halves_not_finite;  ///< of what it brings along to where frames meet the sounds of all
 };
 
 /// How the optimizer treats the 16 values of a cache line; every parameter begins at one.
@@ -122,7 +123,8 @@ class recorded_work {
 /// With a group, gradients are on their way to the others as soon as they are complete, on a stream of their own, while
 /// backward goes on.
 ///
-/// Memory  of the GPU: `plan` for a batch; `fixed_bytes` on top.
+/// Memory  of the GPU: `plan` for a batch; weights, gradients and averages (4 times the parameters), and the scores of
+///         the pairs on top.
 template <class Network>
 requires gpu_backend<typename Network::backend_type>
 class trainer<Network> {
@@ -244,14 +246,14 @@ class trainer<Network> {
 
   /// Copies the network and the optimizer's averages from the GPU. Errors: setting_error with steps in flight.
   void fetch() {
-    if (in_flight() > 0)
-      throw setting_error({"training on a GPU, what was learned", "no step in flight", std::to_string(in_flight())});
+    require_none_in_flight();
     download(on_, room, weights(), net_.data());
     download(on_, room, first(), optimizer_.first());
     download(on_, room, second(), optimizer_.second());
   }
   /// Goes on from the network and the optimizer as they are now.
   void adopt() {
+    require_none_in_flight();
     upload(on_, room, net_.data(), weights());
     upload(on_, room, optimizer_.first(), first());
     upload(on_, room, optimizer_.second(), second());
@@ -360,6 +362,10 @@ class trainer<Network> {
   detail::gpu::step_result* results() { return result() + 1; }
   detail::gpu::line_role const* roles() const { return reinterpret_cast<detail::gpu::line_role const*>(roles_.data()); }
 
+  void require_none_in_flight() const {
+    if (in_flight() > 0)
+      throw setting_error({"training on a GPU, what was learned", "no step in flight", std::to_string(in_flight())});
+  }
   void copy(std::size_t count, float const* from, float* to) {
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
                "copying values");
@@ -449,6 +455,9 @@ class trainer<Network> {
     for (std::size_t part = 0; part != parts; ++part) {
       forward(part);
       copy(size, pass_.u(), m.u + part * size), copy(size, pass_.t(), m.t + part * size);
+      if (group_ != nullptr)
+        for (float const* const half : {pass_.u(), pass_.t()})
+          detail::gpu::check_finite(on_.stream(), size, half, &result()->halves_not_finite);
     }
     if (group_ != nullptr)
       group_->gather(m.t, m.all_t, own * sizeof(float), on_.stream());
@@ -516,8 +525,9 @@ class trainer<Network> {
     on_.stream().wait();
     // Whose fault it is: what one brings along to where frames meet the sounds of all spoils everyone's.
     std::string where;
-    for (std::size_t r = all.size(); group_ != nullptr && r-- != 0;)
-      if (all[r].own_not_finite != 0) where = " at " + group_->name(r);
+    for (bool const halves : {true, false})
+      for (std::size_t r = 0; group_ != nullptr && where.empty() && r != all.size(); ++r)
+        if ((halves ? all[r].halves_not_finite : all[r].own_not_finite) != 0) where = " at " + group_->name(r);
     double loss = 0;
     for (detail::gpu::step_result const& each : all) loss += each.tally[0];
     std::string const found =

@@ -289,7 +289,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-constexpr int cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+constexpr int cudaStreamNonBlocking = 1, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 
 namespace emulated {
