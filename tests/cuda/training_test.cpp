@@ -1,9 +1,9 @@
 #include <cstring>
-#include <l3/files/safetensors.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/trainer.cuh>
 
 #include "../support/device.hpp"
+#include "../support/golden.hpp"
 #include "../support/micro.hpp"
 #if defined(L3_WITH_NCCL)
 #include <l3/processes/nccl_group.cuh>
@@ -15,9 +15,6 @@
 namespace {
 using namespace l3;
 using namespace l3::test;
-
-template <class P>
-using backend_of = cuda<P>;
 
 /// Wide enough for whole vectors of channels and for the matrix units' tiles.
 struct mini {
@@ -31,15 +28,6 @@ struct mini {
   static constexpr std::size_t width = 8;
   static constexpr std::size_t hidden = 32;
 };
-
-std::vector<float> stored(safetensors_file const& file, std::string const& name) {
-  tensor_entry const& entry = file.tensors().at(name);
-  std::size_t count = 1;
-  for (std::size_t const side : entry.shape) count *= side;
-  std::vector<float> out(count);
-  file.read(name, out, entry.shape);
-  return out;
-}
 
 /// A batch that is the same for the same seed.
 template <class Network>
@@ -142,19 +130,19 @@ TEST_CASE("three steps of training on a GPU are PyTorch's") {
     context<cuda<fp32>> on;
     network net;
     for (std::size_t k = 0; k < network::parameters.size(); ++k) {
-      auto const init = stored(file, "init." + std::string(network::parameters[k].name.view()));
+      auto const init = golden_values(file, "init." + std::string(network::parameters[k].name.view()));
       std::copy(init.begin(), init.end(), net.values(k).begin());
     }
     tensor<float, network::frame> frames(4);
     tensor<float, network::sound> sounds(4);
-    auto const f = stored(file, "frames"), s = stored(file, "sounds");
+    auto const f = golden_values(file, "frames"), s = golden_values(file, "sounds");
     std::copy(f.begin(), f.end(), frames.data());
     std::copy(s.begin(), s.end(), sounds.data());
     std::vector<std::int64_t> wide(4);
     file.read("labels", wide, {4});
     std::vector<std::int32_t> const labels(wide.begin(), wide.end());
     trainer<network> t(on, net, {.which = which, .batch = 4, .learning_rate = 1e-3, .warm_up_steps = 0});
-    auto const losses = stored(file, prefix + "loss");
+    auto const losses = golden_values(file, prefix + "loss");
     for (std::size_t step = 0; step < 3; ++step) {
       step_report const report = t.step(frames.view(), sounds.view(), labels);
       CHECK(report.score.loss == Approx(losses[step]).epsilon(step == 0 ? 1e-5 : 1e-3));
@@ -166,7 +154,7 @@ TEST_CASE("three steps of training on a GPU are PyTorch's") {
         INFO(prefix << p.name.view());
         auto const begin = g.begin() + static_cast<std::ptrdiff_t>(p.offset);
         CHECK(apart({begin, begin + static_cast<std::ptrdiff_t>(p.count())},
-                    in_double(stored(file, prefix + "grad." + std::string(p.name.view())))) < 1e-4);
+                    in_double(golden_values(file, prefix + "grad." + std::string(p.name.view())))) < 1e-4);
       }
     }
     t.fetch();
@@ -176,7 +164,7 @@ TEST_CASE("three steps of training on a GPU are PyTorch's") {
       if (!file.contains(name)) continue;
       INFO(name);
       auto const v = net.values(k);
-      CHECK(apart({v.begin(), v.end()}, in_double(stored(file, name))) < 2e-2);
+      CHECK(apart({v.begin(), v.end()}, in_double(golden_values(file, name))) < 2e-2);
     }
   }
 }

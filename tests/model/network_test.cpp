@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <l3/files/safetensors.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/trainer.hpp>
 #include <set>
 
+#include "../support/golden.hpp"
 #include "../support/micro.hpp"
 
 using namespace l3;
@@ -23,15 +23,6 @@ namespace {
 
 safetensors_file golden() {
   return safetensors_file::open(std::string(L3_SOURCE_DIR) + "/tests/golden/micro_net.safetensors");
-}
-
-std::vector<float> values(safetensors_file const& file, std::string const& name) {
-  tensor_entry const& entry = file.tensors().at(name);
-  std::size_t count = 1;
-  for (std::size_t const side : entry.shape) count *= side;
-  std::vector<float> out(count);
-  file.read(name, out, entry.shape);
-  return out;
 }
 
 template <class S>
@@ -58,10 +49,10 @@ struct parity {
 
   parity() {
     for (std::size_t k = 0; k < network::parameters.size(); ++k) {
-      auto const init = values(file, "init." + std::string(network::parameters[k].name.view()));
+      auto const init = golden_values(file, "init." + std::string(network::parameters[k].name.view()));
       std::copy(init.begin(), init.end(), net.values(k).begin());
     }
-    auto const f = values(file, "frames"), s = values(file, "sounds");
+    auto const f = golden_values(file, "frames"), s = golden_values(file, "sounds");
     std::copy(f.begin(), f.end(), frames.data());
     std::copy(s.begin(), s.end(), sounds.data());
     std::vector<std::int64_t> wide(4);
@@ -80,7 +71,7 @@ TEMPLATE_TEST_CASE("three steps of training are PyTorch's", "", reference<double
     parity<TestType> p;
     using network = typename parity<TestType>::network;
     trainer<network> t(p.on, p.net, {.which = which, .batch = 4, .learning_rate = 1e-3, .warm_up_steps = 0});
-    auto const losses = values(p.file, prefix + "loss");
+    auto const losses = golden_values(p.file, prefix + "loss");
     for (std::size_t step = 0; step < 3; ++step) {
       step_report const report = t.step(p.frames.view(), p.sounds.view(), p.labels);
       // Adam divides by the gradient's size: where that is rounding alone, later steps differ.
@@ -90,7 +81,7 @@ TEMPLATE_TEST_CASE("three steps of training are PyTorch's", "", reference<double
         if (!q.learned()) continue;
         INFO(prefix << q.name.view());
         check_close(std::span<S const>(t.gradients() + q.offset, q.count()),
-                    values(p.file, prefix + "grad." + std::string(q.name.view())), exact ? 1e-5 : 1e-4);
+                    golden_values(p.file, prefix + "grad." + std::string(q.name.view())), exact ? 1e-5 : 1e-4);
       }
     }
     CHECK(p.net.batches_tracked() == 3);
@@ -98,13 +89,13 @@ TEMPLATE_TEST_CASE("three steps of training are PyTorch's", "", reference<double
       std::string const name = prefix + "after3." + std::string(network::parameters[k].name.view());
       if (!p.file.contains(name)) continue;
       INFO(name);
-      check_close(std::span<S const>(p.net.values(k)), values(p.file, name), exact ? 1e-5 : 2e-2);
+      check_close(std::span<S const>(p.net.values(k)), golden_values(p.file, name), exact ? 1e-5 : 2e-2);
     }
     if (which != pairing::paper) continue;
     inference<network> use(p.on, p.net, 4);
     tensor<S, features<2>> logits(4);
     use.score(p.frames.view(), p.sounds.view(), logits.view());
-    check_close(std::span<S const>(logits.values()), values(p.file, "paper.eval_logits"), exact ? 1e-4 : 2e-2);
+    check_close(std::span<S const>(logits.values()), golden_values(p.file, "paper.eval_logits"), exact ? 1e-4 : 2e-2);
   }
 }
 
@@ -115,7 +106,7 @@ TEST_CASE("the losses of fifty steps are PyTorch's, in double") {
   for (pairing const which : {pairing::paper, pairing::all}) {
     parity<reference<double>> p;
     trainer<network> t(p.on, p.net, {.which = which, .batch = 4, .learning_rate = 1e-3, .warm_up_steps = 0});
-    auto const losses = values(p.file, which == pairing::paper ? "paper.curve" : "all.curve");
+    auto const losses = golden_values(p.file, which == pairing::paper ? "paper.curve" : "all.curve");
     REQUIRE(losses.size() == 50);
     for (float const loss : losses) {
       auto const sounds = p.sounds.values();  // frame k with sound (k + step) % 4
@@ -133,7 +124,7 @@ TEMPLATE_TEST_CASE("scores in training are PyTorch's", "", reference<double>, re
     parity<TestType> p;
     training<typename parity<TestType>::network> pass(p.on, 4, which);
     auto const logits = pass.forward(p.net.data(), p.frames.view(), p.sounds.view());
-    check_close(logits.values(), values(p.file, which == pairing::paper ? "paper.logits" : "all.logits"),
+    check_close(logits.values(), golden_values(p.file, which == pairing::paper ? "paper.logits" : "all.logits"),
                 std::is_same_v<S, double> ? 1e-6 : 5e-5);
   }
 }

@@ -8,8 +8,8 @@
 #include <l3/core/context.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
+#include <memory>
 #include <string>
-#include <utility>
 
 namespace l3::inline L3_ISA {
 
@@ -83,24 +83,19 @@ class device_block {
     } else {
       cuda_check(code, "taking memory");
     }
+    block_.reset(static_cast<std::byte*>(block));
     cudaError_t cleared = cudaMemset(block, 0, size_);
     if (cleared == cudaSuccess) cleared = cudaStreamSynchronize(nullptr);  // our streams do not wait for that one
-    if (cleared != cudaSuccess) cudaFree(block);
     cuda_check(cleared, "clearing memory");
-    block_ = static_cast<std::byte*>(block);
   }
-  device_block(device_block&& other) noexcept
-      : block_(std::exchange(other.block_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  device_block& operator=(device_block&& other) noexcept {
-    std::swap(block_, other.block_), std::swap(size_, other.size_);
-    return *this;
-  }
-  ~device_block() { cudaFree(block_); }
-  std::byte* data() const noexcept { return block_; }
+  std::byte* data() const noexcept { return block_.get(); }
   std::size_t size() const noexcept { return size_; }
 
  private:
-  std::byte* block_ = nullptr;
+  struct release {
+    void operator()(std::byte* p) const noexcept { cudaFree(p); }
+  };
+  std::unique_ptr<std::byte, release> block_;
   std::size_t size_ = 0;
 };
 
@@ -111,20 +106,16 @@ class pinned_block {
   explicit pinned_block(std::size_t bytes) : size_(bytes) {
     void* block = nullptr;
     if (bytes > 0) cuda_check(cudaMallocHost(&block, bytes), "taking memory of the machine's for transfers");
-    block_ = static_cast<std::byte*>(block);
+    block_.reset(static_cast<std::byte*>(block));
   }
-  pinned_block(pinned_block&& other) noexcept
-      : block_(std::exchange(other.block_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  pinned_block& operator=(pinned_block&& other) noexcept {
-    std::swap(block_, other.block_), std::swap(size_, other.size_);
-    return *this;
-  }
-  ~pinned_block() { cudaFreeHost(block_); }
-  std::byte* data() const noexcept { return block_; }
+  std::byte* data() const noexcept { return block_.get(); }
   std::size_t size() const noexcept { return size_; }
 
  private:
-  std::byte* block_ = nullptr;
+  struct release {
+    void operator()(std::byte* p) const noexcept { cudaFreeHost(p); }
+  };
+  std::unique_ptr<std::byte, release> block_;
   std::size_t size_ = 0;
 };
 
@@ -150,7 +141,9 @@ class gpu_stream {
 /// A place in a stream that another stream, or the processor, can wait for.
 class gpu_event {
  public:
-  gpu_event() { cuda_check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"); }
+  gpu_event() {
+    cuda_check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "making an event");
+  }
   ~gpu_event() { cudaEventDestroy(event_); }
   gpu_event(gpu_event const&) = delete;
   gpu_event& operator=(gpu_event const&) = delete;

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -23,10 +24,6 @@ concept gpu_backend = backend<B> && std::same_as<B, cuda<typename B::precision>>
 
 namespace detail::gpu {
 
-/// What a step changes in numbers that its graph has for good.
-struct step_numbers {
-  adam_factors factors;
-};
 /// What a step leaves behind, at each worker.
 struct step_result {
   double tally[tally_columns];
@@ -52,7 +49,7 @@ std::vector<line_role> line_roles() {
 
 /// A step of Adam on all parameters, unless something was not finite. A thread takes four values.
 template <class = void>
-__global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, line_role const* roles,
+__global__ __launch_bounds__(256) void adam_lines(adam_factors const* factors, line_role const* roles,
                                                   std::size_t count, float const* g, float* w, float* m, float* v,
                                                   step_result const* result) {
   std::size_t const k = (std::size_t{blockIdx.x} * 256 + threadIdx.x) * 4;
@@ -63,7 +60,7 @@ __global__ __launch_bounds__(256) void adam_lines(step_numbers const* numbers, l
   gradient.load(g + k), weight.load(w + k), first.load(m + k), second.load(v + k);
 #pragma unroll
   for (int e = 0; e < 4; ++e)
-    numbers->factors.apply(gradient.v[e], weight.v[e], first.v[e], second.v[e], role == line_role::decays);
+    factors->apply(gradient.v[e], weight.v[e], first.v[e], second.v[e], role == line_role::decays);
   weight.store(w + k), first.store(m + k), second.store(v + k);
 }
 /// Copies those of `count` values that are not learned: running averages. With a `result`, only if something was not
@@ -75,6 +72,7 @@ __global__ __launch_bounds__(256) void copy_fixed_lines(line_role const* roles, 
   if (k < count && roles[k / line_values] == line_role::fixed && (result == nullptr || result->not_finite != 0))
     to[k] = from[k];
 }
+
 /// A stream's work, recorded once and done many times.
 class recorded_work {
  public:
@@ -200,7 +198,7 @@ class trainer<Network> {
     if (labelled > 0) std::memcpy(s.host.labels, labels.data(), labelled * sizeof(std::int32_t));
     adam_settings a = optimizer_.settings();
     a.learning_rate = rate_.at(step), a.step = step;
-    s.numbers()->factors = detail::gpu::adam_factors(a);
+    s.factors() = detail::gpu::adam_factors(a);
     s.send(copies_, frames.count, labelled);
     s.sent.record(copies_);
     s.sent.hold(on_.stream());
@@ -283,13 +281,13 @@ class trainer<Network> {
       float *frames, *sounds;
       std::int32_t* labels;
       void carve(std::byte* block, std::size_t items) {
-        carver space(block + alignment, items, 1);  // the step's numbers come first
+        carver space(block + alignment, items, 1);  // the step's factors come first
         frames = space.template take<float>(per_item<float>(Network::frame::size));
         sounds = space.template take<float>(per_item<float>(Network::sound::size));
         labels = space.template take<std::int32_t>(per_item<std::int32_t>(1));
       }
     };
-    static_assert(sizeof(detail::gpu::step_numbers) <= alignment);
+    static_assert(sizeof(detail::gpu::adam_factors) <= alignment);
     pinned_block host_memory, host_results;
     device_block device_memory;
     pointers host{}, device{};
@@ -303,9 +301,10 @@ class trainer<Network> {
       host_results = pinned_block((1 + processes) * sizeof(detail::gpu::step_result));
       host.carve(host_memory.data(), items), device.carve(device_memory.data(), items);
     }
-    detail::gpu::step_numbers* numbers() { return reinterpret_cast<detail::gpu::step_numbers*>(host_memory.data()); }
-    detail::gpu::step_numbers const* device_numbers() const {
-      return reinterpret_cast<detail::gpu::step_numbers const*>(device_memory.data());
+    /// What changes from step to step, in places that its graph has for good.
+    detail::gpu::adam_factors& factors() { return *reinterpret_cast<detail::gpu::adam_factors*>(host_memory.data()); }
+    detail::gpu::adam_factors const* device_factors() const {
+      return reinterpret_cast<detail::gpu::adam_factors const*>(device_memory.data());
     }
     /// This process's, then, if there is a group, everyone's.
     std::span<detail::gpu::step_result const> results() const {
@@ -407,7 +406,7 @@ class trainer<Network> {
     if (workers() > 1) copy_averages(gradients(), weights());
     copy_averages(first(), weights(), result());
     detail::gpu::launch(in, detail::gpu::adam_lines<>, dim3(detail::gpu::blocks_for(room, 1024)), 256, 0,
-                        s.device_numbers(), roles(), room, static_cast<float const*>(gradients()), weights(), first(),
+                        s.device_factors(), roles(), room, static_cast<float const*>(gradients()), weights(), first(),
                         second(), static_cast<detail::gpu::step_result const*>(result()));
     cuda_check(cudaMemcpyAsync(s.host_results.data(), result(), s.host_results.size(), cudaMemcpyDeviceToHost, in),
                "fetching a step's result");

@@ -48,15 +48,12 @@ struct alignas(16) uint4 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-// --- Running blocks
-// ---------------------------------------------------------------------------------------------------
+// --- Running blocks ---
 namespace emulated {
 
 /// In which order threads run between barriers, and when asynchronous copies happen: 0 rising, when they are waited
 /// for; 1 falling, at once.
 inline int order = 0;
-/// Kernels launched so far.
-inline std::size_t launches = 0;
 
 [[noreturn]] inline void stop(char const* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -208,7 +205,6 @@ void launch_now(void (*kernel)(P...), dim3 grid, unsigned threads, std::size_t s
   if (grid.y > 65535 || grid.z > 65535) stop("a grid of more than 65535 blocks along y or z");
   machine& m = the_machine();
   if (m.running != 0) stop("a kernel launched from a kernel");
-  ++launches;
   m.body = [&] { kernel(arguments...); };
   blockDim = dim3(threads), gridDim = grid;
   for (unsigned z = 0; z < grid.z; ++z)
@@ -281,8 +277,7 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);
 }
 
-// --- The run-time library
-// ---------------------------------------------------------------------------------------------
+// --- The run-time library ---
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
@@ -451,8 +446,7 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   return cudaSuccess;
 }
 
-// --- Instructions of kernels/cuda/instructions.cuh
-// --------------------------------------------------------------------
+// --- Instructions of kernels/cuda/instructions.cuh ---
 namespace emulated {
 
 inline void copy_async(void* shared, void const* global, bool valid) {

@@ -150,7 +150,6 @@ struct backward_state {
 template <class T, int V, int Side>
 __global__ __launch_bounds__(256) void norm_gradient_sums(cell_job const job, T const* x, norm_state<float> const state,
                                                           bool relu, T const* dy, double* tiles) {
-  float* const shared = shared_memory<float>();
   unsigned const lane = threadIdx.x % job.lanes, part = threadIdx.x / job.lanes, parts = 256 / job.lanes;
   auto const channels = static_cast<unsigned>(job.channels);
   unsigned const c = (blockIdx.y * job.lanes + lane) * V;
@@ -179,19 +178,7 @@ __global__ __launch_bounds__(256) void norm_gradient_sums(cell_job const job, T 
       }
     }
   }
-#pragma unroll
-  for (int s = 0; s < 2; ++s)
-#pragma unroll
-    for (int e = 0; e < V; ++e) shared[(s * V + e) * 256 + threadIdx.x] = sum[s][e];
-  __syncthreads();
-  for (unsigned at = threadIdx.x; at < 2 * V * job.lanes; at += 256) {
-    unsigned const which = at / job.lanes, s = which / V;
-    unsigned const column = (blockIdx.y * job.lanes + at % job.lanes) * V + which % V;
-    if (column >= channels) continue;
-    double total = 0;
-    for (unsigned p = 0; p < parts; ++p) total += shared[which * 256 + p * job.lanes + at % job.lanes];
-    tiles[(std::size_t{blockIdx.x} * 2 + s) * channels + column] = total;
-  }
+  write_tile(sum, job.lanes, channels, tiles);
 }
 struct keep_gradients {
   float *dgamma, *dbeta;

@@ -84,11 +84,30 @@ struct row_share {
   }
 };
 
+/// Adds up what the threads of a block have of its tile, row_share's way, part after part. Shared memory: Sums V 256 of
+/// S.
+template <int Sums, int V, class S>
+__device__ void write_tile(S const (&sum)[Sums][V], unsigned lanes, unsigned channels, double* tiles) {
+  S* const shared = shared_memory<S>();
+  unsigned const parts = 256 / lanes;
+#pragma unroll
+  for (int s = 0; s < Sums; ++s)
+#pragma unroll
+    for (int k = 0; k < V; ++k) shared[(s * V + k) * 256 + threadIdx.x] = sum[s][k];
+  __syncthreads();
+  for (unsigned at = threadIdx.x; at < Sums * V * lanes; at += 256) {
+    unsigned const which = at / lanes, s = which / V, column = (blockIdx.y * lanes + at % lanes) * V + which % V;
+    if (column >= channels) continue;
+    double total = 0;
+    for (unsigned p = 0; p < parts; ++p) total += shared[which * 256 + p * lanes + at % lanes];
+    tiles[(std::size_t{blockIdx.x} * Sums + s) * channels + column] = total;
+  }
+}
+
 /// Sums, and with Sums = 2 those of the squares, of a tile's rows.
 template <int Sums, class T, int V>
 __global__ __launch_bounds__(256) void sum_rows(T const* x, unsigned rows, unsigned channels, unsigned lanes,
                                                 double* tiles) {
-  double* const shared = shared_memory<double>();
   unsigned const lane = threadIdx.x % lanes, part = threadIdx.x / lanes, parts = 256 / lanes;
   unsigned const c = (blockIdx.y * lanes + lane) * V, begin = blockIdx.x * static_cast<unsigned>(row_tile);
   unsigned const end = std::min(begin + static_cast<unsigned>(row_tile), rows);
@@ -103,18 +122,7 @@ __global__ __launch_bounds__(256) void sum_rows(T const* x, unsigned rows, unsig
         if constexpr (Sums == 2) sum[1][k] += value * value;
       }
     }
-#pragma unroll
-  for (int s = 0; s < Sums; ++s)
-#pragma unroll
-    for (int k = 0; k < V; ++k) shared[(s * V + k) * 256 + threadIdx.x] = sum[s][k];
-  __syncthreads();
-  for (unsigned at = threadIdx.x; at < Sums * V * lanes; at += 256) {
-    unsigned const which = at / lanes, s = which / V, column = (blockIdx.y * lanes + at % lanes) * V + which % V;
-    if (column >= channels) continue;
-    double total = 0;
-    for (unsigned p = 0; p < parts; ++p) total += shared[which * 256 + p * lanes + at % lanes];
-    tiles[(std::size_t{blockIdx.x} * Sums + s) * channels + column] = total;
-  }
+  write_tile(sum, lanes, channels, tiles);
 }
 
 template <int Sums, class T, class Finish>
