@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <l3/core/jitter.hpp>
 #include <l3/train/checkpoint.hpp>
 #include <l3/train/trainer.hpp>
 #include <memory>
@@ -92,6 +93,11 @@ class engine {
   virtual std::size_t in_flight() const = 0;
   virtual void begin_step(std::span<float const> frames, std::span<float const> sounds,
                           std::span<std::int32_t const> labels, std::size_t count) = 0;
+  /// Whether it makes frames of bytes and spectrograms of samples itself: then batches come as raw_view has them.
+  virtual bool takes_raw() const = 0;
+  virtual void begin_step(std::span<std::uint8_t const> crops, std::span<float const> seconds,
+                          std::span<image_jitter const> jitters, std::span<float const> volumes,
+                          std::span<std::int32_t const> labels) = 0;
   virtual step_report finish_step() = 0;
 
   /// Takes the memory for inference on up to `items`.

@@ -145,6 +145,20 @@ class network_engine final : public engine {
     else
       report_ = trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
   }
+  bool takes_raw() const override { return !on_host; }
+  void begin_step([[maybe_unused]] std::span<std::uint8_t const> crops,
+                  [[maybe_unused]] std::span<float const> seconds,
+                  [[maybe_unused]] std::span<image_jitter const> jitters,
+                  [[maybe_unused]] std::span<float const> volumes,
+                  [[maybe_unused]] std::span<std::int32_t const> labels) override {
+    if constexpr (on_host) {
+      throw setting_error({"a batch of bytes and samples", "a backend that takes them", B::name});
+    } else {
+      changed_ = true;
+      std::size_t const count = jitters.size();
+      trainer_->begin({{crops.data(), count}, {seconds.data(), count}, jitters, volumes}, labels);
+    }
+  }
   step_report finish_step() override {
     if constexpr (on_host)
       return *std::exchange(report_, std::nullopt);

@@ -6,26 +6,33 @@
 namespace l3::program {
 namespace {
 
-template <class Config, class Source>
+template <class Config, class Source, class Form>
 class loader_feed final : public feed {
  public:
   loader_feed(Source source, loader_options options) : loader_(std::move(source), std::move(options)) {}
   feed_batch next() override {
     auto const* const batch = loader_.next();
     if (batch == nullptr) return {};
-    return {batch->count,
-            batch->frame_view().values(),
-            batch->sound_view().values(),
-            batch->label_view(),
-            std::span(batch->frame_clips).first(batch->count),
-            std::span(batch->sound_clips).first(batch->count),
-            std::span(batch->frame_times).first(batch->count),
-            std::span(batch->sound_starts).first(batch->count)};
+    std::size_t const n = batch->count;
+    feed_batch b{.count = n,
+                 .labels = batch->label_view(),
+                 .frame_clips = std::span(batch->frame_clips).first(n),
+                 .sound_clips = std::span(batch->sound_clips).first(n),
+                 .frame_times = std::span(batch->frame_times).first(n),
+                 .sound_starts = std::span(batch->sound_starts).first(n)};
+    if constexpr (std::same_as<Form, as_bytes<Config>>) {
+      auto const items = batch->view();
+      b.crops = items.crops.values(), b.seconds = items.seconds.values();
+      b.jitters = items.jitters, b.volumes = items.volumes;
+    } else {
+      b.frames = batch->frame_view().values(), b.sounds = batch->sound_view().values();
+    }
+    return b;
   }
   loader_report const& report() const override { return loader_.report(); }
 
  private:
-  loader<Config, Source> loader_;
+  loader<Config, Source, Form> loader_;
 };
 
 template <class Config>
@@ -53,15 +60,19 @@ class input_of final : public model_input {
   void long_spectrum(std::span<float const> samples, std::span<float> out) const override {
     front_end_.of_long_sound(samples, out);
   }
-  std::unique_ptr<feed> open(collection const& data, loader_options options) const override {
-    if (data.packed)
-      return std::make_unique<loader_feed<Config, packed_clips>>(data.packed->limited_to(options.limits.seconds),
-                                                                 std::move(options));
+  std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw) const override {
+    if (data.packed) return open_in(data.packed->limited_to(options.limits.seconds), std::move(options), raw);
     video_files<> files(data.clips, options.limits, options.bytes_kept_open());
-    return std::make_unique<loader_feed<Config, video_files<>>>(std::move(files), std::move(options));
+    return open_in(std::move(files), std::move(options), raw);
   }
 
  private:
+  template <class Source>
+  static std::unique_ptr<feed> open_in(Source source, loader_options options, bool raw) {
+    if (raw) return std::make_unique<loader_feed<Config, Source, as_bytes<Config>>>(std::move(source), std::move(options));
+    return std::make_unique<loader_feed<Config, Source, as_values<Config>>>(std::move(source), std::move(options));
+  }
+
   spectrogram<typename Config::front_end> front_end_;
 };
 

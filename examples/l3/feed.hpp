@@ -12,14 +12,18 @@
 
 namespace l3::program {
 
-/// One batch, valid until the next is asked for.
+/// One batch, valid until the next is asked for: as values, or as what they are made from (see raw_batch).
 struct feed_batch {
   std::size_t count = 0;
-  std::span<float const> frames, sounds;
-  std::span<std::int32_t const> labels;        ///< 1 corresponds
-  std::span<std::uint32_t const> frame_clips;  ///< which video each frame is from
-  std::span<std::uint32_t const> sound_clips;  ///< and each second
-  std::span<double const> frame_times, sound_starts;
+  std::span<float const> frames{}, sounds{};
+  std::span<std::int32_t const> labels{};        ///< 1 corresponds
+  std::span<std::uint32_t const> frame_clips{};  ///< which video each frame is from
+  std::span<std::uint32_t const> sound_clips{};  ///< and each second
+  std::span<double const> frame_times{}, sound_starts{};
+  std::span<std::uint8_t const> crops{};  ///< instead of frames and sounds: these
+  std::span<float const> seconds{};
+  std::span<image_jitter const> jitters{};
+  std::span<float const> volumes{};
 };
 
 /// Batches in order.
@@ -49,7 +53,8 @@ class model_input {
   virtual void long_spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   virtual std::size_t sound_columns() const = 0;  ///< of one second's picture
   /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
-  virtual std::unique_ptr<feed> open(collection const& data, loader_options options) const = 0;
+  /// `raw`: not as values, for an engine that takes_raw().
+  virtual std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw = false) const = 0;
 };
 
 /// A picture of a collection's video, its smallest side `side` (0: as it is), and a second of its sound: what a batch

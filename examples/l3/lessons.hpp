@@ -25,7 +25,13 @@ class correspondence_lesson final : public lesson {
   std::uint64_t steps() const override { return net_->steps(); }
   std::size_t most_in_flight() const override { return net_->most_in_flight(); }
   std::size_t in_flight() const override { return net_->in_flight(); }
-  void begin(feed_batch const& b) override { net_->begin_step(b.frames, b.sounds, b.labels, b.count); }
+  bool takes_raw() const override { return net_->takes_raw(); }
+  void begin(feed_batch const& b) override {
+    if (b.crops.empty())
+      net_->begin_step(b.frames, b.sounds, b.labels, b.count);
+    else
+      net_->begin_step(b.crops, b.seconds, b.jitters, b.volumes, b.labels);
+  }
   step_report finish() override { return net_->finish_step(); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
   std::uint64_t print() const override { return print_of(*net_); }

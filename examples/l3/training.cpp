@@ -247,7 +247,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   if (net->steps() == 0) save(run->last());
 
-  auto const source = input->open(data, reading);
+  auto const source = input->open(data, reading, net->takes_raw() && !dump);
   progress bar(o, "pairs", static_cast<double>(last_step * together), static_cast<double>(net->steps() * together));
   using clock = std::chrono::steady_clock;
   auto const since = [](clock::time_point then) { return std::chrono::duration<double>(clock::now() - then).count(); };

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iostream>
 #include <l3/data/loader.hpp>
+#include <l3/data/spectrogram.hpp>
 #include <map>
 #include <optional>
 #include <set>
@@ -186,6 +187,50 @@ TEST_CASE("the items are what the reader gives at the times stated") {
     }
   }
   CHECK(items == 12);
+}
+
+TEST_CASE("bytes and samples make the very same items, refused files and shared openings included") {
+  auto const* files = need_media();
+  if (!files) return;
+  using model = small_model;
+  using raw_loader = l3::loader<model, l3::video_files<>, l3::as_bytes<model>>;
+  l3::spectrogram<model::front_end> const to_spectrum;
+  std::vector<float> samples(48000), spectrum(model::front_end::output::size), picture(model::frame::size);
+  for (l3::loader_options const& options :
+       {l3::loader_options{.seed = 4, .batch = 6, .batches = 4, .workers = 2},
+        l3::loader_options{.seed = 5, .batch = 6, .evaluation_pairs = 12, .workers = 2},
+        l3::loader_options{.seed = 6, .batch = 4, .batches = 3, .draws_per_opening = 2, .reservoir_videos = 4, .workers = 2}}) {
+    CAPTURE(options.seed);
+    l3::loader<model> values(files->mixed, options);
+    raw_loader bytes(files->mixed, options);
+    CHECK(bytes.buffer_bytes() > 0);
+    std::size_t items = 0;
+    while (auto const* v = values.next()) {
+      auto const* b = bytes.next();
+      REQUIRE(b != nullptr);
+      CHECK((b->count == v->count && b->step == v->step));
+      CHECK((b->labels == v->labels && b->frame_clips == v->frame_clips && b->sound_clips == v->sound_clips));
+      CHECK((b->frame_times == v->frame_times && b->sound_starts == v->sound_starts));
+      auto const raw = b->view();
+      for (std::size_t i = 0; i != b->count; ++i, ++items) {
+        CAPTURE(i);
+        auto jitter = raw.jitters[i];
+        CHECK((options.evaluation_pairs == 0 || (!jitter.mirrored && jitter.brightness == 0 && raw.volumes[i] == 1)));
+        jitter.top = jitter.left = 0;  // it is cut out already
+        l3::rgb_view const crop{raw.crops[i], model::frame::width, model::frame::height};
+        if (options.evaluation_pairs > 0)
+          l3::centre_image<model::frame>(crop, std::span<float, model::frame::size>(picture));
+        else
+          l3::augment_image<model::frame>(crop, jitter, std::span<float, model::frame::size>(picture));
+        CHECK(std::ranges::equal(picture, v->frame_view()[i]));
+        std::ranges::transform(raw.seconds[i], samples.begin(), [&](float s) { return s * raw.volumes[i]; });
+        to_spectrum(samples, std::span<float, model::front_end::output::size>(spectrum));
+        CHECK(std::ranges::equal(spectrum, v->sound_view()[i]));
+      }
+    }
+    CHECK(bytes.next() == nullptr);
+    CHECK(items >= 12);
+  }
 }
 
 TEST_CASE("batches are the same bits for any number of workers and any depth, with files refused on the way") {

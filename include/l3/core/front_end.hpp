@@ -1,6 +1,9 @@
 /// @file  include/l3/core/front_end.hpp: how one second of sound becomes a picture: names and sizes, so that a network
 /// and the loader that feeds it can agree. data/spectrogram.hpp computes them.
 #pragma once
+#include <concepts>
+#include <cstddef>
+#include <l3/core/config.hpp>
 #include <l3/core/shape.hpp>
 
 namespace l3::inline L3_ISA {
@@ -23,8 +26,13 @@ struct log_spectrogram {
   static constexpr std::size_t frames = (samples - window) / hop + 1;
   static constexpr std::size_t bins_pooled = BinsPooled;
   static constexpr std::size_t frames_pooled = FramesPooled;
+  static constexpr float silence = -2.302585093f;  ///< ln(1e-5) / 5
   using output = image<bins / BinsPooled, frames / FramesPooled, 1>;
 };
+
+/// A front end of this family.
+template <class F>
+concept log_front_end = std::derived_from<F, log_spectrogram<F::bins_pooled, F::frames_pooled>>;
 
 /// The paper's: 257 x 199.
 struct paper_front_end : log_spectrogram<1, 1> {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/jitter.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/random.hpp>
 #include <l3/core/shape.hpp>
@@ -42,15 +43,6 @@ struct rgb_view {
   rgb_view(Frame const& f) : rgb_view(f.pixels, f.width, f.height) {}
 };
 
-/// One choice of everything that is random about a training image.
-struct image_jitter {
-  std::size_t top = 0, left = 0;  ///< first pixel of the crop
-  bool mirrored = false;          ///< left and right exchanged
-  float brightness = 0;           ///< added to every colour, which is 0 to 255
-  float saturation = 1;           ///< 0 makes grey, 1 changes nothing
-  bool saturation_first = false;  ///< each of the two clamps, so their order shows
-};
-
 namespace detail {
 
 [[noreturn]] inline void refuse_crop(std::size_t width, std::size_t height, std::size_t crop_width,
@@ -58,6 +50,14 @@ namespace detail {
   auto const size = [](std::size_t w, std::size_t h) { return std::to_string(w) + " x " + std::to_string(h); };
   throw shape_error(
       complaint{"picture to be cropped", "at least " + size(crop_width, crop_height) + " pixels", size(width, height)});
+}
+
+template <image_shape Out>
+void require_crop(rgb_view picture, image_jitter const& jitter) {
+  static_assert(Out::channels == 3, "l3: pictures have three colours");
+  if (picture.width < Out::width || jitter.left > picture.width - Out::width || picture.height < Out::height ||
+      jitter.top > picture.height - Out::height)
+    refuse_crop(picture.width, picture.height, jitter.left + Out::width, jitter.top + Out::height);
 }
 
 /// Colours 0 to 255 -> -1 to 1.
@@ -125,10 +125,7 @@ image_jitter draw_image_jitter(std::size_t width, std::size_t height, generator 
 /// Errors  shape_error when the crop is not inside the picture.
 template <image_shape Out>
 void augment_image(rgb_view picture, image_jitter const& jitter, std::span<float, Out::size> out) {
-  static_assert(Out::channels == 3, "l3::augment_image: pictures have three colours");
-  if (picture.width < Out::width || jitter.left > picture.width - Out::width || picture.height < Out::height ||
-      jitter.top > picture.height - Out::height)
-    detail::refuse_crop(picture.width, picture.height, jitter.left + Out::width, jitter.top + Out::height);
+  detail::require_crop<Out>(picture, jitter);
   constexpr std::size_t values = 3 * Out::width;
   detail::pixel_row<Out::width> row;
   std::array<std::uint8_t, values + 1> mirror;
@@ -153,27 +150,48 @@ void augment_image(rgb_view picture, generator random, std::span<float, Out::siz
   augment_image<Out>(picture, draw_image_jitter<Out>(picture.width, picture.height, random), out);
 }
 
-/// The image for evaluation: the crop in the middle (of two equally central ones the upper, the left), colours as they
-/// are: 2 x / 255 - 1, correctly rounded.
+/// The crop in the middle, of two equally central ones the upper, the left; nothing else changed.
+///
+/// Errors  shape_error when the picture is smaller than Out.
+template <image_shape Out>
+image_jitter centre_crop(std::size_t width, std::size_t height) {
+  if (width < Out::width || height < Out::height) detail::refuse_crop(width, height, Out::width, Out::height);
+  return {.top = (height - Out::height) / 2, .left = (width - Out::width) / 2};
+}
+
+/// The image for evaluation: the crop in the middle, colours as they are: 2 x / 255 - 1, correctly rounded.
 ///
 /// Shapes  out Out, NHWC.
 /// Errors  shape_error when the picture is smaller than Out.
 template <image_shape Out>
 void centre_image(rgb_view picture, std::span<float, Out::size> out) {
   static_assert(Out::channels == 3, "l3::centre_image: pictures have three colours");
-  if (picture.width < Out::width || picture.height < Out::height)
-    detail::refuse_crop(picture.width, picture.height, Out::width, Out::height);
-  std::size_t const top = (picture.height - Out::height) / 2, left = (picture.width - Out::width) / 2;
+  image_jitter const at = centre_crop<Out>(picture.width, picture.height);
   for (std::size_t y = 0; y < Out::height; ++y) {
-    std::uint8_t const* L3_RESTRICT row = picture.pixels.data() + 3 * ((top + y) * picture.width + left);
+    std::uint8_t const* L3_RESTRICT row = picture.pixels.data() + 3 * ((at.top + y) * picture.width + at.left);
     float* L3_RESTRICT to = out.data() + y * 3 * Out::width;
     for (std::size_t k = 0; k < 3 * Out::width; ++k) to[k] = detail::signed_colour(row[k]);
   }
 }
 
-/// Makes a second of sound louder or softer, by one factor from [0.9, 1.1).
+/// The crop that `jitter` describes and nothing else of it, for whoever does the rest.
+///
+/// Shapes  out Out, NHWC.
+/// Errors  shape_error when the crop is not inside the picture.
+template <image_shape Out>
+void crop_image(rgb_view picture, image_jitter const& jitter, std::span<std::uint8_t, Out::size> out) {
+  detail::require_crop<Out>(picture, jitter);
+  for (std::size_t y = 0; y < Out::height; ++y)
+    std::copy_n(picture.pixels.data() + 3 * ((jitter.top + y) * picture.width + jitter.left), 3 * Out::width,
+                out.data() + y * 3 * Out::width);
+}
+
+/// How much louder a second of sound becomes in training: a factor from [0.9, 1.1).
+inline float draw_volume(generator random) { return static_cast<float>(random.uniform(0.9, 1.1)); }
+
+/// Makes a second of sound louder or softer, by one such factor.
 inline void augment_sound(std::span<float> samples, generator random) {
-  auto const volume = static_cast<float>(random.uniform(0.9, 1.1));
+  float const volume = draw_volume(random);
   for (float& s : samples) s *= volume;
 }
 

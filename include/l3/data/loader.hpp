@@ -18,12 +18,11 @@
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/shape.hpp>
-#include <l3/data/augment.hpp>
+#include <l3/data/assemble.hpp>
 #include <l3/data/batch.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/loader_report.hpp>
 #include <l3/data/sample.hpp>
-#include <l3/data/spectrogram.hpp>
 #include <l3/data/video_files.hpp>
 #include <limits>
 #include <memory>
@@ -93,19 +92,18 @@ struct loader_options {
 /// to draw; a type
 ///         `reader`, made of (source, place in the list, tools), which offers facts(), frame(t, side) and sound(start,
 ///         out) as clip_reader does.
+/// Form    what becomes of a picture and a second: as_values, or as_bytes for a GPU that does the rest.
 /// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again. Where
 ///         draws share openings, also those that wait: half of lanes (see reservoir) * draws_per_opening pictures
 ///         (before the crop, as bytes) and seconds (192 kB). `open_bytes` of videos kept open.
 /// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
 /// left,
 ///         else anything that is not the file's fault; further calls throw it again.
-template <class Model, class Source = video_files<>>
+template <class Model, class Source = video_files<>, class Form = as_values<Model>>
 class loader {
  public:
-  using frame_shape = typename Model::frame;
   using front_end = typename Model::front_end;
-  using sound_shape = typename front_end::output;
-  using batch_type = av_batch<frame_shape, sound_shape>;
+  using batch_type = typename Form::batch_type;
   static_assert(front_end::sample_rate == sound_rate && front_end::samples == sound_rate * sound_seconds,
                 "l3::loader: the front end must take one second of 48 kHz sound");
 
@@ -166,9 +164,7 @@ class loader {
   clip_list const& clips() const { return clips_; }
   loader_options const& options() const { return options_; }
   /// Bytes of the batches held in memory.
-  std::size_t buffer_bytes() const {
-    return slots_.size() * options_.batch * (frame_shape::size + sound_shape::size) * sizeof(float);
-  }
+  std::size_t buffer_bytes() const { return slots_.size() * options_.batch * Form::item_bytes; }
 
  private:
   using clock = std::chrono::steady_clock;
@@ -205,7 +201,7 @@ class loader {
   struct scratch {
     explicit scratch(Source const& from) : source(from) {}
     typename Source::tools source;
-    spectrogram<front_end> to_spectrum;
+    Form assemble;
     std::vector<float> samples = std::vector<float>(front_end::samples);
     loader_stages spent;
   };
@@ -602,21 +598,17 @@ class loader {
   void put(slot& s, draw const& d, rgb_frame const& picture, std::span<float> samples, moment at, scratch& tools) {
     timer const timed(tools.spent.assemble);
     batch_type& b = s.batch;
-    bool const evaluation = s.sampler->request().evaluation;
+    auto const by_chance = [&](auto numbers) {
+      return s.sampler->request().evaluation ? std::nullopt : std::optional<generator>(numbers());
+    };
     if (d.frame_item != nowhere) {
-      auto const out = b.frames.view()[d.frame_item];
-      if (evaluation) {
-        centre_image<frame_shape>(picture, out);
-      } else {
-        augment_image<frame_shape>(picture, s.sampler->image_numbers(d), out);
-      }
+      tools.assemble.put_frame(b, d.frame_item, picture, by_chance([&] { return s.sampler->image_numbers(d); }));
       b.frame_clips[d.frame_item] = d.clip;
       b.frame_times[d.frame_item] = at.frame_time;
       b.labels[d.frame_item] = s.sampler->label(d.frame_item);
     }
     if (d.sound_item != nowhere) {
-      if (!evaluation) augment_sound(samples, s.sampler->sound_numbers(d));
-      tools.to_spectrum(samples, b.sounds.view()[d.sound_item]);
+      tools.assemble.put_sound(b, d.sound_item, samples, by_chance([&] { return s.sampler->sound_numbers(d); }));
       b.sound_clips[d.sound_item] = d.clip;
       b.sound_starts[d.sound_item] = at.sound_start;
     }

@@ -2,17 +2,15 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/front_end.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cpu/simd.hpp>
 #include <l3/kernels/fft.hpp>
+#include <l3/kernels/natural_log.hpp>
 #include <numbers>
 #include <span>
 #include <string>
@@ -22,29 +20,6 @@ namespace l3::inline L3_ISA {
 /// Computes front end F (core/front_end.hpp): `to_picture(samples, out)`.
 template <class F>
 class spectrogram;
-
-/// A front end of core/front_end.hpp's family log_spectrogram.
-template <class F>
-concept log_front_end = std::derived_from<F, log_spectrogram<F::bins_pooled, F::frames_pooled>>;
-
-namespace detail {
-
-/// ln(x) for x >= 0, to 2e-7 (of 1 or of the result, whichever is larger); zero and subnormal numbers give some number
-/// below -87, infinity and what is not a number give not a number. Without branches, so that loops of it become vector
-/// instructions.
-L3_INLINE float natural_log(float x) {
-  // x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): near 1 nothing cancels.
-  constexpr std::int32_t sqrt_half = 0x3F3504F3;
-  std::int32_t const offset = std::bit_cast<std::int32_t>(x) - sqrt_half;
-  auto const e = static_cast<float>(offset >> 23);
-  float const f = std::bit_cast<float>((offset & 0x007FFFFF) + sqrt_half) - 1.0f;
-  // ln(1 + f) = 2 artanh(s), s = f / (2 + f), |s| < 0.172: four terms of the series leave 3e-8.
-  float const s = f / (2.0f + f), z = s * s;
-  float const series = 2.0f + z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7)));
-  return e * std::numbers::ln2_v<float> + s * series + (x - x);
-}
-
-}  // namespace detail
 
 /// Computes the log-magnitude spectrogram. The frames of a few columns at a time go through the transform together, one
 /// in each lane of a register. An object is 5 kB of constants: any number of threads may use one at the same time.
@@ -131,7 +106,7 @@ class spectrogram<F> {
     constexpr float scale = pooled == 1 ? 0.1f : 0.2f;
     for (float& v : picture) {
       float const level = scale * detail::natural_log(v * (1.0f / pooled));
-      v = silence > level ? silence : level;  // in this order not-a-number stays
+      v = F::silence > level ? F::silence : level;  // in this order not-a-number stays
     }
     for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * width);
   }
@@ -142,8 +117,6 @@ class spectrogram<F> {
       for (std::size_t n = 0; n < F::window; ++n) sound[n * together + l] = window_[n] * samples[l * apart + n];
     std::fill(sound + F::window * together, sound + F::fft * together, 0.0f);
   }
-
-  static constexpr float silence = -2.302585093f;  ///< ln(1e-5) / 5
 
   std::array<float, F::window> window_;
   real_fft<F::fft> fft_;

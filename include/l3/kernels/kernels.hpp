@@ -23,6 +23,7 @@
 #include <l3/kernels/cpu/winograd_weight_gradient.hpp>  // its weight gradient
 #endif
 #if L3_CUDA
+#include <l3/kernels/cuda/augment.cuh>               // mirror and colours of frames
 #include <l3/kernels/cuda/batch_norm.cuh>            // batch norm, rectifier and pooling in few passes
 #include <l3/kernels/cuda/conv2d.cuh>                // convolution as a matrix product
 #include <l3/kernels/cuda/conv_weight_gradient.cuh>  // its weight gradient
@@ -32,4 +33,5 @@
 #include <l3/kernels/cuda/pool2d.cuh>                // max pooling
 #include <l3/kernels/cuda/row_sums.cuh>              // sums and moments over rows
 #include <l3/kernels/cuda/scratch.cuh>               // memory all of these need
+#include <l3/kernels/cuda/spectrogram.cuh>           // what the audio subnetwork looks at
 #endif

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <l3/core/cuda.cuh>
 #include <l3/core/gpu_group.cuh>
+#include <l3/core/jitter.hpp>
+#include <l3/data/batch.hpp>
 #include <l3/train/trainer.hpp>
 #include <optional>
 #include <span>
@@ -109,10 +111,24 @@ class recorded_work {
   cudaGraphExec_t work_ = nullptr;
 };
 
+/// What makes a network's sounds of samples, where it knows how; and how many of these there are.
+template <class Network, class FrontEnd = typename Network::config::front_end>
+struct ear {
+  static constexpr std::size_t samples = 0;
+  explicit ear(context<typename Network::backend_type>&) {}
+};
+template <class Network, log_front_end FrontEnd>
+struct ear<Network, FrontEnd> : gpu_spectrogram<FrontEnd, typename Network::backend_type::precision> {
+  using gpu_spectrogram<FrontEnd, typename Network::backend_type::precision>::gpu_spectrogram;
+  static constexpr std::size_t samples = FrontEnd::samples;
+};
+
 }  // namespace detail::gpu
 
 /// Trains a network on a GPU. The network and the optimizer that it was made for are copied there, and brought up to
 /// date by `fetch`; `adopt` copies them again.
+///
+/// A batch comes as values, or as bytes of pictures and samples of sound that the GPU makes values of in passing.
 ///
 /// A step is begun, and its report is waited for later: up to two may be begun at a time, so that the GPU never waits
 /// for a batch that is there. Once something was not finite nothing changes any more: what has been begun by then is
@@ -136,9 +152,13 @@ class trainer<Network> {
   using sounds_view = batch_view<float const, typename Network::sound>;
 
   static constexpr std::size_t slots = 2;
-  /// A batch as it comes and as the network takes it.
-  static constexpr footprint input =
-      per_item<float>(Network::frame::size) + per_item<float>(Network::sound::size) + per_item<std::int32_t>(1);
+  /// Samples of a second of sound; 0 where the front end is none that a GPU computes, and batches come as values.
+  static constexpr std::size_t samples = detail::gpu::ear<Network>::samples;
+  using raw_items = raw_view<typename Network::frame, samples>;
+  /// A batch as it comes, either way, and as the network takes it.
+  static constexpr std::size_t sound_room = std::max(Network::sound::size, samples);
+  static constexpr footprint input = per_item<float>(Network::frame::size) + per_item<float>(sound_room) +
+                                     per_item<std::int32_t>(1) + per_item<image_jitter>(1) + per_item<float>(1);
   static constexpr footprint input_values =
       per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
   /// All that grows with the batch but the scores of the pairs.
@@ -149,6 +169,7 @@ class trainer<Network> {
         net_(net),
         settings_(settings),
         group_(group),
+        ear_(on),
         pass_(on, settings.batch, settings.which),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps},
@@ -180,35 +201,22 @@ class trainer<Network> {
   /// As in trainer on processors; the values are the machine's, and may be changed as soon as this returns.
   void begin(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
-    if (frames.count == 0 || frames.count % settings_.parts != 0 || frames.count > items())
-      throw shape_error({"training batch",
-                         "up to " + std::to_string(items()) + " items, as many in each of " +
-                             std::to_string(settings_.parts) + " parts",
-                         std::to_string(frames.count) + " items"});
-    if (settings_.which == pairing::paper) {
-      require_same_count("training batch: labels", frames.count, labels.size());
-      require_labels(labels);
-    }
-    if (begun_ - finished_ == slots) throw setting_error({"training on a GPU", "two steps begun at most", "a third"});
-    slot& s = slots_[begun_ % slots];
-    auto const step = optimizer_.steps() + 1;
-    std::memcpy(s.host.frames, frames.data, frames.size() * sizeof(float));
-    std::memcpy(s.host.sounds, sounds.data, sounds.size() * sizeof(float));
-    std::size_t const labelled = settings_.which == pairing::paper ? labels.size() : 0;
-    if (labelled > 0) std::memcpy(s.host.labels, labels.data(), labelled * sizeof(std::int32_t));
-    adam_settings a = optimizer_.settings();
-    a.learning_rate = rate_.at(step), a.step = step;
-    s.factors() = detail::gpu::adam_factors(a);
-    s.send(copies_, frames.count, labelled);
-    s.sent.record(copies_);
-    s.sent.hold(on_.stream());
-    if (!s.work || s.count != frames.count)
-      s.work = detail::gpu::recorded_work(on_.stream(), [&] { enqueue(s, frames.count); });
-    s.count = frames.count;
-    s.work.launch(on_.stream());
-    s.done.record(on_.stream());
-    optimizer_.steps(step);
-    ++begun_;
+    begin(form::values, frames.count, labels, [&](slot& s) {
+      std::memcpy(s.host.frames, frames.data, frames.size() * sizeof(float));
+      std::memcpy(s.host.sounds, sounds.data, sounds.size() * sizeof(float));
+    });
+  }
+  /// Of bytes and samples.
+  void begin(raw_items const& items, std::span<std::int32_t const> labels) requires(samples > 0) {
+    require_same_count("training batch: seconds for the frames", items.count(), items.seconds.count);
+    require_same_count("training batch: jitters for the frames", items.count(), items.jitters.size());
+    require_same_count("training batch: volumes for the seconds", items.count(), items.volumes.size());
+    begin(form::bytes, items.count(), labels, [&](slot& s) {
+      std::memcpy(s.host.frames, items.crops.data, items.crops.size());
+      std::memcpy(s.host.sounds, items.seconds.data, items.seconds.size() * sizeof(float));
+      std::memcpy(s.host.jitters, items.jitters.data(), items.jitters.size_bytes());
+      std::memcpy(s.host.volumes, items.volumes.data(), items.volumes.size_bytes());
+    });
   }
   /// Steps begun whose reports are not yet fetched.
   std::size_t in_flight() const { return static_cast<std::size_t>(begun_ - finished_); }
@@ -239,6 +247,10 @@ class trainer<Network> {
   /// Both.
   step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     begin(frames, sounds, labels);
+    return finish();
+  }
+  step_report step(raw_items const& items, std::span<std::int32_t const> labels) requires(samples > 0) {
+    begin(items, labels);
     return finish();
   }
 
@@ -275,16 +287,22 @@ class trainer<Network> {
   /// So many gradients are worth a message of their own.
   static constexpr std::size_t bucket_size = std::size_t{1} << 18;
 
+  enum class form : std::uint8_t { values, bytes };
+
   /// A batch in the machine's memory and in the GPU's, and the step it is for.
   struct slot {
     struct pointers {
-      float *frames, *sounds;
+      float *frames, *sounds;  ///< or crops, as bytes, and samples
       std::int32_t* labels;
+      image_jitter* jitters;
+      float* volumes;
       void carve(std::byte* block, std::size_t items) {
         carver space(block + alignment, items, 1);  // the step's factors come first
         frames = space.template take<float>(per_item<float>(Network::frame::size));
-        sounds = space.template take<float>(per_item<float>(Network::sound::size));
+        sounds = space.template take<float>(per_item<float>(sound_room));
         labels = space.template take<std::int32_t>(per_item<std::int32_t>(1));
+        jitters = space.template take<image_jitter>(per_item<image_jitter>(1));
+        volumes = space.template take<float>(per_item<float>(1));
       }
     };
     static_assert(sizeof(detail::gpu::adam_factors) <= alignment);
@@ -293,7 +311,8 @@ class trainer<Network> {
     pointers host{}, device{};
     gpu_event sent, done;
     detail::gpu::recorded_work work;
-    std::size_t count = 0;  ///< items that `work` was recorded for
+    std::size_t count = 0;  ///< items that `work` was recorded for,
+    form of{};              ///< and how they come
 
     void take(std::size_t items, std::size_t processes) {
       std::size_t const bytes = alignment + input.bytes(items, 1);
@@ -311,15 +330,17 @@ class trainer<Network> {
       return {reinterpret_cast<detail::gpu::step_result const*>(host_results.data()),
               host_results.size() / sizeof(detail::gpu::step_result)};
     }
-    void send(cudaStream_t in, std::size_t items, std::size_t labels) {
-      auto const one = [&](auto const* from, auto* to, std::size_t n) {
-        if (n > 0)
-          cuda_check(cudaMemcpyAsync(to, from, n * sizeof(*from), cudaMemcpyHostToDevice, in), "sending a batch");
+    void send(cudaStream_t in, form which, std::size_t items, std::size_t labels) {
+      auto const one = [&](auto const* from, auto* to, std::size_t bytes) {
+        if (bytes > 0) cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, in), "sending a batch");
       };
+      bool const raw = which == form::bytes;
       one(host_memory.data(), device_memory.data(), alignment);
-      one(host.frames, device.frames, items * Network::frame::size);
-      one(host.sounds, device.sounds, items * Network::sound::size);
-      one(host.labels, device.labels, labels);
+      one(host.frames, device.frames, items * Network::frame::size * (raw ? 1 : sizeof(float)));
+      one(host.sounds, device.sounds, items * (raw ? samples : Network::sound::size) * sizeof(float));
+      one(host.labels, device.labels, labels * sizeof(std::int32_t));
+      if (raw) one(host.jitters, device.jitters, items * sizeof(image_jitter));
+      if (raw) one(host.volumes, device.volumes, items * sizeof(float));
     }
   };
 
@@ -343,6 +364,39 @@ class trainer<Network> {
         *at = std::exchange(next, next + round_up(count, alignment / sizeof(float)));
     }
   };
+
+  /// `fill(slot)` puts what is to be learned from where it is sent from.
+  template <class Fill>
+  void begin(form which, std::size_t count, std::span<std::int32_t const> labels, Fill&& fill) {
+    if (count == 0 || count % settings_.parts != 0 || count > items())
+      throw shape_error({"training batch",
+                         "up to " + std::to_string(items()) + " items, as many in each of " +
+                             std::to_string(settings_.parts) + " parts",
+                         std::to_string(count) + " items"});
+    bool const labelled = settings_.which == pairing::paper;
+    if (labelled) {
+      require_same_count("training batch: labels", count, labels.size());
+      require_labels(labels);
+    }
+    if (begun_ - finished_ == slots) throw setting_error({"training on a GPU", "two steps begun at most", "a third"});
+    slot& s = slots_[begun_ % slots];
+    auto const step = optimizer_.steps() + 1;
+    fill(s);
+    if (labelled) std::memcpy(s.host.labels, labels.data(), labels.size_bytes());
+    adam_settings a = optimizer_.settings();
+    a.learning_rate = rate_.at(step), a.step = step;
+    s.factors() = detail::gpu::adam_factors(a);
+    s.send(copies_, which, count, labelled ? count : 0);
+    s.sent.record(copies_);
+    s.sent.hold(on_.stream());
+    if (!s.work || s.count != count || s.of != which)
+      s.work = detail::gpu::recorded_work(on_.stream(), [&] { enqueue(s, which, count); });
+    s.count = count, s.of = which;
+    s.work.launch(on_.stream());
+    s.done.record(on_.stream());
+    optimizer_.steps(step);
+    ++begun_;
+  }
 
   std::size_t items() const { return settings_.parts * settings_.batch; }
   std::size_t processes() const { return group_ != nullptr ? group_->size() : 1; }
@@ -380,12 +434,18 @@ class trainer<Network> {
   void give_back_averages() { copy_averages(first(), weights()); }
 
   /// Everything a step does, into the stream.
-  void enqueue(slot& s, std::size_t count) {
+  void enqueue(slot& s, form which, std::size_t count) {
     cudaStream_t const in = on_.stream();
     auto* const frames = reinterpret_cast<value*>(values_.data());
     auto* const sounds = frames + round_up(items() * Network::frame::size, alignment / sizeof(value));
-    convert(on_, count * Network::frame::size, static_cast<float const*>(s.device.frames), frames);
-    convert(on_, count * Network::sound::size, static_cast<float const*>(s.device.sounds), sounds);
+    if (which == form::values) {
+      convert(on_, count * Network::frame::size, static_cast<float const*>(s.device.frames), frames);
+      convert(on_, count * Network::sound::size, static_cast<float const*>(s.device.sounds), sounds);
+    } else if constexpr (samples > 0) {
+      augment_images<typename Network::frame>(on_, count, reinterpret_cast<std::uint8_t const*>(s.device.frames),
+                                              s.device.jitters, frames);
+      ear_(on_, count, s.device.sounds, s.device.volumes, sounds);
+    }
     keep_averages();
     if (meets_others())
       together(count / settings_.parts, frames, sounds);
@@ -543,6 +603,7 @@ class trainer<Network> {
   Network& net_;
   training_settings settings_;
   gpu_group* group_;
+  detail::gpu::ear<Network> ear_;
   training<Network> pass_;
   adam<Network> optimizer_;
   warm_up rate_;
