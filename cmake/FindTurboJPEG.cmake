@@ -9,7 +9,7 @@ mark_as_advanced(TurboJPEG_INCLUDE_DIR TurboJPEG_LIBRARY)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(TurboJPEG REQUIRED_VARS TurboJPEG_LIBRARY TurboJPEG_INCLUDE_DIR
-  REASON_FAILURE_MESSAGE "l3::collection needs libjpeg-turbo (-DL3_COLLECTION=OFF builds l3 without it)")
+  REASON_FAILURE_MESSAGE "l3::packed needs libjpeg-turbo (-DL3_PACKED=OFF builds l3 without it)")
 
 if(TurboJPEG_FOUND AND NOT TARGET TurboJPEG::turbojpeg)
   add_library(TurboJPEG::turbojpeg UNKNOWN IMPORTED)

@@ -45,7 +45,7 @@ finish() {
 }
 
 if [[ $tier == cuda ]]; then
-  step "configure (cuda)" cmake --preset cuda -DL3_MEDIA=OFF -DL3_ARCHIVE=OFF -DL3_COLLECTION=OFF -DL3_MPI=OFF \
+  step "configure (cuda)" cmake --preset cuda -DL3_MEDIA=OFF -DL3_ARCHIVE=OFF -DL3_PACKED=OFF -DL3_MPI=OFF \
     -DL3_BUILD_EXAMPLES=OFF -DL3_BUILD_BENCH=OFF -DL3_INSTALL=OFF
   step "build (cuda)" cmake --build --preset cuda -j "$jobs" --target l3_cuda_tests
   step "tests on a GPU" ctest --preset cuda

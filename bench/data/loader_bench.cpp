@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <iostream>
 #include <l3/data/loader.hpp>
+#include <l3/data/video_files.hpp>
 #include <l3/model/config.hpp>
 #include <span>
 #include <stdexcept>

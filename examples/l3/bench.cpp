@@ -113,6 +113,7 @@ struct loader_bench_options : common_options {
   double seconds = 10;
 };
 
+#ifdef L3_WITH_MEDIA
 /// Pictures and sounds at eight moments, as arrays for bench/peers/loader.py to compare with.
 void dump_moments(collection const& data, loader_bench_options const& o) {
   npz_writer out(o.dump);
@@ -138,10 +139,13 @@ void dump_moments(collection const& data, loader_bench_options const& o) {
   out.add("clips", {clips.size()}, clips);
   out.commit();
 }
+#endif
 
 int loader_run(loader_bench_options const& o) {
   collection const data = open_collection(o.data);
+#ifdef L3_WITH_MEDIA
   if (!o.dump.empty()) dump_moments(data, o);
+#endif
   std::size_t failures = 0;
   loader_options reading{
       .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};

@@ -146,8 +146,7 @@ class network_engine final : public engine {
       report_ = trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
   }
   bool takes_raw() const override { return !on_host; }
-  void begin_step([[maybe_unused]] std::span<std::uint8_t const> crops,
-                  [[maybe_unused]] std::span<float const> seconds,
+  void begin_step([[maybe_unused]] std::span<std::uint8_t const> crops, [[maybe_unused]] std::span<float const> seconds,
                   [[maybe_unused]] std::span<image_jitter const> jitters,
                   [[maybe_unused]] std::span<float const> volumes,
                   [[maybe_unused]] std::span<std::int32_t const> labels) override {

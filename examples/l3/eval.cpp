@@ -8,9 +8,10 @@
 #include <optional>
 
 #include "batch_dump.hpp"
-#include "canvas.hpp"
 #include "evaluate.hpp"
-#include "feature_rows.hpp"
+#ifdef L3_WITH_MEDIA
+#include "canvas.hpp"
+#endif
 
 namespace l3::program {
 namespace {
@@ -61,6 +62,7 @@ json class_table(eval_options const& o, clip_list const& clips, std::vector<judg
   return table;
 }
 
+#ifdef L3_WITH_MEDIA
 /// The pairs that the network was surest of and wrong about, half of each kind, the surest first.
 std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::size_t count) {
   std::vector<std::size_t> worst;
@@ -116,6 +118,12 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
   write_text(folder / "mistakes.csv", table);
   return list;
 }
+#else
+json write_mistakes(eval_options const& o, collection const&, std::vector<judged_pair> const&, decode_limits const&) {
+  if (o.mistakes > 0) o.warn("mistakes are not shown: this build has no FFmpeg");
+  return json::array();
+}
+#endif
 
 int eval_run(eval_options o, crew& all) {
   if (!all.is_first()) o.quiet = true;

@@ -2,9 +2,18 @@
 #include "feed.hpp"
 
 #include <l3/model/config.hpp>
+#ifdef L3_WITH_MEDIA
+#include <l3/data/video_files.hpp>
+#endif
 
 namespace l3::program {
 namespace {
+
+#ifndef L3_WITH_MEDIA
+[[noreturn]] void refuse_videos() {
+  throw setting_error({"the videos", "a packed collection (this build has no FFmpeg)", "videos"});
+}
+#endif
 
 template <class Config, class Source, class Form>
 class loader_feed final : public feed {
@@ -62,14 +71,19 @@ class input_of final : public model_input {
   }
   std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw) const override {
     if (data.packed) return open_in(data.packed->limited_to(options.limits.seconds), std::move(options), raw);
+#ifdef L3_WITH_MEDIA
     video_files<> files(data.clips, options.limits, options.bytes_kept_open());
     return open_in(std::move(files), std::move(options), raw);
+#else
+    refuse_videos();
+#endif
   }
 
  private:
   template <class Source>
   static std::unique_ptr<feed> open_in(Source source, loader_options options, bool raw) {
-    if (raw) return std::make_unique<loader_feed<Config, Source, as_bytes<Config>>>(std::move(source), std::move(options));
+    if (raw)
+      return std::make_unique<loader_feed<Config, Source, as_bytes<Config>>>(std::move(source), std::move(options));
     return std::make_unique<loader_feed<Config, Source, as_values<Config>>>(std::move(source), std::move(options));
   }
 
@@ -85,7 +99,12 @@ auto with_clip(collection const& from, std::uint32_t clip, decode_limits const& 
     typename source_type::reader reader(source, clip, tools);
     return look(reader);
   };
-  return from.packed ? open(from.packed->limited_to(limits.seconds)) : open(video_files<>(from.clips, limits));
+#ifdef L3_WITH_MEDIA
+  if (!from.packed) return open(video_files<>(from.clips, limits));
+#else
+  if (!from.packed) refuse_videos();
+#endif
+  return open(from.packed->limited_to(limits.seconds));
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 // l3 info: what a checkpoint, a media file, a model or this build is.
 #include <l3/data/clip_index.hpp>
-#include <l3/data/decode.hpp>
-#include <l3/data/ffmpeg.hpp>
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/safetensors.hpp>
 #include <l3/version.hpp>
 #include <thread>
+#ifdef L3_WITH_MEDIA
+#include <l3/data/decode.hpp>
+#include <l3/data/ffmpeg.hpp>
+#endif
 
 #include "engine.hpp"
 #include "index_summary.hpp"
@@ -130,6 +132,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
   return done;
 }
 
+#ifdef L3_WITH_MEDIA
 int info_of_media(info_options const& o) {
   decode_limits limits;
   limits.seconds = 0;
@@ -163,6 +166,13 @@ int info_of_media(info_options const& o) {
   o.print(document);
   return done;
 }
+std::string media_version() { return ffmpeg::version(); }
+#else
+int info_of_media(info_options const& o) {
+  throw setting_error({o.file, "a checkpoint or an index (this build has no FFmpeg)", "another file"});
+}
+std::string media_version() { return "none"; }
+#endif
 
 int info_of_index(info_options const& o) {
   clip_index index(packed_clips::index_of(o.file));
@@ -199,7 +209,7 @@ int info_run(info_options const& o) {
   if (has_bf16) precisions.push_back("bf16");
   o.answer(std::string("products     fp32") + (has_bf16 ? ", bf16" : ""));
   o.answer(std::string("backends     cpu") + (has_cuda ? ", cuda" : ""));
-  o.answer("FFmpeg       " + ffmpeg::version());
+  o.answer("FFmpeg       " + media_version());
   o.answer(text("threads      %zu", threads));
   json models = json::array();
   for (char const* name : model_names) {
@@ -212,7 +222,7 @@ int info_run(info_options const& o) {
            {"arch", cpu::name},
            {"precisions", precisions},
            {"backends", has_cuda ? json{"cpu", "cuda"} : json{"cpu"}},
-           {"ffmpeg", ffmpeg::version()},
+           {"ffmpeg", media_version()},
            {"threads", threads},
            {"models", models}});
   return done;

@@ -7,13 +7,16 @@
 #include <iostream>
 #include <iterator>
 #include <l3/core/backend.hpp>
-#include <l3/data/ffmpeg.hpp>
 #include <l3/version.hpp>
 #include <numeric>
 #include <string_view>
 #include <utility>
 #include <vector>
+#ifdef L3_WITH_MEDIA
+#include <l3/data/ffmpeg.hpp>
+#endif
 
+#include "crew.hpp"
 #include "program.hpp"
 
 namespace {
@@ -36,27 +39,37 @@ int run(int argc, char** argv) {
       "l3 learns to see and hear from unlabelled video: it trains the network of \"Look, Listen and Learn\"\n"
       "to decide whether a frame and a second of sound belong together, and gives embeddings of both.",
       "l3"};
-  app.set_version_flag("--version",
-                       "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", FFmpeg " + l3::ffmpeg::version() + ")");
+#ifdef L3_WITH_MEDIA
+  std::string const media = "FFmpeg " + l3::ffmpeg::version();
+  std::string const example = "l3 synth data && l3 train --train data/train.csv --valid data/valid.csv";
+#else
+  std::string const media = "without FFmpeg: packed collections alone";
+  std::string const example = "l3 train --train packed/train --valid packed/valid";
+#endif
+  app.set_version_flag("--version", "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", " + media + ")");
   app.require_subcommand(1);
-  app.footer(
-      "Example:\n  l3 synth data && l3 train --train data/train.csv --valid data/valid.csv --out run --model tiny\n"
-      "Exit codes: 0 done, 1 the work failed, 2 usage, 3 done but some inputs were refused,\n"
-      "130/143 interrupted (training writes a checkpoint first).\nl3 COMMAND --help tells more.");
+  app.footer("Example:\n  " + example +
+             " --out run --model tiny\n"
+             "Exit codes: 0 done, 1 the work failed, 2 usage, 3 done but some inputs were refused,\n"
+             "130/143 interrupted (training writes a checkpoint first).\nl3 COMMAND --help tells more.");
 
   struct {
     char const *name, *what;
     work (*add)(CLI::App&);
   } const commands[] = {
+#ifdef L3_WITH_MEDIA
       {"synth", "Write a made-up set of videos in which sight and sound belong together", add_synth},
       {"index", "Look at every video of a collection once, and write down what it is", add_index},
       {"pack", "Decode a collection once, for training at full speed", add_pack},
+#endif
       {"train", "Train a network on a folder or list of videos", add_train},
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
+#ifdef L3_WITH_MEDIA
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"inspect", "Show what a network's units respond to, and where", add_inspect},
+#endif
       {"report", "Put everything that is known of a run on one page", add_report},
       {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
       {"bench", "Measure how fast the network and the loader are here", add_bench},

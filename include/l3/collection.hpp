@@ -1,5 +1,6 @@
 /// @file  include/l3/collection.hpp: large collections of videos, indexed and packed. Needs SQLite, libarchive and
-/// libjpeg-turbo beside FFmpeg: link l3::collection. <l3/media.hpp> reads the videos themselves.
+/// libjpeg-turbo beside FFmpeg: link l3::collection. <l3/media.hpp> reads the videos themselves, <l3/packed.hpp> packed
+/// ones alone.
 #pragma once
 // The data's order, not the alphabet's:
 // clang-format off

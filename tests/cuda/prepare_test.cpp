@@ -1,5 +1,5 @@
-/// @file  tests/cuda/prepare_test.cpp: frames from bytes and spectrograms from samples, on a GPU, against the definition
-/// in double; on the emulation also against the processor's.
+/// @file  tests/cuda/prepare_test.cpp: frames from bytes and spectrograms from samples, on a GPU, against the
+/// definition in double; on the emulation also against the processor's.
 #include <complex>
 #include <cstring>
 #include <numbers>
@@ -173,7 +173,8 @@ void check_spectra() {
     double worst = 0;
     for (std::size_t k = 0; k < size; ++k) {
       double const rounding = std::is_same_v<P, bf16> ? 0x1p-8 * std::abs(expected[k]) : 0;
-      worst = worse(worst, std::abs(static_cast<double>(found[item * size + k]) - expected[k]) / (errors[k] + rounding));
+      worst =
+          worse(worst, std::abs(static_cast<double>(found[item * size + k]) - expected[k]) / (errors[k] + rounding));
     }
     CHECK(worst < 1);
 #if !defined(__CUDACC__)

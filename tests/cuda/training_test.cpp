@@ -314,7 +314,8 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
   // What it makes of them, by way of the machine's memory.
   auto const on_gpu = [&](auto const& from) {
     device_block block(from.size_bytes());
-    upload(values.on, from.size(), from.data(), reinterpret_cast<std::remove_cvref_t<decltype(from[0])>*>(block.data()));
+    upload(values.on, from.size(), from.data(),
+           reinterpret_cast<std::remove_cvref_t<decltype(from[0])>*>(block.data()));
     values.on.stream().wait();
     return block;
   };
@@ -322,7 +323,7 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
                      jitters = on_gpu(std::span(raw.jitters)), volumes = on_gpu(std::span(raw.volumes));
   on_device<value_of<B>> frames(items * frame::size), sounds(items * network::sound::size);
   augment_images<frame>(values.on, items, reinterpret_cast<std::uint8_t const*>(crops.data()),
-                                 reinterpret_cast<image_jitter const*>(jitters.data()), frames);
+                        reinterpret_cast<image_jitter const*>(jitters.data()), frames);
   gpu_spectrogram<hearing::front_end, bf16> const ear(values.on);
   ear(values.on, items, reinterpret_cast<float const*>(seconds.data()), reinterpret_cast<float const*>(volumes.data()),
       sounds);

@@ -10,6 +10,7 @@
 #include <l3/data/pack.hpp>
 #include <l3/data/pack_check.hpp>
 #include <l3/data/probe.hpp>
+#include <l3/data/video_files.hpp>
 #include <map>
 #include <optional>
 #include <random>

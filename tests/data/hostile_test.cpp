@@ -11,6 +11,7 @@
 #include <l3/data/decode.hpp>
 #include <l3/data/loader.hpp>
 #include <l3/data/probe.hpp>
+#include <l3/data/video_files.hpp>
 #include <l3/model/config.hpp>
 #include <map>
 #include <random>

@@ -11,6 +11,7 @@
 #include <iostream>
 #include <l3/data/loader.hpp>
 #include <l3/data/spectrogram.hpp>
+#include <l3/data/video_files.hpp>
 #include <map>
 #include <optional>
 #include <set>
@@ -199,7 +200,8 @@ TEST_CASE("bytes and samples make the very same items, refused files and shared 
   for (l3::loader_options const& options :
        {l3::loader_options{.seed = 4, .batch = 6, .batches = 4, .workers = 2},
         l3::loader_options{.seed = 5, .batch = 6, .evaluation_pairs = 12, .workers = 2},
-        l3::loader_options{.seed = 6, .batch = 4, .batches = 3, .draws_per_opening = 2, .reservoir_videos = 4, .workers = 2}}) {
+        l3::loader_options{
+            .seed = 6, .batch = 4, .batches = 3, .draws_per_opening = 2, .reservoir_videos = 4, .workers = 2}}) {
     CAPTURE(options.seed);
     l3::loader<model> values(files->mixed, options);
     raw_loader bytes(files->mixed, options);

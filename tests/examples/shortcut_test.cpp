@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 #include <l3/data/loader.hpp>
+#include <l3/data/video_files.hpp>
 #include <l3/eval/metrics.hpp>
 #include <l3/train/trainer.hpp>
 

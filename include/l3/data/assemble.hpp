@@ -51,8 +51,7 @@ class as_bytes {
   using frame_shape = typename Model::frame;
   static constexpr std::size_t samples = Model::front_end::samples;
   using batch_type = raw_batch<frame_shape, samples>;
-  static constexpr std::size_t item_bytes =
-      frame_shape::size + (samples + 1) * sizeof(float) + sizeof(image_jitter);
+  static constexpr std::size_t item_bytes = frame_shape::size + (samples + 1) * sizeof(float) + sizeof(image_jitter);
 
   void put_frame(batch_type& b, std::size_t item, rgb_view picture, std::optional<generator> random) const {
     image_jitter const jitter = random ? draw_image_jitter<frame_shape>(picture.width, picture.height, *random)

@@ -13,35 +13,12 @@
 #include <l3/core/memory.hpp>
 #include <l3/core/random.hpp>
 #include <l3/core/shape.hpp>
+#include <l3/data/picture.hpp>
 #include <l3/kernels/cpu/simd.hpp>
 #include <span>
 #include <string>
 
 namespace l3::inline L3_ISA {
-
-/// A borrowed picture, as displayed.
-///
-/// Shapes  height x width x 3, packed: red, green, blue of the first row's first pixel first.
-/// Errors  shape_error when there are not as many bytes.
-struct rgb_view {
-  std::span<std::uint8_t const> pixels;
-  std::size_t width = 0, height = 0;
-
-  rgb_view(std::span<std::uint8_t const> bytes, std::size_t columns, std::size_t rows)
-      : pixels(bytes), width(columns), height(rows) {
-    if (bytes.size() != width * height * 3)
-      throw shape_error(complaint{"picture of " + std::to_string(width) + " x " + std::to_string(height) + " pixels",
-                                  std::to_string(width * height * 3) + " bytes", std::to_string(bytes.size())});
-  }
-  /// Of anything that holds one, as a decoder's frame does.
-  template <class Frame>
-  requires requires(Frame const& f) {
-    { std::span(f.pixels) } -> std::convertible_to<std::span<std::uint8_t const>>;
-    { f.width } -> std::convertible_to<std::size_t>;
-    { f.height } -> std::convertible_to<std::size_t>;
-  }
-  rgb_view(Frame const& f) : rgb_view(f.pixels, f.width, f.height) {}
-};
 
 namespace detail {
 

@@ -78,10 +78,8 @@ struct raw_batch : batch_notes {
       : batch_notes(capacity), crops(capacity), seconds(capacity), jitters(capacity), volumes(capacity) {}
 
   raw_view<Frame, Samples> view() const {
-    return {crops.view().slice(0, count),
-            seconds.view().slice(0, count),
-            {jitters.data(), count},
-            {volumes.data(), count}};
+    return {
+        crops.view().slice(0, count), seconds.view().slice(0, count), {jitters.data(), count}, {volumes.data(), count}};
   }
 
   tensor<std::uint8_t, Frame> crops;

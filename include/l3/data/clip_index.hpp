@@ -11,8 +11,8 @@
 #include <filesystem>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_list.hpp>
-#include <l3/data/decode.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/sqlite.hpp>
 #include <optional>

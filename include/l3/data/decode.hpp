@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/image_scale.hpp>
 #include <l3/data/packet_index.hpp>
@@ -23,25 +24,6 @@
 #include <vector>
 
 namespace l3::inline L3_ISA {
-
-/// What a clip is. Spans are what the packets of the first seconds say, not what the header claims; only one picture at
-/// most and one block of sound have been decoded for them.
-struct clip_facts {
-  bool has_video = false, has_sound = false;
-  stream_span video, sound;                         ///< on the clip's clock, no further than the limit
-  std::size_t width = 0, height = 0;                ///< as displayed
-  double frame_rate = 0;                            ///< nominal pictures per second; real times may vary
-  int sample_rate = 0, channels = 0;                ///< of the file; what is read is always 48 kHz mono
-  std::string container, video_codec, audio_codec;  ///< FFmpeg's names; empty where there is none
-  int rotation = 0;          ///< degrees clockwise by which pictures are turned for display (done already)
-  bool still_image = false;  ///< an image file: one picture, whatever the time
-
-  /// [T0, T1]: where picture and sound both are.
-  std::optional<stream_span> both() const {
-    stream_span const s{std::max(video.begin, sound.begin), std::min(video.end, sound.end)};
-    return has_video && has_sound && s.begin < s.end ? std::optional(s) : std::nullopt;
-  }
-};
 
 /// The whole sound of a clip in order, block by block, in constant memory; from clip_reader::sound_from_start().
 class sound_source {

@@ -7,20 +7,13 @@
 #include <cstdint>
 #include <l3/core/error.hpp>
 #include <l3/data/ffmpeg.hpp>
+#include <l3/data/picture.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace l3::inline L3_ISA {
-
-/// One picture as displayed.
-struct rgb_frame {
-  std::size_t width = 0, height = 0;  ///< pixels, after rotation and scaling
-  std::vector<std::uint8_t>
-      pixels;       ///< height x width x 3, packed: red, green, blue of the first row's first pixel first
-  double time = 0;  ///< when its display begins, in seconds on the clip's clock
-};
 
 namespace detail {
 
@@ -39,24 +32,10 @@ struct orientation {
   int degrees() const { return transpose ? (mirror_x ? 90 : 270) : (mirror_y ? 180 : 0); }
 };
 
-/// Width and height in pixels.
-struct picture_size {
-  std::size_t width = 0, height = 0;
-  friend bool operator==(picture_size, picture_size) = default;
-};
-
 /// Size of a coded picture once its pixels are square: the width is stretched (or shrunk) by the pixels' aspect ratio.
 inline picture_size square_pixels(int width, int height, int aspect_num, int aspect_den) {
   double const aspect = aspect_num > 0 && aspect_den > 0 ? double(aspect_num) / aspect_den : 1.0;
   return {static_cast<std::size_t>(std::max(1.0, std::floor(width * aspect + 0.5))), static_cast<std::size_t>(height)};
-}
-
-/// Size with the smallest side `side` and the same proportions, the other side rounded to nearest; `side` 0: unchanged.
-inline picture_size with_smallest_side(picture_size s, std::size_t side) {
-  if (side == 0) return s;
-  std::size_t const small = std::min(s.width, s.height), large = std::max(s.width, s.height);
-  std::size_t const other = (2 * large * side + small) / (2 * small);
-  return s.width <= s.height ? picture_size{side, other} : picture_size{other, side};
 }
 
 /// Turns packed RGB; `in` has the size before turning.
@@ -160,48 +139,6 @@ class image_scaler {
   ffmpeg::scaler_ptr scaler_;
   settings made_for_{};
   std::vector<std::uint8_t> padded_;
-};
-
-/// Gives RGB pictures another size.
-class rgb_resizer {
- public:
-  /// The picture with the smallest side `side`, by the same filter as image_scaler's.
-  ///
-  /// Errors  media_error, about `subject`: more than `max_pixels`.
-  void operator()(rgb_frame& picture, std::size_t side, std::size_t max_pixels, std::string const& subject) {
-    auto const to = with_smallest_side({picture.width, picture.height}, side);
-    if (to == picture_size{picture.width, picture.height}) return;
-    if (to.width > max_pixels / to.height)
-      throw media_error({subject, "pictures of at most " + std::to_string(max_pixels) + " pixels",
-                         std::to_string(to.width) + " x " + std::to_string(to.height) + " (refused)"});
-    int const width = int(picture.width), height = int(picture.height);
-    if (!scaler_ || !(from_ == picture_size{picture.width, picture.height}) || !(to_ == to)) {
-      scaler_ = ffmpeg::make_rgb_scaler(width, height, AV_PIX_FMT_RGB24, int(to.width), int(to.height), scaling_flags);
-      if (!scaler_)
-        throw media_error({subject, "a picture that libswscale scales", std::to_string(width) + " pixels wide"});
-      from_ = {picture.width, picture.height};
-      to_ = to;
-    }
-    in_.resize(picture.pixels.size() + 64);  // libswscale may read, and write, whole registers past a row's end
-    std::copy(picture.pixels.begin(), picture.pixels.end(), in_.begin());
-    std::size_t const row = (to.width * 3 + 63) / 64 * 64;
-    out_.resize(row * to.height + 64);
-    std::uint8_t const* from[4] = {in_.data()};
-    std::uint8_t* planes[4] = {out_.data()};
-    int const from_stride[4] = {3 * width}, strides[4] = {int(row)};
-    ffmpeg::check(sws_scale(scaler_.get(), from, from_stride, 0, height, planes, strides), subject,
-                  "a picture that libswscale scales");
-    picture.width = to.width;
-    picture.height = to.height;
-    picture.pixels.resize(3 * to.width * to.height);
-    for (std::size_t y = 0; y < to.height; ++y)
-      std::copy_n(out_.data() + y * row, 3 * to.width, picture.pixels.data() + 3 * y * to.width);
-  }
-
- private:
-  ffmpeg::scaler_ptr scaler_;
-  picture_size from_, to_;
-  std::vector<std::uint8_t> in_, out_;
 };
 
 }  // namespace detail

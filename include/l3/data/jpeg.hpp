@@ -8,8 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/error.hpp>
-#include <l3/data/augment.hpp>
-#include <l3/data/image_scale.hpp>
+#include <l3/data/picture.hpp>
 #include <memory>
 #include <new>
 #include <span>

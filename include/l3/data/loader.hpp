@@ -20,10 +20,11 @@
 #include <l3/core/shape.hpp>
 #include <l3/data/assemble.hpp>
 #include <l3/data/batch.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/loader_report.hpp>
+#include <l3/data/picture.hpp>
 #include <l3/data/sample.hpp>
-#include <l3/data/video_files.hpp>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,11 @@
 #include <vector>
 
 namespace l3::inline L3_ISA {
+
+// video_files.hpp has them; a loader of something else does without FFmpeg.
+class clip_reader;
+template <class Reader>
+class video_files;
 
 /// What a loader makes, and with how much help.
 struct loader_options {
@@ -99,7 +105,7 @@ struct loader_options {
 /// Errors  of the constructor: setting_error. next() throws what a worker met: media_error when no usable videos are
 /// left,
 ///         else anything that is not the file's fault; further calls throw it again.
-template <class Model, class Source = video_files<>, class Form = as_values<Model>>
+template <class Model, class Source = video_files<clip_reader>, class Form = as_values<Model>>
 class loader {
  public:
   using front_end = typename Model::front_end;

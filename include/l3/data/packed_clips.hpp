@@ -13,11 +13,12 @@
 #include <filesystem>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
-#include <l3/data/decode.hpp>
-#include <l3/data/image_scale.hpp>
 #include <l3/data/jpeg.hpp>
+#include <l3/data/picture.hpp>
+#include <l3/data/resize.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/sqlite.hpp>
 #include <limits>
@@ -126,7 +127,7 @@ class packed_clips {
     sql_database index_;
     sql_statement find_;
     jpeg_decoder decode_;
-    detail::rgb_resizer resize_;
+    picture_resizer resize_;
     std::vector<std::byte> bytes_;
     std::vector<std::uint64_t> picture_at_;
     std::vector<std::uint32_t> picture_bytes_;

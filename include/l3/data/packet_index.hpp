@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <l3/core/error.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <limits>
 #include <optional>
@@ -17,24 +18,6 @@
 #include <vector>
 
 namespace l3::inline L3_ISA {
-
-/// What one file may cost. Packets, frames and bytes are counted, so they refuse the same files everywhere; the
-/// watchdog depends on the machine. A pass is one walk through the file: the scan when it is opened, one decode of its
-/// sound, ...
-struct decode_limits {
-  double seconds = 10.0;                          ///< only the first this many seconds of the clip are used; 0 = all
-  std::uint64_t packets = 4'000'000;              ///< packets in one pass
-  std::uint64_t frames = 8'000'000;               ///< decoded pictures or blocks of sound in one pass
-  std::uint64_t bytes = std::uint64_t{64} << 30;  ///< bytes of packets in one pass
-  double wall_seconds = 60;                       ///< watchdog: longest time one request (or step of a pass) may take
-  std::size_t max_pixels = std::size_t{1} << 26;  ///< width x height of a picture, coded or displayed
-};
-
-/// A half-open stretch of time, in seconds on the clip's clock.
-struct stream_span {
-  double begin = 0, end = 0;
-  double seconds() const { return end - begin; }
-};
 
 namespace detail {
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/error.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/packet_index.hpp>
 #include <l3/data/stream_decoder.hpp>
@@ -17,8 +18,6 @@
 #include <vector>
 
 namespace l3::inline L3_ISA {
-
-inline constexpr int sound_rate = 48000;  ///< samples per second of all sound that l3 reads
 
 namespace detail {
 

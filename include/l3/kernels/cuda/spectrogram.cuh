@@ -40,11 +40,12 @@ struct spectrum_room {
   float levels[spectrum_columns][F::bins];  ///< an odd number of floats: columns begin in different banks
 };
 
-/// As real_fft (kernels/fft.hpp), a warp for each transform: even samples are real parts and odd ones imaginary parts of
-/// half as many complex numbers; radix 4, decimation in frequency, in place.
+/// As real_fft (kernels/fft.hpp), a warp for each transform: even samples are real parts and odd ones imaginary parts
+/// of half as many complex numbers; radix 4, decimation in frequency, in place.
 template <class F, class T>
-__global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(
-    float const* sounds, float const* volumes, spectrum_tables<F::fft, F::window> const* tables, T* out) {
+__global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const* sounds, float const* volumes,
+                                                                     spectrum_tables<F::fft, F::window> const* tables,
+                                                                     T* out) {
   constexpr int half = F::fft / 2, rows = F::output::height, columns = F::output::width;
   constexpr int pooled = F::bins_pooled * F::frames_pooled;
   auto& room = *shared_memory<spectrum_room<F>>();
@@ -120,7 +121,8 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(
       sum += room.levels[c][row * static_cast<int>(F::bins_pooled) + b];
     float const value = (pooled == 1 ? 0.1f : 0.2f) * natural_log(sum * (1.0f / pooled));
     constexpr float silence = F::silence;
-    out[(std::size_t{blockIdx.y} * rows + static_cast<std::size_t>(row)) * columns + static_cast<std::size_t>(first + c)] =
+    out[(std::size_t{blockIdx.y} * rows + static_cast<std::size_t>(row)) * columns +
+        static_cast<std::size_t>(first + c)] =
         T(silence > value ? silence : value);  // in this order not-a-number stays
   }
 }
