@@ -10,6 +10,7 @@
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
+#include <l3/kernels/cuda/warpgroups.cuh>
 #include <l3/kernels/dims.hpp>
 
 namespace l3::inline L3_ISA {
@@ -19,17 +20,40 @@ namespace detail::gpu {
 /// room beside each other. Two blocks fit on a multiprocessor of a Hopper GPU; one on every GPU from Ampere on.
 template <int RowBlocks, int ColumnBlocks, int Stages>
 struct conv_tile {
-  static constexpr int row_blocks = RowBlocks, column_blocks = ColumnBlocks, stages = Stages;
+  static constexpr bool by_groups = false;
+  static constexpr int row_warps = 4, row_blocks = RowBlocks, column_blocks = ColumnBlocks;
   static constexpr int rows = 64 * RowBlocks, columns = 16 * ColumnBlocks;
+  static constexpr int stages = Stages, pending = 0, blocks = 2;
 };
 using wide_conv_tile = conv_tile<2, 8, 3>;    // 128 x 128
 using middle_conv_tile = conv_tile<4, 4, 2>;  // 256 x 64
 using narrow_conv_tile = conv_tile<4, 2, 2>;  // 256 x 32
 inline constexpr int conv_threads = 256;
 
-/// Calls f with the tile for so many output channels. The ordinary units have no registers for more than the least.
+/// The same for two warpgroups, 64 rows and all columns to each. The products of so many steps may be `pending` while
+/// the next ones are begun, and so many blocks are to fit on a multiprocessor: where there is but one, nobody else's
+/// products fill the time around a barrier.
+template <int Columns, int Stages, int Pending, int Blocks>
+struct conv_group_tile {
+  static constexpr bool by_groups = true;
+  static constexpr int row_warps = 8, row_blocks = 1, column_blocks = Columns / 8;
+  static constexpr int rows = 128, columns = Columns;
+  static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
+};
+using wide_conv_group_tile = conv_group_tile<256, 4, 1, 1>;
+using middle_conv_group_tile = conv_group_tile<128, 3, 0, 2>;
+using narrow_conv_group_tile = conv_group_tile<64, 4, 1, 2>;
+
+/// Calls f with the tile for so many output channels, multiplied by warpgroups or by warps. The ordinary units have no
+/// registers for more than the least.
 template <class P, class F>
-constexpr auto with_conv_tile(std::size_t in, std::size_t out, F&& f) {
+constexpr auto with_conv_tile(bool groups, std::size_t in, std::size_t out, F&& f) {
+  if constexpr (std::is_same_v<P, bf16>)
+    if (groups && out > 32 && in % vector_size<value_of<cuda<P>>> == 0) {
+      if (out % wide_conv_group_tile::columns == 0) return f(wide_conv_group_tile{});
+      if (out > narrow_conv_group_tile::columns) return f(middle_conv_group_tile{});
+      return f(narrow_conv_group_tile{});
+    }
   if constexpr (!std::is_same_v<P, fp32>) {
     if (out > 64 && in % vector_size<value_of<cuda<P>>> == 0) return f(wide_conv_tile{});
     if (out > 32) return f(middle_conv_tile{});
@@ -38,8 +62,14 @@ constexpr auto with_conv_tile(std::size_t in, std::size_t out, F&& f) {
 }
 /// Rows of its tiles.
 template <class P>
-constexpr std::size_t conv_rows(std::size_t in, std::size_t out) {
-  return with_conv_tile<P>(in, out, [](auto tile) { return static_cast<std::size_t>(tile.rows); });
+constexpr std::size_t conv_rows(bool groups, std::size_t in, std::size_t out) {
+  return with_conv_tile<P>(groups, in, out, [](auto tile) { return static_cast<std::size_t>(tile.rows); });
+}
+
+/// Room for the sums of all tiles, whoever multiplies.
+template <class P>
+constexpr footprint conv_sums_room(std::size_t pixels, std::size_t in, std::size_t out) {
+  return sums_room(2, pixels, out, std::min(conv_rows<P>(false, in, out), conv_rows<P>(true, in, out)));
 }
 
 /// Channels that whole vectors hold are copied so; of others, as the first layers have, one value at a time, and fewer
@@ -114,18 +144,32 @@ __device__ inline void locate(conv_job<T> const& job, unsigned m, unsigned& pixe
   inside = inside_bits(i, j, job.height, job.width);
 }
 
+/// How a tile's operands lie in shared memory.
+template <bool Groups, int Rows, int Chunks>
+using conv_pieces = std::conditional_t<Groups, swizzled_tile<Rows>, tile<Chunks>>;
+template <class Tile>
+__device__ inline char* conv_memory() {
+  if constexpr (Tile::by_groups)
+    return swizzled_memory();
+  else
+    return shared_memory<char>();
+}
+
 template <class P, class Tile, bool Vector>
-__global__ __launch_bounds__(conv_threads,
-                             std::is_same_v<P, fp32> ? 1 : 2) void convolve(conv_job<value_of<cuda<P>>> const job) {
+__device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const& job) {
   using T = value_of<cuda<P>>;
   using product = products<P>;
   constexpr int chunks = conv_chunks<Vector>, v = vector_size<T>, stages = Tile::stages;
   constexpr int RowBlocks = Tile::row_blocks, Blocks = Tile::column_blocks, columns = Tile::columns;
   constexpr int stage_bytes = (Tile::rows + columns) * 16 * chunks;
   constexpr int rows_apart = conv_threads / chunks, my_rows = Tile::rows / rows_apart;
-  char* const shared = shared_memory<char>();
+  constexpr int ahead = stages - 1 - Tile::pending;
+  using left_tile = conv_pieces<Tile::by_groups, Tile::rows, chunks>;
+  using right_tile = conv_pieces<Tile::by_groups, columns, chunks>;
+  char* const shared = conv_memory<Tile>();
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  int const warp_row = (warp & 3) * 16 * RowBlocks, warp_column = (warp >> 2) * 8 * Blocks;
+  int const warp_row = (warp & (Tile::row_warps - 1)) * 16 * RowBlocks,
+            warp_column = warp / Tile::row_warps * 8 * Blocks;
   unsigned const row_block = blockIdx.x / job.column_tiles;
   unsigned const first_row = row_block * Tile::rows;
   int const first_column = static_cast<int>(blockIdx.x - row_block * job.column_tiles) * columns;
@@ -142,7 +186,8 @@ __global__ __launch_bounds__(conv_threads,
   int const steps = job.terms / (chunks * v);
   auto const copy = [&](int step) {
     char* const stage = shared + (step % stages) * stage_bytes;
-    tile<chunks> const left{stage}, right{stage + Tile::rows * 16 * chunks};
+    left_tile const left{stage};
+    right_tile const right{stage + Tile::rows * 16 * chunks};
     if constexpr (Vector) {
       int const offset = ((tap / 3 - 1) * job.width + tap % 3 - 1) * job.in + channel;
 #pragma unroll
@@ -182,32 +227,54 @@ __global__ __launch_bounds__(conv_threads,
 
   float sums[RowBlocks][Blocks][4] = {};
 #pragma unroll
-  for (int step = 0; step < stages - 1; ++step) {
+  for (int step = 0; step < ahead; ++step) {
     if (step < steps) copy(step);
     commit_copies();
   }
+  if constexpr (Tile::by_groups) hold(sums[0]);
   for (int step = 0; step < steps; ++step) {
-    wait_copies<stages - 2>();
-    __syncthreads();  // this step's values are there, and those of the step before are no longer needed
-    if (step + stages - 1 < steps) copy(step + stages - 1);
-    commit_copies();
+    wait_copies<ahead - 1>();
+    if constexpr (Tile::by_groups) show_to_groups();
+    __syncthreads();  // this step's values are there; and those `pending` and one steps ago are no longer needed
+    auto const copy_ahead = [&] {
+      if (step + ahead < steps) copy(step + ahead);
+      commit_copies();
+    };
     char* const stage = shared + (step % stages) * stage_bytes;
-    tile<chunks> const left{stage}, right{stage + Tile::rows * 16 * chunks};
+    left_tile const left{stage};
+    right_tile const right{stage + Tile::rows * 16 * chunks};
+    if constexpr (Tile::by_groups) {
+      begin_group_products();
 #pragma unroll
-    for (int at = 0; at < chunks; at += product::chunks) {
-      typename product::a a[RowBlocks];
+      for (int at = 0; at < chunks; at += product::chunks)
+        multiply_groups<false>(sums[0], left.straight(warp / 4 * 64, at), right.straight(0, at));
+      commit_group_products();
+      copy_ahead();
+      // Values are overwritten behind the next barrier, and then no warpgroup's products read them any more: those that
+      // each one waits for here, before that barrier, are of the step whose place the next copies take.
+      wait_group_products<Tile::pending>();
+    } else {
+      copy_ahead();
 #pragma unroll
-      for (int r = 0; r < RowBlocks; ++r) product::load(a[r], left, warp_row + 16 * r, at);
+      for (int at = 0; at < chunks; at += product::chunks) {
+        typename product::a a[RowBlocks];
 #pragma unroll
-      for (int pair = 0; pair < Blocks / 2; ++pair) {
-        typename product::b b[2];
-        product::load(b, right, warp_column + 16 * pair, at);
+        for (int r = 0; r < RowBlocks; ++r) product::load(a[r], left, warp_row + 16 * r, at);
 #pragma unroll
-        for (int r = 0; r < RowBlocks; ++r)
+        for (int pair = 0; pair < Blocks / 2; ++pair) {
+          typename product::b b[2];
+          product::load(b, right, warp_column + 16 * pair, at);
 #pragma unroll
-          for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+          for (int r = 0; r < RowBlocks; ++r)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+        }
       }
     }
+  }
+  if constexpr (Tile::by_groups) {
+    wait_group_products<0>();
+    hold(sums[0]);
   }
   wait_copies<0>();
   __syncthreads();
@@ -233,7 +300,7 @@ __global__ __launch_bounds__(conv_threads,
 
   if (job.sums != nullptr) {
     // About the warp's own mean, so that nothing cancels.
-    float* const moments = reinterpret_cast<float*>(shared);  // (4 warps, columns, 3)
+    float* const moments = reinterpret_cast<float*>(shared);  // (row_warps, columns, 3)
     int const rows_left = static_cast<int>(job.rows) - static_cast<int>(first_row) - warp_row;
     constexpr int most = 16 * RowBlocks;
     int const count = rows_left < 0 ? 0 : rows_left > most ? most : rows_left;
@@ -255,13 +322,13 @@ __global__ __launch_bounds__(conv_threads,
             off += d, squares = fmaf(d, d, squares);
           }
         off = sum_over(0b11100, off), squares = sum_over(0b11100, squares);
-        float* const to = moments + ((warp & 3) * columns + warp_column + 8 * n + 2 * t + e) * 3;
+        float* const to = moments + ((warp & (Tile::row_warps - 1)) * columns + warp_column + 8 * n + 2 * t + e) * 3;
         if (g == 0) to[0] = mean, to[1] = off, to[2] = squares;
       }
     __syncthreads();
     if (thread < columns && first_column + thread < job.out) {
       double sum = 0, squares = 0;
-      for (int w = 0; w < 4; ++w) {
+      for (int w = 0; w < Tile::row_warps; ++w) {
         int const left = static_cast<int>(job.rows) - static_cast<int>(first_row) - most * w;
         double const n = left < 0 ? 0 : left > most ? most : left;
         float const* const of = moments + (w * columns + thread) * 3;
@@ -330,9 +397,18 @@ __global__ __launch_bounds__(conv_threads,
   }
 }
 
+/// (Empty in code that cannot do it, and not run there.)
+template <class P, class Tile, bool Vector>
+__global__ __launch_bounds__(conv_threads, std::is_same_v<P, fp32>
+                                               ? 1
+                                               : Tile::blocks) void convolve(conv_job<value_of<cuda<P>>> const job) {
+  if constexpr (!Tile::by_groups || warpgroup_code) convolve_tile<P, Tile, Vector>(job);
+}
+
 template <class P, class Tile, bool Vector>
 void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
-  constexpr std::size_t shared = Tile::stages * (Tile::rows + Tile::columns) * 16 * conv_chunks<Vector>;
+  constexpr std::size_t shared =
+      Tile::stages * (Tile::rows + Tile::columns) * 16 * conv_chunks<Vector> + (Tile::by_groups ? swizzle_bytes : 0);
   job.column_tiles = blocks_for(static_cast<std::size_t>(job.out), Tile::columns);
   launch(in, convolve<P, Tile, Vector>, dim3(blocks_for(job.rows, Tile::rows) * job.column_tiles), conv_threads, shared,
          job);
@@ -340,16 +416,17 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 
 /// Fills in the rest of `job` and runs it.
 template <class P>
-void run_convolution(cudaStream_t in, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
+void run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   std::size_t const side = job.pool ? 2 : 1;
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.terms = static_cast<int>(conv_terms<P>(d.in));
   job.rows = narrow(d.batch * (d.height / side) * (d.width / side) * side * side);
   if (job.rows == 0) return;
   job.by_height = divider(d.height / side), job.by_width = divider(d.width / side), job.by_in = divider(d.in);
-  with_conv_tile<P>(d.in, d.out, [&]<class Tile>(Tile) {
-    if (conv_in_vectors<P>(d.in)) return launch_convolve<P, Tile, true>(in, job);
-    if constexpr (!std::is_same_v<Tile, wide_conv_tile>) launch_convolve<P, Tile, false>(in, job);
+  with_conv_tile<P>(on.warpgroups(), d.in, d.out, [&]<class Tile>(Tile) {
+    if (conv_in_vectors<P>(d.in)) return launch_convolve<P, Tile, true>(on.stream(), job);
+    if constexpr (!Tile::by_groups && !std::is_same_v<Tile, wide_conv_tile>)
+      launch_convolve<P, Tile, false>(on.stream(), job);
   });
 }
 
@@ -368,7 +445,7 @@ void conv2d_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> 
                     float const* bias, value_of<cuda<P>>* y, std::byte* scratch) {
   auto* const packed = reinterpret_cast<value_of<cuda<P>>*>(scratch);
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
-  detail::gpu::run_convolution<P>(on.stream(), d, {.x = x, .w = packed, .y = y, .shift = bias});
+  detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias});
 }
 
 /// The moments are taken from the values while they are in registers.
@@ -379,8 +456,8 @@ void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<c
   auto* const packed = space.take<value_of<cuda<P>>>(detail::gpu::conv_weights<P>(d.in, d.out));
   auto* const sums = reinterpret_cast<double*>(space.rest());
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
-  detail::gpu::run_convolution<P>(on.stream(), d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
-  std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(d.in, d.out));
+  detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
+  std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(on.warpgroups(), d.in, d.out));
   detail::gpu::finish_sums<2>(on.stream(), sums, tiles, d.out,
                               detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }
@@ -393,7 +470,7 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
                   epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/) {
-  detail::gpu::run_convolution<P>(on.stream(), d,
+  detail::gpu::run_convolution<P>(on, d,
                                   {.x = x,
                                    .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
                                    .y = y,
@@ -407,8 +484,7 @@ void conv2d_backward_data(context<cuda<P>>& on, conv_dims const& d, value_of<cud
                           value_of<cuda<P>>* dx, std::byte* scratch) {
   auto* const packed = reinterpret_cast<value_of<cuda<P>>*>(scratch);
   detail::gpu::pack<P>(on.stream(), d.in, d.out, w, nullptr, packed, true);
-  detail::gpu::run_convolution<P>(on.stream(), {d.batch, d.height, d.width, d.out, d.in},
-                                  {.x = dy, .w = packed, .y = dx});
+  detail::gpu::run_convolution<P>(on, {d.batch, d.height, d.width, d.out, d.in}, {.x = dy, .w = packed, .y = dx});
 }
 
 }  // namespace l3::inline L3_ISA
