@@ -22,6 +22,7 @@ template <int RowBlocks, int ColumnBlocks, int Stages>
 struct conv_tile {
   static constexpr bool by_groups = false;
   static constexpr int row_warps = 4, row_blocks = RowBlocks, column_blocks = ColumnBlocks;
+  static constexpr int warp_step = 16 * RowBlocks, block_step = 16;  ///< rows to the next warp, and to its next block
   static constexpr int rows = 64 * RowBlocks, columns = 16 * ColumnBlocks;
   static constexpr int stages = Stages, pending = 0, blocks = 2;
 };
@@ -30,19 +31,20 @@ using middle_conv_tile = conv_tile<4, 4, 2>;  // 256 x 64
 using narrow_conv_tile = conv_tile<4, 2, 2>;  // 256 x 32
 inline constexpr int conv_threads = 256;
 
-/// The same for two warpgroups, 64 rows and all columns to each. The products of so many steps may be `pending` while
-/// the next ones are begun, and so many blocks are to fit on a multiprocessor: where there is but one, nobody else's
-/// products fill the time around a barrier.
-template <int Columns, int Stages, int Pending, int Blocks>
+/// The same for two warpgroups, which have all columns of 64 rows each, and of as many again in every further block of
+/// rows. The products of so many steps may be `pending` while the next ones are begun, and so many blocks are to fit on
+/// a multiprocessor: where there is but one, nobody else's products fill the time around a barrier.
+template <int RowBlocks, int Columns, int Stages, int Pending, int Blocks>
 struct conv_group_tile {
   static constexpr bool by_groups = true;
-  static constexpr int row_warps = 8, row_blocks = 1, column_blocks = Columns / 8;
-  static constexpr int rows = 128, columns = Columns;
+  static constexpr int row_warps = 8, row_blocks = RowBlocks, column_blocks = Columns / 8;
+  static constexpr int warp_step = 16, block_step = 128;
+  static constexpr int rows = 128 * RowBlocks, columns = Columns;
   static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
 };
-using wide_conv_group_tile = conv_group_tile<256, 4, 1, 1>;
-using middle_conv_group_tile = conv_group_tile<128, 3, 0, 2>;
-using narrow_conv_group_tile = conv_group_tile<64, 4, 1, 2>;
+using wide_conv_group_tile = conv_group_tile<1, 256, 4, 1, 1>;
+using middle_conv_group_tile = conv_group_tile<1, 128, 3, 0, 2>;
+using narrow_conv_group_tile = conv_group_tile<2, 64, 2, 0, 2>;
 
 /// Calls f with the tile for so many output channels, multiplied by warpgroups or by warps. The ordinary units have no
 /// registers for more than the least.
@@ -168,8 +170,8 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
   using right_tile = conv_pieces<Tile::by_groups, columns, chunks>;
   char* const shared = conv_memory<Tile>();
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  int const warp_row = (warp & (Tile::row_warps - 1)) * 16 * RowBlocks,
-            warp_column = warp / Tile::row_warps * 8 * Blocks;
+  int const warp_row = (warp & (Tile::row_warps - 1)) * Tile::warp_step;
+  int const warp_column = warp / Tile::row_warps * 8 * Blocks;
   unsigned const row_block = blockIdx.x / job.column_tiles;
   unsigned const first_row = row_block * Tile::rows;
   int const first_column = static_cast<int>(blockIdx.x - row_block * job.column_tiles) * columns;
@@ -231,7 +233,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
     if (step < steps) copy(step);
     commit_copies();
   }
-  if constexpr (Tile::by_groups) hold(sums[0]);
+  if constexpr (Tile::by_groups) hold(sums);
   for (int step = 0; step < steps; ++step) {
     wait_copies<ahead - 1>();
     if constexpr (Tile::by_groups) show_to_groups();
@@ -247,7 +249,10 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
       begin_group_products();
 #pragma unroll
       for (int at = 0; at < chunks; at += product::chunks)
-        multiply_groups<false>(sums[0], left.straight(warp / 4 * 64, at), right.straight(0, at));
+#pragma unroll
+        for (int r = 0; r < RowBlocks; ++r)
+          multiply_groups<false>(sums[r], left.straight(Tile::block_step * r + warp / 4 * 64, at),
+                                 right.straight(0, at));
       commit_group_products();
       copy_ahead();
       // Values are overwritten behind the next barrier, and then no warpgroup's products read them any more: those that
@@ -274,14 +279,15 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
   }
   if constexpr (Tile::by_groups) {
     wait_group_products<0>();
-    hold(sums[0]);
+    hold(sums);
   }
   wait_copies<0>();
   __syncthreads();
 
   // What follows the products, and the values as they will be read.
   int const g = lane >> 2, t = lane & 3;
-  unsigned const my_row = first_row + static_cast<unsigned>(warp_row + g);  // and 8, 16, 24, ... on
+  unsigned const my_row = first_row + static_cast<unsigned>(warp_row + g);
+  auto const row_after = [](int r) { return static_cast<unsigned>(r / 2 * Tile::block_step + r % 2 * 8); };
 #pragma unroll
   for (int n = 0; n < Blocks; ++n) {
     int const column = first_column + warp_column + 8 * n + 2 * t;
@@ -301,9 +307,17 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
   if (job.sums != nullptr) {
     // About the warp's own mean, so that nothing cancels.
     float* const moments = reinterpret_cast<float*>(shared);  // (row_warps, columns, 3)
-    int const rows_left = static_cast<int>(job.rows) - static_cast<int>(first_row) - warp_row;
-    constexpr int most = 16 * RowBlocks;
-    int const count = rows_left < 0 ? 0 : rows_left > most ? most : rows_left;
+    auto const rows_of = [&](int of) {
+      int there = 0;
+#pragma unroll
+      for (int r = 0; r < RowBlocks; ++r) {
+        int const left =
+            static_cast<int>(job.rows) - static_cast<int>(first_row) - of * Tile::warp_step - r * Tile::block_step;
+        there += left < 0 ? 0 : left > 16 ? 16 : left;
+      }
+      return there;
+    };
+    int const count = rows_of(warp & (Tile::row_warps - 1));
     float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
 #pragma unroll
     for (int n = 0; n < Blocks; ++n)
@@ -312,12 +326,12 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
         float sum = 0;
 #pragma unroll
         for (int r = 0; r < 2 * RowBlocks; ++r)
-          if (my_row + static_cast<unsigned>(8 * r) < job.rows) sum += sums[r / 2][n][2 * (r % 2) + e];
+          if (my_row + row_after(r) < job.rows) sum += sums[r / 2][n][2 * (r % 2) + e];
         float const mean = sum_over(0b11100, sum) * share;
         float off = 0, squares = 0;
 #pragma unroll
         for (int r = 0; r < 2 * RowBlocks; ++r)
-          if (my_row + static_cast<unsigned>(8 * r) < job.rows) {
+          if (my_row + row_after(r) < job.rows) {
             float const d = sums[r / 2][n][2 * (r % 2) + e] - mean;
             off += d, squares = fmaf(d, d, squares);
           }
@@ -329,8 +343,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
     if (thread < columns && first_column + thread < job.out) {
       double sum = 0, squares = 0;
       for (int w = 0; w < Tile::row_warps; ++w) {
-        int const left = static_cast<int>(job.rows) - static_cast<int>(first_row) - most * w;
-        double const n = left < 0 ? 0 : left > most ? most : left;
+        double const n = rows_of(w);
         float const* const of = moments + (w * columns + thread) * 3;
         double const mean = of[0], off = of[1];
         sum += n * mean + off, squares += n * mean * mean + 2 * mean * off + of[2];
@@ -363,7 +376,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
       for (int n = 0; n < Blocks; ++n)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          unsigned const m = my_row + static_cast<unsigned>(8 * r), row = job.pool ? m / 4 : m;
+          unsigned const m = my_row + row_after(r), row = job.pool ? m / 4 : m;
           int const column = first_column + warp_column + 8 * n + 2 * t + e;
           if (row < rows && column < job.out && !(job.pool && (g & 3) != 0))
             job.y[std::size_t{row} * job.out + column] = T(sums[r / 2][n][2 * (r % 2) + e]);
@@ -385,7 +398,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
                      sums[r][n][2 * h + 1]);
       }
     __syncwarp();
-    unsigned const base = (first_row + static_cast<unsigned>(warp_row + 16 * r)) / (job.pool ? 4 : 1);
+    unsigned const base = (first_row + static_cast<unsigned>(warp_row + Tile::block_step * r)) / (job.pool ? 4 : 1);
     for (int k = lane; k < (job.pool ? 4 : 16) * row_chunks; k += 32) {
       unsigned const row = base + static_cast<unsigned>(k / row_chunks);
       int const column = first_column + warp_column + k % row_chunks * v;

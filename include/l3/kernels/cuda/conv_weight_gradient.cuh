@@ -196,7 +196,7 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
     if (number < steps) copy(number);
     commit_copies();
   }
-  if constexpr (Tile::by_groups) hold(sums[0]);
+  if constexpr (Tile::by_groups) hold(sums);
   for (int number = 0; number < steps; ++number) {
     wait_copies<ahead - 1>();
     if constexpr (Tile::by_groups) show_to_groups();
@@ -241,7 +241,7 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
   wait_copies<0>();
   if constexpr (Tile::by_groups) {
     wait_group_products<0>();
-    hold(sums[0]);
+    hold(sums);
     if constexpr (Tile::depth_groups == 2) {  // the first warpgroup adds what the second one has
       auto* const other = reinterpret_cast<float*>(shared) + thread % 128;
       __syncthreads();

@@ -87,12 +87,14 @@ __device__ inline void wait_group_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
 }
 /// The compiler, which does not know that products go on, keeps what it does to sums on its side of this.
-template <int Blocks>
-__device__ inline void hold(float (&c)[Blocks][4]) {
+template <int RowBlocks, int Blocks>
+__device__ inline void hold(float (&c)[RowBlocks][Blocks][4]) {
 #pragma unroll
-  for (int n = 0; n < Blocks; ++n)
+  for (int r = 0; r < RowBlocks; ++r)
 #pragma unroll
-    for (int k = 0; k < 4; ++k) asm volatile("" : "+f"(c[n][k])::"memory");
+    for (int n = 0; n < Blocks; ++n)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) asm volatile("" : "+f"(c[r][n][k])::"memory");
 }
 /// Begins c += a b: 64 x 16 by 16 x (8 Blocks) of bf16, both in shared memory where the descriptors say; `Across`: rows
 /// there run across the sum.
@@ -170,8 +172,8 @@ template <int Left>
 void wait_group_products() {
   emulated::wait_group_products(Left);
 }
-template <int Blocks>
-void hold(float (&/*c*/)[Blocks][4]) {}
+template <int RowBlocks, int Blocks>
+void hold(float (&/*c*/)[RowBlocks][Blocks][4]) {}
 template <bool Across, int Blocks>
 void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, std::uint64_t b) {
   emulated::multiply_groups(c[0], Blocks, Across, a, b);
