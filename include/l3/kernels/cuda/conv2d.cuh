@@ -319,26 +319,33 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
     };
     int const count = rows_of(warp & (Tile::row_warps - 1));
     float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
+    constexpr int taken = Blocks < 4 ? Blocks : 4, values = 2 * taken;
+    int const mine = folded_value<values>(lane);
 #pragma unroll
-    for (int n = 0; n < Blocks; ++n)
+    for (int n = 0; n < Blocks; n += taken) {
+      float mean[values] = {}, off[values] = {}, squares[values] = {};
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float sum = 0;
+      for (int k = 0; k < values; ++k)
 #pragma unroll
         for (int r = 0; r < 2 * RowBlocks; ++r)
-          if (my_row + row_after(r) < job.rows) sum += sums[r / 2][n][2 * (r % 2) + e];
-        float const mean = sum_over(0b11100, sum) * share;
-        float off = 0, squares = 0;
+          if (my_row + row_after(r) < job.rows) mean[k] += sums[r / 2][n + k / 2][2 * (r % 2) + k % 2];
+      fold(mean);
+      float const my_mean = mean[0] *= share;
+      unfold(mean);
+#pragma unroll
+      for (int k = 0; k < values; ++k)
 #pragma unroll
         for (int r = 0; r < 2 * RowBlocks; ++r)
           if (my_row + row_after(r) < job.rows) {
-            float const d = sums[r / 2][n][2 * (r % 2) + e] - mean;
-            off += d, squares = fmaf(d, d, squares);
+            float const d = sums[r / 2][n + k / 2][2 * (r % 2) + k % 2] - mean[k];
+            off[k] += d, squares[k] = fmaf(d, d, squares[k]);
           }
-        off = sum_over(0b11100, off), squares = sum_over(0b11100, squares);
-        float* const to = moments + ((warp & (Tile::row_warps - 1)) * columns + warp_column + 8 * n + 2 * t + e) * 3;
-        if (g == 0) to[0] = mean, to[1] = off, to[2] = squares;
-      }
+      fold(off), fold(squares);
+      float* const to =
+          moments +
+          ((warp & (Tile::row_warps - 1)) * columns + warp_column + 8 * (n + mine / 2) + 2 * t + mine % 2) * 3;
+      if (g < values) to[0] = my_mean, to[1] = off[0], to[2] = squares[0];
+    }
     __syncthreads();
     if (thread < columns && first_column + thread < job.out) {
       double sum = 0, squares = 0;
