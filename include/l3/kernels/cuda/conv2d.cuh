@@ -42,9 +42,9 @@ struct conv_group_tile {
   static constexpr int rows = 128 * RowBlocks, columns = Columns;
   static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
 };
-using wide_conv_group_tile = conv_group_tile<1, 256, 4, 1, 1>;
-using middle_conv_group_tile = conv_group_tile<1, 128, 3, 0, 2>;
-using narrow_conv_group_tile = conv_group_tile<2, 64, 2, 0, 2>;
+using wide_conv_group_tile = conv_group_tile<1, 256, 4, 1, 1>;    // 128 x 256
+using middle_conv_group_tile = conv_group_tile<1, 128, 3, 0, 2>;  // 128 x 128
+using narrow_conv_group_tile = conv_group_tile<2, 64, 2, 0, 2>;   // 256 x 64
 
 /// Calls f with the tile for so many output channels, multiplied by warpgroups or by warps. The ordinary units have no
 /// registers for more than the least.
@@ -237,7 +237,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
   for (int step = 0; step < steps; ++step) {
     wait_copies<ahead - 1>();
     if constexpr (Tile::by_groups) show_to_groups();
-    __syncthreads();  // this step's values are there; and those `pending` and one steps ago are no longer needed
+    __syncthreads();  // this step's values are there, and those whose place is taken next have been used
     auto const copy_ahead = [&] {
       if (step + ahead < steps) copy(step + ahead);
       commit_copies();
@@ -254,9 +254,10 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
           multiply_groups<false>(sums[r], left.straight(Tile::block_step * r + warp / 4 * 64, at),
                                  right.straight(0, at));
       commit_group_products();
+      // Copies for step + ahead take the place of step - pending - 1. Its products have been made, in both warpgroups:
+      // at the end of the step before, and so before the barrier above, each thread waited until only those of the last
+      // `pending` steps were left. This step's go on meanwhile.
       copy_ahead();
-      // Values are overwritten behind the next barrier, and then no warpgroup's products read them any more: those that
-      // each one waits for here, before that barrier, are of the step whose place the next copies take.
       wait_group_products<Tile::pending>();
     } else {
       copy_ahead();

@@ -37,9 +37,9 @@ struct gradient_group_tile {
   static constexpr int rows = 64 * RowGroups, columns = Columns;
   static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
 };
-using large_gradient_group_tile = gradient_group_tile<2, 256, 4, 1, 1>;
-using medium_gradient_group_tile = gradient_group_tile<2, 128, 3, 0, 2>;
-using small_gradient_group_tile = gradient_group_tile<1, 192, 3, 0, 2>;  // three taps of 64 channels
+using large_gradient_group_tile = gradient_group_tile<2, 256, 4, 1, 1>;   // 128 x 256
+using medium_gradient_group_tile = gradient_group_tile<2, 128, 3, 0, 2>;  // 128 x 128
+using small_gradient_group_tile = gradient_group_tile<1, 192, 3, 0, 2>;   // 64 x 192: three taps of 64 channels
 
 /// Pixels copied at a time.
 template <class T>
