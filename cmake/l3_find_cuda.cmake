@@ -2,9 +2,10 @@
 # it must be there. It is looked for in CUDACXX, the PATH, CUDA_PATH and where NVIDIA's installer puts it.
 include_guard(GLOBAL)
 
-# Code for Ampere and Hopper, and for whatever comes later what the driver can translate.
+# Code for Ampere and Hopper, and for whatever comes later what the driver can translate. (90a: Hopper with the products of
+# warpgroups, which no later GPU takes.)
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
 endif()
 
 function(l3_find_cuda found)

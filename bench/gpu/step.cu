@@ -1,9 +1,10 @@
 /// @file  bench/gpu/step.cu: how fast the paper's network is on a GPU: whole steps, subnetworks in use, and layer by
 /// layer. Needs nothing but the library and CUDA, so that it also builds where there is little else.
 ///
-///     step train|vision|audio|layers BATCH [SECONDS]
+///     step train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup]
 ///
-/// Prints a line of JSON for each thing measured: medians of what CUDA's own clock says of each repetition.
+/// Prints a line of JSON for each thing measured: medians of what CUDA's own clock says of each repetition. Who makes
+/// the convolutions' products is what the GPU does best, unless told.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -48,6 +49,8 @@ class stopwatch {
  private:
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
+
+char const* products(context<B> const& on) { return on.warpgroups() ? "warpgroup" : "warp"; }
 
 /// Values as training has them: normal, and none of them zero.
 template <class U>
@@ -96,9 +99,10 @@ void train(context<B>& on, std::size_t batch, double seconds) {
   while (t.in_flight() > 0) t.finish();
   std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
   double const median = times[times.size() / 2];
-  std::printf("{\"what\": \"train\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n", batch,
-              median * 1e3, static_cast<double>(batch) / median,
-              3 * network::flops * static_cast<double>(batch) / median * 1e-12);
+  std::printf(
+      "{\"what\": \"train\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
+      products(on), batch, median * 1e3, static_cast<double>(batch) / median,
+      3 * network::flops * static_cast<double>(batch) / median * 1e-12);
 }
 
 template <bool Frames>
@@ -115,9 +119,10 @@ void use(context<B>& on, std::size_t batch, double seconds) {
     else
       user.embed_sounds({as<T>(x), batch}, {as<T>(y), batch});
   });
-  std::printf("{\"what\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
-              Frames ? "vision" : "audio", batch, ms, static_cast<double>(batch) / ms * 1e3,
-              chain::flops * static_cast<double>(batch) / ms * 1e-9);
+  std::printf(
+      "{\"what\": \"%s\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
+      Frames ? "vision" : "audio", products(on), batch, ms, static_cast<double>(batch) / ms * 1e3,
+      chain::flops * static_cast<double>(batch) / ms * 1e-9);
 }
 
 /// The passes of one layer, by themselves.
@@ -140,8 +145,10 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
   auto const report = [&](char const* pass, double flops, std::size_t values, auto&& run) {
     double const ms = watch.milliseconds(on.stream(), seconds, run);
     std::printf(
-        "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"tflops\": %.1f, \"gbytes\": %.0f}\n",
-        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, batch, ms, flops / ms * 1e-9,
+        "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"tflops\": "
+        "%.1f, "
+        "\"gbytes\": %.0f}\n",
+        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, products(on), batch, ms, flops / ms * 1e-9,
         static_cast<double>(values * sizeof(T)) / ms * 1e-6);
   };
   report("forward", conv.flops(), xs + zs, [&] {
@@ -176,16 +183,30 @@ void all_layers(context<B>& on, std::size_t batch, double seconds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string const what = argc > 1 ? argv[1] : "";
-  long const batch = argc > 2 ? std::atol(argv[2]) : 0;
-  double const seconds = argc > 3 ? std::atof(argv[3]) : 1;
-  if ((what != "train" && what != "vision" && what != "audio" && what != "layers") || batch < 2) {
-    std::fprintf(stderr, "expected: %s train|vision|audio|layers BATCH [SECONDS]\n", argv[0]);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  std::string wanted;
+  if (auto const at = std::find(words.begin(), words.end(), "--products"); at != words.end()) {
+    wanted = at + 1 == words.end() ? "nothing" : at[1];
+    words.erase(at, at + 1 == words.end() ? at + 1 : at + 2);
+  }
+  std::string const what = !words.empty() ? words[0] : "";
+  long const batch = words.size() > 1 ? std::atol(words[1].c_str()) : 0;
+  double const seconds = words.size() > 2 ? std::atof(words[2].c_str()) : 1;
+  if ((what != "train" && what != "vision" && what != "audio" && what != "layers") || batch < 2 ||
+      (!wanted.empty() && wanted != "warp" && wanted != "warpgroup")) {
+    std::fprintf(stderr, "expected: %s train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup]\n",
+                 argv[0]);
     return 2;
   }
   auto const items = static_cast<std::size_t>(batch);
   try {
     context<B> on;
+    if (!wanted.empty()) on.warpgroups(wanted == "warpgroup");
+    if (!wanted.empty() && wanted != products(on)) {
+      std::fprintf(stderr, "--products warpgroup: expected a Hopper GPU and code for sm_90a, found %s\n",
+                   on.gpu().name.c_str());
+      return 1;
+    }
     if (what == "train") train(on, items, seconds);
     if (what == "vision") use<true>(on, items, seconds);
     if (what == "audio") use<false>(on, items, seconds);

@@ -4,19 +4,38 @@ namespace {
 using namespace l3;
 using namespace l3::test;
 
+/// Calls f for products of warps, which every GPU makes, and where there are some for those of warpgroups.
+enum class made_by { warps, warpgroups };
+template <class P, class F>
+void with_each_product(F const& f) {
+  auto const emulate = []([[maybe_unused]] int capability) {
+#if !defined(__CUDACC__)
+    emulated::capability = capability;
+#endif
+  };
+  emulate(8);
+  f(made_by::warps);
+  emulate(9);
+  if (context<cuda<P>>().warpgroups()) f(made_by::warpgroups);
+  emulate(8);
+}
+
 template <class P>
 struct convolutions {
   using T = value_of<cuda<P>>;
   context<cuda<P>> on;
   conv_dims d;
   std::vector<float> x, w, dy, scale, shift;
-  explicit convolutions(conv_dims const& dims)
+  explicit convolutions(conv_dims const& dims, made_by products = made_by::warps)
       : d(dims),
         x(normal_of<T>(d.rows() * d.in, 1)),
         w(normal_of<T>(d.out * d.in * 9, 2)),
         dy(normal_of<T>(d.rows() * d.out, 3)),
         scale(normal_of<float>(d.out, 4)),
-        shift(normal_of<float>(d.out, 5)) {}
+        shift(normal_of<float>(d.out, 5)) {
+    on.warpgroups(products == made_by::warpgroups);
+    CHECK(on.warpgroups() == (products == made_by::warpgroups));
+  }
 
   /// Output, means and variances, one behind the other.
   std::vector<float> forward(bool biased) {
@@ -96,13 +115,25 @@ conv_dims const conv_sizes[] = {{1, 1, 1, 1, 1},   {1, 1, 9, 3, 5},     {2, 7, 1
                                 {2, 5, 7, 3, 64},  {1, 13, 15, 1, 24},  {1, 6, 6, 33, 17}, {2, 8, 12, 64, 40},
                                 {1, 3, 71, 8, 24}, {1, 16, 16, 24, 16}, {1, 5, 9, 72, 72}, {3, 3, 3, 16, 136},
                                 {1, 9, 8, 80, 64}, {1, 4, 70, 64, 64}};
+/// For the tiles of warpgroups: several of rows, the last one of them in part; one and more of columns, full and not.
+conv_dims const group_sizes[] = {
+    {1, 9, 17, 16, 256}, {1, 3, 43, 128, 128}, {1, 2, 5, 64, 512}, {2, 3, 5, 40, 264}, {1, 2, 9, 72, 256}};
+
+template <class P, class F>
+void with_each_size(F const& f) {
+  with_each_product<P>([&](made_by products) {
+    for (auto const& d : conv_sizes) f(d, products);
+    if (products == made_by::warpgroups)
+      for (auto const& d : group_sizes) f(d, products), f({d.batch, d.height, d.width, d.out, d.in}, products);
+  });
+}
 }  // namespace
 
 TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
-  for (auto const& d : conv_sizes) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
-    convolutions<TestType> c(d);
+  with_each_size<TestType>([](conv_dims const& d, made_by products) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    convolutions<TestType> c(d, products);
     auto const all = both_orders([&] { return c.forward(d.in % 2 == 0); });
     std::size_t const values = d.rows() * d.out;
     CHECK(apart({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(values)}, c.expected_forward(d.in % 2 == 0)) <
@@ -113,53 +144,66 @@ TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf
     channel_moments(c.judge, d.rows(), d.out, written.data(), mean.data(), variance.data(), nullptr);
     mean.insert(mean.end(), variance.begin(), variance.end());
     CHECK(apart({all.begin() + static_cast<std::ptrdiff_t>(values), all.end()}, mean) < 2e-6);
-  }
+  });
 }
 
 TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and pools on the way out", "", fp32, tf32,
                    bf16) {
   if (!has_gpu()) return;
-  for (auto const& d : {conv_dims{1, 5, 7, 3, 5}, conv_dims{2, 4, 9, 16, 40}, conv_dims{1, 17, 18, 8, 72}})
-    for (int k = 0; k < 16; ++k) {
-      CAPTURE(d.batch, d.height, d.width, d.in, d.out, k);
-      convolutions<TestType> c(d);
-      auto const y = both_orders([&] { return c.infer(k & 1, k & 2, k & 4, k & 8); });
-      // The scaled weights are rounded to bf16 too.
-      CHECK(apart(y, c.expected_infer(k & 1, k & 2, k & 4, k & 8)) < 2 * tolerance<TestType>);
-    }
+  with_each_product<TestType>([](made_by products) {
+    std::vector<conv_dims> sizes = {{1, 5, 7, 3, 5}, {2, 4, 9, 16, 40}, {1, 17, 18, 8, 72}};
+    if (products == made_by::warpgroups) sizes.push_back({1, 7, 20, 8, 256});
+    for (auto const& d : sizes)
+      for (int k = 0; k < 16; ++k) {
+        CAPTURE(d.batch, d.height, d.width, d.in, d.out, k, products == made_by::warpgroups);
+        convolutions<TestType> c(d, products);
+        auto const y = both_orders([&] { return c.infer(k & 1, k & 2, k & 4, k & 8); });
+        // The scaled weights are rounded to bf16 too.
+        CHECK(apart(y, c.expected_infer(k & 1, k & 2, k & 4, k & 8)) < 2 * tolerance<TestType>);
+      }
+  });
 }
 
 TEMPLATE_TEST_CASE("conv2d data gradient on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
-  for (auto const& d : conv_sizes) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
-    convolutions<TestType> c(d);
+  with_each_size<TestType>([](conv_dims const& d, made_by products) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    convolutions<TestType> c(d, products);
     std::vector<double> expected(d.rows() * d.in);
     conv2d_backward_data(c.judge, d, in_double(c.dy).data(), in_double(c.w).data(), expected.data(), nullptr);
     CHECK(apart(both_orders([&] { return c.backward_data(); }), expected) < tolerance<TestType>);
-  }
+  });
 }
 
 TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
-  auto const check = [](conv_dims const& d) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out);
-    convolutions<TestType> c(d);
+  auto const check = [](conv_dims const& d, made_by products) {
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    convolutions<TestType> c(d, products);
     std::vector<double> expected(d.out * d.in * 9);
     conv2d_backward_weights(c.judge, d, in_double(c.x).data(), in_double(c.dy).data(), expected.data(), nullptr);
     CHECK(apart(both_orders([&] { return c.backward_weights(); }), expected) < sum_tolerance<TestType>);
   };
-  for (auto const& d : conv_sizes) check(d);
-  check({3, 40, 33, 8, 8});  // several parts
+  with_each_size<TestType>(check);
+  with_each_product<TestType>([&](made_by products) {  // several parts
+    check({3, 40, 33, 8, 8}, products);
+    if (products == made_by::warpgroups)
+      for (auto const& d : {conv_dims{2, 31, 37, 24, 40}, {2, 31, 37, 24, 72}, {1, 33, 32, 256, 72}})
+        check(d, products);
+  });
 }
 
 TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
-  convolutions<TestType> c({1, 4, 12, 16, 16});
-  c.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
-  for (auto const& y : {c.forward(false), c.infer(false, false, true, false)}) {
-    CHECK(std::isnan(y[0]));
-    CHECK(std::isnan(y[13 * 16]));
-    CHECK(!std::isnan(y[2 * 16]));
-  }
+  with_each_product<TestType>([](made_by products) {
+    for (std::size_t const out : {16, 48}) {
+      convolutions<TestType> c({1, 4, 12, 16, out}, products);
+      c.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
+      for (auto const& y : {c.forward(false), c.infer(false, false, true, false)}) {
+        CHECK(std::isnan(y[0]));
+        CHECK(std::isnan(y[13 * out]));
+        CHECK(!std::isnan(y[2 * out]));
+      }
+    }
+  });
 }

@@ -10,6 +10,7 @@
 #include <l3/core/memory.hpp>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 namespace l3::inline L3_ISA {
 
@@ -155,35 +156,6 @@ class gpu_event {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Runs on one GPU, the calling thread's, which is to be the thread that uses it; all of the backend's kernels go down
-/// one stream. The number of threads, which other contexts take, says nothing here.
-///
-/// Errors  as open_gpu.
-template <class P>
-class context<cuda<P>> {
- public:
-  using backend_type = cuda<P>;
-  explicit context(std::size_t /*threads*/ = 0, int device = 0) : facts_(open_gpu(device)) {}
-  std::size_t threads() const { return 1; }
-  gpu_facts const& gpu() const { return facts_; }
-  gpu_stream const& stream() const { return stream_; }
-
- private:
-  gpu_facts facts_;
-  gpu_stream stream_;
-};
-
-template <class P, class T>
-void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
-  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
-}
-/// The way back; waits for it.
-template <class P, class T>
-void download(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
-  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on.stream()), "fetching values");
-  on.stream().wait();
-}
-
 namespace detail::gpu {
 
 /// Room in a block's shared memory that needs no permission.
@@ -216,5 +188,65 @@ __device__ inline T* shared_memory() {
 #endif
 }
 
+/// Whether the code that is being compiled may multiply by warpgroups: sm_90a has instructions for it, and no other
+/// has.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDACC__)
+inline constexpr bool warpgroup_code = true;
+#else
+inline constexpr bool warpgroup_code = false;
+#endif
+template <class = void>
+__global__ void tell_warpgroup_code(int* yes) {
+  *yes = warpgroup_code ? 1 : 0;
+}
+/// Whether the code that this GPU takes from the program is such. It says so itself: of code that the driver has
+/// translated, CUDA tells no difference.
+inline bool has_warpgroup_code(cudaStream_t in) {
+  device_block answer(sizeof(int));
+  int yes = 0;
+  launch(in, tell_warpgroup_code<>, dim3(1), 32, 0, reinterpret_cast<int*>(answer.data()));
+  cuda_check(cudaMemcpyAsync(&yes, answer.data(), sizeof yes, cudaMemcpyDeviceToHost, in), "asking for its code");
+  cuda_check(cudaStreamSynchronize(in), "asking for its code");
+  return yes == 1;
+}
+
 }  // namespace detail::gpu
+
+/// Runs on one GPU, the calling thread's, which is to be the thread that uses it; all of the backend's kernels go down
+/// one stream. The number of threads, which other contexts take, says nothing here.
+///
+/// Errors  as open_gpu.
+template <class P>
+class context<cuda<P>> {
+ public:
+  using backend_type = cuda<P>;
+  explicit context(std::size_t /*threads*/ = 0, int device = 0) : facts_(open_gpu(device)) {
+    if constexpr (std::is_same_v<P, bf16>)
+      can_group_ = warpgroups_ = facts_.major == 9 && detail::gpu::has_warpgroup_code(stream_);
+  }
+  std::size_t threads() const { return 1; }
+  gpu_facts const& gpu() const { return facts_; }
+  gpu_stream const& stream() const { return stream_; }
+  /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps. A step that has
+  /// been recorded stays as it was. Without effect where the GPU, or the code for it, can only do the latter.
+  bool warpgroups() const { return warpgroups_; }
+  void warpgroups(bool wanted) { warpgroups_ = wanted && can_group_; }
+
+ private:
+  gpu_facts facts_;
+  gpu_stream stream_;
+  bool can_group_ = false, warpgroups_ = false;
+};
+
+template <class P, class T>
+void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
+  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
+}
+/// The way back; waits for it.
+template <class P, class T>
+void download(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
+  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on.stream()), "fetching values");
+  on.stream().wait();
+}
+
 }  // namespace l3::inline L3_ISA

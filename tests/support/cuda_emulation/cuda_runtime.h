@@ -5,8 +5,9 @@
 /// Every thread of a block is a fiber; blocks run one after the other. What it betrays: memory outside of what was
 /// taken (under the address sanitizer), values nobody wrote (all memory starts as not-a-numbers), copies that are not
 /// waited for (cp.async happens at the wait), threads that do not meet at a barrier, and missing barriers (run a kernel
-/// in both of `emulated::order`: the results differ). What it knows nothing of: time, caches, and races between
-/// streams.
+/// in both of `emulated::order`: the results differ). Products of warpgroups (wgmma) find their operands by the bits of
+/// their descriptors; where their sums lie there are not-a-numbers until they have been waited for. What it knows
+/// nothing of: time, caches, and races between streams.
 #pragma once
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -51,9 +52,12 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 // --- Running blocks ---
 namespace emulated {
 
-/// In which order threads run between barriers, and when asynchronous copies happen: 0 rising, when they are waited
-/// for; 1 falling, at once.
+/// In which order threads run between barriers, and when asynchronous things happen: 0 rising, copies when they are
+/// waited for, products at once; 1 falling, copies at once, products when they are waited for.
 inline int order = 0;
+
+/// The GPU's compute capability: 8, or 9 for one that multiplies by warpgroups.
+inline int capability = 8;
 
 [[noreturn]] inline void stop(char const* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -63,6 +67,20 @@ inline int order = 0;
 struct copy {
   void* to;
   void const* from;  ///< null: zeros
+};
+
+/// A thread's part of wgmma.mma_async.
+struct group_product {
+  float* c;
+  int blocks;  ///< of 8 columns
+  bool across;
+  std::uint64_t a, b;  ///< descriptors
+};
+/// Sums of a thread that products still add to: not in their registers.
+struct sums_on_way {
+  float* c;
+  std::size_t products;
+  std::vector<float> values;
 };
 
 /// A place in code with a stack of its own.
@@ -105,6 +123,12 @@ struct fiber {
   bool done = true;
   std::vector<copy> begun;                ///< copies not yet committed
   std::vector<std::vector<copy>> on_way;  ///< committed groups, oldest first
+  std::vector<void*> unseen;              ///< what they wrote, until it is shown to products of warpgroups
+  bool may_multiply = false;              ///< since wgmma.fence
+  std::vector<group_product> products_begun;
+  std::vector<std::vector<group_product>> products_on_way;
+  std::vector<sums_on_way> sums;
+  std::size_t products = 0;  ///< so far
 };
 struct warp {
   unsigned arrived = 0, generation = 0, lanes = 0;
@@ -121,7 +145,10 @@ struct machine {
   std::size_t progress = 0;
   std::function<void()> body;
   std::unique_ptr<std::byte[]> shared;  ///< of the block that runs
-  void* shared_begin = nullptr;
+  std::byte* shared_begin = nullptr;
+  std::size_t shared_size = 0;
+  std::unique_ptr<std::byte[]> shown;               ///< shared memory as products of warpgroups see it
+  std::vector<std::vector<group_product>> history;  ///< what each warpgroup's first thread to come began
   fiber* now = nullptr;
   unsigned now_index = 0;
 };
@@ -151,6 +178,8 @@ inline void fiber_main() {
     // Copies nobody waited for: harmless on a GPU only if nobody reads their target; l3's kernels wait for all.
     stop("a thread ended before its asynchronous copies");
   }
+  if (!m.now->sums.empty()) stop("a thread ended before its warpgroup's products");
+  if (m.now->products != m.history[m.now_index / 128].size()) stop("not all of a warpgroup took part in a product");
   m.now->done = true;
   --m.running;
   --m.warps[m.now_index / 32].lanes;
@@ -180,11 +209,16 @@ inline void run_block(unsigned threads, std::size_t shared) {
   std::memset(m.shared.get(), 0xFF, shared + 128);
   auto const address = reinterpret_cast<std::uintptr_t>(m.shared.get());
   m.shared_begin = m.shared.get() + (128 - address % 128) % 128;
+  m.shared_size = shared;
+  m.shown.reset(new std::byte[shared]);
+  std::memset(m.shown.get(), 0xFF, shared);
+  m.history.assign((threads + 127) / 128, {});
   m.threads = m.running = threads, m.arrived = 0;
   for (unsigned k = 0; k < threads; ++k) {
     fiber& f = m.fibers[k];
     if (!f.stack) f.stack.reset(new std::byte[fiber::stack_size]);
-    f.done = false;
+    f.done = f.may_multiply = false;
+    f.unseen.clear(), f.products = 0;
     f.at.make(f.stack.get(), fiber::stack_size, fiber_main);
     ++m.warps[k / 32].lanes;
   }
@@ -201,7 +235,8 @@ inline void run_block(unsigned threads, std::size_t shared) {
 template <class... P>
 void launch_now(void (*kernel)(P...), dim3 grid, unsigned threads, std::size_t shared, P... arguments) {
   if (threads == 0 || threads > 1024 || threads % 32 != 0) stop("a block must be whole warps, 1024 threads at most");
-  if (shared > 99 << 10) stop("more shared memory than some GPUs of compute capability 8 have for a block");
+  if (shared > 99 << 10 && capability == 8) stop("more shared memory than some GPUs of capability 8 have for a block");
+  if (shared > 227 << 10) stop("more shared memory than a GPU of compute capability 9 has for a block");
   if (grid.y > 65535 || grid.z > 65535) stop("a grid of more than 65535 blocks along y or z");
   machine& m = the_machine();
   if (m.running != 0) stop("a kernel launched from a kernel");
@@ -343,7 +378,7 @@ inline cudaError_t cudaDriverGetVersion(int* version) {
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
-  *of = {"emulated GPU", emulated::memory, 8, 0, 1};
+  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 1};
   return cudaSuccess;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
@@ -449,14 +484,23 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 // --- Instructions of kernels/cuda/instructions.cuh ---
 namespace emulated {
 
+inline void copy_now(copy const& c) {
+  if (c.from != nullptr)
+    std::memcpy(c.to, c.from, 16);
+  else
+    std::memset(c.to, 0, 16);
+}
+/// Lets products of warpgroups see 16 bytes of shared memory.
+inline void show(void const* p) {
+  machine& m = the_machine();
+  std::memcpy(m.shown.get() + (static_cast<std::byte const*>(p) - m.shared_begin), p, 16);
+}
 inline void copy_async(void* shared, void const* global, bool valid) {
   auto const aligned = [](void const* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
   if (!aligned(shared) || (valid && !aligned(global))) stop("cp.async of 16 bytes that are not aligned");
   if (order == 1) {
-    if (valid)
-      std::memcpy(shared, global, 16);
-    else
-      std::memset(shared, 0, 16);
+    copy_now({shared, valid ? global : nullptr});
+    show(shared);
     return;
   }
   the_machine().now->begun.push_back({shared, valid ? global : nullptr});
@@ -470,11 +514,10 @@ inline void commit_copies() {
 inline void wait_copies(std::size_t left) {
   fiber& f = *the_machine().now;
   while (f.on_way.size() > left) {
-    for (copy const& c : f.on_way.front())
-      if (c.from != nullptr)
-        std::memcpy(c.to, c.from, 16);
-      else
-        std::memset(c.to, 0, 16);
+    for (copy const& c : f.on_way.front()) {
+      copy_now(c);
+      if (order == 0) f.unseen.push_back(c.to);
+    }
     f.on_way.erase(f.on_way.begin());
   }
 }
@@ -560,6 +603,113 @@ inline unsigned round_to_tf32(float x) {
   unsigned bits;
   std::memcpy(&bits, &x, 4);
   return (bits & 0x7F800000u) == 0x7F800000u ? bits : (bits + 0x1000u) & 0xFFFFE000u;  // away from zero, as cvt.rna
+}
+
+/// Where the dynamic part of shared memory begins: no multiple of more than the kernels declare.
+inline constexpr std::uint32_t shared_base = 1024 + 128;
+inline std::uint32_t shared_address(void const* p) {
+  return shared_base + static_cast<std::uint32_t>(static_cast<std::byte const*>(p) - the_machine().shared_begin);
+}
+
+/// What the bits of a descriptor of wgmma say of an operand that is swizzled by 128 bytes.
+struct operand {
+  std::uint64_t bits;
+  bool across;
+
+  /// Of row `line` (or column, of the right operand), the value for `term` of the sum.
+  float value(int line, int term) const {
+    auto const field = [&](int at) { return static_cast<std::uint32_t>(bits >> at & 0x3FFF) << 4; };
+    // Atoms are 8 rows of 128 bytes; rows run along the sum, or across it.
+    int const row = across ? term : line, column = across ? line : term;
+    std::uint32_t const atom =
+        static_cast<std::uint32_t>(row / 8) * field(32) + static_cast<std::uint32_t>(column / 64) * field(16);
+    std::uint32_t address = field(0) + atom + static_cast<std::uint32_t>(row % 8 * 128 + column % 64 * 2);
+    address ^= address >> 3 & 0x70;  // by where it is in shared memory, not in the operand
+    machine const& m = the_machine();
+    if (address < shared_base || address + 2 > shared_base + m.shared_size) stop("wgmma outside of shared memory");
+    std::uint16_t half;
+    std::memcpy(&half, m.shown.get() + (address - shared_base), 2);
+    return upper(static_cast<unsigned>(half) << 16);
+  }
+};
+
+inline void show_to_groups() {
+  fiber& f = *the_machine().now;
+  for (void const* p : f.unseen) show(p);
+  f.unseen.clear();
+}
+inline void begin_group_products() { the_machine().now->may_multiply = true; }
+
+/// This thread's sums of c += a b, in lane l of warp w of a warpgroup: rows 16 w + l / 4 and 8 more, of each block of
+/// columns 2 (l % 4) and the next one.
+inline void multiply_now(group_product const& of) {
+  fiber& f = *the_machine().now;
+  float* sums = nullptr;
+  for (sums_on_way& s : f.sums)
+    if (s.c == of.c) sums = s.values.data();
+  int const thread = static_cast<int>(the_machine().now_index) % 128, lane = thread % 32;
+  operand const left{of.a, of.across}, right{of.b, of.across};
+  float rows[2][16];
+  for (int h = 0; h < 2; ++h)
+    for (int k = 0; k < 16; ++k) rows[h][k] = left.value(thread / 32 * 16 + lane / 4 + 8 * h, k);
+  for (int n = 0; n < of.blocks; ++n)
+    for (int e = 0; e < 2; ++e) {
+      float column[16];
+      for (int k = 0; k < 16; ++k) column[k] = right.value(8 * n + 2 * (lane % 4) + e, k);
+      for (int h = 0; h < 2; ++h) {
+        float sum = 0;
+        for (int k = 0; k < 16; ++k) sum += rows[h][k] * column[k];
+        sums[4 * n + 2 * h + e] += sum;
+      }
+    }
+}
+/// wgmma.mma_async, m64 n(8 blocks) k16. No thread waits for another here, as on a GPU; that all begin the same
+/// products is seen by comparing with the first to come.
+inline void multiply_groups(float* c, int blocks, bool across, std::uint64_t a, std::uint64_t b) {
+  machine& m = the_machine();
+  fiber& f = *m.now;
+  if (!f.may_multiply) stop("wgmma before wgmma.fence");
+  if (m.threads % 128 != 0) stop("wgmma in a block that is not whole warpgroups");
+  for (std::uint64_t const bits : {a, b}) {
+    if (bits >> 62 != 1) stop("wgmma: only the swizzle of 128 bytes is emulated");
+    if ((bits & 0x3FFFC000C000C000u) != 0) stop("wgmma: bits of a descriptor that should be zero");
+  }
+  group_product const mine{c, blocks, across, a, b};
+  auto& history = m.history[m.now_index / 128];
+  if (f.products == history.size()) history.push_back(mine);
+  group_product const& first = history[f.products++];
+  if (first.blocks != blocks || first.across != across || first.a != a || first.b != b)
+    stop("the threads of a warpgroup are at different products");
+  sums_on_way* sums = nullptr;
+  for (sums_on_way& s : f.sums)
+    if (s.c == c) sums = &s;
+  if (sums == nullptr) {
+    sums = &f.sums.emplace_back(sums_on_way{c, 0, {c, c + 4 * blocks}});
+    std::memset(c, 0xFF, sizeof(float) * 4 * static_cast<std::size_t>(blocks));
+  }
+  ++sums->products;
+  f.products_begun.push_back(mine);
+  if (order == 0) multiply_now(mine);
+}
+inline void commit_group_products() {
+  fiber& f = *the_machine().now;
+  f.products_on_way.push_back(std::move(f.products_begun));
+  f.products_begun.clear();
+}
+inline void wait_group_products(std::size_t left) {
+  fiber& f = *the_machine().now;
+  f.may_multiply = false;
+  while (f.products_on_way.size() > left) {
+    for (group_product const& p : f.products_on_way.front()) {
+      if (order == 1) multiply_now(p);
+      for (std::size_t k = 0; k < f.sums.size(); ++k)
+        if (f.sums[k].c == p.c && --f.sums[k].products == 0) {
+          std::memcpy(p.c, f.sums[k].values.data(), sizeof(float) * f.sums[k].values.size());
+          f.sums.erase(f.sums.begin() + static_cast<std::ptrdiff_t>(k));
+        }
+    }
+    f.products_on_way.erase(f.products_on_way.begin());
+  }
 }
 
 }  // namespace emulated

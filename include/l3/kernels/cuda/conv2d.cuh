@@ -10,6 +10,7 @@
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
+#include <l3/kernels/cuda/warpgroups.cuh>
 #include <l3/kernels/dims.hpp>
 
 namespace l3::inline L3_ISA {
@@ -19,17 +20,42 @@ namespace detail::gpu {
 /// room beside each other. Two blocks fit on a multiprocessor of a Hopper GPU; one on every GPU from Ampere on.
 template <int RowBlocks, int ColumnBlocks, int Stages>
 struct conv_tile {
-  static constexpr int row_blocks = RowBlocks, column_blocks = ColumnBlocks, stages = Stages;
+  static constexpr bool by_groups = false;
+  static constexpr int row_warps = 4, row_blocks = RowBlocks, column_blocks = ColumnBlocks;
+  static constexpr int warp_step = 16 * RowBlocks, block_step = 16;  ///< rows to the next warp, and to its next block
   static constexpr int rows = 64 * RowBlocks, columns = 16 * ColumnBlocks;
+  static constexpr int stages = Stages, pending = 0, blocks = 2;
 };
 using wide_conv_tile = conv_tile<2, 8, 3>;    // 128 x 128
 using middle_conv_tile = conv_tile<4, 4, 2>;  // 256 x 64
 using narrow_conv_tile = conv_tile<4, 2, 2>;  // 256 x 32
 inline constexpr int conv_threads = 256;
 
-/// Calls f with the tile for so many output channels. The ordinary units have no registers for more than the least.
+/// The same for two warpgroups, which have all columns of 64 rows each, and of as many again in every further block of
+/// rows. The products of so many steps may be `pending` while the next ones are begun, and so many blocks are to fit on
+/// a multiprocessor: where there is but one, nobody else's products fill the time around a barrier.
+template <int RowBlocks, int Columns, int Stages, int Pending, int Blocks>
+struct conv_group_tile {
+  static constexpr bool by_groups = true;
+  static constexpr int row_warps = 8, row_blocks = RowBlocks, column_blocks = Columns / 8;
+  static constexpr int warp_step = 16, block_step = 128;
+  static constexpr int rows = 128 * RowBlocks, columns = Columns;
+  static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
+};
+using wide_conv_group_tile = conv_group_tile<1, 256, 4, 1, 1>;    // 128 x 256
+using middle_conv_group_tile = conv_group_tile<1, 128, 3, 0, 2>;  // 128 x 128
+using narrow_conv_group_tile = conv_group_tile<2, 64, 2, 0, 2>;   // 256 x 64
+
+/// Calls f with the tile for so many output channels, multiplied by warpgroups or by warps. The ordinary units have no
+/// registers for more than the least.
 template <class P, class F>
-constexpr auto with_conv_tile(std::size_t in, std::size_t out, F&& f) {
+constexpr auto with_conv_tile(bool groups, std::size_t in, std::size_t out, F&& f) {
+  if constexpr (std::is_same_v<P, bf16>)
+    if (groups && out > 32 && in % vector_size<value_of<cuda<P>>> == 0) {
+      if (out % wide_conv_group_tile::columns == 0) return f(wide_conv_group_tile{});
+      if (out > narrow_conv_group_tile::columns) return f(middle_conv_group_tile{});
+      return f(narrow_conv_group_tile{});
+    }
   if constexpr (!std::is_same_v<P, fp32>) {
     if (out > 64 && in % vector_size<value_of<cuda<P>>> == 0) return f(wide_conv_tile{});
     if (out > 32) return f(middle_conv_tile{});
@@ -38,8 +64,14 @@ constexpr auto with_conv_tile(std::size_t in, std::size_t out, F&& f) {
 }
 /// Rows of its tiles.
 template <class P>
-constexpr std::size_t conv_rows(std::size_t in, std::size_t out) {
-  return with_conv_tile<P>(in, out, [](auto tile) { return static_cast<std::size_t>(tile.rows); });
+constexpr std::size_t conv_rows(bool groups, std::size_t in, std::size_t out) {
+  return with_conv_tile<P>(groups, in, out, [](auto tile) { return static_cast<std::size_t>(tile.rows); });
+}
+
+/// Room for the sums of all tiles, whoever multiplies.
+template <class P>
+constexpr footprint conv_sums_room(std::size_t pixels, std::size_t in, std::size_t out) {
+  return sums_room(2, pixels, out, std::min(conv_rows<P>(false, in, out), conv_rows<P>(true, in, out)));
 }
 
 /// Channels that whole vectors hold are copied so; of others, as the first layers have, one value at a time, and fewer
@@ -114,18 +146,32 @@ __device__ inline void locate(conv_job<T> const& job, unsigned m, unsigned& pixe
   inside = inside_bits(i, j, job.height, job.width);
 }
 
+/// How a tile's operands lie in shared memory.
+template <bool Groups, int Rows, int Chunks>
+using conv_pieces = std::conditional_t<Groups, swizzled_tile<Rows>, tile<Chunks>>;
+template <class Tile>
+__device__ inline char* conv_memory() {
+  if constexpr (Tile::by_groups)
+    return swizzled_memory();
+  else
+    return shared_memory<char>();
+}
+
 template <class P, class Tile, bool Vector>
-__global__ __launch_bounds__(conv_threads,
-                             std::is_same_v<P, fp32> ? 1 : 2) void convolve(conv_job<value_of<cuda<P>>> const job) {
+__device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const& job) {
   using T = value_of<cuda<P>>;
   using product = products<P>;
   constexpr int chunks = conv_chunks<Vector>, v = vector_size<T>, stages = Tile::stages;
   constexpr int RowBlocks = Tile::row_blocks, Blocks = Tile::column_blocks, columns = Tile::columns;
   constexpr int stage_bytes = (Tile::rows + columns) * 16 * chunks;
   constexpr int rows_apart = conv_threads / chunks, my_rows = Tile::rows / rows_apart;
-  char* const shared = shared_memory<char>();
+  constexpr int ahead = stages - 1 - Tile::pending;
+  using left_tile = conv_pieces<Tile::by_groups, Tile::rows, chunks>;
+  using right_tile = conv_pieces<Tile::by_groups, columns, chunks>;
+  char* const shared = conv_memory<Tile>();
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  int const warp_row = (warp & 3) * 16 * RowBlocks, warp_column = (warp >> 2) * 8 * Blocks;
+  int const warp_row = (warp & (Tile::row_warps - 1)) * Tile::warp_step;
+  int const warp_column = warp / Tile::row_warps * 8 * Blocks;
   unsigned const row_block = blockIdx.x / job.column_tiles;
   unsigned const first_row = row_block * Tile::rows;
   int const first_column = static_cast<int>(blockIdx.x - row_block * job.column_tiles) * columns;
@@ -142,7 +188,8 @@ __global__ __launch_bounds__(conv_threads,
   int const steps = job.terms / (chunks * v);
   auto const copy = [&](int step) {
     char* const stage = shared + (step % stages) * stage_bytes;
-    tile<chunks> const left{stage}, right{stage + Tile::rows * 16 * chunks};
+    left_tile const left{stage};
+    right_tile const right{stage + Tile::rows * 16 * chunks};
     if constexpr (Vector) {
       int const offset = ((tap / 3 - 1) * job.width + tap % 3 - 1) * job.in + channel;
 #pragma unroll
@@ -182,39 +229,66 @@ __global__ __launch_bounds__(conv_threads,
 
   float sums[RowBlocks][Blocks][4] = {};
 #pragma unroll
-  for (int step = 0; step < stages - 1; ++step) {
+  for (int step = 0; step < ahead; ++step) {
     if (step < steps) copy(step);
     commit_copies();
   }
+  if constexpr (Tile::by_groups) hold(sums);
   for (int step = 0; step < steps; ++step) {
-    wait_copies<stages - 2>();
-    __syncthreads();  // this step's values are there, and those of the step before are no longer needed
-    if (step + stages - 1 < steps) copy(step + stages - 1);
-    commit_copies();
+    wait_copies<ahead - 1>();
+    if constexpr (Tile::by_groups) show_to_groups();
+    __syncthreads();  // this step's values are there, and those whose place is taken next have been used
+    auto const copy_ahead = [&] {
+      if (step + ahead < steps) copy(step + ahead);
+      commit_copies();
+    };
     char* const stage = shared + (step % stages) * stage_bytes;
-    tile<chunks> const left{stage}, right{stage + Tile::rows * 16 * chunks};
+    left_tile const left{stage};
+    right_tile const right{stage + Tile::rows * 16 * chunks};
+    if constexpr (Tile::by_groups) {
+      begin_group_products();
 #pragma unroll
-    for (int at = 0; at < chunks; at += product::chunks) {
-      typename product::a a[RowBlocks];
-#pragma unroll
-      for (int r = 0; r < RowBlocks; ++r) product::load(a[r], left, warp_row + 16 * r, at);
-#pragma unroll
-      for (int pair = 0; pair < Blocks / 2; ++pair) {
-        typename product::b b[2];
-        product::load(b, right, warp_column + 16 * pair, at);
+      for (int at = 0; at < chunks; at += product::chunks)
 #pragma unroll
         for (int r = 0; r < RowBlocks; ++r)
+          multiply_groups<false>(sums[r], left.straight(Tile::block_step * r + warp / 4 * 64, at),
+                                 right.straight(0, at));
+      commit_group_products();
+      // Copies for step + ahead take the place of step - pending - 1. Its products have been made, in both warpgroups:
+      // at the end of the step before, and so before the barrier above, each thread waited until only those of the last
+      // `pending` steps were left. This step's go on meanwhile.
+      copy_ahead();
+      wait_group_products<Tile::pending>();
+    } else {
+      copy_ahead();
 #pragma unroll
-          for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+      for (int at = 0; at < chunks; at += product::chunks) {
+        typename product::a a[RowBlocks];
+#pragma unroll
+        for (int r = 0; r < RowBlocks; ++r) product::load(a[r], left, warp_row + 16 * r, at);
+#pragma unroll
+        for (int pair = 0; pair < Blocks / 2; ++pair) {
+          typename product::b b[2];
+          product::load(b, right, warp_column + 16 * pair, at);
+#pragma unroll
+          for (int r = 0; r < RowBlocks; ++r)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+        }
       }
     }
+  }
+  if constexpr (Tile::by_groups) {
+    wait_group_products<0>();
+    hold(sums);
   }
   wait_copies<0>();
   __syncthreads();
 
   // What follows the products, and the values as they will be read.
   int const g = lane >> 2, t = lane & 3;
-  unsigned const my_row = first_row + static_cast<unsigned>(warp_row + g);  // and 8, 16, 24, ... on
+  unsigned const my_row = first_row + static_cast<unsigned>(warp_row + g);
+  auto const row_after = [](int r) { return static_cast<unsigned>(r / 2 * Tile::block_step + r % 2 * 8); };
 #pragma unroll
   for (int n = 0; n < Blocks; ++n) {
     int const column = first_column + warp_column + 8 * n + 2 * t;
@@ -233,37 +307,51 @@ __global__ __launch_bounds__(conv_threads,
 
   if (job.sums != nullptr) {
     // About the warp's own mean, so that nothing cancels.
-    float* const moments = reinterpret_cast<float*>(shared);  // (4 warps, columns, 3)
-    int const rows_left = static_cast<int>(job.rows) - static_cast<int>(first_row) - warp_row;
-    constexpr int most = 16 * RowBlocks;
-    int const count = rows_left < 0 ? 0 : rows_left > most ? most : rows_left;
-    float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
+    float* const moments = reinterpret_cast<float*>(shared);  // (row_warps, columns, 3)
+    auto const rows_of = [&](int of) {
+      int there = 0;
 #pragma unroll
-    for (int n = 0; n < Blocks; ++n)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float sum = 0;
-#pragma unroll
-        for (int r = 0; r < 2 * RowBlocks; ++r)
-          if (my_row + static_cast<unsigned>(8 * r) < job.rows) sum += sums[r / 2][n][2 * (r % 2) + e];
-        float const mean = sum_over(0b11100, sum) * share;
-        float off = 0, squares = 0;
-#pragma unroll
-        for (int r = 0; r < 2 * RowBlocks; ++r)
-          if (my_row + static_cast<unsigned>(8 * r) < job.rows) {
-            float const d = sums[r / 2][n][2 * (r % 2) + e] - mean;
-            off += d, squares = fmaf(d, d, squares);
-          }
-        off = sum_over(0b11100, off), squares = sum_over(0b11100, squares);
-        float* const to = moments + ((warp & 3) * columns + warp_column + 8 * n + 2 * t + e) * 3;
-        if (g == 0) to[0] = mean, to[1] = off, to[2] = squares;
+      for (int r = 0; r < RowBlocks; ++r) {
+        int const left =
+            static_cast<int>(job.rows) - static_cast<int>(first_row) - of * Tile::warp_step - r * Tile::block_step;
+        there += left < 0 ? 0 : left > 16 ? 16 : left;
       }
+      return there;
+    };
+    int const count = rows_of(warp & (Tile::row_warps - 1));
+    float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
+    constexpr int taken = Blocks < 4 ? Blocks : 4, values = 2 * taken;
+    int const mine = folded_value<values>(lane);
+#pragma unroll
+    for (int n = 0; n < Blocks; n += taken) {
+      float mean[values] = {}, off[values] = {}, squares[values] = {};
+#pragma unroll
+      for (int k = 0; k < values; ++k)
+#pragma unroll
+        for (int r = 0; r < 2 * RowBlocks; ++r)
+          if (my_row + row_after(r) < job.rows) mean[k] += sums[r / 2][n + k / 2][2 * (r % 2) + k % 2];
+      fold(mean);
+      float const my_mean = mean[0] *= share;
+      unfold(mean);
+#pragma unroll
+      for (int k = 0; k < values; ++k)
+#pragma unroll
+        for (int r = 0; r < 2 * RowBlocks; ++r)
+          if (my_row + row_after(r) < job.rows) {
+            float const d = sums[r / 2][n + k / 2][2 * (r % 2) + k % 2] - mean[k];
+            off[k] += d, squares[k] = fmaf(d, d, squares[k]);
+          }
+      fold(off), fold(squares);
+      float* const to =
+          moments +
+          ((warp & (Tile::row_warps - 1)) * columns + warp_column + 8 * (n + mine / 2) + 2 * t + mine % 2) * 3;
+      if (g < values) to[0] = my_mean, to[1] = off[0], to[2] = squares[0];
+    }
     __syncthreads();
     if (thread < columns && first_column + thread < job.out) {
       double sum = 0, squares = 0;
-      for (int w = 0; w < 4; ++w) {
-        int const left = static_cast<int>(job.rows) - static_cast<int>(first_row) - most * w;
-        double const n = left < 0 ? 0 : left > most ? most : left;
+      for (int w = 0; w < Tile::row_warps; ++w) {
+        double const n = rows_of(w);
         float const* const of = moments + (w * columns + thread) * 3;
         double const mean = of[0], off = of[1];
         sum += n * mean + off, squares += n * mean * mean + 2 * mean * off + of[2];
@@ -296,7 +384,7 @@ __global__ __launch_bounds__(conv_threads,
       for (int n = 0; n < Blocks; ++n)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          unsigned const m = my_row + static_cast<unsigned>(8 * r), row = job.pool ? m / 4 : m;
+          unsigned const m = my_row + row_after(r), row = job.pool ? m / 4 : m;
           int const column = first_column + warp_column + 8 * n + 2 * t + e;
           if (row < rows && column < job.out && !(job.pool && (g & 3) != 0))
             job.y[std::size_t{row} * job.out + column] = T(sums[r / 2][n][2 * (r % 2) + e]);
@@ -318,7 +406,7 @@ __global__ __launch_bounds__(conv_threads,
                      sums[r][n][2 * h + 1]);
       }
     __syncwarp();
-    unsigned const base = (first_row + static_cast<unsigned>(warp_row + 16 * r)) / (job.pool ? 4 : 1);
+    unsigned const base = (first_row + static_cast<unsigned>(warp_row + Tile::block_step * r)) / (job.pool ? 4 : 1);
     for (int k = lane; k < (job.pool ? 4 : 16) * row_chunks; k += 32) {
       unsigned const row = base + static_cast<unsigned>(k / row_chunks);
       int const column = first_column + warp_column + k % row_chunks * v;
@@ -330,9 +418,18 @@ __global__ __launch_bounds__(conv_threads,
   }
 }
 
+/// (Empty in code that cannot do it, and not run there.)
+template <class P, class Tile, bool Vector>
+__global__ __launch_bounds__(conv_threads, std::is_same_v<P, fp32>
+                                               ? 1
+                                               : Tile::blocks) void convolve(conv_job<value_of<cuda<P>>> const job) {
+  if constexpr (!Tile::by_groups || warpgroup_code) convolve_tile<P, Tile, Vector>(job);
+}
+
 template <class P, class Tile, bool Vector>
 void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
-  constexpr std::size_t shared = Tile::stages * (Tile::rows + Tile::columns) * 16 * conv_chunks<Vector>;
+  constexpr std::size_t shared =
+      Tile::stages * (Tile::rows + Tile::columns) * 16 * conv_chunks<Vector> + (Tile::by_groups ? swizzle_bytes : 0);
   job.column_tiles = blocks_for(static_cast<std::size_t>(job.out), Tile::columns);
   launch(in, convolve<P, Tile, Vector>, dim3(blocks_for(job.rows, Tile::rows) * job.column_tiles), conv_threads, shared,
          job);
@@ -340,16 +437,17 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 
 /// Fills in the rest of `job` and runs it.
 template <class P>
-void run_convolution(cudaStream_t in, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
+void run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   std::size_t const side = job.pool ? 2 : 1;
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.terms = static_cast<int>(conv_terms<P>(d.in));
   job.rows = narrow(d.batch * (d.height / side) * (d.width / side) * side * side);
   if (job.rows == 0) return;
   job.by_height = divider(d.height / side), job.by_width = divider(d.width / side), job.by_in = divider(d.in);
-  with_conv_tile<P>(d.in, d.out, [&]<class Tile>(Tile) {
-    if (conv_in_vectors<P>(d.in)) return launch_convolve<P, Tile, true>(in, job);
-    if constexpr (!std::is_same_v<Tile, wide_conv_tile>) launch_convolve<P, Tile, false>(in, job);
+  with_conv_tile<P>(on.warpgroups(), d.in, d.out, [&]<class Tile>(Tile) {
+    if (conv_in_vectors<P>(d.in)) return launch_convolve<P, Tile, true>(on.stream(), job);
+    if constexpr (!Tile::by_groups && !std::is_same_v<Tile, wide_conv_tile>)
+      launch_convolve<P, Tile, false>(on.stream(), job);
   });
 }
 
@@ -368,7 +466,7 @@ void conv2d_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> 
                     float const* bias, value_of<cuda<P>>* y, std::byte* scratch) {
   auto* const packed = reinterpret_cast<value_of<cuda<P>>*>(scratch);
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
-  detail::gpu::run_convolution<P>(on.stream(), d, {.x = x, .w = packed, .y = y, .shift = bias});
+  detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias});
 }
 
 /// The moments are taken from the values while they are in registers.
@@ -379,8 +477,8 @@ void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<c
   auto* const packed = space.take<value_of<cuda<P>>>(detail::gpu::conv_weights<P>(d.in, d.out));
   auto* const sums = reinterpret_cast<double*>(space.rest());
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
-  detail::gpu::run_convolution<P>(on.stream(), d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
-  std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(d.in, d.out));
+  detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
+  std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(on.warpgroups(), d.in, d.out));
   detail::gpu::finish_sums<2>(on.stream(), sums, tiles, d.out,
                               detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }
@@ -393,7 +491,7 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
                   epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/) {
-  detail::gpu::run_convolution<P>(on.stream(), d,
+  detail::gpu::run_convolution<P>(on, d,
                                   {.x = x,
                                    .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
                                    .y = y,
@@ -407,8 +505,7 @@ void conv2d_backward_data(context<cuda<P>>& on, conv_dims const& d, value_of<cud
                           value_of<cuda<P>>* dx, std::byte* scratch) {
   auto* const packed = reinterpret_cast<value_of<cuda<P>>*>(scratch);
   detail::gpu::pack<P>(on.stream(), d.in, d.out, w, nullptr, packed, true);
-  detail::gpu::run_convolution<P>(on.stream(), {d.batch, d.height, d.width, d.out, d.in},
-                                  {.x = dy, .w = packed, .y = dx});
+  detail::gpu::run_convolution<P>(on, {d.batch, d.height, d.width, d.out, d.in}, {.x = dy, .w = packed, .y = dx});
 }
 
 }  // namespace l3::inline L3_ISA

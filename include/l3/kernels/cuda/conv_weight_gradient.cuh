@@ -18,14 +18,29 @@ namespace detail::gpu {
 template <int WarpRows, int WarpColumns, int RowBlocks, int ColumnBlocks>
 struct gradient_tile {
   static_assert(WarpRows * WarpColumns == 8);
+  static constexpr bool by_groups = false;
   static constexpr int warp_rows = WarpRows, row_blocks = RowBlocks, column_blocks = ColumnBlocks;
   static constexpr int rows = WarpRows * RowBlocks * 16, columns = WarpColumns * ColumnBlocks * 8;
+  static constexpr int stages = 3, pending = 0, blocks = 2;
 };
 using large_gradient_tile = gradient_tile<2, 4, 4, 4>;   // 128 x 128
 using medium_gradient_tile = gradient_tile<2, 4, 2, 6>;  // 64 x 192: three taps of 64 channels
 using small_gradient_tile = gradient_tile<4, 2, 1, 2>;   // 64 x 32
 
-inline constexpr int gradient_stages = 3;
+/// The same for two warpgroups of 64 rows and all columns each: one above the other or, with `RowGroups` = 1, both of
+/// the same place, with half of each step's pixels. The rest is as conv_group_tile says.
+template <int RowGroups, int Columns, int Stages, int Pending, int Blocks>
+struct gradient_group_tile {
+  static constexpr bool by_groups = true;
+  static constexpr int depth_groups = 2 / RowGroups;
+  static constexpr int warp_rows = 4 * RowGroups, row_blocks = 1, column_blocks = Columns / 8;
+  static constexpr int rows = 64 * RowGroups, columns = Columns;
+  static constexpr int stages = Stages, pending = Pending, blocks = Blocks;
+};
+using large_gradient_group_tile = gradient_group_tile<2, 256, 4, 1, 1>;   // 128 x 256
+using medium_gradient_group_tile = gradient_group_tile<2, 128, 3, 0, 2>;  // 128 x 128
+using small_gradient_group_tile = gradient_group_tile<1, 192, 3, 0, 2>;   // 64 x 192: three taps of 64 channels
+
 /// Pixels copied at a time.
 template <class T>
 inline constexpr int gradient_step = sizeof(T) == 2 ? 64 : 32;
@@ -36,10 +51,17 @@ struct gradient_copies {
   static constexpr bool left = Left, right = Right;
 };
 
-/// Calls f with the tile and the ways of copying for these sizes.
+/// Calls f with the tile and the ways of copying for these sizes, multiplied by warpgroups or by warps.
 template <class P, class F>
-constexpr auto with_gradient_tile(conv_dims const& d, F&& f) {
+constexpr auto with_gradient_tile(bool groups, conv_dims const& d, F&& f) {
   bool const left = conv_in_vectors<P>(d.out), right = conv_in_vectors<P>(d.in);
+  if constexpr (std::is_same_v<P, bf16>)
+    if (groups && left && right && d.out > 32 && d.in > 16) {
+      if (d.out > 64 && 9 * d.in % large_gradient_group_tile::columns == 0)
+        return f(large_gradient_group_tile{}, gradient_copies<true, true>{});
+      if (d.out > 64) return f(medium_gradient_group_tile{}, gradient_copies<true, true>{});
+      return f(small_gradient_group_tile{}, gradient_copies<true, true>{});
+    }
   if constexpr (!std::is_same_v<P, fp32>) {
     if (left && right && d.out > 64) return f(large_gradient_tile{}, gradient_copies<true, true>{});
     if (left && right && d.out > 32 && d.in > 16) return f(medium_gradient_tile{}, gradient_copies<true, true>{});
@@ -49,18 +71,19 @@ constexpr auto with_gradient_tile(conv_dims const& d, F&& f) {
   return f(small_gradient_tile{}, gradient_copies<false, false>{});
 }
 
-/// Parts that the pixels may be cut into: so many that a large GPU's multiprocessors have a few blocks each.
+/// Parts that the pixels may be cut into: so many that a large GPU's multiprocessors have work for two times.
 template <class P>
-constexpr std::size_t most_gradient_parts(conv_dims const& d) {
-  constexpr std::size_t blocks = 528;
-  std::size_t const tiles = with_gradient_tile<P>(d, [&](auto tile, auto) {
-    return ((d.out + tile.rows - 1) / tile.rows) * ((9 * d.in + tile.columns - 1) / tile.columns);
+constexpr std::size_t most_gradient_parts(bool groups, conv_dims const& d) {
+  constexpr std::size_t multiprocessors = 132;
+  return with_gradient_tile<P>(groups, d, [&](auto tile, auto) {
+    std::size_t const tiles = ((d.out + tile.rows - 1) / tile.rows) * ((9 * d.in + tile.columns - 1) / tile.columns);
+    return std::max<std::size_t>(1, 2 * multiprocessors * tile.blocks / tiles);
   });
-  return std::max<std::size_t>(1, blocks / tiles);
 }
+/// Room for the parts, whoever multiplies.
 template <class P>
 constexpr footprint conv_gradient_room(conv_dims const& d) {
-  return fixed<float>(most_gradient_parts<P>(d) * d.out * 9 * d.in);
+  return fixed<float>(std::max(most_gradient_parts<P>(false, d), most_gradient_parts<P>(true, d)) * d.out * 9 * d.in);
 }
 
 template <class T>
@@ -83,18 +106,18 @@ __device__ inline unsigned neighbours_inside(gradient_job<T> const& job, unsigne
 }
 
 template <class P, class Tile, class Copies>
-__global__ __launch_bounds__(256, std::is_same_v<P, bf16>
-                                      ? 2
-                                      : 1) void convolve_gradient(gradient_job<value_of<cuda<P>>> const job) {
+__device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cuda<P>>> const& job) {
   using T = value_of<cuda<P>>;
   using product = products<P>;
-  constexpr int v = vector_size<T>, step = gradient_step<T>;
+  constexpr int v = vector_size<T>, step = gradient_step<T>, stages = Tile::stages, ahead = stages - 1 - Tile::pending;
   constexpr int left_chunks = Tile::rows / v, right_chunks = Tile::columns / v;
   constexpr int stage_bytes = step * (left_chunks + right_chunks) * 16;
-  char* const shared = shared_memory<char>();
+  using left_tile = conv_pieces<Tile::by_groups, step, left_chunks>;
+  using right_tile = conv_pieces<Tile::by_groups, step, right_chunks>;
+  char* const shared = conv_memory<Tile>();
   int const thread = static_cast<int>(threadIdx.x), warp = thread >> 5;
   int const warp_row = warp % Tile::warp_rows * Tile::row_blocks * 16;
-  int const warp_column = warp / Tile::warp_rows * Tile::column_blocks * 8;
+  int const warp_column = Tile::by_groups ? 0 : warp / Tile::warp_rows * Tile::column_blocks * 8;
   int const first_row = static_cast<int>(blockIdx.y) * Tile::rows;
   int const first_column = static_cast<int>(blockIdx.x) * Tile::columns;
   unsigned const first_pixel = blockIdx.z * job.part_steps * step;
@@ -114,9 +137,9 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16>
     within[c] = tap < 9 ? 1u << tap : 0;
   }
   auto const copy = [&](int number) {
-    char* const stage = shared + (number % gradient_stages) * stage_bytes;
-    tile<left_chunks> const left{stage};
-    tile<right_chunks> const right{stage + step * left_chunks * 16};
+    char* const stage = shared + (number % stages) * stage_bytes;
+    left_tile const left{stage};
+    right_tile const right{stage + step * left_chunks * 16};
     unsigned const begin = first_pixel + static_cast<unsigned>(number * step);
 #pragma unroll
     for (int pass = 0; pass < (step * left_lanes + 255) / 256; ++pass) {
@@ -169,35 +192,72 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16>
 
   float sums[Tile::row_blocks][Tile::column_blocks][4] = {};
 #pragma unroll
-  for (int number = 0; number < gradient_stages - 1; ++number) {
+  for (int number = 0; number < ahead; ++number) {
     if (number < steps) copy(number);
     commit_copies();
   }
+  if constexpr (Tile::by_groups) hold(sums);
   for (int number = 0; number < steps; ++number) {
-    wait_copies<gradient_stages - 2>();
+    wait_copies<ahead - 1>();
+    if constexpr (Tile::by_groups) show_to_groups();
     __syncthreads();
-    if (number + gradient_stages - 1 < steps) copy(number + gradient_stages - 1);
-    commit_copies();
-    char* const stage = shared + (number % gradient_stages) * stage_bytes;
-    tile<left_chunks> const left{stage};
-    tile<right_chunks> const right{stage + step * left_chunks * 16};
+    auto const copy_ahead = [&] {
+      if (number + ahead < steps) copy(number + ahead);
+      commit_copies();
+    };
+    char* const stage = shared + (number % stages) * stage_bytes;
+    left_tile const left{stage};
+    right_tile const right{stage + step * left_chunks * 16};
+    if constexpr (Tile::by_groups) {
+      constexpr int mine = step / Tile::depth_groups;
+      int const group = warp / 4, first_term = Tile::depth_groups == 1 ? 0 : group * mine;
+      begin_group_products();
 #pragma unroll
-    for (int term = 0; term < step; term += product::depth) {
-      typename product::a a[Tile::row_blocks];
+      for (int term = 0; term < mine; term += product::depth)
+        multiply_groups<true>(sums[0], left.across(Tile::depth_groups == 1 ? group * 64 : 0, first_term + term),
+                              right.across(0, first_term + term));
+      commit_group_products();
+      copy_ahead();
+      wait_group_products<Tile::pending>();  // as in convolve_tile
+    } else {
+      copy_ahead();
 #pragma unroll
-      for (int r = 0; r < Tile::row_blocks; ++r) product::load_across(a[r], left, warp_row + 16 * r, term);
+      for (int term = 0; term < step; term += product::depth) {
+        typename product::a a[Tile::row_blocks];
 #pragma unroll
-      for (int pair = 0; pair < Tile::column_blocks / 2; ++pair) {
-        typename product::b b[2];
-        product::load_across(b, right, warp_column + 16 * pair, term);
+        for (int r = 0; r < Tile::row_blocks; ++r) product::load_across(a[r], left, warp_row + 16 * r, term);
 #pragma unroll
-        for (int r = 0; r < Tile::row_blocks; ++r)
+        for (int pair = 0; pair < Tile::column_blocks / 2; ++pair) {
+          typename product::b b[2];
+          product::load_across(b, right, warp_column + 16 * pair, term);
 #pragma unroll
-          for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+          for (int r = 0; r < Tile::row_blocks; ++r)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) product::multiply(sums[r][2 * pair + half], a[r], b[half]);
+        }
       }
     }
   }
   wait_copies<0>();
+  if constexpr (Tile::by_groups) {
+    wait_group_products<0>();
+    hold(sums);
+    if constexpr (Tile::depth_groups == 2) {  // the first warpgroup adds what the second one has
+      auto* const other = reinterpret_cast<float*>(shared) + thread % 128;
+      __syncthreads();
+#pragma unroll
+      for (int n = 0; n < Tile::column_blocks; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          if (thread >= 128) other[(4 * n + k) * 128] = sums[0][n][k];
+      __syncthreads();
+      if (thread >= 128) return;
+#pragma unroll
+      for (int n = 0; n < Tile::column_blocks; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[0][n][k] += other[(4 * n + k) * 128];
+    }
+  }
 
   int const lane = thread & 31, g = lane >> 2, t = lane & 3, columns = 9 * job.in;
 #pragma unroll
@@ -211,6 +271,14 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16>
         if (o < job.out && column < columns)
           job.parts[(std::size_t{blockIdx.z} * job.out + o) * columns + column] = sums[r][n][k];
       }
+}
+
+/// (Empty in code that cannot do it, and not run there.)
+template <class P, class Tile, class Copies>
+__global__ __launch_bounds__(256, std::is_same_v<P, bf16>
+                                      ? Tile::blocks
+                                      : 1) void convolve_gradient(gradient_job<value_of<cuda<P>>> const job) {
+  if constexpr (!Tile::by_groups || warpgroup_code) convolve_gradient_tile<P, Tile, Copies>(job);
 }
 
 /// dw (out, in, 3, 3) from the parts (parts, out, 9, in).
@@ -233,7 +301,8 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
   constexpr std::size_t step = detail::gpu::gradient_step<T>;
   // A part of less than eight steps costs more to add up than it brings.
   std::size_t const steps = (d.rows() + step - 1) / step;
-  std::size_t const wanted = std::clamp<std::size_t>(steps / 8, 1, detail::gpu::most_gradient_parts<P>(d));
+  std::size_t const wanted =
+      std::clamp<std::size_t>(steps / 8, 1, detail::gpu::most_gradient_parts<P>(on.warpgroups(), d));
   std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
   detail::gpu::gradient_job<T> const job{.x = x,
                                          .dy = dy,
@@ -247,10 +316,11 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
                                          .by_width = detail::gpu::divider(d.width),
                                          .by_height = detail::gpu::divider(d.height),
                                          .by_in = detail::gpu::divider(d.in)};
-  detail::gpu::with_gradient_tile<P>(d, [&]<class Tile, class Copies>(Tile, Copies) -> std::size_t {
+  detail::gpu::with_gradient_tile<P>(on.warpgroups(), d, [&]<class Tile, class Copies>(Tile, Copies) -> std::size_t {
     dim3 const grid(detail::gpu::blocks_for(9 * d.in, Tile::columns), detail::gpu::blocks_for(d.out, Tile::rows),
                     detail::gpu::narrow(parts));
-    constexpr std::size_t shared = detail::gpu::gradient_stages * step * (Tile::rows + Tile::columns) * sizeof(T);
+    constexpr std::size_t shared = Tile::stages * step * (Tile::rows + Tile::columns) * sizeof(T) +
+                                   (Tile::by_groups ? detail::gpu::swizzle_bytes : 0);
     detail::gpu::launch(on.stream(), detail::gpu::convolve_gradient<P, Tile, Copies>, grid, 256, shared, job);
     return 0;
   });

@@ -73,6 +73,74 @@ __device__ inline unsigned packed(float low, float high) {
   return r;
 }
 
+// Products of warpgroups, of sm_90a alone: four warps each begin one, and go on while it is made.
+
+/// What this thread has written to shared memory can be seen by products that are begun behind a barrier.
+__device__ inline void show_to_groups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+/// Sums have been written; products may be begun.
+__device__ inline void begin_group_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+/// What was begun since the last time is a group.
+__device__ inline void commit_group_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+/// Waits until at most `Left` groups of this warpgroup's are going on.
+template <int Left>
+__device__ inline void wait_group_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
+}
+/// The compiler, which does not know that products go on, keeps what it does to sums on its side of this.
+template <int RowBlocks, int Blocks>
+__device__ inline void hold(float (&c)[RowBlocks][Blocks][4]) {
+#pragma unroll
+  for (int r = 0; r < RowBlocks; ++r)
+#pragma unroll
+    for (int n = 0; n < Blocks; ++n)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) asm volatile("" : "+f"(c[r][n][k])::"memory");
+}
+/// Begins c += a b: 64 x 16 by 16 x (8 Blocks) of bf16, both in shared memory where the descriptors say; `Across`: rows
+/// there run across the sum.
+template <bool Across, int Blocks>
+__device__ inline void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, std::uint64_t b) {
+#define L3_TEN(t) "%" t "0, %" t "1, %" t "2, %" t "3, %" t "4, %" t "5, %" t "6, %" t "7, %" t "8, %" t "9, "
+#define L3_BLOCK(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
+#define L3_BLOCKS(n)                                                                                                 \
+  L3_BLOCK(n), L3_BLOCK(n + 1), L3_BLOCK(n + 2), L3_BLOCK(n + 3), L3_BLOCK(n + 4), L3_BLOCK(n + 5), L3_BLOCK(n + 6), \
+      L3_BLOCK(n + 7)
+#define L3_MULTIPLY(columns, sums, a, b, across)                                                                     \
+  "{\n.reg .pred add;\nsetp.ne.u32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" sums \
+  "}, " a ", " b ", add, 1, 1, " across ", " across ";\n}"
+  if constexpr (Blocks == 8) {
+    asm volatile(L3_MULTIPLY("64", L3_TEN("") L3_TEN("1") L3_TEN("2") "%30, %31", "%32", "%33", "%34")
+                 : L3_BLOCKS(0)
+                 : "l"(a), "l"(b), "n"(Across ? 1 : 0));
+  } else if constexpr (Blocks == 16) {
+    asm volatile(
+        L3_MULTIPLY("128", L3_TEN("") L3_TEN("1") L3_TEN("2") L3_TEN("3") L3_TEN("4") L3_TEN("5") "%60, %61, %62, %63",
+                    "%64", "%65", "%66")
+        : L3_BLOCKS(0), L3_BLOCKS(8)
+        : "l"(a), "l"(b), "n"(Across ? 1 : 0));
+  } else if constexpr (Blocks == 24) {
+    asm volatile(L3_MULTIPLY("192",
+                             L3_TEN("") L3_TEN("1") L3_TEN("2") L3_TEN("3") L3_TEN("4") L3_TEN("5") L3_TEN("6")
+                                 L3_TEN("7") L3_TEN("8") "%90, %91, %92, %93, %94, %95",
+                             "%96", "%97", "%98")
+                 : L3_BLOCKS(0), L3_BLOCKS(8), L3_BLOCKS(16)
+                 : "l"(a), "l"(b), "n"(Across ? 1 : 0));
+  } else {
+    static_assert(Blocks == 32);
+    asm volatile(L3_MULTIPLY("256",
+                             L3_TEN("") L3_TEN("1") L3_TEN("2") L3_TEN("3") L3_TEN("4") L3_TEN("5") L3_TEN("6")
+                                 L3_TEN("7") L3_TEN("8") L3_TEN("9") L3_TEN("10")
+                                     L3_TEN("11") "%120, %121, %122, %123, %124, %125, %126, %127",
+                             "%128", "%129", "%130")
+                 : L3_BLOCKS(0), L3_BLOCKS(8), L3_BLOCKS(16), L3_BLOCKS(24)
+                 : "l"(a), "l"(b), "n"(Across ? 1 : 0));
+  }
+#undef L3_TEN
+#undef L3_BLOCK
+#undef L3_BLOCKS
+#undef L3_MULTIPLY
+}
+
 #else  // tests/support/cuda_emulation
 
 inline void copy_async(void* shared, void const* global, bool valid) { emulated::copy_async(shared, global, valid); }
@@ -95,6 +163,20 @@ inline void multiply_tf32(float (&c)[4], unsigned const (&a)[4], unsigned b0, un
 inline unsigned round_to_tf32(float x) { return emulated::round_to_tf32(x); }
 inline unsigned packed(float low, float high) {
   return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16;
+}
+inline std::uint32_t shared_address(void const* p) { return emulated::shared_address(p); }
+inline void show_to_groups() { emulated::show_to_groups(); }
+inline void begin_group_products() { emulated::begin_group_products(); }
+inline void commit_group_products() { emulated::commit_group_products(); }
+template <int Left>
+void wait_group_products() {
+  emulated::wait_group_products(Left);
+}
+template <int RowBlocks, int Blocks>
+void hold(float (&/*c*/)[RowBlocks][Blocks][4]) {}
+template <bool Across, int Blocks>
+void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, std::uint64_t b) {
+  emulated::multiply_groups(c[0], Blocks, Across, a, b);
 }
 
 #endif

@@ -78,6 +78,49 @@ __device__ inline float sum_over(unsigned mask, float x) {
   return x;
 }
 
+/// N values' sums over the eight lanes that differ in bits 4, 8 and 16 alone, added up as sum_over does it, with a
+/// third of the exchanges: each bit halves what a lane goes on with. x[0] becomes the sum of value
+/// folded_value<N>(lane).
+template <int N, int Bit = 4>
+__device__ inline void fold(float (&x)[N]) {
+  if constexpr (N == 1) {
+#pragma unroll
+    for (int bit = Bit; bit < 32; bit *= 2) x[0] += __shfl_xor_sync(0xFFFFFFFFu, x[0], bit);
+  } else {
+    static_assert(N % 2 == 0 && Bit < 32);
+    bool const upper = (threadIdx.x & Bit) != 0;
+    float half[N / 2];
+#pragma unroll
+    for (int k = 0; k < N / 2; ++k) {
+      float const other = __shfl_xor_sync(0xFFFFFFFFu, upper ? x[k] : x[k + N / 2], Bit);
+      half[k] = (upper ? x[k + N / 2] : x[k]) + other;
+    }
+    fold<N / 2, 2 * Bit>(half);
+    x[0] = half[0];
+  }
+}
+template <int N>
+__device__ inline int folded_value(int lane) {
+  int value = 0;
+#pragma unroll
+  for (int bit = 4, n = N / 2; n > 0; bit *= 2, n /= 2) value += (lane & bit) != 0 ? n : 0;
+  return value;
+}
+/// The way back: all lanes get all N values from those that have them.
+template <int N, int Bit = 4>
+__device__ inline void unfold(float (&x)[N]) {
+  if constexpr (N > 1) {
+    bool const upper = (threadIdx.x & Bit) != 0;
+    float half[N / 2] = {x[0]};
+    unfold<N / 2, 2 * Bit>(half);
+#pragma unroll
+    for (int k = 0; k < N / 2; ++k) {
+      float const other = __shfl_xor_sync(0xFFFFFFFFu, half[k], Bit);
+      x[k] = upper ? other : half[k], x[k + N / 2] = upper ? half[k] : other;
+    }
+  }
+}
+
 /// Division of numbers below 2^31 by one that the host knows.
 struct divider {
   unsigned by = 1, factor = 0, shift = 0;
