@@ -78,13 +78,15 @@ void train(context<B>& on, std::size_t batch, double seconds) {
   network net;
   net.initialise(1);
   trainer<network> t(on, net, {.which = pairing::all, .batch = batch, .learning_rate = 1e-5});
-  tensor<float, network::frame> frames(batch);
-  tensor<float, network::sound> sounds(batch);
+  // As the loader hands it over: bytes of pictures and samples of sound.
+  raw_batch<network::frame, network::config::front_end::samples> items(batch);
+  items.count = batch;
   generator draw(1, stream::user, 1, 0);
-  for (float& v : frames.values()) v = static_cast<float>(draw.uniform(-1, 1));
-  for (float& v : sounds.values()) v = static_cast<float>(draw.uniform(-1, 1));
+  for (auto& v : items.crops.values()) v = static_cast<std::uint8_t>(draw.below(256));
+  for (float& v : items.seconds.values()) v = static_cast<float>(draw.uniform(-1, 1));
+  std::fill(items.volumes.begin(), items.volumes.end(), 1.0f);
   auto const step = [&] {
-    t.begin(frames.view(), sounds.view(), {});
+    t.begin(items.view(), {});
     if (t.in_flight() == t.slots) t.finish();
   };
   // By the wall, for transfers and what the processor does between steps count.

@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <l3/core/backend.hpp>
 #include <l3/core/random.hpp>
-#include <l3/files/npz.hpp>
 #include <l3/version.hpp>
 #include <thread>
+#ifdef L3_WITH_MEDIA
+#include <l3/data/decode.hpp>
+#include <l3/files/npz.hpp>
+#endif
 
 #include "engine.hpp"
 #include "feed.hpp"

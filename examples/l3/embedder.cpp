@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 #include <l3/data/clip_list.hpp>
+#include <l3/data/decode.hpp>
 #include <string_view>
 
 namespace l3::program {

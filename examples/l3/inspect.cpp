@@ -1,6 +1,7 @@
 // l3 inspect: what a network's units respond to, and where.
 #include <algorithm>
 #include <cmath>
+#include <l3/data/decode.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/files/wav.hpp>
 #include <map>

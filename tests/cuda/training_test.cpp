@@ -338,6 +338,15 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
     CHECK(a.score.loss == b.score.loss);
   }
   CHECK(bytes.weights() == values.weights());
+  struct {
+    raw_batch<frame, hearing::front_end::samples> const& batch;
+    auto const* next() { return &batch; }
+  } source{raw};
+  int steps = 0;
+  train(bytes.t, source, 4, [&](step_report const& report, step_timing const&) { return ++steps, report.step == 4; });
+  values.t.step(frames_view(f.data(), items), sounds_view(s.data(), items), {});
+  CHECK(steps == 1);
+  CHECK(bytes.weights() == values.weights());
   auto lacking = raw.view();
   lacking.volumes = lacking.volumes.first(1);
   CHECK_THROWS_AS(bytes.t.begin(lacking, {}), shape_error);

@@ -616,4 +616,9 @@ class trainer<Network> {
   std::uint64_t begun_ = 0, finished_ = 0;
 };
 
+/// (The guide that the first template's constructor gives names processes alone.)
+template <class Network>
+requires gpu_backend<typename Network::backend_type>
+trainer(context<typename Network::backend_type>&, Network&, training_settings const&, gpu_group*) -> trainer<Network>;
+
 }  // namespace l3::inline L3_ISA

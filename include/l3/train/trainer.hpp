@@ -57,6 +57,8 @@ class trainer {
   using scalar = typename Network::scalar;
   using value = value_of<B>;
   using fusion = typename Network::fusion;
+  using frames_view = batch_view<value const, typename Network::frame>;
+  using sounds_view = batch_view<value const, typename Network::sound>;
 
   /// All processes of `group` begin with the same network and settings. It outlives the trainer.
   trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
@@ -86,8 +88,7 @@ class trainer {
   /// Errors  numeric_error if loss or gradients are not finite, of whichever worker: the network and the optimizer are
   ///         then as they were before the step. shape_error if the counts do not fit. setting_error: a label is neither
   ///         0 nor 1. group_error: see process_group.
-  step_report step(batch_view<value const, typename Network::frame> frames,
-                   batch_view<value const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
+  step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count == 0 || frames.count % settings_.parts != 0)
       throw shape_error({"training batch", "as many items in each of " + std::to_string(settings_.parts) + " parts",
@@ -129,8 +130,6 @@ class trainer {
   scalar* gradients() { return settings_.parts > 1 ? sums() : pass_.gradients(); }
 
  private:
-  using frames_view = batch_view<value const, typename Network::frame>;
-  using sounds_view = batch_view<value const, typename Network::sound>;
   static constexpr std::size_t hidden = Network::config::hidden;
   /// The fusion head's parameters whose gradients are complete where frames and sounds have met: all but the first.
   static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
@@ -322,15 +321,18 @@ class trainer {
 
 /// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.
 template <class Source, class Network>
-concept batch_source = requires(Source& source) {
-  {
-    source.next()->frame_view()
-    } -> std::convertible_to<batch_view<value_of<typename Network::backend_type> const, typename Network::frame>>;
-  {
-    source.next()->sound_view()
-    } -> std::convertible_to<batch_view<value_of<typename Network::backend_type> const, typename Network::sound>>;
+concept value_source = requires(Source& source) {
+  { source.next()->frame_view() } -> std::convertible_to<typename trainer<Network>::frames_view>;
+  { source.next()->sound_view() } -> std::convertible_to<typename trainer<Network>::sounds_view>;
   { source.next()->label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
 };
+/// The same of batches that look like `raw_batch`, for trainers that take them.
+template <class Source, class Network>
+concept raw_source = requires(Source& source, trainer<Network>& on) {
+  on.step(source.next()->view(), source.next()->label_view());
+};
+template <class Source, class Network>
+concept batch_source = value_source<Source, Network> || raw_source<Source, Network>;
 
 /// What one step cost, beside what it did.
 struct step_timing {
@@ -338,7 +340,9 @@ struct step_timing {
   double wait_seconds = 0;  ///< of which waiting for the batch
 };
 
-/// Steps until `last_step` is done or `after_step`, called behind every step, returns false.
+/// Steps until `last_step` is done or `after_step`, called behind every step, returns false. Each is finished before the
+/// next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile is kept busy by
+/// `begin` and `finish` of its trainer.
 template <class Network, batch_source<Network> Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
            std::function<bool(step_report const&, step_timing const&)> const& after_step) {
@@ -349,7 +353,12 @@ void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
     auto const* const batch = source.next();
     if (batch == nullptr) return;
     auto const got = clock::now();
-    step_report const report = on.step(batch->frame_view(), batch->sound_view(), batch->label_view());
+    step_report const report = [&] {
+      if constexpr (raw_source<Source, Network>)
+        return on.step(batch->view(), batch->label_view());
+      else
+        return on.step(batch->frame_view(), batch->sound_view(), batch->label_view());
+    }();
     if (!after_step(report, {seconds(clock::now() - start), seconds(got - start)})) return;
   }
 }

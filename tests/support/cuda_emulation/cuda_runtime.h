@@ -290,23 +290,34 @@ inline void __syncwarp() {
   static char const kind = 0;
   emulated::together(nullptr, &kind, [](void**) {});
 }
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int other) {
-  if (mask != 0xFFFFFFFFu) emulated::stop("a shuffle of part of a warp");
+namespace emulated {
+/// Each lane has its own value, and takes that of the lane that `source(own lane, what it asks for)` names.
+template <class T, class Source>
+T shuffle(unsigned mask, T value, int asked, Source) {
+  if (mask != 0xFFFFFFFFu) stop("a shuffle of part of a warp");
   struct operand {
     T value;
-    int other;
-  } mine{value, other};
+    int asked;
+  } mine{value, asked};
   static char const kind = 0;
-  emulated::together(&mine, &kind, [](void** all) {
+  together(&mine, &kind, [](void** all) {
     T old[32];
     for (int k = 0; k < 32; ++k) old[k] = static_cast<operand*>(all[k])->value;
     for (int k = 0; k < 32; ++k) {
       auto& of = *static_cast<operand*>(all[k]);
-      of.value = old[k ^ of.other];
+      of.value = old[Source{}(k, of.asked)];
     }
   });
   return mine.value;
+}
+}  // namespace emulated
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int other) {
+  return emulated::shuffle(mask, value, other, [](int lane, int asked) { return lane ^ asked; });
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int from) {
+  return emulated::shuffle(mask, value, from, [](int, int asked) { return asked & 31; });
 }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);

@@ -83,6 +83,18 @@ constexpr bool conv_in_vectors(std::size_t in) {
 template <bool Vector>
 inline constexpr int conv_chunks = Vector ? 8 : 4;
 
+/// Where in a sum of 9 x `channels` terms number `term` stands: all taps of one block of channels come before those of
+/// the next, where the channels are whole blocks, so that what a tap reads of a picture is still in the first cache
+/// when its neighbour in the row wants it. A tap of 9 or more is none.
+struct term_place {
+  unsigned tap, channel;
+};
+L3_HOST_DEVICE inline term_place place_of_term(unsigned term, unsigned channels, unsigned block) {
+  if (channels % block != 0) return {term / channels, term % channels};
+  unsigned const line = term / block;
+  return {channels * 9 <= term ? 9 : line % 9, line / 9 * block + term % block};
+}
+
 /// Terms of a sum, with zeros behind them to make whole steps.
 template <class P>
 constexpr std::size_t conv_terms(std::size_t in) {
@@ -101,7 +113,8 @@ __global__ void pack_weights(float const* w, float const* scale, T* to, unsigned
                              unsigned terms, bool turned) {
   unsigned const at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= rows * terms) return;
-  unsigned const row = at / terms, term = at % terms, tap = term / channels, c = term % channels;
+  unsigned const row = at / terms;
+  auto const [tap, c] = place_of_term(at % terms, channels, vector_size<T> * conv_chunks<true>);
   float value = 0;
   if (tap < 9) {
     unsigned const o = turned ? c : row, i = turned ? row : c, in = turned ? rows : channels;
@@ -165,11 +178,13 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
   constexpr int RowBlocks = Tile::row_blocks, Blocks = Tile::column_blocks, columns = Tile::columns;
   constexpr int stage_bytes = (Tile::rows + columns) * 16 * chunks;
   constexpr int rows_apart = conv_threads / chunks, my_rows = Tile::rows / rows_apart;
+  static_assert(rows_apart % 8 == 0);
   constexpr int ahead = stages - 1 - Tile::pending;
   using left_tile = conv_pieces<Tile::by_groups, Tile::rows, chunks>;
   using right_tile = conv_pieces<Tile::by_groups, columns, chunks>;
   char* const shared = conv_memory<Tile>();
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
+  int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
   int const warp_row = (warp & (Tile::row_warps - 1)) * Tile::warp_step;
   int const warp_column = warp / Tile::row_warps * 8 * Blocks;
   unsigned const row_block = blockIdx.x / job.column_tiles;
@@ -184,6 +199,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
 
   // Where in the sum this thread's next chunk lies: tap, and channel in it.
   int tap = 0, channel = chunk * v;
+  bool const by_blocks = job.in % (chunks * v) == 0;  // a step is a tap of a block: see place_of_term
   while (Vector && channel >= job.in) channel -= job.in, ++tap;
   int const steps = job.terms / (chunks * v);
   auto const copy = [&](int step) {
@@ -196,10 +212,15 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
       for (int k = 0; k < my_rows; ++k) {
         bool const valid = ((inside[k] >> tap) & 1) != 0;  // of a tenth tap none is
         T const* const from = job.x + (static_cast<std::ptrdiff_t>(pixel[k]) * job.in + offset);
-        copy_async_kept(left.at(thread / chunks + k * rows_apart, chunk), from, valid);  // other taps want it too
+        // Other taps want it too. (Rows a multiple of 8 apart have their chunks in the same order.)
+        copy_async_kept(left.at(thread / chunks, chunk) + k * rows_apart * left_tile::row_bytes, from, valid);
       }
-      channel += chunks * v;
-      while (channel >= job.in) channel -= job.in, ++tap;
+      if (by_blocks) {
+        if (++tap == 9) tap = 0, channel += chunks * v;
+      } else {
+        channel += chunks * v;
+        while (channel >= job.in) channel -= job.in, ++tap;
+      }
     } else {
 #pragma unroll
       for (int k = 0; k < my_rows; ++k) {
@@ -223,7 +244,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
       bool const valid = first_column + row < job.out;
       T const* const from =
           job.w + (static_cast<std::ptrdiff_t>(first_column + row) * job.terms + (step * chunks + chunk) * v);
-      copy_async(right.at(row, chunk), from, valid);
+      copy_async(right.at(thread / chunks, chunk) + k * rows_apart * right_tile::row_bytes, from, valid);
     }
   };
 
@@ -251,8 +272,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
       for (int at = 0; at < chunks; at += product::chunks)
 #pragma unroll
         for (int r = 0; r < RowBlocks; ++r)
-          multiply_groups<false>(sums[r], left.straight(Tile::block_step * r + warp / 4 * 64, at),
-                                 right.straight(0, at));
+          multiply_groups<false>(sums[r], left.straight(Tile::block_step * r + group * 64, at), right.straight(0, at));
       commit_group_products();
       // Copies for step + ahead take the place of step - pending - 1. Its products have been made, in both warpgroups:
       // at the end of the step before, and so before the barrier above, each thread waited until only those of the last

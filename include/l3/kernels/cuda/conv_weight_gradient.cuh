@@ -1,7 +1,8 @@
 /// @file  include/l3/kernels/cuda/conv_weight_gradient.cuh: a convolution's weight gradient as a product of matrices,
 /// on the matrix units of a GPU.
 ///
-/// Rows are output channels, columns are input channels of one tap after the other, and all pixels lie along the sum.
+/// Rows are output channels, columns are the terms of conv2d.cuh's sums (so that the taps of a block of channels, which
+/// read the same pixels, are neighbours), and all pixels lie along the sum.
 /// The sum is cut into parts, so that there is work for every multiprocessor; how many, the sizes alone decide. Each
 /// part writes its own sums, and a second kernel adds them up in order.
 #pragma once
@@ -86,6 +87,9 @@ constexpr footprint conv_gradient_room(conv_dims const& d) {
   return fixed<float>(std::max(most_gradient_parts<P>(false, d), most_gradient_parts<P>(true, d)) * d.out * 9 * d.in);
 }
 
+/// Channels whose taps stand beside each other.
+inline constexpr unsigned gradient_block = 64;
+
 template <class T>
 struct gradient_job {
   T const* x = nullptr;
@@ -132,14 +136,19 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
 #pragma unroll
   for (int c = 0; c < my_right; ++c) {
     int const column = first_column + (thread % right_lanes + c * right_lanes) * v;
-    auto const tap = static_cast<int>(job.by_in.quotient(static_cast<unsigned>(column)));
-    offset[c] = ((tap / 3 - 1) * job.width + tap % 3 - 1) * job.in + (column - tap * job.in);
+    auto const at = place_of_term(static_cast<unsigned>(column), static_cast<unsigned>(job.in), gradient_block);
+    auto const tap = static_cast<int>(at.tap);
+    offset[c] = ((tap / 3 - 1) * job.width + tap % 3 - 1) * job.in + static_cast<int>(at.channel);
     within[c] = tap < 9 ? 1u << tap : 0;
   }
   auto const copy = [&](int number) {
     char* const stage = shared + (number % stages) * stage_bytes;
     left_tile const left{stage};
     right_tile const right{stage + step * left_chunks * 16};
+    // Rows a multiple of 8 apart have their chunks in the same order.
+    static_assert(256 / left_lanes % 8 == 0 && 256 / right_lanes % 8 == 0);
+    char* const left_begin = left.at(thread / left_lanes, thread % left_lanes);
+    char* const right_begin = right.at(thread / right_lanes, thread % right_lanes);
     unsigned const begin = first_pixel + static_cast<unsigned>(number * step);
 #pragma unroll
     for (int pass = 0; pass < (step * left_lanes + 255) / 256; ++pass) {
@@ -151,7 +160,8 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
         int const chunk = thread % left_lanes + c * left_lanes, o = first_row + chunk * v;
         T const* const from = job.dy + (std::size_t{p} * job.out + o);
         if constexpr (Copies::left) {
-          copy_async(left.at(row, chunk), from, p < job.pixels && o < job.out);
+          copy_async(left_begin + pass * (256 / left_lanes) * left_tile::row_bytes + c * left_tile::piece_bytes, from,
+                     p < job.pixels && o < job.out);
         } else {
           values<T, v> vector;
 #pragma unroll
@@ -171,7 +181,9 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
         int const chunk = thread % right_lanes + c * right_lanes;
         if constexpr (Copies::right) {
           T const* const from = job.x + (static_cast<std::ptrdiff_t>(p) * job.in + offset[c]);
-          copy_async_kept(right.at(row, chunk), from, (inside & within[c]) != 0);
+          copy_async_kept(
+              right_begin + pass * (256 / right_lanes) * right_tile::row_bytes + c * right_tile::piece_bytes, from,
+              (inside & within[c]) != 0);
         } else {
           values<T, v> vector;
 #pragma unroll
@@ -210,7 +222,8 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
     right_tile const right{stage + step * left_chunks * 16};
     if constexpr (Tile::by_groups) {
       constexpr int mine = step / Tile::depth_groups;
-      int const group = warp / 4, first_term = Tile::depth_groups == 1 ? 0 : group * mine;
+      int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
+      int const first_term = Tile::depth_groups == 1 ? 0 : group * mine;
       begin_group_products();
 #pragma unroll
       for (int term = 0; term < mine; term += product::depth)
@@ -265,11 +278,17 @@ __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cud
 #pragma unroll
     for (int n = 0; n < Tile::column_blocks; ++n)
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
+      for (int k = 0; k < 4; k += 2) {
         int const o = first_row + warp_row + 16 * r + g + 8 * (k / 2);
-        int const column = first_column + warp_column + 8 * n + 2 * t + k % 2;
-        if (o < job.out && column < columns)
-          job.parts[(std::size_t{blockIdx.z} * job.out + o) * columns + column] = sums[r][n][k];
+        int const column = first_column + warp_column + 8 * n + 2 * t;
+        if (o >= job.out || column >= columns) continue;
+        float* const to = job.parts + (std::size_t{blockIdx.z} * job.out + o) * columns + column;
+        if constexpr (Copies::right) {  // then there is an even number of columns
+          store_pair(to, sums[r][n][k], sums[r][n][k + 1]);
+        } else {
+          to[0] = sums[r][n][k];
+          if (column + 1 < columns) to[1] = sums[r][n][k + 1];
+        }
       }
 }
 
@@ -281,15 +300,15 @@ __global__ __launch_bounds__(256, std::is_same_v<P, bf16>
   if constexpr (!Tile::by_groups || warpgroup_code) convolve_gradient_tile<P, Tile, Copies>(job);
 }
 
-/// dw (out, in, 3, 3) from the parts (parts, out, 9, in).
+/// dw (out, in, 3, 3) from the parts (parts, out, 9 in).
 template <class = void>
 __global__ void add_gradient_parts(float const* parts, unsigned count, unsigned out, unsigned in, float* dw) {
   unsigned const at = blockIdx.x * blockDim.x + threadIdx.x, size = out * 9 * in;
   if (at >= size) return;
   float sum = 0;
   for (unsigned part = 0; part < count; ++part) sum += parts[std::size_t{part} * size + at];
-  unsigned const o = at / (9 * in), tap = at / in % 9, c = at % in;
-  dw[(std::size_t{o} * in + c) * 9 + tap] = sum;
+  auto const [tap, c] = place_of_term(at % (9 * in), in, gradient_block);
+  dw[(std::size_t{at / (9 * in)} * in + c) * 9 + tap] = sum;
 }
 
 }  // namespace detail::gpu

@@ -105,9 +105,9 @@ __device__ inline void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, s
 #define L3_BLOCKS(n)                                                                                                 \
   L3_BLOCK(n), L3_BLOCK(n + 1), L3_BLOCK(n + 2), L3_BLOCK(n + 3), L3_BLOCK(n + 4), L3_BLOCK(n + 5), L3_BLOCK(n + 6), \
       L3_BLOCK(n + 7)
-#define L3_MULTIPLY(columns, sums, a, b, across)                                                                     \
-  "{\n.reg .pred add;\nsetp.ne.u32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" sums \
-  "}, " a ", " b ", add, 1, 1, " across ", " across ";\n}"
+#define L3_MULTIPLY(columns, sums, a, b, across)                                                                 \
+  "{\n.reg .pred p;\nsetp.ne.u32 p, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" sums \
+  "}, " a ", " b ", p, 1, 1, " across ", " across ";\n}"
   if constexpr (Blocks == 8) {
     asm volatile(L3_MULTIPLY("64", L3_TEN("") L3_TEN("1") L3_TEN("2") "%30, %31", "%32", "%33", "%34")
                  : L3_BLOCKS(0)

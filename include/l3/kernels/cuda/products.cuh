@@ -18,7 +18,7 @@ namespace detail::gpu {
 template <int Chunks>
 struct tile {
   static_assert(Chunks % 8 == 0 || Chunks == 4 || Chunks == 2);
-  static constexpr int row_bytes = 16 * Chunks;
+  static constexpr int row_bytes = 16 * Chunks, piece_bytes = 128;  ///< to the next row, and to the next 8 chunks
   char* base;
 
   __device__ char* at(int row, int chunk) const {

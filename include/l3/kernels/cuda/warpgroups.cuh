@@ -27,26 +27,27 @@ __device__ inline char* swizzled_memory() {
 template <int Rows>
 struct swizzled_tile {
   static_assert(Rows % 8 == 0);
-  static constexpr unsigned piece_bytes = 128 * Rows;
+  static constexpr int row_bytes = 128, piece_bytes = 128 * Rows;  ///< to the next row, and to the next 8 chunks
   char* base;
 
   __device__ char* at(int row, int chunk) const {
-    return base + chunk / 8 * static_cast<int>(piece_bytes) + row * 128 + ((chunk ^ row) & 7) * 16;
+    return base + chunk / 8 * piece_bytes + row * row_bytes + ((chunk & 7) ^ (row & 7)) * 16;
   }
   /// An operand whose rows run along the sum: rows from `first`, a multiple of 8, on; terms from `chunk` on.
   __device__ std::uint64_t straight(int first, int chunk) const {
-    return descriptor(base + first * 128 + chunk * 16, 16);  // (the distance has no meaning here)
+    return begin(16) + static_cast<unsigned>(first * 8 + chunk);  // (the distance has no meaning here)
   }
   /// One whose rows run across it: columns from `first`, a multiple of 64, on; terms from `term`, one of 8, on.
   __device__ std::uint64_t across(int first, int term) const {
-    return descriptor(base + first / 64 * static_cast<int>(piece_bytes) + term * 128, piece_bytes);
+    return begin(piece_bytes) + static_cast<unsigned>((first / 64 * piece_bytes + term * row_bytes) / 16);
   }
 
  private:
+  /// The whole tile's; what begins further on is so many chunks more, and that never carries into the next field.
   /// Bits 0 to 13 say where it begins, 16 to 29 how far it is to the next 64 columns, 32 to 45 to the next 8 rows, in
   /// units of 16 bytes; 62 and 63 which pattern it is.
-  __device__ static std::uint64_t descriptor(char const* from, unsigned columns_apart) {
-    return std::uint64_t{(shared_address(from) & 0x3FFFFu) >> 4} | std::uint64_t{columns_apart >> 4} << 16 |
+  __device__ std::uint64_t begin(unsigned columns_apart) const {
+    return std::uint64_t{(shared_address(base) & 0x3FFFFu) >> 4} | std::uint64_t{columns_apart >> 4} << 16 |
            std::uint64_t{swizzle_bytes >> 4} << 32 | std::uint64_t{1} << 62;
   }
 };

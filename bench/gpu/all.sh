@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# All that is to be done where a GPU is at hand, with what bench/gpu/bundle.sh has put into DIR; results go to OUT.
+#   bench/gpu/all.sh DIR OUT check               the tests of the backend cuda; then under compute-sanitizer
+#   bench/gpu/all.sh DIR OUT layers [BATCH]      every layer's passes, with both kinds of products
+#   bench/gpu/all.sh DIR OUT compare [BATCH...]  training and inference beside PyTorch's
+#   bench/gpu/all.sh DIR OUT train SECONDS       packs the videos; trains the paper's network on them for so long, from where
+#                                                it stopped the last time; the test accuracy; the weights, in pieces
+#   bench/gpu/all.sh DIR OUT loader              how fast the loader alone is here
+set -euo pipefail
+(($# >= 3)) || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+dir=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) stage=$3
+shift 3
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export LD_LIBRARY_PATH=$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+l3=$dir/bin/l3 step=$dir/bin/bench_gpu_step tests=$dir/bin/l3_cuda_tests data=build/gpu/packed run=build/gpu/run
+mkdir -p build/gpu
+
+pack() {
+  for part in train valid test; do
+    [[ -e $data/$part/index.l3index ]] || "$l3" pack "$dir/videos/$part.csv" --out "$data/$part" --fps 4 | tail -n 1
+  done
+}
+
+case $stage in
+  check)
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
+    "$l3" info --model paper --backend cuda
+    "$tests" | tee "$out/tests.log"
+    for tool in memcheck racecheck; do
+      compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" "~training*" "~*step*" "~*NCCL*" "~*learns*" 2>&1 |
+        tee "$out/$tool.log" | tail -n 20
+    done
+    ;;
+  layers)
+    for products in warp warpgroup; do
+      "$step" layers "${1:-64}" 0.3 --products $products | tee "$out/layers-$products.jsonl"
+    done
+    for batch in 16 64 256; do
+      for what in train vision audio; do
+        for products in warp warpgroup; do "$step" $what $batch 1 --products $products; done
+      done
+    done | tee "$out/steps.jsonl"
+    ;;
+  compare)
+    python3 bench/gpu/compare.py --step "$step" --batches "${@:-64}" --json "$out/compare.json" | tee "$out/compare.md"
+    ;;
+  train)
+    pack
+    how=(--train "$data/train" --valid "$data/valid" --model paper --batch 64 --pairs 20000000 --lr 1e-4 --valid-every 500
+      --valid-pairs 1000 --seed 1 --backend cuda)
+    if [[ -e $run/last.safetensors ]]; then how=(--resume); fi
+    timeout --signal=INT "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" | tail -n 30 || (($? == 124 || $? == 130))
+    "$l3" eval --checkpoint "$run/best.safetensors" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
+    cp "$run"/{log.csv,config.json} "$run/test/result.json" "$out/"
+    # Weights alone: averages of the optimizer are twice as much, and are not needed to look at what was learned.
+    python3 - "$run/best.safetensors" build/gpu/weights.safetensors << 'END'
+import sys
+from safetensors import safe_open
+from safetensors.torch import save_file
+with safe_open(sys.argv[1], "pt") as f:
+    save_file({k: f.get_tensor(k) for k in f.keys() if not k.startswith("optimizer.")}, sys.argv[2], f.metadata())
+END
+    split -b 15M -d build/gpu/weights.safetensors "$out/weights-"
+    ;;
+  loader)
+    pack
+    "$l3" bench loader "$data/train" --model paper --batch 64 --pairs 20000 | tee "$out/loader.log"
+    ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
