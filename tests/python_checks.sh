@@ -20,6 +20,8 @@ fi
 if [[ $check == goldens ]]; then
   "$python" -c 'import scipy' 2> /dev/null || { echo "this Python lacks scipy (tests/requirements.txt)" >&2; exit 1; }
   "$python" "$root/tests/golden/make_spectrogram_golden.py" --check
+  "$python" -c 'import PIL' 2> /dev/null || { echo "this Python lacks Pillow (tests/requirements.txt)" >&2; exit 1; }
+  "$python" "$root/tests/golden/make_resize_golden.py" --check
   "$python" -c 'import sklearn' 2> /dev/null || { echo "this Python lacks scikit-learn (tests/requirements.txt)" >&2; exit 1; }
   "$python" "$root/tests/golden/make_eval_golden.py" --check
   exec "$python" "$root/tests/golden/make_goldens.py" --check

@@ -50,6 +50,7 @@ if [[ $tier == cuda ]]; then
   step "build (cuda)" cmake --build --preset cuda -j "$jobs" --target l3_cuda_tests
   step "tests on a GPU" ctest --preset cuda
   if command -v compute-sanitizer > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
+    compute-sanitizer --version  # older ones misread what warpgroups read
     for tool in memcheck racecheck; do
       step "compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
         build/cuda/tests/l3_cuda_tests "~training*~NCCL*"

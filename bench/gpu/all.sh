@@ -11,9 +11,11 @@ set -euo pipefail
 dir=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) stage=$3
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export LD_LIBRARY_PATH=$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-l3=$dir/bin/l3 step=$dir/bin/bench_gpu_step tests=$dir/bin/l3_cuda_tests data=build/gpu/packed run=build/gpu/run
 mkdir -p build/gpu
+tar -xzf "$dir/programs.tar.gz" -C build/gpu
+bin=$PWD/build/gpu/bin data=build/gpu/packed run=build/gpu/run
+l3=$bin/l3 step=$bin/bench_gpu_step tests=$bin/l3_cuda_tests
+export LD_LIBRARY_PATH=$PWD/build/gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 pack() {
   for part in train valid test; do
@@ -64,7 +66,7 @@ END
     ;;
   loader)
     pack
-    "$l3" bench loader "$data/train" --model paper --batch 64 --pairs 20000 | tee "$out/loader.log"
+    for how in "" --raw; do "$l3" bench loader "$data/train" --model paper --batch 64 --pairs 20000 $how; done | tee "$out/loader.log"
     ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -11,7 +11,9 @@ out=$(mkdir -p "$1" && cd "$1" && pwd)
 videos=${2:+$(cd "$2" && pwd)}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work=$PWD/build/bundle
-mkdir -p "$work/lib" "$work/apt/lists/partial" "$out/bin" "$out/lib"
+programs=$work/programs
+rm -rf "$programs"
+mkdir -p "$work/lib" "$work/apt/lists/partial" "$programs/bin" "$programs/lib"
 
 # source_of PACKAGE: the path of its unpacked source, with sources named even where apt asks for programs alone.
 for list in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
@@ -46,7 +48,7 @@ if [[ ! -e $work/lib/libarchive.so.13 ]]; then
   done
   cmake -S "$(source_of libarchive)" -B "$work/archive" -DCMAKE_BUILD_TYPE=Release "${without[@]}" > "$work/archive.log"
   cmake --build "$work/archive" --target archive -j "$(nproc)" >> "$work/archive.log" 2>&1
-  cp -P "$work"/archive/libarchive/libarchive.so* "$work/lib/"
+  cp -L "$work/archive/libarchive/libarchive.so" "$work/lib/libarchive.so.13"  # CMake numbers it otherwise than Debian
 fi
 
 echo "== l3"
@@ -54,14 +56,15 @@ cmake -S . -B "$work/l3" -G Ninja -DCMAKE_BUILD_TYPE=Release -DL3_CUDA=ON -DL3_M
   -DCMAKE_CUDA_ARCHITECTURES="80-real;90a-real" -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON > "$work/l3.log"
 cmake --build "$work/l3" --target l3 l3_cuda_tests bench_gpu_step -j "$(nproc)" >> "$work/l3.log" || { tail -n 40 "$work/l3.log" >&2; exit 1; }
 for program in l3 tests/l3_cuda_tests bench/bench_gpu_step; do
-  strip -o "$out/bin/$(basename "$program")" "$work/l3/$program"
+  strip -o "$programs/bin/$(basename "$program")" "$work/l3/$program"
 done
 # The small ones first, then whatever else these load, but what every machine has.
-LD_LIBRARY_PATH=$work/lib ldd "$out"/bin/* | awk '$2 == "=>" {print $3}' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)\.so' | xargs cp -Lt "$out/lib"
-strip --strip-unneeded "$out"/lib/*
+LD_LIBRARY_PATH=$work/lib ldd "$programs"/bin/* | awk '$2 == "=>" {print $3}' | sort -u |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)\.so' | xargs cp -Lt "$programs/lib"
+strip --strip-unneeded "$programs"/lib/*
+tar -czf "$out/programs.tar.gz" -C "$programs" bin lib
 if [[ -n $videos ]]; then
   rm -rf "$out/videos" && mkdir "$out/videos"
   cp -r "$videos"/{train,valid,test}{,.csv} "$out/videos/"
 fi
-du -sh "$out"/* "$out"
+du -sh "$out"/*

@@ -72,6 +72,12 @@ int net_run(net_options const& o) {
   net->initialise(1);
   auto const frames = made_up(o.batch * input->frame_size()), sounds = made_up(o.batch * input->sound_size());
   std::vector<float> features(o.batch * net->facts().embedding);
+  // What the same come from, for an engine that makes them itself.
+  std::vector<std::uint8_t> crops(net->takes_raw() ? frames.size() : 0);
+  for (std::size_t k = 0; k < crops.size(); ++k) crops[k] = static_cast<std::uint8_t>(127.5f * (1 + frames[k]));
+  auto const moments = made_up(net->takes_raw() ? o.batch * sound_rate : 0);
+  std::vector<image_jitter> const jitters(o.batch);
+  std::vector<float> const volumes(o.batch, 1.0f);
   std::vector<std::int32_t> labels(o.batch);
   for (std::size_t k = 0; k < o.batch; ++k) labels[k] = static_cast<std::int32_t>(k % 2);
   json results = json::array();
@@ -81,7 +87,10 @@ int net_run(net_options const& o) {
       net->prepare_training({.which = pairing::all, .batch = o.batch, .learning_rate = 1e-5});
       // As training does: where it can, a step begins before the one before has ended.
       seconds = median_seconds(o.seconds, [&] {
-        net->begin_step(frames, sounds, labels, o.batch);
+        if (net->takes_raw())
+          net->begin_step(crops, moments, jitters, volumes, labels);
+        else
+          net->begin_step(frames, sounds, labels, o.batch);
         if (net->in_flight() == net->most_in_flight()) net->finish_step();
       });
       while (net->in_flight() > 0) net->finish_step();
@@ -114,6 +123,7 @@ struct loader_bench_options : common_options {
   opening_options opening;
   std::uint64_t seed = 0;
   double seconds = 10;
+  bool raw = false;
 };
 
 #ifdef L3_WITH_MEDIA
@@ -145,9 +155,11 @@ void dump_moments(collection const& data, loader_bench_options const& o) {
 #endif
 
 int loader_run(loader_bench_options const& o) {
-  collection const data = open_collection(o.data);
+  collection const data = open_data("DATA", o.data);
 #ifdef L3_WITH_MEDIA
   if (!o.dump.empty()) dump_moments(data, o);
+#else
+  if (!o.dump.empty()) throw setting_error({"--dump", "a build with FFmpeg", "one without"});
 #endif
   std::size_t failures = 0;
   loader_options reading{
@@ -160,7 +172,7 @@ int loader_run(loader_bench_options const& o) {
   };
   auto const input = make_input(o.model);
   auto const start = std::chrono::steady_clock::now();
-  auto const source = input->open(data, std::move(reading));
+  auto const source = input->open(data, std::move(reading), o.raw);
   std::size_t read = source->next().count;
   double const first = since(start);
   std::size_t const counted_from = read;
@@ -231,6 +243,8 @@ work add_bench(CLI::App& command) {
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
+  loader->add_flag("--raw", l->raw,
+                   "Batches as a GPU takes them: cut out, mirror, colours and spectrograms left to it");
   loader->add_option("--dump", l->dump)->group("");  // hidden: for bench/peers/loader.py
   loader->footer("Example:\n  l3 bench loader videos --batch 64 --pairs 5000");
   l->add_to(*loader);

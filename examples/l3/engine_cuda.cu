@@ -36,8 +36,10 @@ model_facts describe_cuda(std::string const& model, std::string const& precision
   return with_precision(precision, [&]<class P>(P) { return describe_on<cuda<P>>(model); });
 }
 gpu_description describe_gpu() {
-  gpu_facts const gpu = open_gpu(own_gpu());
-  gpu_description d{gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, 0};
+  context<cuda<bf16>> const on(0, own_gpu());
+  gpu_facts const& gpu = on.gpu();
+  gpu_description d{gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, 0,
+                    on.warpgroups()};
   std::size_t all = 0;
   cuda_check(cudaMemGetInfo(&d.left, &all), "asking for what is left of its memory");
   return d;

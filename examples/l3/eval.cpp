@@ -120,7 +120,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
 }
 #else
 json write_mistakes(eval_options const& o, collection const&, std::vector<judged_pair> const&, decode_limits const&) {
-  if (o.mistakes > 0) o.warn("mistakes are not shown: this build has no FFmpeg");
+  fs::remove_all(fs::path(o.out) / "mistakes");
   return json::array();
 }
 #endif
@@ -131,7 +131,7 @@ int eval_run(eval_options o, crew& all) {
   auto const net = make_engine(model, o.on, o.threads);
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
-  collection const data = open_collection(o.data);
+  collection const data = open_data("--data", o.data);
   require_agreement(all, {{"version", L3_VERSION},
                           {"weights", print_of(*net)},
                           {"what computes", net->facts().backend},

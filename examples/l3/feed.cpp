@@ -9,12 +9,6 @@
 namespace l3::program {
 namespace {
 
-#ifndef L3_WITH_MEDIA
-[[noreturn]] void refuse_videos() {
-  throw setting_error({"the videos", "a packed collection (this build has no FFmpeg)", "videos"});
-}
-#endif
-
 template <class Config, class Source, class Form>
 class loader_feed final : public feed {
  public:
@@ -70,13 +64,13 @@ class input_of final : public model_input {
     front_end_.of_long_sound(samples, out);
   }
   std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw) const override {
-    if (data.packed) return open_in(data.packed->limited_to(options.limits.seconds), std::move(options), raw);
 #ifdef L3_WITH_MEDIA
-    video_files<> files(data.clips, options.limits, options.bytes_kept_open());
-    return open_in(std::move(files), std::move(options), raw);
-#else
-    refuse_videos();
+    if (!data.packed) {
+      video_files<> files(data.clips, options.limits, options.bytes_kept_open());
+      return open_in(std::move(files), std::move(options), raw);
+    }
 #endif
+    return open_in(data.packed.value().limited_to(options.limits.seconds), std::move(options), raw);
   }
 
  private:
@@ -101,13 +95,19 @@ auto with_clip(collection const& from, std::uint32_t clip, decode_limits const& 
   };
 #ifdef L3_WITH_MEDIA
   if (!from.packed) return open(video_files<>(from.clips, limits));
-#else
-  if (!from.packed) refuse_videos();
 #endif
-  return open(from.packed->limited_to(limits.seconds));
+  return open(from.packed.value().limited_to(limits.seconds));
 }
 
 }  // namespace
+
+collection open_data([[maybe_unused]] std::string const& option, std::string const& name) {
+  collection data = open_collection(name);
+#ifndef L3_WITH_MEDIA
+  if (!data.packed) throw setting_error({option, "a packed collection (this build has no FFmpeg)", name});
+#endif
+  return data;
+}
 
 rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, std::size_t side,
                      decode_limits const& limits) {

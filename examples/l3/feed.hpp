@@ -57,6 +57,10 @@ class model_input {
   virtual std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw = false) const = 0;
 };
 
+/// A collection as `option` names it. Errors: as open_collection; setting_error: videos, where this build reads packed
+/// collections alone.
+collection open_data(std::string const& option, std::string const& name);
+
 /// A picture of a collection's video, its smallest side `side` (0: as it is), and a second of its sound: what a batch
 /// has crops and spectra of. Errors: as those of clip_reader and packed_clips.
 rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, std::size_t side,

@@ -76,12 +76,14 @@ json describe(model_facts const& f, info_options const& o, std::size_t threads) 
       std::size_t const fits = fitting_batch(f, weights, here.left);
       o.answer(text("GPU          %s, compute capability %s: %s of memory, %s left", here.name.c_str(),
                     here.capability.c_str(), mebibytes(here.memory).c_str(), mebibytes(here.left).c_str()));
-      o.answer(text("             training fits up to batch %zu", fits));
+      o.answer(text("             training fits up to batch %zu; bf16 convolutions multiply by %s", fits,
+                    here.warpgroups ? "warpgroups" : "warps"));
       gpu = {{"name", here.name},
              {"capability", here.capability},
              {"bytes", here.memory},
              {"bytes_left", here.left},
-             {"largest_batch", fits}};
+             {"largest_batch", fits},
+             {"products", here.warpgroups ? "warpgroup" : "warp"}};
     } catch (device_error const& e) {
       o.answer(std::string("GPU          none to train on: ") + e.what());
     }

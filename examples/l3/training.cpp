@@ -105,7 +105,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     throw setting_error({o.train.empty() ? "--train" : "--valid",
                          "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
-  collection const data = open_collection(o.train), valid_data = open_collection(o.valid);
+  collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
   clip_list const& clips = data.clips;
   auto const net = make(o, extra, data, valid_data);
   // What the data decides, as it was? (Of what cannot be looked at any more the run knows.)

@@ -343,12 +343,20 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
     auto const* next() { return &batch; }
   } source{raw};
   int steps = 0;
-  train(bytes.t, source, 4, [&](step_report const& report, step_timing const&) { return ++steps, report.step == 4; });
-  values.t.step(frames_view(f.data(), items), sounds_view(s.data(), items), {});
-  CHECK(steps == 1);
+  train(bytes.t, source, 5, [&](step_report const& report, step_timing const&) {
+    values.t.step(frames_view(f.data(), items), sounds_view(s.data(), items), {});
+    return report.step == static_cast<std::uint64_t>(4 + steps++);
+  });
+  CHECK(steps == 2);
   CHECK(bytes.weights() == values.weights());
   auto lacking = raw.view();
   lacking.volumes = lacking.volumes.first(1);
+  CHECK_THROWS_AS(bytes.t.begin(lacking, {}), shape_error);
+  lacking = raw.view();
+  lacking.jitters = lacking.jitters.first(1);
+  CHECK_THROWS_AS(bytes.t.begin(lacking, {}), shape_error);
+  lacking = raw.view();
+  lacking.seconds.count = 1;
   CHECK_THROWS_AS(bytes.t.begin(lacking, {}), shape_error);
 }
 

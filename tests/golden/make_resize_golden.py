@@ -27,7 +27,7 @@ def picture(width, height):
 def lines():
     yield "width,height,new_width,new_height,bytes"
     for (w, h), (nw, nh) in SIZES:
-        new = np.asarray(Image.fromarray(picture(w, h), "RGB").resize((nw, nh), Image.Resampling.BILINEAR))
+        new = np.asarray(Image.fromarray(picture(w, h)).resize((nw, nh), Image.Resampling.BILINEAR))
         yield f"{w},{h},{nw},{nh},{new.tobytes().hex()}"
 
 

@@ -55,6 +55,14 @@ cmp <("$work/plain") <("$work/find_package/consumer") || fail "built through pkg
 echo "pkg-config: consumer compiled in $compile_s s of processor time at -O2"
 awk "BEGIN { exit !($compile_s < 20) }" || fail "compiling the consumer took $compile_s s, the limit is 20"
 
+# A component brings along what it stands on.
+for one in packed collection; do
+  if [[ ";$components;" == *";$one;"* ]]; then
+    quiet one.log consumer -B "$work/one" "-DCMAKE_PREFIX_PATH=$work/moved" "-DL3_COMPONENTS=$one"
+    rm -rf "$work/one"
+  fi
+done
+
 # A wrong version and a component that does not exist are refused by name.
 for wrong in "-DL3_WANTED=99.0" "-DL3_COMPONENTS=nonsense"; do
   if consumer -B "$work/wrong" "-DCMAKE_PREFIX_PATH=$work/moved" "$wrong" > "$work/wrong.log" 2>&1; then

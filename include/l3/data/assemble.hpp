@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
 #include <l3/core/random.hpp>
 #include <l3/core/shape.hpp>
 #include <l3/data/augment.hpp>
@@ -11,6 +12,7 @@
 #include <l3/data/spectrogram.hpp>
 #include <optional>
 #include <span>
+#include <string>
 
 namespace l3::inline L3_ISA {
 
@@ -34,7 +36,7 @@ class as_values {
     else
       centre_image<frame_shape>(picture, out);
   }
-  /// Changes the samples.
+  /// Changes the samples. Errors  shape_error for another number of them.
   void put_sound(batch_type& b, std::size_t item, std::span<float> samples, std::optional<generator> random) const {
     if (random) augment_sound(samples, *random);
     to_spectrum_(samples, b.sounds.view()[item]);
@@ -53,13 +55,17 @@ class as_bytes {
   using batch_type = raw_batch<frame_shape, samples>;
   static constexpr std::size_t item_bytes = frame_shape::size + (samples + 1) * sizeof(float) + sizeof(image_jitter);
 
+  /// Errors  shape_error when the picture is smaller than a frame.
   void put_frame(batch_type& b, std::size_t item, rgb_view picture, std::optional<generator> random) const {
     image_jitter const jitter = random ? draw_image_jitter<frame_shape>(picture.width, picture.height, *random)
                                        : centre_crop<frame_shape>(picture.width, picture.height);
     crop_image<frame_shape>(picture, jitter, b.crops.view()[item]);
     b.jitters[item] = jitter;
   }
+  /// Errors  shape_error for another number of samples.
   void put_sound(batch_type& b, std::size_t item, std::span<float const> sound, std::optional<generator> random) const {
+    if (sound.size() != samples)
+      throw shape_error({"a second of sound", std::to_string(samples) + " samples", std::to_string(sound.size())});
     std::copy(sound.begin(), sound.end(), b.seconds.view()[item].begin());
     b.volumes[item] = random ? draw_volume(*random) : 1.0f;
   }

@@ -94,8 +94,8 @@ struct loader_options {
 /// depend on which of them was tried first.
 ///
 /// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
-/// Source  where the clips are: `clips()`, their list; a type `tools`, made of a source, which a worker keeps from draw
-/// to draw; a type
+/// Source  where the clips are (that of videos needs data/video_files.hpp): `clips()`, their list; a type `tools`, made
+/// of a source, which a worker keeps from draw to draw; a type
 ///         `reader`, made of (source, place in the list, tools), which offers facts(), frame(t, side) and sound(start,
 ///         out) as clip_reader does.
 /// Form    what becomes of a picture and a second: as_values, or as_bytes for a GPU that does the rest.
@@ -110,6 +110,8 @@ class loader {
  public:
   using front_end = typename Model::front_end;
   using batch_type = typename Form::batch_type;
+  static_assert(
+      requires { sizeof(Source); }, "l3::loader: videos as a source need #include <l3/data/video_files.hpp>");
   static_assert(front_end::sample_rate == sound_rate && front_end::samples == sound_rate * sound_seconds,
                 "l3::loader: the front end must take one second of 48 kHz sound");
 

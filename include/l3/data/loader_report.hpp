@@ -12,7 +12,7 @@ struct loader_stages {
   double open = 0;      ///< opening videos
   double picture = 0;   ///< decoding pictures
   double sound = 0;     ///< decoding sound
-  double assemble = 0;  ///< crop, mirror, colours, spectrogram
+  double assemble = 0;  ///< crop; unless a GPU does the rest, mirror, colours, spectrogram
   std::uint64_t draws = 0;
 
   /// What a worker needs for one draw: the seconds replaced by milliseconds.

@@ -21,8 +21,12 @@ class picture_resizer {
  public:
   /// The picture with the smallest side `side` and the same proportions.
   ///
-  /// Errors  media_error, about `subject`: more than `max_pixels`.
+  /// Errors  media_error, about `subject`: no pixels, or more than `max_pixels`. shape_error: another number of bytes
+  /// than
+  ///         the picture's size says.
   void operator()(rgb_frame& picture, std::size_t side, std::size_t max_pixels, std::string const& subject) {
+    if (rgb_view const whole(picture); whole.pixels.empty())
+      throw media_error({subject, "a picture", "one without pixels"});
     auto const to = detail::with_smallest_side({picture.width, picture.height}, side);
     if (to.width > max_pixels / to.height)
       throw media_error({subject, "pictures of at most " + std::to_string(max_pixels) + " pixels",
@@ -57,15 +61,16 @@ class picture_resizer {
 
     void prepare(std::size_t old_size, std::size_t new_size) {
       if (from == old_size && to == new_size) return;
-      from = old_size, to = new_size;
-      double const scale = static_cast<double>(from) / static_cast<double>(to), reach = std::max(scale, 1.0);
+      from = to = 0;  // until the tables are there
+      double const scale = static_cast<double>(old_size) / static_cast<double>(new_size);
+      double const reach = std::max(scale, 1.0);
       most = 2 * static_cast<std::size_t>(std::ceil(reach)) + 1;
-      first.resize(to), count.resize(to), weights.assign(to * most, 0);
+      first.resize(new_size), count.resize(new_size), weights.assign(new_size * most, 0);
       std::vector<double> share(most);
-      for (std::size_t k = 0; k < to; ++k) {
+      for (std::size_t k = 0; k < new_size; ++k) {
         double const centre = (static_cast<double>(k) + 0.5) * scale;
         first[k] = static_cast<std::size_t>(std::max(0.0, centre - reach + 0.5));
-        count[k] = std::min(from, static_cast<std::size_t>(centre + reach + 0.5)) - first[k];
+        count[k] = std::min(old_size, static_cast<std::size_t>(centre + reach + 0.5)) - first[k];
         double sum = 0;
         for (std::size_t j = 0; j < count[k]; ++j) {
           double const away = (static_cast<double>(first[k] + j) - centre + 0.5) / reach;
@@ -74,6 +79,7 @@ class picture_resizer {
         for (std::size_t j = 0; j < count[k]; ++j)
           weights[k * most + j] = static_cast<std::int32_t>(std::floor(share[j] / sum * (1 << digits) + 0.5));
       }
+      from = old_size, to = new_size;
     }
   };
 

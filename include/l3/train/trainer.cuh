@@ -206,7 +206,9 @@ class trainer<Network> {
       std::memcpy(s.host.sounds, sounds.data, sounds.size() * sizeof(float));
     });
   }
-  /// Of bytes and samples.
+  /// Of bytes and samples; these too may be changed as soon as this returns.
+  ///
+  /// Shapes  as raw_view. Errors  as above.
   void begin(raw_items const& items, std::span<std::int32_t const> labels) requires(samples > 0) {
     require_same_count("training batch: seconds for the frames", items.count(), items.seconds.count);
     require_same_count("training batch: jitters for the frames", items.count(), items.jitters.size());
@@ -249,6 +251,7 @@ class trainer<Network> {
     begin(frames, sounds, labels);
     return finish();
   }
+  /// Both, of bytes and samples.
   step_report step(raw_items const& items, std::span<std::int32_t const> labels) requires(samples > 0) {
     begin(items, labels);
     return finish();
@@ -618,7 +621,8 @@ class trainer<Network> {
 
 /// (The guide that the first template's constructor gives names processes alone.)
 template <class Network>
-requires gpu_backend<typename Network::backend_type>
-trainer(context<typename Network::backend_type>&, Network&, training_settings const&, gpu_group*) -> trainer<Network>;
+requires gpu_backend<typename Network::backend_type> trainer(context<typename Network::backend_type>&, Network&,
+                                                             training_settings const&, gpu_group*)
+->trainer<Network>;
 
 }  // namespace l3::inline L3_ISA

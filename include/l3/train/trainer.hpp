@@ -340,8 +340,8 @@ struct step_timing {
   double wait_seconds = 0;  ///< of which waiting for the batch
 };
 
-/// Steps until `last_step` is done or `after_step`, called behind every step, returns false. Each is finished before the
-/// next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile is kept busy by
+/// Steps until `last_step` is done or `after_step`, called behind every step, returns false. Each is finished before
+/// the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile is kept busy by
 /// `begin` and `finish` of its trainer.
 template <class Network, batch_source<Network> Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,

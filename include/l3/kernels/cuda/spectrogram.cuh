@@ -50,10 +50,12 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const
   constexpr int pooled = F::bins_pooled * F::frames_pooled;
   auto& room = *shared_memory<spectrum_room<F>>();
   int const warp = static_cast<int>(threadIdx.x) >> 5, lane = static_cast<int>(threadIdx.x) & 31;
-  int const first = static_cast<int>(blockIdx.x) * spectrum_columns, column = first + warp;
+  constexpr unsigned item_blocks = (columns + spectrum_columns - 1) / spectrum_columns;
+  unsigned const item = blockIdx.x / item_blocks;
+  int const first = static_cast<int>(blockIdx.x % item_blocks) * spectrum_columns, column = first + warp;
   float2* const z = room.values[warp];
   float* const level = room.levels[warp];
-  float const volume = volumes[blockIdx.y];
+  float const volume = volumes[item];
   float2 const* const roots = tables->roots;
   auto const rank = [](int k) {  // its base-4 digits reversed
     int place = 0;
@@ -63,7 +65,7 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const
   };
   if (column < columns) {
     for (int part = 0; part < static_cast<int>(F::frames_pooled); ++part) {
-      float const* const samples = sounds + std::size_t{blockIdx.y} * F::samples +
+      float const* const samples = sounds + std::size_t{item} * F::samples +
                                    (static_cast<std::size_t>(column) * F::frames_pooled + part) * F::hop;
       for (int n = lane; n < half; n += 32) {
         float2 x{0, 0};
@@ -121,8 +123,7 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const
       sum += room.levels[c][row * static_cast<int>(F::bins_pooled) + b];
     float const value = (pooled == 1 ? 0.1f : 0.2f) * natural_log(sum * (1.0f / pooled));
     constexpr float silence = F::silence;
-    out[(std::size_t{blockIdx.y} * rows + static_cast<std::size_t>(row)) * columns +
-        static_cast<std::size_t>(first + c)] =
+    out[(std::size_t{item} * rows + static_cast<std::size_t>(row)) * columns + static_cast<std::size_t>(first + c)] =
         T(silence > value ? silence : value);  // in this order not-a-number stays
   }
 }
@@ -131,9 +132,12 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const
 
 /// Computes the log-magnitude spectrograms of seconds of sound on a GPU; its tables lie there.
 ///
+/// A call puts its work into the context's stream and returns; the object must outlive that work.
+///
 /// Shapes  sounds (N, F::samples), volumes (N), out (N, F::output); all in the GPU's memory.
 /// Units   as spectrogram; samples are multiplied by their sound's volume first.
 /// Numbers as spectrogram: the same transform, in another order of rounding.
+/// Errors  device_error.
 template <log_front_end F, class P>
 class gpu_spectrogram {
   using tables = detail::gpu::spectrum_tables<F::fft, F::window>;
@@ -146,10 +150,13 @@ class gpu_spectrogram {
   }
   void operator()(context<cuda<P>>& on, std::size_t count, float const* sounds, float const* volumes,
                   value_of<cuda<P>>* out) const {
-    static_assert(F::hop % 2 == 0 && F::window % 2 == 0, "l3::gpu_spectrogram: samples are read two at a time");
+    static_assert(F::hop % 2 == 0 && F::window % 2 == 0 && F::samples % 2 == 0,
+                  "l3::gpu_spectrogram: samples are read two at a time");
+    static_assert(F::fft == 512 || F::fft == 128 || F::fft == 2048,
+                  "l3::gpu_spectrogram: the transform's size is not twice a power of four");
     detail::gpu::launch(
         on.stream(), detail::gpu::log_spectra<F, value_of<cuda<P>>>,
-        dim3(detail::gpu::blocks_for(F::output::width, detail::gpu::spectrum_columns), detail::gpu::narrow(count)),
+        dim3(detail::gpu::blocks_for(F::output::width, detail::gpu::spectrum_columns) * detail::gpu::narrow(count)),
         32 * detail::gpu::spectrum_columns, sizeof(detail::gpu::spectrum_room<F>), sounds, volumes,
         reinterpret_cast<tables const*>(tables_.data()), out);
   }
