@@ -389,7 +389,7 @@ inline cudaError_t cudaDriverGetVersion(int* version) {
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
-  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 1};
+  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 132};
   return cudaSuccess;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {

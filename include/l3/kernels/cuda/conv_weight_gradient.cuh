@@ -2,9 +2,9 @@
 /// on the matrix units of a GPU.
 ///
 /// Rows are output channels, columns are the terms of conv2d.cuh's sums (so that the taps of a block of channels, which
-/// read the same pixels, are neighbours), and all pixels lie along the sum.
-/// The sum is cut into parts, so that there is work for every multiprocessor; how many, the sizes alone decide. Each
-/// part writes its own sums, and a second kernel adds them up in order.
+/// read the same pixels, are neighbours), and all pixels lie along the sum. The sum is cut into parts, so that there is
+/// work for every multiprocessor; how many, the sizes and the number of multiprocessors decide. Each part writes its
+/// own sums, and a second kernel adds them up in order.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -72,13 +72,32 @@ constexpr auto with_gradient_tile(bool groups, conv_dims const& d, F&& f) {
   return f(small_gradient_tile{}, gradient_copies<false, false>{});
 }
 
-/// Parts that the pixels may be cut into: so many that a large GPU's multiprocessors have work for two times.
+template <class Tile>
+constexpr std::size_t gradient_tiles(conv_dims const& d, Tile) {
+  return ((d.out + Tile::rows - 1) / Tile::rows) * ((9 * d.in + Tile::columns - 1) / Tile::columns);
+}
+/// Parts that the pixels may be cut into: so many that a large GPU's multiprocessors have work for four times.
 template <class P>
 constexpr std::size_t most_gradient_parts(bool groups, conv_dims const& d) {
   constexpr std::size_t multiprocessors = 132;
   return with_gradient_tile<P>(groups, d, [&](auto tile, auto) {
-    std::size_t const tiles = ((d.out + tile.rows - 1) / tile.rows) * ((9 * d.in + tile.columns - 1) / tile.columns);
-    return std::max<std::size_t>(1, 2 * multiprocessors * tile.blocks / tiles);
+    return std::max<std::size_t>(1, 4 * multiprocessors * tile.blocks / gradient_tiles(d, tile));
+  });
+}
+/// Parts that `steps` are best cut into: rounds of blocks that the multiprocessors have room for, each as long as its
+/// steps and what a part costs to write and to add up, which is about that of 16 steps.
+template <class P>
+std::size_t gradient_parts(bool groups, conv_dims const& d, std::size_t steps, std::size_t multiprocessors) {
+  std::size_t const most = std::clamp<std::size_t>(steps / 8, 1, most_gradient_parts<P>(groups, d));
+  return with_gradient_tile<P>(groups, d, [&](auto tile, auto) {
+    std::size_t const at_once = multiprocessors * tile.blocks, tiles = gradient_tiles(d, tile);
+    std::size_t best = 1, least = ~std::size_t{0};
+    for (std::size_t parts = 1; parts <= most; ++parts) {
+      std::size_t const rounds = (tiles * parts + at_once - 1) / at_once;
+      std::size_t const cost = rounds * ((steps + parts - 1) / parts + 16);
+      if (cost < least) least = cost, best = parts;
+    }
+    return best;
   });
 }
 /// Room for the parts, whoever multiplies.
@@ -318,10 +337,9 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
                              value_of<cuda<P>> const* dy, float* dw, std::byte* scratch) {
   using T = value_of<cuda<P>>;
   constexpr std::size_t step = detail::gpu::gradient_step<T>;
-  // A part of less than eight steps costs more to add up than it brings.
   std::size_t const steps = (d.rows() + step - 1) / step;
-  std::size_t const wanted =
-      std::clamp<std::size_t>(steps / 8, 1, detail::gpu::most_gradient_parts<P>(on.warpgroups(), d));
+  std::size_t const wanted = detail::gpu::gradient_parts<P>(
+      on.warpgroups(), d, steps, static_cast<std::size_t>(std::max(1, on.gpu().multiprocessors)));
   std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
   detail::gpu::gradient_job<T> const job{.x = x,
                                          .dy = dy,
