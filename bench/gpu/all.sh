@@ -29,7 +29,7 @@ case $stage in
     "$l3" info --model paper --backend cuda
     "$tests" | tee "$out/tests.log"
     for tool in memcheck racecheck; do
-      compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" "~training*" "~*step*" "~*NCCL*" "~*learns*" 2>&1 |
+      compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" "~*NCCL*" 2>&1 |
         tee "$out/$tool.log" | tail -n 20
     done
     ;;
@@ -37,11 +37,7 @@ case $stage in
     for products in warp warpgroup; do
       "$step" layers "${1:-64}" 0.3 --products $products | tee "$out/layers-$products.jsonl"
     done
-    for batch in 16 64 256; do
-      for what in train vision audio; do
-        for products in warp warpgroup; do "$step" $what $batch 1 --products $products; done
-      done
-    done | tee "$out/steps.jsonl"
+    python3 bench/gpu/floors.py --l3 "$l3" --measured "$out"/layers-{warp,warpgroup}.jsonl | tee "$out/layers.md"
     ;;
   compare)
     python3 bench/gpu/compare.py --step "$step" --batches "${@:-64}" --json "$out/compare.json" | tee "$out/compare.md"

@@ -158,8 +158,9 @@ def main():
                     torch.cuda.empty_cache()
                     print(f"{what} {batch} {name}: {time.time() - began:.0f} s", file=sys.stderr)
             best = min(rows.values(), default=math.nan)
-            said = subprocess.run([o.step, what, str(batch), str(o.seconds)], check=True, capture_output=True, text=True)
-            rows["l3"] = json.loads(said.stdout)["ms"]
+            for name, how in ("l3", []), ("l3, products by warps", ["--products", "warp"]):
+                said = subprocess.run([o.step, what, str(batch), str(o.seconds), *how], check=True, capture_output=True, text=True)
+                rows[name] = json.loads(said.stdout)["ms"]
             for name, ms in rows.items():
                 print(f"| {what} | {batch} | {name} | {ms:.2f} | {batch / ms * 1e3:.0f} | {best / ms:.2f} |", flush=True)
                 figures.append({"what": what, "batch": batch, "program": name, "ms": ms})

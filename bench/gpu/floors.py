@@ -8,7 +8,9 @@ FILE is what `bench_gpu_step layers` printed: then a column more for each says h
 many times the floor that is. The two numbers: what was measured on the card (a large matrix product in bf16, a large copy counting bytes read and written).
 Values between layers take two bytes. A layer's passes are: the convolution reads x and writes z (taking batch norm's moments on
 the way); normalising, rectifying and pooling read z and write y; batch norm's gradient reads z and dy twice (for its sums, then for
-itself) and writes dz; the weight gradient reads x and dz; the data gradient, which the first layers lack, reads dz and writes dx."""
+itself) and writes dz; the weight gradient reads x and dz; the data gradient reads dz and writes dx. The first layers, whose x is
+small, need not write z: computed again it is there for the moments, for y, for batch norm's sums (with dy) and for the weight
+gradient (with dy)."""
 import argparse
 import json
 import math
@@ -55,7 +57,7 @@ def main():
         shape = tuple(out) if len(out) == 3 else (1, 1, filters)
         xs, zs, ys = (math.prod(side) for side in (x, z, shape))
         flops = 18.0 * x[0] * x[1] * x[2] * filters * (2 if is_first else 3)
-        values = (xs + zs) + (zs + ys) + (2 * (zs + ys) + zs) + (xs + zs) + (0 if is_first else zs + xs)
+        values = 4 * xs + 3 * ys if is_first else (xs + zs) + (zs + ys) + (2 * (zs + ys) + zs) + (xs + zs) + (zs + xs)
         seconds = max(flops / (args.tflops * 1e12), 2 * values / (args.gbytes * 1e9))
         print(f"| {layer['name']} | {z[0]} x {z[1]} x {filters} | {flops * 1e-9:.2f} | {2e-6 * values:.1f} "
               f"| {flops / (2 * values):.0f} | {seconds * 1e6:.1f} |"

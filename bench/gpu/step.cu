@@ -153,13 +153,26 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
         subnet.c_str(), std::string(Node::name.view()).c_str(), pass, products(on), batch, ms, flops / ms * 1e-9,
         static_cast<double>(values * sizeof(T)) / ms * 1e-6);
   };
+  norm_state<float> const state{c, c + n, c + 2 * n, c + 3 * n};
+  if constexpr (node::template thin<B>) {
+    device_block const sums(scratch_size<B>::conv2d_thin(conv).bytes(batch, 1));
+    report("moments", conv.flops(), xs,
+           [&] { conv2d_thin_moments(on, conv, as<T>(x), as<float>(w), c, c + n, sums.data()); });
+    report("forward", conv.flops(), xs + ys,
+           [&] { conv2d_thin_forward(on, conv, as<T>(x), as<float>(w), c, c + n, true, as<T>(y)); });
+    report("backward", 3 * conv.flops(), 2 * (xs + ys), [&] {
+      conv2d_thin_backward(on, conv, as<T>(x), as<float>(w), state, true, as<T>(dy), as<float>(dw), c + 4 * n,
+                           c + 5 * n, sums.data());
+    });
+    return;
+  }
   report("forward", conv.flops(), xs + zs, [&] {
     conv2d_forward_moments(on, conv, as<T>(x), as<float>(w), nullptr, as<T>(z), c, c + n, scratch.data());
   });
   report("normalise", 0, zs + ys, [&] { affine_pool_forward(on, pool, as<T>(z), c, c + n, true, as<T>(y)); });
   report("normalise backward", 0, 2 * (zs + ys) + zs, [&] {
-    batch_norm_relu_pool_backward(on, pool, as<T>(z), norm_state<float>{c, c + n, c + 2 * n, c + 3 * n}, true,
-                                  as<T>(dy), as<T>(dz), c + 4 * n, c + 5 * n, scratch.data());
+    batch_norm_relu_pool_backward(on, pool, as<T>(z), state, true, as<T>(dy), as<T>(dz), c + 4 * n, c + 5 * n,
+                                  scratch.data());
   });
   report("weight gradient", conv.flops(), xs + zs,
          [&] { conv2d_backward_weights(on, conv, as<T>(x), as<T>(dz), as<float>(dw), scratch.data()); });

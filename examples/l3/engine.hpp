@@ -44,6 +44,7 @@ struct model_facts {
   std::size_t frame_cells = 0;    ///< of the grid that pooling::grid leaves of pictures
   std::size_t sound_cells = 0;    ///< and of sounds
   std::size_t learned;            ///< learned numbers
+  std::size_t weights = 0;        ///< bytes of all parameters
   double flops;                   ///< one pair forward
   double learning_rate;           ///< default
   std::size_t batch;              ///< default
@@ -52,6 +53,20 @@ struct model_facts {
   std::vector<layer_row> layers;  ///< of the two subnetworks
   std::vector<tensor_row> tensors;
 };
+
+/// The largest batch whose training fits in so many bytes of a GPU's. It has some left over for itself.
+inline std::size_t fitting_batch(model_facts const& f, std::size_t bytes) {
+  // Weights, gradients and averages; and what training takes to validate.
+  std::size_t const reserve = bytes / 32 + 4 * f.weights;
+  std::size_t fits = 0;
+  // All meet all: four numbers for each pair.
+  for (std::size_t batch = 1; f.training.bytes(batch, 1) + f.inference.bytes(std::min<std::size_t>(batch, 64), 1) +
+                                  16 * batch * batch + reserve <=
+                              bytes;
+       ++batch)
+    fits = batch;
+  return fits;
+}
 
 enum class modality { frame, sound };
 /// Where in a trunk features are read: behind a block's pool; at the last convolution (of sounds before its ReLU, of

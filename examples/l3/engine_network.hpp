@@ -74,6 +74,7 @@ class network_engine final : public engine {
         .frame_cells = frame_grid.height * frame_grid.width,
         .sound_cells = sound_grid.height * sound_grid.width,
         .learned = network::learned,
+        .weights = network::parameter_room * sizeof(float),
         .flops = network::flops,
         .learning_rate = Config::learning_rate,
         .batch = Config::batch,
@@ -112,7 +113,7 @@ class network_engine final : public engine {
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
     trainer_.reset();  // its work uses what is made anew
     if (!fusion_alone)
-      trainer_.emplace(on_, net_, settings, partners(group));
+      make_trainer(settings, partners(group));
     else if constexpr (on_host)
       fusion_trainer_.emplace(on_, net_, settings);
     else
@@ -309,6 +310,24 @@ class network_engine final : public engine {
       row.output = {shape::size};
     if constexpr (requires { layer::template algorithm<B>; }) row.algorithm = layer::template algorithm<B>;
     facts.layers.push_back(std::move(row));
+  }
+
+  template <class Group>
+  void make_trainer(training_settings const& settings, Group* group) {
+    if constexpr (on_host) {
+      trainer_.emplace(on_, net_, settings, group);
+    } else {
+      try {
+        trainer_.emplace(on_, net_, settings, group);
+      } catch (device_memory_error const& e) {
+        std::size_t left = 0, all = 0;
+        cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
+        throw device_memory_error(std::string(e.what()) + "; training " + facts_.name + " fits up to batch " +
+                                  std::to_string(fitting_batch(facts_, left)) +
+                                  ", and --accumulate makes steps of more (l3 info --model " + facts_.name +
+                                  " --backend cuda has the plan)");
+      }
+    }
   }
 
   adam<network>* optimizer() {

@@ -31,20 +31,6 @@ std::string product(std::vector<std::size_t> const& sides) {
   return all;
 }
 
-/// The largest batch whose training fits in so many bytes. A GPU has some left over for itself.
-std::size_t fitting_batch(model_facts const& f, std::size_t weights, std::size_t bytes) {
-  // Weights, gradients and averages; and what training takes to validate.
-  std::size_t const reserve = bytes / 32 + 4 * weights;
-  std::size_t fits = 0;
-  // All meet all: four numbers for each pair.
-  for (std::size_t batch = 1; f.training.bytes(batch, 1) + f.inference.bytes(std::min<std::size_t>(batch, 64), 1) +
-                                  16 * batch * batch + reserve <=
-                              bytes;
-       ++batch)
-    fits = batch;
-  return fits;
-}
-
 json describe(model_facts const& f, info_options const& o, std::size_t threads) {
   std::size_t const batch = o.batch != 0 ? o.batch : f.batch;
   std::size_t total = 0, longest = 4;
@@ -73,17 +59,14 @@ json describe(model_facts const& f, info_options const& o, std::size_t threads) 
   json gpu;
   if (o.on.name == "cuda") try {
       gpu_description const here = describe_gpu();
-      std::size_t const fits = fitting_batch(f, weights, here.left);
+      std::size_t const fits = fitting_batch(f, here.left);
       o.answer(text("GPU          %s, compute capability %s: %s of memory, %s left", here.name.c_str(),
                     here.capability.c_str(), mebibytes(here.memory).c_str(), mebibytes(here.left).c_str()));
       o.answer(text("             training fits up to batch %zu; bf16 convolutions multiply by %s", fits,
                     here.warpgroups ? "warpgroups" : "warps"));
-      gpu = {{"name", here.name},
-             {"capability", here.capability},
-             {"bytes", here.memory},
-             {"bytes_left", here.left},
-             {"largest_batch", fits},
-             {"products", here.warpgroups ? "warpgroup" : "warp"}};
+      gpu = {{"name", here.name},     {"capability", here.capability},
+             {"bytes", here.memory},  {"bytes_left", here.left},
+             {"largest_batch", fits}, {"products", here.warpgroups ? "warpgroup" : "warp"}};
     } catch (device_error const& e) {
       o.answer(std::string("GPU          none to train on: ") + e.what());
     }

@@ -68,7 +68,7 @@ inline gpu_facts open_gpu(int device = 0) {
 
 /// One block of a GPU's memory, taken once. Contents start as zeros.
 ///
-/// Errors  device_error, which says how much was asked for and how much was left.
+/// Errors  device_memory_error, which says how much was asked for and how much was left; device_error.
 class device_block {
  public:
   device_block() = default;
@@ -79,7 +79,7 @@ class device_block {
       cudaGetLastError();
       std::size_t left = 0, all = 0;
       cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
-      throw device_error(complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
+      throw device_memory_error(complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
                                    std::to_string(left >> 20) + " MiB left of " + std::to_string(all >> 20)});
     } else {
       cuda_check(code, "taking memory");

@@ -42,6 +42,10 @@ struct format_error : error {
 struct device_error : error {
   using error::error;
 };
+/// A device whose memory does not hold what was asked for.
+struct device_memory_error : device_error {
+  using device_error::device_error;
+};
 /// A number that is not finite where it must be.
 struct numeric_error : error {
   using error::error;

@@ -44,6 +44,9 @@ struct scratch_size {
   /// Not scratch: what conv2d_prepare writes, and whether conv2d_infer can pool.
   static constexpr footprint conv2d_prepared(conv_dims d) { return fixed<scalar_of<B>>(d.out * d.in * 9); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
+  /// Whether training computes a convolution of these sizes again rather than keep its output (conv2d_thin_...).
+  static constexpr bool conv2d_is_thin(conv_dims) { return false; }
+  static constexpr footprint conv2d_thin(conv_dims) { return {}; }
   /// How a convolution of these sizes is computed, for people to read.
   static constexpr char const* conv2d_algorithm(conv_dims) { return "plain loops"; }
 };

@@ -12,7 +12,7 @@ namespace l3::inline L3_ISA {
 /// 2x2 pools ride on the convolution.
 ///
 /// Shapes    x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
-/// Kept      the convolution's output and the batch's moments.
+/// Kept      the convolution's output, unless a backend computes it again where it is needed, and the batch's moments.
 /// Prepared  the convolution's weights times batch norm's scale, and batch norm's shift.
 template <class Conv, class Norm, bool Rectifies, class Pool>
 struct conv_norm_node {
@@ -59,8 +59,12 @@ struct conv_norm_node {
   template <class S>
   static constexpr footprint channel_values = fixed<S>(round_up(channels, alignment / sizeof(S)));
 
+  /// The convolution's output is computed again rather than kept.
   template <backend B>
-  static constexpr footprint kept = conv_values<value_of<B>> + Norm::template kept<B>;
+  static constexpr bool thin = (whole && Conv::parameters.size() == 1 &&
+                                scratch_size<B>::conv2d_is_thin(Conv::dims(0)));
+  template <backend B>
+  static constexpr footprint kept = Norm::template kept<B> + (thin<B> ? footprint{} : conv_values<value_of<B>>);
   template <backend B>
   static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
   template <backend B>
@@ -68,10 +72,10 @@ struct conv_norm_node {
   template <backend B>
   static constexpr footprint infer_scratch = region_scratch<B>({input::height, input::width}, pooling);
   template <backend B>
-  static constexpr footprint scratch = either(prepared<B> + infer_scratch<B>,
-                                              conv_values<value_of<B>> +
-                                                  either(Conv::template scratch<B>,
-                                                         scratch_size<B>::channels(channels, conv_output::pixels)));
+  static constexpr footprint scratch = either(
+      prepared<B> + infer_scratch<B>,
+      conv_values<value_of<B>> + either(either(Conv::template scratch<B>, scratch_size<B>::conv2d_thin(Conv::dims(0))),
+                                        scratch_size<B>::channels(channels, conv_output::pixels)));
 
   template <backend B>
   static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
@@ -117,6 +121,12 @@ struct conv_norm_node {
   static void forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, value_of<B>* y,
                       std::byte* kept_bytes) {
     carver keep(kept_bytes, p.items, p.on.threads());
+    if constexpr (thin<B>) {
+      norm_kept<scalar_of<B>> const k(keep.rest(), channels);
+      conv2d_thin_moments(p.on, Conv::dims(p.items), x, params, k.mean, k.variance, p.scratch);
+      Norm::settle(p, params + norm_offset, k);
+      return conv2d_thin_forward(p.on, Conv::dims(p.items), x, params, k.scale, k.shift, Rectifies, y);
+    }
     auto* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
     norm_kept<scalar_of<B>> const k(keep.rest(), channels);
     conv2d_forward_moments(p.on, Conv::dims(p.items), x, params, Conv::bias_of(params), z, k.mean, k.variance,
@@ -130,14 +140,23 @@ struct conv_norm_node {
                        std::byte* kept_bytes, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
     using S = scalar_of<B>;
     carver keep(kept_bytes, p.items, p.on.threads());
-    auto const* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
+    value_of<B> const* z = nullptr;
+    if constexpr (!thin<B>) z = keep.take<value_of<B>>(conv_values<value_of<B>>);
     norm_kept<S> const k(keep.rest(), channels);
+    auto const state = Norm::template state<S>(params + norm_offset, k);
+    S* const dgamma = Norm::template at<0>(gradients + norm_offset);
+    S* const dbeta = Norm::template at<1>(gradients + norm_offset);
     carver scratch_space = p.carve();
     auto* const dz = scratch_space.take<value_of<B>>(conv_values<value_of<B>>);
     std::byte* const rest = scratch_space.rest();
-    batch_norm_relu_pool_backward(p.on, dims(p.items), z, Norm::template state<S>(params + norm_offset, k), Rectifies,
-                                  dy, dz, Norm::template at<0>(gradients + norm_offset),
-                                  Norm::template at<1>(gradients + norm_offset), rest);
+    if constexpr (thin<B>) {
+      if (dx == nullptr)  // the first layer, as these are
+        return conv2d_thin_backward(p.on, Conv::dims(p.items), x, params, state, Rectifies, dy, gradients, dgamma,
+                                    dbeta, rest);
+      conv2d_forward(p.on, Conv::dims(p.items), x, params, nullptr, dz, rest);
+      z = dz;
+    }
+    batch_norm_relu_pool_backward(p.on, dims(p.items), z, state, Rectifies, dy, dz, dgamma, dbeta, rest);
     Conv::backward(pass<B>{p.on, p.items, rest}, params, x, z, nullptr, dz, dx, gradients);
   }
 

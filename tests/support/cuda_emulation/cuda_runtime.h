@@ -533,6 +533,20 @@ inline void wait_copies(std::size_t left) {
   }
 }
 
+/// movmatrix of PTX: of 8 x 8 halves lane l has the two of row l / 4 from column 2 (l % 4) on, and gets those of the
+/// transposed ones.
+inline unsigned transposed_matrix(unsigned x) {
+  static char const kind = 0;
+  together(&x, &kind, [](void** all) {
+    std::uint16_t matrix[8][8];
+    for (int l = 0; l < 32; ++l) std::memcpy(&matrix[l / 4][2 * (l % 4)], all[l], 4);
+    for (int l = 0; l < 32; ++l) {
+      std::uint16_t const two[2] = {matrix[2 * (l % 4)][l / 4], matrix[2 * (l % 4) + 1][l / 4]};
+      std::memcpy(all[l], two, 4);
+    }
+  });
+  return x;
+}
 /// ldmatrix.x4 of PTX: lane l gives the address of row l % 8 of matrix l / 8, of 8 x 8 halves; it gets the two halves
 /// of row l / 4 from column 2 (l % 4) on or, transposed, those of rows 2 (l % 4) on of column l / 4.
 template <bool Transposed>

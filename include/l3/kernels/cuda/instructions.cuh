@@ -45,6 +45,12 @@ __device__ inline void load_matrices_transposed(unsigned (&r)[4], void const* ro
                : "r"(shared_address(row))
                : "memory");
 }
+/// A matrix of 8 x 8 values of 16 bits, of which lane l holds two of row l / 4, with rows for columns.
+__device__ inline unsigned transposed_matrix(unsigned x) {
+  unsigned r;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x));
+  return r;
+}
 /// c += a b: 16 x 16 by 16 x 8 of bf16.
 __device__ inline void multiply_bf16(float (&c)[4], unsigned const (&a)[4], unsigned b0, unsigned b1) {
   asm volatile(
@@ -154,6 +160,7 @@ void wait_copies() {
 }
 inline void load_matrices(unsigned (&r)[4], void const* row) { emulated::load_matrices<false>(r, row); }
 inline void load_matrices_transposed(unsigned (&r)[4], void const* row) { emulated::load_matrices<true>(r, row); }
+inline unsigned transposed_matrix(unsigned x) { return emulated::transposed_matrix(x); }
 inline void multiply_bf16(float (&c)[4], unsigned const (&a)[4], unsigned b0, unsigned b1) {
   emulated::multiply<true>(c, a, b0, b1);
 }

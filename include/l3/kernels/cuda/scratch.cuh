@@ -3,6 +3,7 @@
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/batch_norm.cuh>
 #include <l3/kernels/cuda/conv2d.cuh>
+#include <l3/kernels/cuda/conv_thin.cuh>
 #include <l3/kernels/cuda/conv_weight_gradient.cuh>
 #include <l3/kernels/cuda/pair_scores.cuh>
 #include <l3/kernels/dims.hpp>
@@ -21,8 +22,11 @@ struct scratch_size<cuda<P>> {
   }
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::gpu::conv_weights<P>(d.in, d.out); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
+  static constexpr bool conv2d_is_thin(conv_dims d) { return detail::gpu::conv_is_thin<P>(d.in, d.out); }
+  static constexpr footprint conv2d_thin(conv_dims d) { return detail::gpu::thin_sums_room(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
-    return std::is_same_v<P, fp32>                 ? "implicit matrix product"
+    return conv2d_is_thin(d)         ? "implicit matrix product on matrix units, computed again where it is needed"
+           : std::is_same_v<P, fp32> ? "implicit matrix product"
            : detail::gpu::conv_in_vectors<P>(d.in) ? "implicit matrix product on matrix units"
                                                    : "implicit matrix product on matrix units, gathered value by value";
   }
