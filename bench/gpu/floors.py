@@ -56,7 +56,7 @@ def main():
         z = (x[0], x[1], filters)
         shape = tuple(out) if len(out) == 3 else (1, 1, filters)
         xs, zs, ys = (math.prod(side) for side in (x, z, shape))
-        flops = 18.0 * x[0] * x[1] * x[2] * filters * (2 if is_first else 3)
+        flops = 18.0 * x[0] * x[1] * x[2] * filters * (2 if is_first else 3)  # what is computed again not counted
         values = 4 * xs + 3 * ys if is_first else (xs + zs) + (zs + ys) + (2 * (zs + ys) + zs) + (xs + zs) + (zs + xs)
         seconds = max(flops / (args.tflops * 1e12), 2 * values / (args.gbytes * 1e9))
         print(f"| {layer['name']} | {z[0]} x {z[1]} x {filters} | {flops * 1e-9:.2f} | {2e-6 * values:.1f} "

@@ -7,8 +7,9 @@ using namespace l3;
 using namespace l3::test;
 using judge = reference<double>;
 
-constexpr conv_dims sizes[] = {{2, 5, 7, 3, 64}, {3, 4, 4, 3, 16},   {1, 9, 13, 1, 64},  {2, 6, 5, 3, 32},
-                               {1, 3, 5, 1, 16}, {5, 31, 29, 1, 32}, {1, 70, 67, 3, 64}, {3, 41, 67, 3, 32}};
+constexpr conv_dims sizes[] = {{2, 5, 7, 3, 64},   {3, 4, 4, 3, 16},   {1, 9, 13, 1, 64},
+                               {2, 6, 5, 3, 32},   {1, 3, 5, 1, 16},   {5, 31, 29, 1, 32},
+                               {1, 70, 67, 3, 64}, {3, 41, 67, 3, 32}, {1, 315, 313, 1, 16}};
 }  // namespace
 
 TEST_CASE("a first layer computed again where it is needed, on a GPU") {
@@ -37,6 +38,8 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
       batch_norm_relu_pool_backward(plain, none, z.data(),
                                     norm_state<double>{mean.data(), inverse_std.data(), g.data(), b.data()}, relu,
                                     wide_dy.data(), dz.data(), dgamma.data(), dbeta.data(), nullptr);
+      // Products take the gradient rounded, as it is where it is written.
+      for (double& v : dz) v = detail::gpu::to_float(narrowed<bfloat16>(v));
       conv2d_backward_weights(plain, d, wide_x.data(), dz.data(), dw.data(), nullptr);
 
       auto const found = both_orders([&] {
@@ -65,7 +68,9 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
         next = end;
       };
       check("mean", mean, 2e-6), check("variance", variance, 2e-6), check("y", y, 4.5e-3);
-      check("dgamma", dgamma, 1e-5), check("dbeta", dbeta, 1e-5), check("dw", dw, 4.5e-3);
+      // Where the normalised value is nearly 0 the rectifier may decide otherwise than in double.
+      double const sums = relu ? 1e-3 : 1e-5;
+      check("dgamma", dgamma, sums), check("dbeta", dbeta, sums), check("dw", dw, 1e-3);
     }
 }
 

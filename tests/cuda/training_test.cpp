@@ -1,4 +1,5 @@
 #include <cstring>
+#include <l3/model/config.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/trainer.cuh>
 
@@ -36,6 +37,9 @@ struct thin : mini {
 };
 static_assert(l3_network<cuda<bf16>, thin>::vision::node<0>::layer::thin<cuda<bf16>> &&
               l3_network<cuda<bf16>, thin>::audio::node<0>::layer::thin<cuda<bf16>>);
+
+// Its plan, too: only first layers have room for sums of that kind.
+static_assert(l3_network<cuda<bf16>, paper>::vision::scratch<cuda<bf16>>.fixed < (std::size_t{256} << 20));
 
 /// The same with a front end that a GPU computes.
 struct hearing : mini {

@@ -80,7 +80,7 @@ class device_block {
       std::size_t left = 0, all = 0;
       cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
       throw device_memory_error(complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
-                                   std::to_string(left >> 20) + " MiB left of " + std::to_string(all >> 20)});
+                                          std::to_string(left >> 20) + " MiB left of " + std::to_string(all >> 20)});
     } else {
       cuda_check(code, "taking memory");
     }

@@ -74,8 +74,9 @@ struct conv_norm_node {
   template <backend B>
   static constexpr footprint scratch = either(
       prepared<B> + infer_scratch<B>,
-      conv_values<value_of<B>> + either(either(Conv::template scratch<B>, scratch_size<B>::conv2d_thin(Conv::dims(0))),
-                                        scratch_size<B>::channels(channels, conv_output::pixels)));
+      conv_values<value_of<B>> +
+          either(either(Conv::template scratch<B>, thin<B> ? scratch_size<B>::conv2d_thin(Conv::dims(0)) : footprint{}),
+                 scratch_size<B>::channels(channels, conv_output::pixels)));
 
   template <backend B>
   static void prepare(context<B>& on, scalar_of<B> const* params, std::byte* to) {
@@ -125,7 +126,8 @@ struct conv_norm_node {
       norm_kept<scalar_of<B>> const k(keep.rest(), channels);
       conv2d_thin_moments(p.on, Conv::dims(p.items), x, params, k.mean, k.variance, p.scratch);
       Norm::settle(p, params + norm_offset, k);
-      return conv2d_thin_forward(p.on, Conv::dims(p.items), x, params, k.scale, k.shift, Rectifies, y);
+      conv2d_thin_forward(p.on, Conv::dims(p.items), x, params, k.scale, k.shift, Rectifies, y);
+      return;
     }
     auto* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
     norm_kept<scalar_of<B>> const k(keep.rest(), channels);
@@ -153,7 +155,7 @@ struct conv_norm_node {
       if (dx == nullptr)  // the first layer, as these are
         return conv2d_thin_backward(p.on, Conv::dims(p.items), x, params, state, Rectifies, dy, gradients, dgamma,
                                     dbeta, rest);
-      conv2d_forward(p.on, Conv::dims(p.items), x, params, nullptr, dz, rest);
+      conv2d_forward(p.on, Conv::dims(p.items), x, params, nullptr, dz, rest);  // rounded, unlike in forward
       z = dz;
     }
     batch_norm_relu_pool_backward(p.on, dims(p.items), z, state, Rectifies, dy, dz, dgamma, dbeta, rest);

@@ -1,13 +1,14 @@
 /// @file  include/l3/kernels/cuda/conv_thin.cuh: a convolution of few channels with its batch norm and rectifier, on a
-/// GPU in bf16: what it gives is never written, for computing it again costs less than reading it.
+/// GPU in bf16: what it gives is never written, for computing it again should cost less than reading it.
 ///
 /// Forward, one pass over the input takes the moments and a second one writes what the rectifier leaves. Backward, one
 /// takes batch norm's sums and one the weights' gradient; the gradient at the convolution's output lives in registers
 /// alone. All passes compute the output by the same products, so they agree on which values the rectifier stopped.
 ///
-/// A warp multiplies the weights, (channels, 9 in) with zeros up to whole products, by the neighbourhoods of 16 pixels,
-/// which its lanes gather. So a lane holds channels l / 4 and l / 4 + 8 of each 16, of pixels 2 (l % 4) and the next
-/// one of each 8: just how the weights' gradient, a sum over pixels, wants the output's gradient for its left operand.
+/// A warp multiplies the weights, (channels, 9 in) with zeros up to whole products, by the neighbourhoods of 8 pixels
+/// at a time, which its lanes gather. So a lane holds channels l / 4 and l / 4 + 8 of each 16, of pixels 2 (l % 4) and
+/// the next one of each 8: just how the weights' gradient, a sum over pixels, wants the output's gradient for its left
+/// operand.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -21,8 +22,9 @@
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
 
-inline constexpr std::size_t thin_rows = 4096;  ///< pixels of a block
 inline constexpr int thin_warps = 8;
+inline constexpr std::size_t thin_unit = 16 * thin_warps;  ///< pixels that a block takes at a time
+inline constexpr std::size_t most_thin_blocks = 528;
 
 /// Channels in, and blocks of 16 channels out.
 template <int In, int Blocks>
@@ -46,9 +48,14 @@ void with_thin_sizes(conv_dims const& d, F&& f) {
   };
   d.in == 1 ? of.template operator()<1>() : of.template operator()<3>();
 }
-/// Sums of all blocks: two for each channel, or one for each weight.
+/// Sums of all blocks, and of their groups: two for each channel, or one for each weight.
 constexpr footprint thin_sums_room(conv_dims const& d) {
-  return sums_room(1, d.height * d.width, std::max<std::size_t>(2, 9 * d.in) * d.out, thin_rows);
+  return fixed<double>((most_thin_blocks + sum_groups) * std::max<std::size_t>(2, 9 * d.in) * d.out);
+}
+/// So many blocks share the pixels: all of one round, two to a multiprocessor.
+inline std::size_t thin_blocks(conv_dims const& d, gpu_facts const& gpu) {
+  std::size_t const at_once = 2 * static_cast<std::size_t>(std::max(1, gpu.multiprocessors));
+  return std::min({(d.rows() + thin_unit - 1) / thin_unit, at_once, most_thin_blocks});
 }
 
 struct thin_job {
@@ -134,12 +141,19 @@ struct thin_product {
   }
 };
 
-/// Calls f(first pixel) for each 16 of the block's pixels that are this warp's.
+/// The block's pixels.
+struct thin_range {
+  unsigned begin, end;
+  __device__ explicit thin_range(thin_job const& job) {
+    std::uint64_t const units = (job.rows + thin_unit - 1) / thin_unit;
+    begin = static_cast<unsigned>(units * blockIdx.x / gridDim.x * thin_unit);
+    end = std::min(static_cast<unsigned>(units * (blockIdx.x + 1) / gridDim.x * thin_unit), job.rows);
+  }
+};
+/// Calls f(first pixel) for each 16 of them that are this warp's.
 template <class F>
-__device__ inline void each_thin_step(thin_job const& job, F&& f) {
-  unsigned const begin = blockIdx.x * static_cast<unsigned>(thin_rows), warp = threadIdx.x >> 5;
-  unsigned const end = std::min(begin + static_cast<unsigned>(thin_rows), job.rows);
-  for (unsigned first = begin + 16 * warp; first < end; first += 16 * thin_warps) f(first);
+__device__ inline void each_thin_step(thin_range const& pixels, F&& f) {
+  for (unsigned first = pixels.begin + 16 * (threadIdx.x >> 5); first < pixels.end; first += thin_unit) f(first);
 }
 
 /// Sums that each lane has of its channels, added up over the block, in double: (2, channels) of tile blockIdx.x.
@@ -172,10 +186,10 @@ template <class Sizes>
 __global__ __launch_bounds__(32 * thin_warps) void thin_moments(thin_job const job, double* tiles) {
   constexpr int blocks = Sizes::blocks;
   thin_product<Sizes> const product(job);
-  // About the first value that the lane meets of a channel, so that nothing cancels.
+  // About the first value that the lane meets of a channel, so that little cancels.
   float pivot[blocks][2] = {}, off[blocks][2] = {}, squares[blocks][2] = {};
   int count = 0;
-  each_thin_step(job, [&](unsigned first) {
+  each_thin_step(thin_range(job), [&](unsigned first) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
@@ -191,7 +205,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_moments(thin_job const j
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
             float const value = z[m][2 * h + k];
-            if (count == 1) pivot[m][h] = value;
+            if (half == 0 && k == 0 && count == 1) pivot[m][h] = value;
             float const d = value - pivot[m][h];
             off[m][h] += d, squares[m][h] = fmaf(d, d, squares[m][h]);
           }
@@ -222,7 +236,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_forward(thin_job const j
 #pragma unroll
     for (int h = 0; h < 2; ++h)
       factor[m][h] = scale[16 * m + 8 * h + product.g], term[m][h] = shift[16 * m + 8 * h + product.g];
-  each_thin_step(job, [&](unsigned first) {
+  each_thin_step(thin_range(job), [&](unsigned first) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
@@ -262,11 +276,12 @@ struct thin_gradients {
   char* base;
   __device__ thin_gradients() : base(shared_memory<char>() + (threadIdx.x >> 5) * 2 * bytes) {}
   __device__ tile<chunks> stage(unsigned number) const { return {base + (number & 1) * bytes}; }
-  __device__ void copy(thin_job const& job, bfloat16 const* dy, unsigned first, unsigned number) const {
+  /// Zeros from pixel `end` on.
+  __device__ void copy(unsigned end, bfloat16 const* dy, unsigned first, unsigned number) const {
     for (int k = static_cast<int>(threadIdx.x) & 31; k < 16 * chunks; k += 32) {
       unsigned const pixel = first + static_cast<unsigned>(k / chunks);
       copy_async(stage(number).at(k / chunks, k % chunks), dy + std::size_t{pixel} * Sizes::channels + k % chunks * 8,
-                 pixel < job.rows);
+                 pixel < end);
     }
     commit_copies();
   }
@@ -288,11 +303,11 @@ struct thin_gradients {
 template <class Sizes, class F>
 __device__ inline void each_thin_gradient(thin_job const& job, bfloat16 const* dy, F&& f) {
   thin_gradients<Sizes> const from;
-  unsigned const begin = blockIdx.x * static_cast<unsigned>(thin_rows) + 16 * (threadIdx.x >> 5);
+  thin_range const pixels(job);
   unsigned number = 0;
-  from.copy(job, dy, begin, 0);
-  each_thin_step(job, [&](unsigned first) {
-    from.copy(job, dy, first + 16 * thin_warps, number + 1);  // beyond the block's last it is not used
+  from.copy(pixels.end, dy, pixels.begin + 16 * (threadIdx.x >> 5), 0);
+  each_thin_step(pixels, [&](unsigned first) {
+    from.copy(pixels.end, dy, first + static_cast<unsigned>(thin_unit), number + 1);
     wait_copies<1>();
     __syncwarp();
     typename Sizes::gradients g;
@@ -310,14 +325,14 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
                                                                       bool relu, bfloat16 const* dy, double* tiles) {
   constexpr int blocks = Sizes::blocks;
   thin_product<Sizes> const product(job);
-  float scale[blocks][2], shift[blocks][2], mean[blocks][2], inverse_std[blocks][2], sums[2][blocks][2] = {};
+  float scale[blocks][2], shift[blocks][2], mean[blocks][2], sums[2][blocks][2] = {};
 #pragma unroll
   for (int m = 0; m < blocks; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       int const c = 16 * m + 8 * h + product.g;
-      mean[m][h] = state.mean[c], inverse_std[m][h] = state.inverse_std[c];
-      scale[m][h] = state.gamma[c] * inverse_std[m][h], shift[m][h] = state.beta[c] - mean[m][h] * scale[m][h];
+      mean[m][h] = state.mean[c], scale[m][h] = state.gamma[c] * state.inverse_std[c];
+      shift[m][h] = state.beta[c] - mean[m][h] * scale[m][h];
     }
   each_thin_gradient<Sizes>(job, dy, [&](unsigned first, unsigned const(&g)[4 * blocks]) {
 #pragma unroll
@@ -337,7 +352,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
             float const value = z[m][2 * h + k];
             float const passed = relu && !(fmaf(value, scale[m][h], shift[m][h]) > 0) ? 0.0f : gradient[k];
             sums[0][m][h] += passed;
-            sums[1][m][h] = fmaf(passed, (value - mean[m][h]) * inverse_std[m][h], sums[1][m][h]);
+            sums[1][m][h] = fmaf(passed, value - mean[m][h], sums[1][m][h]);
           }
         }
     }
@@ -345,11 +360,18 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
   __syncthreads();  // the same shared memory
   double wide[2][blocks][2];
 #pragma unroll
-  for (int s = 0; s < 2; ++s)
+  for (int m = 0; m < blocks; ++m)
 #pragma unroll
-    for (int m = 0; m < blocks; ++m) wide[s][m][0] = sums[s][m][0], wide[s][m][1] = sums[s][m][1];
+    for (int h = 0; h < 2; ++h) {
+      wide[0][m][h] = sums[0][m][h];
+      wide[1][m][h] = static_cast<double>(sums[1][m][h]) * state.inverse_std[16 * m + 8 * h + product.g];
+    }
   write_thin_sums<Sizes>(wide, tiles);
 }
+
+/// From a channel to the next where a block adds up its warps' sums: rows begin in different banks.
+template <class Sizes>
+inline constexpr int thin_weights_apart = 16 * Sizes::depths + 8;
 
 /// The weights' gradient of a block's pixels: (channels, terms) of tile blockIdx.x.
 template <class Sizes>
@@ -405,7 +427,8 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
     }
   });
   // One warp after the other adds what it has.
-  auto* const shared = shared_memory<float>();  // (channels, 16 depths)
+  constexpr int apart = thin_weights_apart<Sizes>;
+  auto* const shared = shared_memory<float>();  // (channels, apart)
   for (unsigned w = 0; w < thin_warps; ++w) {
     __syncthreads();
     if (threadIdx.x >> 5 != w) continue;
@@ -415,7 +438,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
       for (int n = 0; n < 2 * depths; ++n)
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-          float& to = shared[(16 * m + product.g + 8 * (k >> 1)) * 16 * depths + 8 * n + 2 * product.t + (k & 1)];
+          float& to = shared[(16 * m + product.g + 8 * (k >> 1)) * apart + 8 * n + 2 * product.t + (k & 1)];
           to = w == 0 ? sums[m][n][k] : to + sums[m][n][k];
         }
   }
@@ -423,7 +446,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
   constexpr int size = Sizes::channels * Sizes::terms;
   for (int k = static_cast<int>(threadIdx.x); k < size; k += 32 * thin_warps)
     tiles[std::size_t{blockIdx.x} * size + static_cast<std::size_t>(k)] =
-        static_cast<double>(shared[k / Sizes::terms * 16 * depths + k % Sizes::terms]);
+        static_cast<double>(shared[k / Sizes::terms * apart + k % Sizes::terms]);
 }
 /// (out, 9, in) -> (out, in, 3, 3).
 struct keep_thin_weights {
@@ -445,7 +468,7 @@ void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
                          float* mean, float* variance, std::byte* scratch) {
   namespace gpu = detail::gpu;
   auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t const count = gpu::row_tiles(d.rows(), gpu::thin_rows);
+  std::size_t const count = gpu::thin_blocks(d, on.gpu());
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     gpu::launch(on.stream(), gpu::thin_moments<Sizes>, dim3(gpu::narrow(count)), 32 * gpu::thin_warps,
                 gpu::thin_sums_bytes<Sizes>, gpu::thin_job(d, x, w), tiles);
@@ -461,7 +484,7 @@ void conv2d_thin_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
                          float const* scale, float const* shift, bool relu, value_of<cuda<P>>* y) {
   namespace gpu = detail::gpu;
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
-    gpu::launch(on.stream(), gpu::thin_forward<Sizes>, dim3(gpu::narrow(gpu::row_tiles(d.rows(), gpu::thin_rows))),
+    gpu::launch(on.stream(), gpu::thin_forward<Sizes>, dim3(gpu::narrow(gpu::thin_blocks(d, on.gpu()))),
                 32 * gpu::thin_warps, gpu::thin_warps * 16 * 2 * Sizes::channels, gpu::thin_job(d, x, w), scale, shift,
                 relu, y);
   });
@@ -475,10 +498,10 @@ void conv2d_thin_backward(context<cuda<P>>& on, conv_dims const& d, value_of<cud
                           float* dgamma, float* dbeta, std::byte* scratch) {
   namespace gpu = detail::gpu;
   auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t const count = gpu::row_tiles(d.rows(), gpu::thin_rows);
+  std::size_t const count = gpu::thin_blocks(d, on.gpu());
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     constexpr std::size_t staged = gpu::thin_warps * 2 * gpu::thin_gradients<Sizes>::bytes;
-    constexpr std::size_t own = Sizes::channels * 16 * Sizes::depths * sizeof(float);
+    constexpr std::size_t own = Sizes::channels * gpu::thin_weights_apart<Sizes> * sizeof(float);
     gpu::thin_job const job(d, x, w);
     gpu::launch(on.stream(), gpu::thin_gradient_sums<Sizes>, dim3(gpu::narrow(count)), 32 * gpu::thin_warps,
                 std::max(staged, gpu::thin_sums_bytes<Sizes>), job, norm, relu, dy, tiles);
