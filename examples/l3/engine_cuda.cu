@@ -38,11 +38,8 @@ model_facts describe_cuda(std::string const& model, std::string const& precision
 gpu_description describe_gpu() {
   context<cuda<bf16>> const on(0, own_gpu());
   gpu_facts const& gpu = on.gpu();
-  gpu_description d{gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, 0,
-                    on.warpgroups()};
-  std::size_t all = 0;
-  cuda_check(cudaMemGetInfo(&d.left, &all), "asking for what is left of its memory");
-  return d;
+  return {gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, on.memory_left(),
+          on.warpgroups()};
 }
 
 }  // namespace l3::program

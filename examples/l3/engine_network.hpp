@@ -320,10 +320,8 @@ class network_engine final : public engine {
       try {
         trainer_.emplace(on_, net_, settings, group);
       } catch (device_memory_error const& e) {
-        std::size_t left = 0, all = 0;
-        cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
         throw device_memory_error(std::string(e.what()) + "; training " + facts_.name + " fits up to batch " +
-                                  std::to_string(fitting_batch(facts_, left)) +
+                                  std::to_string(fitting_batch(facts_, on_.memory_left())) +
                                   ", and --accumulate makes steps of more (l3 info --model " + facts_.name +
                                   " --backend cuda has the plan)");
       }

@@ -227,6 +227,12 @@ class context<cuda<P>> {
   std::size_t threads() const { return 1; }
   gpu_facts const& gpu() const { return facts_; }
   gpu_stream const& stream() const { return stream_; }
+  /// Bytes of its memory that nobody has taken.
+  std::size_t memory_left() const {
+    std::size_t left = 0, all = 0;
+    cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
+    return left;
+  }
   /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps. A step that has
   /// been recorded stays as it was. Without effect where the GPU, or the code for it, can only do the latter.
   bool warpgroups() const { return warpgroups_; }
