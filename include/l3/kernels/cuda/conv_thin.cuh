@@ -319,22 +319,46 @@ __device__ inline void each_thin_gradient(thin_job const& job, bfloat16 const* d
   wait_copies<0>();
 }
 
+/// Which gradients the rectifier behind batch norm lets through, for a lane's channels.
+template <class Sizes>
+struct thin_rectifier {
+  bool relu;
+  float scale[Sizes::blocks][2], shift[Sizes::blocks][2];
+  __device__ thin_rectifier(thin_product<Sizes> const& product, norm_state<float> const& state, bool rectifies)
+      : relu(rectifies) {
+#pragma unroll
+    for (int m = 0; m < Sizes::blocks; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        int const c = 16 * m + 8 * h + product.g;
+        scale[m][h] = state.gamma[c] * state.inverse_std[c];
+        shift[m][h] = state.beta[c] - state.mean[c] * scale[m][h];
+      }
+  }
+  /// Of outputs z of channel (m, h), two pixels of half `half`; the gradients are thin_gradients'.
+  __device__ void pass(typename Sizes::gradients const& g, typename Sizes::outputs const& z, int half, int m, int h,
+                       float (&passed)[2]) const {
+    unsigned const both = g[2 * Sizes::blocks * half + 2 * m + h];  // zeros beyond the last pixel
+    float const gradient[2] = {as_float(both << 16), as_float(both & 0xFFFF0000u)};
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+      passed[k] = relu && !(fmaf(z[m][2 * h + k], scale[m][h], shift[m][h]) > 0) ? 0.0f : gradient[k];
+  }
+};
+
 /// Sums over pixels of the gradient behind the rectifier, and of that times the normalised output.
 template <class Sizes>
 __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job const job, norm_state<float> const state,
                                                                       bool relu, bfloat16 const* dy, double* tiles) {
   constexpr int blocks = Sizes::blocks;
   thin_product<Sizes> const product(job);
-  float scale[blocks][2], shift[blocks][2], mean[blocks][2], sums[2][blocks][2] = {};
+  thin_rectifier<Sizes> const rectifier(product, state, relu);
+  float mean[blocks][2], sums[2][blocks][2] = {};
 #pragma unroll
   for (int m = 0; m < blocks; ++m)
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      int const c = 16 * m + 8 * h + product.g;
-      mean[m][h] = state.mean[c], scale[m][h] = state.gamma[c] * state.inverse_std[c];
-      shift[m][h] = state.beta[c] - mean[m][h] * scale[m][h];
-    }
-  each_thin_gradient<Sizes>(job, dy, [&](unsigned first, unsigned const(&g)[4 * blocks]) {
+    for (int h = 0; h < 2; ++h) mean[m][h] = state.mean[16 * m + 8 * h + product.g];
+  each_thin_gradient<Sizes>(job, dy, [&](unsigned first, typename Sizes::gradients const& g) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
@@ -345,14 +369,12 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          unsigned const both = g[2 * blocks * half + 2 * m + h];  // zeros beyond the last pixel
-          float const gradient[2] = {as_float(both << 16), as_float(both & 0xFFFF0000u)};
+          float passed[2];
+          rectifier.pass(g, z, half, m, h, passed);
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
-            float const value = z[m][2 * h + k];
-            float const passed = relu && !(fmaf(value, scale[m][h], shift[m][h]) > 0) ? 0.0f : gradient[k];
-            sums[0][m][h] += passed;
-            sums[1][m][h] = fmaf(passed, value - mean[m][h], sums[1][m][h]);
+            sums[0][m][h] += passed[k];
+            sums[1][m][h] = fmaf(passed[k], z[m][2 * h + k] - mean[m][h], sums[1][m][h]);
           }
         }
     }
@@ -381,20 +403,20 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
                                                                         float const* dbeta, double* tiles) {
   constexpr int blocks = Sizes::blocks, depths = Sizes::depths;
   thin_product<Sizes> const product(job);
+  thin_rectifier<Sizes> const rectifier(product, state, relu);
   // The gradient before batch norm is scale g + base - slope z.
-  float scale[blocks][2], shift[blocks][2], base[blocks][2], slope[blocks][2];
+  float base[blocks][2], slope[blocks][2];
 #pragma unroll
   for (int m = 0; m < blocks; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       int const c = 16 * m + 8 * h + product.g;
-      float const rows = static_cast<float>(job.rows), inverse_std = state.inverse_std[c];
-      scale[m][h] = state.gamma[c] * inverse_std, shift[m][h] = state.beta[c] - state.mean[c] * scale[m][h];
-      slope[m][h] = scale[m][h] * (dgamma[c] / rows * inverse_std);
-      base[m][h] = fmaf(slope[m][h], state.mean[c], -scale[m][h] * (dbeta[c] / rows));
+      float const rows = static_cast<float>(job.rows), scale = rectifier.scale[m][h];
+      slope[m][h] = scale * (dgamma[c] / rows * state.inverse_std[c]);
+      base[m][h] = fmaf(slope[m][h], state.mean[c], -scale * (dbeta[c] / rows));
     }
   float sums[blocks][2 * depths][4] = {};
-  each_thin_gradient<Sizes>(job, dy, [&](unsigned first, unsigned const(&g)[4 * blocks]) {
+  each_thin_gradient<Sizes>(job, dy, [&](unsigned first, typename Sizes::gradients const& g) {
     typename Sizes::neighbours terms[2];
     unsigned dz[blocks][4];
 #pragma unroll
@@ -406,15 +428,13 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          unsigned const both = g[2 * blocks * half + 2 * m + h];
-          float const gradient[2] = {as_float(both << 16), as_float(both & 0xFFFF0000u)};
           float out[2];
+          rectifier.pass(g, z, half, m, h, out);
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
-            float const value = z[m][2 * h + k];
-            float const passed = relu && !(fmaf(value, scale[m][h], shift[m][h]) > 0) ? 0.0f : gradient[k];
             bool const there = first + static_cast<unsigned>(8 * half + 2 * product.t + k) < job.rows;
-            out[k] = there ? fmaf(scale[m][h], passed, fmaf(-slope[m][h], value, base[m][h])) : 0.0f;
+            float const others = fmaf(-slope[m][h], z[m][2 * h + k], base[m][h]);
+            out[k] = there ? fmaf(rectifier.scale[m][h], out[k], others) : 0.0f;
           }
           dz[m][2 * half + h] = packed(out[0], out[1]);
         }
