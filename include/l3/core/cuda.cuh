@@ -66,6 +66,12 @@ inline gpu_facts open_gpu(int device = 0) {
   return facts;
 }
 
+/// A GPU's memory in bytes: what nobody has taken, and all of it.
+struct gpu_memory {
+  std::size_t left = 0, all = 0;
+  gpu_memory() { cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory"); }
+};
+
 /// One block of a GPU's memory, taken once. Contents start as zeros.
 ///
 /// Errors  device_memory_error, which says how much was asked for and how much was left; device_error.
@@ -77,10 +83,10 @@ class device_block {
     void* block = nullptr;
     if (cudaError_t const code = cudaMalloc(&block, size_); code == cudaErrorMemoryAllocation) {
       cudaGetLastError();
-      std::size_t left = 0, all = 0;
-      cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
-      throw device_memory_error(complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
-                                          std::to_string(left >> 20) + " MiB left of " + std::to_string(all >> 20)});
+      gpu_memory const now;
+      throw device_memory_error(
+          complaint{"memory of the GPU", std::to_string(size_ >> 20) + " MiB more",
+                    std::to_string(now.left >> 20) + " MiB left of " + std::to_string(now.all >> 20)});
     } else {
       cuda_check(code, "taking memory");
     }
@@ -228,11 +234,7 @@ class context<cuda<P>> {
   gpu_facts const& gpu() const { return facts_; }
   gpu_stream const& stream() const { return stream_; }
   /// Bytes of its memory that nobody has taken.
-  std::size_t memory_left() const {
-    std::size_t left = 0, all = 0;
-    cuda_check(cudaMemGetInfo(&left, &all), "asking for what is left of its memory");
-    return left;
-  }
+  std::size_t memory_left() const { return gpu_memory().left; }
   /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps. A step that has
   /// been recorded stays as it was. Without effect where the GPU, or the code for it, can only do the latter.
   bool warpgroups() const { return warpgroups_; }

@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
@@ -10,8 +9,7 @@
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cpu/simd.hpp>
 #include <l3/kernels/fft.hpp>
-#include <l3/kernels/natural_log.hpp>
-#include <numbers>
+#include <l3/kernels/spectrum.hpp>
 #include <span>
 #include <string>
 
@@ -40,8 +38,7 @@ class spectrogram<F> {
   using output = typename F::output;
 
   spectrogram() {
-    for (std::size_t n = 0; n < F::window; ++n)  // periodic: the next value would be the first again
-      window_[n] = static_cast<float>(0.5 - 0.5 * std::cos(2 * std::numbers::pi * static_cast<double>(n) / F::window));
+    for (std::size_t n = 0; n < F::window; ++n) window_[n] = detail::hann_value(n, F::window);
   }
 
   void operator()(std::span<float const> samples, std::span<float, output::size> out) const {
@@ -102,12 +99,7 @@ class spectrogram<F> {
         }
       });
     }
-    // The logarithm of a square is twice as large: pictures that average nothing do without the root.
-    constexpr float scale = pooled == 1 ? 0.1f : 0.2f;
-    for (float& v : picture) {
-      float const level = scale * detail::natural_log(v * (1.0f / pooled));
-      v = F::silence > level ? F::silence : level;  // in this order not-a-number stays
-    }
+    for (float& v : picture) v = detail::picture_value<F>(v);
     for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * width);
   }
 

@@ -2,12 +2,11 @@
 #pragma once
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
 #include <l3/kernels/cpu/simd.hpp>
-#include <numbers>
+#include <l3/kernels/spectrum.hpp>
 
 namespace l3::inline L3_ISA {
 namespace detail {
@@ -44,8 +43,8 @@ class real_fft {
 
   real_fft() {
     for (std::size_t k = 0; k < roots_.size(); ++k) {
-      double const angle = -2 * std::numbers::pi * static_cast<double>(k) / Size;
-      roots_[k] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
+      auto const [re, im] = detail::root_of_unity(k, Size);
+      roots_[k] = {re, im};
     }
   }
 

@@ -107,16 +107,11 @@ struct thin_product {
       }
     }
   }
-  /// The neighbourhoods of 8 pixels from `first` on, as a right operand: registers of 8 terms each.
-  __device__ void gather(thin_job const& job, unsigned first, typename Sizes::neighbours& terms) const {
+  /// Outputs of 8 pixels from `first` on, and their neighbourhoods as a right operand: registers of 8 terms each.
+  __device__ void compute(thin_job const& job, unsigned first, typename Sizes::neighbours& terms,
+                          typename Sizes::outputs& z) const {
     unsigned const pixel = first + static_cast<unsigned>(g);
-    unsigned inside = 0;
-    if (pixel < job.rows) {
-      unsigned const line = job.by_width.quotient(pixel);
-      auto const j = static_cast<int>(pixel - line * job.by_width.by);
-      auto const i = static_cast<int>(line - job.by_height.quotient(line) * job.by_height.by);
-      inside = inside_bits(i, j, job.height, job.width);
-    }
+    unsigned const inside = pixel < job.rows ? neighbours_inside(job, pixel) : 0;
     auto const* const at = reinterpret_cast<std::uint16_t const*>(job.x) + std::size_t{pixel} * Sizes::in;
 #pragma unroll
     for (int s = 0; s < depths; ++s)
@@ -128,9 +123,6 @@ struct thin_product {
           bits[k] = (inside & within[s][2 * half + k]) != 0 ? at[offset[s][2 * half + k]] : 0u;
         terms[2 * s + half] = bits[0] | bits[1] << 16;
       }
-  }
-  /// Outputs of these pixels.
-  __device__ void multiply(typename Sizes::neighbours const& terms, typename Sizes::outputs& z) const {
 #pragma unroll
     for (int m = 0; m < blocks; ++m) {
 #pragma unroll
@@ -194,8 +186,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_moments(thin_job const j
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
       typename Sizes::outputs z;
-      product.gather(job, first + static_cast<unsigned>(8 * half), terms);
-      product.multiply(terms, z);
+      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         if (first + static_cast<unsigned>(8 * half + 2 * product.t + k) >= job.rows) continue;
@@ -241,8 +232,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_forward(thin_job const j
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
       typename Sizes::outputs z;
-      product.gather(job, first + static_cast<unsigned>(8 * half), terms);
-      product.multiply(terms, z);
+      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
 #pragma unroll
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
@@ -363,8 +353,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
       typename Sizes::outputs z;
-      product.gather(job, first + static_cast<unsigned>(8 * half), terms);
-      product.multiply(terms, z);
+      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
 #pragma unroll
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
@@ -422,8 +411,7 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       typename Sizes::outputs z;
-      product.gather(job, first + static_cast<unsigned>(8 * half), terms[half]);
-      product.multiply(terms[half], z);
+      product.compute(job, first + static_cast<unsigned>(8 * half), terms[half], z);
 #pragma unroll
       for (int m = 0; m < blocks; ++m)
 #pragma unroll

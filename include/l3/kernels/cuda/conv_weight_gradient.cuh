@@ -119,15 +119,6 @@ struct gradient_job {
   divider by_width{}, by_height{}, by_in{};
 };
 
-/// Which of pixel p's neighbours are inside the picture: a bit for each tap.
-template <class T>
-__device__ inline unsigned neighbours_inside(gradient_job<T> const& job, unsigned p) {
-  unsigned const line = job.by_width.quotient(p);
-  int const j = static_cast<int>(p - line * job.by_width.by);
-  int const i = static_cast<int>(line - job.by_height.quotient(line) * job.by_height.by);
-  return inside_bits(i, j, job.height, job.width);
-}
-
 template <class P, class Tile, class Copies>
 __device__ __forceinline__ void convolve_gradient_tile(gradient_job<value_of<cuda<P>>> const& job) {
   using T = value_of<cuda<P>>;

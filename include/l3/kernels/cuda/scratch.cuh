@@ -23,9 +23,7 @@ struct scratch_size<cuda<P>> {
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::gpu::conv_weights<P>(d.in, d.out); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
   static constexpr bool conv2d_is_thin(conv_dims d) { return detail::gpu::conv_is_thin<P>(d.in, d.out); }
-  static constexpr footprint conv2d_thin(conv_dims d) {
-    return conv2d_is_thin(d) ? detail::gpu::thin_sums_room(d) : footprint{};
-  }
+  static constexpr footprint conv2d_thin(conv_dims d) { return detail::gpu::thin_sums_room(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
     return conv2d_is_thin(d)         ? "implicit matrix product on matrix units, computed again where it is needed"
            : std::is_same_v<P, fp32> ? "implicit matrix product"

@@ -1,13 +1,11 @@
 /// @file  include/l3/kernels/cuda/spectrogram.cuh: seconds of sound -> the pictures that the audio subnetwork looks at,
 /// on a GPU: data/spectrogram.hpp's numbers.
 #pragma once
-#include <cmath>
 #include <cstddef>
 #include <l3/core/front_end.hpp>
 #include <l3/kernels/cuda/vector.cuh>
-#include <l3/kernels/natural_log.hpp>
+#include <l3/kernels/spectrum.hpp>
 #include <memory>
-#include <numbers>
 
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
@@ -19,11 +17,10 @@ struct spectrum_tables {
   float window[Window];           ///< periodic Hann
   spectrum_tables() {
     for (std::size_t k = 0; k < Size - Size / 4; ++k) {
-      double const angle = -2 * std::numbers::pi * static_cast<double>(k) / Size;
-      roots[k] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
+      auto const [re, im] = root_of_unity(k, Size);
+      roots[k] = {re, im};
     }
-    for (std::size_t n = 0; n < Window; ++n)
-      window[n] = static_cast<float>(0.5 - 0.5 * std::cos(2 * std::numbers::pi * static_cast<double>(n) / Window));
+    for (std::size_t n = 0; n < Window; ++n) window[n] = hann_value(n, Window);
   }
 };
 
@@ -121,10 +118,8 @@ __global__ __launch_bounds__(32 * spectrum_columns) void log_spectra(float const
 #pragma unroll
     for (int b = 0; b < static_cast<int>(F::bins_pooled); ++b)
       sum += room.levels[c][row * static_cast<int>(F::bins_pooled) + b];
-    float const value = (pooled == 1 ? 0.1f : 0.2f) * natural_log(sum * (1.0f / pooled));
-    constexpr float silence = F::silence;
     out[(std::size_t{item} * rows + static_cast<std::size_t>(row)) * columns + static_cast<std::size_t>(first + c)] =
-        T(silence > value ? silence : value);  // in this order not-a-number stays
+        T(picture_value<F>(sum));
   }
 }
 
