@@ -11,28 +11,6 @@ using value = value_of<cuda<P>>;
 template <class P>
 constexpr double stored_as = std::is_same_v<P, bf16> ? 4e-3 : 2e-6;
 constexpr double kept = 4e-6;
-
-std::vector<float> joined(std::initializer_list<std::vector<float>> parts) {
-  std::vector<float> all;
-  for (auto const& part : parts) all.insert(all.end(), part.begin(), part.end());
-  return all;
-}
-/// Part `which` of what `joined` joined.
-std::vector<float> part_of(std::vector<float> const& all, std::vector<std::size_t> const& lengths, std::size_t which) {
-  std::size_t begin = 0;
-  for (std::size_t k = 0; k < which; ++k) begin += lengths[k];
-  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
-          all.begin() + static_cast<std::ptrdiff_t>(begin + lengths[which])};
-}
-void check_parts(std::vector<float> const& all, std::vector<std::vector<double>> const& expected,
-                 std::vector<double> const& tolerance) {
-  std::vector<std::size_t> lengths;
-  for (auto const& e : expected) lengths.push_back(e.size());
-  for (std::size_t k = 0; k < expected.size(); ++k) {
-    CAPTURE(k);
-    CHECK(apart(part_of(all, lengths, k), expected[k]) < tolerance[k]);
-  }
-}
 }  // namespace
 
 TEMPLATE_TEST_CASE("sums and moments over rows on a GPU", "", fp32, bf16) {

@@ -17,21 +17,6 @@ using namespace l3::test;
 /// The larger one; what is not a number is larger than all.
 double worse(double worst, double off) { return off <= worst ? worst : std::isnan(off) ? HUGE_VAL : off; }
 
-/// A copy in the GPU's memory.
-template <class T>
-class copied {
- public:
-  template <class P>
-  copied(context<cuda<P>>& on, std::vector<T> const& values) : block_(values.size() * sizeof(T)) {
-    upload(on, values.size(), values.data(), reinterpret_cast<T*>(block_.data()));
-    on.stream().wait();
-  }
-  operator T const*() const { return reinterpret_cast<T const*>(block_.data()); }
-
- private:
-  device_block block_;
-};
-
 std::vector<image_jitter> some_jitters() {
   return {{},
           {.mirrored = true},

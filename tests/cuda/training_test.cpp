@@ -327,21 +327,13 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
 
   session<B, hearing> bytes(settings), values(settings);
   // What it makes of them, by way of the machine's memory.
-  auto const on_gpu = [&](auto const& from) {
-    device_block block(from.size_bytes());
-    upload(values.on, from.size(), from.data(),
-           reinterpret_cast<std::remove_cvref_t<decltype(from[0])>*>(block.data()));
-    values.on.stream().wait();
-    return block;
-  };
-  device_block const crops = on_gpu(raw.crops.values()), seconds = on_gpu(raw.seconds.values()),
-                     jitters = on_gpu(std::span(raw.jitters)), volumes = on_gpu(std::span(raw.volumes));
+  copied<std::uint8_t> const crops(values.on, raw.crops.values());
+  copied<float> const seconds(values.on, raw.seconds.values()), volumes(values.on, raw.volumes);
+  copied<image_jitter> const jitters(values.on, raw.jitters);
   on_device<value_of<B>> frames(items * frame::size), sounds(items * network::sound::size);
-  augment_images<frame>(values.on, items, reinterpret_cast<std::uint8_t const*>(crops.data()),
-                        reinterpret_cast<image_jitter const*>(jitters.data()), frames);
+  augment_images<frame>(values.on, items, crops, jitters, frames);
   gpu_spectrogram<hearing::front_end, bf16> const ear(values.on);
-  ear(values.on, items, reinterpret_cast<float const*>(seconds.data()), reinterpret_cast<float const*>(volumes.data()),
-      sounds);
+  ear(values.on, items, seconds, volumes, sounds);
   auto const f = frames.values(values.on), s = sounds.values(values.on);
   using frames_view = trainer<network>::frames_view;
   using sounds_view = trainer<network>::sounds_view;

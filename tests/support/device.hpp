@@ -6,10 +6,12 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <l3/core/cuda.cuh>
 #include <l3/core/random.hpp>
 #include <l3/kernels/kernels.hpp>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace l3::test {
@@ -93,6 +95,21 @@ class on_device {
   device_block block_;
 };
 
+/// A copy of any values in the device's memory.
+template <class T>
+class copied {
+ public:
+  template <class P>
+  copied(context<cuda<P>>& on, std::span<T const> values) : block_(values.size_bytes()) {
+    upload(on, values.size(), values.data(), reinterpret_cast<T*>(block_.data()));
+    on.stream().wait();
+  }
+  operator T const*() const { return reinterpret_cast<T const*>(block_.data()); }
+
+ private:
+  device_block block_;
+};
+
 /// Scratch of exactly the size asked for, full of not-a-numbers, between borders.
 class device_scratch {
  public:
@@ -130,6 +147,30 @@ inline double apart(std::vector<float> const& found, std::vector<double> const& 
     most = std::max(most, off);
   }
   return most / largest;
+}
+
+/// What kernels gave, one behind the other.
+inline std::vector<float> joined(std::initializer_list<std::vector<float>> parts) {
+  std::vector<float> all;
+  for (auto const& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+/// Part `which` of what `joined` joined.
+inline std::vector<float> part_of(std::vector<float> const& all, std::vector<std::size_t> const& lengths,
+                                  std::size_t which) {
+  std::size_t begin = 0;
+  for (std::size_t k = 0; k < which; ++k) begin += lengths[k];
+  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
+          all.begin() + static_cast<std::ptrdiff_t>(begin + lengths[which])};
+}
+inline void check_parts(std::vector<float> const& all, std::vector<std::vector<double>> const& expected,
+                        std::vector<double> const& tolerance) {
+  std::vector<std::size_t> lengths;
+  for (auto const& e : expected) lengths.push_back(e.size());
+  for (std::size_t k = 0; k < expected.size(); ++k) {
+    CAPTURE(k);
+    CHECK(apart(part_of(all, lengths, k), expected[k]) < tolerance[k]);
+  }
 }
 
 }  // namespace l3::test
