@@ -1,0 +1,226 @@
+/// @file  include/l3/data/draw_reader.hpp: a draw -> its picture and its second of sound, or why there are none; what
+/// one of a loader's workers does.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/core/random.hpp>
+#include <l3/data/clip_facts.hpp>
+#include <l3/data/loader_report.hpp>
+#include <l3/data/picture.hpp>
+#include <l3/data/sample.hpp>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+/// What became of a draw.
+struct draw_outcome {
+  enum class verdict : std::uint8_t { accepted, bad_moment, bad_file };
+  verdict says = verdict::accepted;
+  std::string why;
+  std::exception_ptr error;  ///< not the file's fault
+  bool accepted() const { return says == verdict::accepted; }
+};
+
+/// Files that were refused as a whole, and why. Any number of threads may ask and tell.
+class refused_files {
+ public:
+  void add(std::uint32_t clip, std::string why) {
+    std::lock_guard const lock(mutex_);
+    why_.emplace(clip, std::move(why));
+  }
+  std::optional<std::string> why(std::uint32_t clip) const {
+    std::lock_guard const lock(mutex_);
+    auto const known = why_.find(clip);
+    return known == why_.end() ? std::nullopt : std::optional(known->second);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<std::uint32_t, std::string> why_;
+};
+
+/// A draw that has been decoded before its batch takes it.
+struct kept_draw {
+  draw_outcome result;
+  moment at;
+  rgb_frame picture;
+  std::vector<float> samples;
+};
+
+/// Reads draws of a source (see loader), for one thread at a time.
+///
+/// A file that cannot be opened, or has less than a second of common picture and sound, is refused as a whole and not
+/// opened again. One that fails at a moment is refused for that draw only: whether another draw uses it must not depend
+/// on which of them was tried first.
+template <class Source>
+class draw_reader {
+ public:
+  /// Pictures have a smallest side of `side` pixels. What is passed must outlive the reader.
+  draw_reader(Source const& source, refused_files& refused, std::size_t side)
+      : source_(source), refused_(refused), side_(side), tools_(source) {}
+
+  /// Both halves, also one that no item takes: a draw is good only as a whole. Calls take(picture, samples, moment),
+  /// which may change the samples.
+  template <class Take>
+  draw_outcome read(std::uint32_t clip, generator numbers, Take&& take) noexcept {
+    try {
+      std::optional<reader> from;
+      if (auto refused = open(clip, from)) return *refused;
+      auto const both = *from->facts().both();
+      return outcome_of([&] {
+        moment const at = draw_moment(numbers, both.begin, both.end);
+        ++spent.draws;
+        expect(*from, {&at.frame_time, 1});
+        std::optional<timer> timed(std::in_place, spent.picture);
+        auto const& picture = from->frame(at.frame_time, side_);
+        timed.emplace(spent.sound);
+        from->sound(at.sound_start, samples_);
+        timed.reset();
+        take(picture, std::span(samples_), at);
+      });
+    } catch (...) {
+      return {draw_outcome::verdict::accepted, {}, std::current_exception()};
+    }
+  }
+
+  /// Several draws of one clip, pictures and sounds each in the order of time. `numbers` are those of all draws that
+  /// share the opening, so that what is decoded does not depend on where a run began; the last ones are wanted `into`.
+  void read(std::uint32_t clip, std::span<generator const> numbers, std::span<kept_draw> into) noexcept {
+    auto const all = [&](draw_outcome const& result) {
+      for (auto& each : into) each.result = result;
+    };
+    try {
+      std::optional<reader> from;
+      if (auto refused = open(clip, from)) return all(*refused);
+      auto const both = *from->facts().both();
+      std::vector<kept_draw*> order;
+      std::vector<double> times;
+      for (std::size_t k = 0, unwanted = numbers.size() - into.size(); k != numbers.size(); ++k) {
+        auto const at = draw_moment(numbers[k], both.begin, both.end);
+        times.push_back(at.frame_time);
+        if (k < unwanted) continue;
+        order.push_back(&into[k - unwanted]);
+        order.back()->at = at;
+      }
+      expect(*from, times);
+      spent.draws += into.size();
+      auto const whole = whole_sound(*from);
+      auto const in_turn = [&](double moment::*when, double& sum, auto work) {
+        timer const timed(sum);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](auto const* a, auto const* b) { return a->at.*when < b->at.*when; });
+        for (auto* each : order)
+          if (each->result.accepted()) each->result = outcome_of([&] { work(*each); });
+      };
+      in_turn(&moment::frame_time, spent.picture,
+              [&](kept_draw& k) { k.picture = from->frame(k.at.frame_time, side_); });
+      in_turn(&moment::sound_start, spent.sound, [&](kept_draw& k) {
+        k.samples.resize(samples_.size());
+        if (whole)
+          slice(*whole, k.at.sound_start, k.samples);
+        else
+          from->sound(k.at.sound_start, k.samples);
+      });
+    } catch (...) {
+      all({draw_outcome::verdict::accepted, {}, std::current_exception()});
+    }
+  }
+
+  /// Adds the time that it lives to a sum.
+  class timer {
+   public:
+    explicit timer(double& sum) : sum_(sum) {}
+    timer(timer const&) = delete;
+    timer& operator=(timer const&) = delete;
+    ~timer() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
+   private:
+    double& sum_;
+    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  };
+  loader_stages spent;  ///< by this reader
+
+ private:
+  using reader = typename Source::reader;
+
+  /// Opens a clip; or says why not.
+  std::optional<draw_outcome> open(std::uint32_t clip, std::optional<reader>& to) {
+    auto const refuse = [&](std::string why) {
+      refused_.add(clip, why);
+      return draw_outcome{draw_outcome::verdict::bad_file, std::move(why), {}};
+    };
+    if (auto known = refused_.why(clip)) return draw_outcome{draw_outcome::verdict::bad_file, std::move(*known), {}};
+    try {
+      timer const timed(spent.open);
+      to.emplace(source_, clip, tools_);
+      auto const both = to->facts().both();
+      if (!both || both->seconds() < sound_seconds)
+        throw media_error(complaint{source_.clips().file(clip).string(),
+                                    "at least one second with both picture and sound",
+                                    both ? std::to_string(both->seconds()) + " s" : "none"});
+    } catch (media_error const& e) {
+      return refuse(e.what());
+    } catch (file_error const& e) {
+      return refuse(e.what());
+    }
+    return {};
+  }
+
+  /// What becomes of a moment that `work()` reads.
+  template <class Work>
+  static draw_outcome outcome_of(Work&& work) {
+    try {
+      work();
+    } catch (media_error const& e) {
+      return {draw_outcome::verdict::bad_moment, e.what(), {}};
+    } catch (file_error const& e) {
+      return {draw_outcome::verdict::bad_moment, e.what(), {}};
+    }
+    return {};
+  }
+
+  /// Lets a reader that can skip what nobody asks for do so.
+  static void expect(reader& from, std::span<double const> times) {
+    if constexpr (requires { from.expect_frames(times); }) from.expect_frames(times);
+  }
+
+  /// All the sound of a clip, which many draws share, where the reader has it and none of it is damaged.
+  std::optional<std::span<float const>> whole_sound(reader& from) {
+    if constexpr (requires { from.whole_sound(); }) {
+      timer const timed(spent.sound);
+      if (from.has_whole_sound()) try {
+          return from.whole_sound();
+        } catch (media_error const&) {
+        }
+    }
+    return {};
+  }
+  /// Samples from time `start` on; zeros where there are none.
+  static void slice(std::span<float const> whole, double start, std::span<float> out) {
+    std::fill(out.begin(), out.end(), 0.0f);
+    auto const first = std::llround(start * sound_rate), size = static_cast<long long>(whole.size());
+    auto const begin = std::clamp<long long>(first, 0, size);
+    auto const end = std::clamp<long long>(first + static_cast<long long>(out.size()), begin, size);
+    std::copy(whole.begin() + begin, whole.begin() + end, out.begin() + (begin - first));
+  }
+
+  Source const& source_;
+  refused_files& refused_;
+  std::size_t const side_;
+  typename Source::tools tools_;
+  std::vector<float> samples_ = std::vector<float>(sound_rate * static_cast<std::size_t>(sound_seconds));
+};
+
+}  // namespace l3::inline L3_ISA
