@@ -117,7 +117,8 @@ void augment_image(rgb_view picture, image_jitter const& jitter, std::span<float
     if (jitter.saturation_first) row.saturate(jitter.saturation);
     row.brighten(jitter.brightness);
     if (!jitter.saturation_first) row.saturate(jitter.saturation);
-    std::transform(row.values.begin(), row.values.begin() + values, out.data() + y * values, detail::signed_colour);
+    std::transform(row.values.begin(), row.values.begin() + values, out.data() + y * values,
+                   [](float x) { return detail::signed_colour(x); });
   }
 }
 
