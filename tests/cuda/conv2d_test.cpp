@@ -4,8 +4,9 @@ namespace {
 using namespace l3;
 using namespace l3::test;
 
-/// Calls f for products of warps, which every GPU makes, and where there are some for those of warpgroups.
-enum class made_by { warps, warpgroups };
+/// Calls f for products of warps, which every GPU makes, and where there are some for those of warpgroups, with pixels
+/// copied for each tap and, with whole blocks of channels, read by all taps where they are.
+enum class made_by { warps, warpgroups, direct };
 template <class P, class F>
 void with_each_product(F const& f) {
   auto const emulate = []([[maybe_unused]] int capability) {
@@ -16,25 +17,43 @@ void with_each_product(F const& f) {
   emulate(8);
   f(made_by::warps);
   emulate(9);
-  if (context<cuda<P>>().warpgroups()) f(made_by::warpgroups);
+  if (context<cuda<P>>().warpgroups()) f(made_by::warpgroups), f(made_by::direct);
   emulate(8);
 }
+/// While it is there, an emulated GPU has so few multiprocessors that blocks go on from tile to tile.
+class few_multiprocessors {
+ public:
+#if !defined(__CUDACC__)
+  explicit few_multiprocessors(bool wanted) { emulated::multiprocessors = wanted ? 2 : before_; }
+  ~few_multiprocessors() { emulated::multiprocessors = before_; }
+  few_multiprocessors(few_multiprocessors const&) = delete;
+  few_multiprocessors& operator=(few_multiprocessors const&) = delete;
+
+ private:
+  int before_ = emulated::multiprocessors;
+#else
+  explicit few_multiprocessors(bool) {}
+#endif
+};
 
 template <class P>
 struct convolutions {
   using T = value_of<cuda<P>>;
+  few_multiprocessors few;
   context<cuda<P>> on;
   conv_dims d;
   std::vector<float> x, w, dy, scale, shift;
   explicit convolutions(conv_dims const& dims, made_by products = made_by::warps)
-      : d(dims),
+      : few(products == made_by::direct),
+        d(dims),
         x(normal_of<T>(d.rows() * d.in, 1)),
         w(normal_of<T>(d.out * d.in * 9, 2)),
         dy(normal_of<T>(d.rows() * d.out, 3)),
         scale(normal_of<float>(d.out, 4)),
         shift(normal_of<float>(d.out, 5)) {
-    on.warpgroups(products == made_by::warpgroups);
-    CHECK(on.warpgroups() == (products == made_by::warpgroups));
+    on.warpgroups(products != made_by::warps), on.direct(products == made_by::direct);
+    CHECK(on.warpgroups() == (products != made_by::warps));
+    CHECK(on.direct() == (products == made_by::direct));
   }
 
   /// Output, means and variances, one behind the other.
@@ -119,9 +138,18 @@ conv_dims const conv_sizes[] = {{1, 1, 1, 1, 1},   {1, 1, 9, 3, 5},     {2, 7, 1
 conv_dims const group_sizes[] = {
     {1, 9, 17, 16, 256}, {1, 3, 43, 128, 128}, {1, 2, 5, 64, 512}, {2, 3, 5, 40, 264}, {1, 2, 9, 72, 256}};
 
+/// For those that read all taps in one place: pictures of a pixel; several in a tile, the last one of them in part, and
+/// in its second half there is nothing; several blocks of channels, in and out; strips, the last one narrower.
+conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 256}, {1, 23, 46, 64, 64}, {2, 3, 5, 192, 128},
+                                  {1, 2, 121, 64, 64}, {1, 1, 241, 64, 64},  {1, 1, 185, 64, 128}};
+
 template <class P, class F>
 void with_each_size(F const& f) {
   with_each_product<P>([&](made_by products) {
+    if (products == made_by::direct) {
+      for (auto const& d : direct_sizes) f(d, products);
+      return;
+    }
     for (auto const& d : conv_sizes) f(d, products);
     if (products == made_by::warpgroups)
       for (auto const& d : group_sizes) f(d, products), f({d.batch, d.height, d.width, d.out, d.in}, products);
@@ -132,7 +160,7 @@ void with_each_size(F const& f) {
 TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   with_each_size<TestType>([](conv_dims const& d, made_by products) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, static_cast<int>(products));
     convolutions<TestType> c(d, products);
     auto const all = both_orders([&] { return c.forward(d.in % 2 == 0); });
     std::size_t const values = d.rows() * d.out;
@@ -153,9 +181,12 @@ TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and p
   with_each_product<TestType>([](made_by products) {
     std::vector<conv_dims> sizes = {{1, 5, 7, 3, 5}, {2, 4, 9, 16, 40}, {1, 17, 18, 8, 72}};
     if (products == made_by::warpgroups) sizes.push_back({1, 7, 20, 8, 256});
+    if (products == made_by::direct) sizes = {{1, 5, 6, 64, 64}};
     for (auto const& d : sizes)
       for (int k = 0; k < 16; ++k) {
-        CAPTURE(d.batch, d.height, d.width, d.in, d.out, k, products == made_by::warpgroups);
+        if (products == made_by::direct && k != 7 && k != 10)
+          continue;  // these, and pooling, which it leaves to others
+        CAPTURE(d.batch, d.height, d.width, d.in, d.out, k, static_cast<int>(products));
         convolutions<TestType> c(d, products);
         auto const y = both_orders([&] { return c.infer(k & 1, k & 2, k & 4, k & 8); });
         // The scaled weights are rounded to bf16 too.
@@ -167,7 +198,7 @@ TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and p
 TEMPLATE_TEST_CASE("conv2d data gradient on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   with_each_size<TestType>([](conv_dims const& d, made_by products) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, static_cast<int>(products));
     convolutions<TestType> c(d, products);
     std::vector<double> expected(d.rows() * d.in);
     conv2d_backward_data(c.judge, d, in_double(c.dy).data(), in_double(c.w).data(), expected.data(), nullptr);
@@ -178,7 +209,8 @@ TEMPLATE_TEST_CASE("conv2d data gradient on a GPU", "", fp32, tf32, bf16) {
 TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   auto const check = [](conv_dims const& d, made_by products) {
-    CAPTURE(d.batch, d.height, d.width, d.in, d.out, products == made_by::warpgroups);
+    if (products == made_by::direct) return;  // has no part in it
+    CAPTURE(d.batch, d.height, d.width, d.in, d.out, static_cast<int>(products));
     convolutions<TestType> c(d, products);
     std::vector<double> expected(d.out * d.in * 9);
     conv2d_backward_weights(c.judge, d, in_double(c.x).data(), in_double(c.dy).data(), expected.data(), nullptr);
@@ -196,14 +228,17 @@ TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
 TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   with_each_product<TestType>([](made_by products) {
-    for (std::size_t const out : {16, 48}) {
-      convolutions<TestType> c({1, 4, 12, 16, out}, products);
-      c.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
-      for (auto const& y : {c.forward(false), c.infer(false, false, true, false)}) {
-        CHECK(std::isnan(y[0]));
-        CHECK(std::isnan(y[13 * out]));
-        CHECK(!std::isnan(y[2 * out]));
-      }
+    for (conv_dims const& d : {conv_dims{2, 4, 12, 16, 16}, {2, 4, 12, 16, 48}, {2, 4, 12, 64, 64}}) {
+      if ((products == made_by::direct) != (d.out == 64)) continue;
+      convolutions<TestType> c(d, products);
+      // Of the first picture the pixels (0, 0) and (3, 11), which reach their neighbours and nobody else.
+      c.x[5] = c.x[(4 * 12 - 1) * d.in + 1] = std::numeric_limits<float>::quiet_NaN();
+      for (auto const& y : {c.forward(false), c.infer(false, false, true, false)})
+        for (std::size_t p = 0; p < d.rows(); ++p) {
+          CAPTURE(d.out, p);
+          std::size_t const i = p / 12, j = p % 12;
+          CHECK(std::isnan(y[p * d.out + 7]) == ((i < 2 && j < 2) || (i >= 2 && i < 4 && j >= 10)));
+        }
     }
   });
 }

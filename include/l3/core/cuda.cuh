@@ -239,11 +239,15 @@ class context<cuda<P>> {
   /// been recorded stays as it was. Without effect where the GPU, or the code for it, can only do the latter.
   bool warpgroups() const { return warpgroups_; }
   void warpgroups(bool wanted) { warpgroups_ = wanted && can_group_; }
+  /// Whether those of whole blocks of channels are so with all taps reading the same pixels in shared memory
+  /// (kernels/cuda/conv_direct.cuh), or copy them for each tap. Without effect where warps multiply.
+  bool direct() const { return warpgroups_ && direct_; }
+  void direct(bool wanted) { direct_ = wanted; }
 
  private:
   gpu_facts facts_;
   gpu_stream stream_;
-  bool can_group_ = false, warpgroups_ = false;
+  bool can_group_ = false, warpgroups_ = false, direct_ = true;
 };
 
 template <class P, class T>

@@ -58,6 +58,7 @@ inline int order = 0;
 
 /// The GPU's compute capability: 8, or 9 for one that multiplies by warpgroups.
 inline int capability = 8;
+inline int multiprocessors = 132;
 
 [[noreturn]] inline void stop(char const* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -319,6 +320,18 @@ template <class T>
 T __shfl_sync(unsigned mask, T value, int from) {
   return emulated::shuffle(mask, value, from, [](int, int asked) { return asked & 31; });
 }
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  if (mask != 0xFFFFFFFFu) emulated::stop("a vote of part of a warp");
+  unsigned mine = predicate != 0 ? 1 : 0;
+  static char const kind = 0;
+  emulated::together(&mine, &kind, [](void** all) {
+    unsigned bits = 0;
+    for (int k = 0; k < 32; ++k) bits |= *static_cast<unsigned*>(all[k]) << k;
+    for (int k = 0; k < 32; ++k) *static_cast<unsigned*>(all[k]) = bits;
+  });
+  return mine;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);
 }
@@ -389,7 +402,7 @@ inline cudaError_t cudaDriverGetVersion(int* version) {
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
-  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 132};
+  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, emulated::multiprocessors};
   return cudaSuccess;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
@@ -569,6 +582,28 @@ void load_matrices(unsigned (&r)[4], void const* row) {
         unsigned const high = Transposed ? matrix[m][2 * (l % 4) + 1][l / 4] : matrix[m][l / 4][2 * (l % 4) + 1];
         static_cast<operand*>(all[l])->r[m] = low | high << 16;
       }
+  });
+}
+
+/// stmatrix.x4.trans of PTX, which is the way back. What products of warpgroups see there from then on is not known.
+inline void store_matrices_transposed(void* row, unsigned const (&r)[4]) {
+  if (capability < 9) stop("stmatrix on a GPU older than of compute capability 9");
+  struct operand {
+    void* row;
+    unsigned const* r;
+  } mine{row, r};
+  static char const kind = 0;
+  together(&mine, &kind, [](void** all) {
+    machine const& m = the_machine();
+    for (int l = 0; l < 32; ++l) {
+      auto* const to = static_cast<std::byte*>(static_cast<operand*>(all[l])->row);
+      if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0) stop("stmatrix of a row that is not aligned");
+      std::uint16_t line[8];  // row l % 8 of what is stored: column l % 8 of what the lanes hold
+      for (int k = 0; k < 8; ++k)
+        line[k] = static_cast<std::uint16_t>(static_cast<operand*>(all[4 * k + l % 8 / 2])->r[l / 8] >> 16 * (l % 2));
+      std::memcpy(to, line, 16);
+      std::memset(m.shown.get() + (to - m.shared_begin), 0xFF, 16);
+    }
   });
 }
 

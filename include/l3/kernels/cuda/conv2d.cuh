@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
+#include <l3/kernels/cuda/conv_direct.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/cuda/warpgroups.cuh>
@@ -70,8 +71,13 @@ constexpr std::size_t conv_rows(bool groups, std::size_t in, std::size_t out) {
 
 /// Room for the sums of all tiles, whoever multiplies.
 template <class P>
-constexpr footprint conv_sums_room(std::size_t pixels, std::size_t in, std::size_t out) {
-  return sums_room(2, pixels, out, std::min(conv_rows<P>(false, in, out), conv_rows<P>(true, in, out)));
+constexpr footprint conv_sums_room(conv_dims const& d) {
+  std::size_t const rows = std::min(conv_rows<P>(false, d.in, d.out), conv_rows<P>(true, d.in, d.out));
+  footprint const room = sums_room(2, d.height * d.width, d.out, rows);
+  if (!conv_can_be_direct<P>(d.in, d.out)) return room;
+  // Its rows are of all items together, and so not more than these.
+  std::size_t const direct = direct_sum_rows({1, d.height, d.width, d.in, d.out});
+  return either(room, sums_room(2, direct, d.out, 1));
 }
 
 /// Channels that whole vectors hold are copied so; of others, as the first layers have, one value at a time, and fewer
@@ -466,6 +472,10 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 /// Fills in the rest of `job` and runs it.
 template <class P>
 void run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
+  if constexpr (std::is_same_v<P, bf16>)
+    if (on.direct() && conv_can_be_direct<P>(d.in, d.out) && !job.pool)
+      return run_direct(on, d,
+                        {.x = job.x, .w = job.w, .y = job.y, .shift = job.shift, .sums = job.sums, .relu = job.relu});
   std::size_t const side = job.pool ? 2 : 1;
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.terms = static_cast<int>(conv_terms<P>(d.in));
@@ -506,7 +516,10 @@ void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<c
   auto* const sums = reinterpret_cast<double*>(space.rest());
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
   detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
-  std::size_t const tiles = detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(on.warpgroups(), d.in, d.out));
+  std::size_t const tiles =
+      on.direct() && detail::gpu::conv_can_be_direct<P>(d.in, d.out)
+          ? detail::gpu::direct_sum_rows(d)
+          : detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(on.warpgroups(), d.in, d.out));
   detail::gpu::finish_sums<2>(on.stream(), sums, tiles, d.out,
                               detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }

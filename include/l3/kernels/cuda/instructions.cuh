@@ -45,6 +45,12 @@ __device__ inline void load_matrices_transposed(unsigned (&r)[4], void const* ro
                : "r"(shared_address(row))
                : "memory");
 }
+/// The way back, from sm_90 on: matrices of which lane l holds two neighbours of row l / 4, with rows for columns.
+__device__ inline void store_matrices_transposed(void* row, unsigned const (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
 /// A matrix of 8 x 8 values of 16 bits, of which lane l holds two of row l / 4, with rows for columns.
 __device__ inline unsigned transposed_matrix(unsigned x) {
   unsigned r;
@@ -160,6 +166,9 @@ void wait_copies() {
 }
 inline void load_matrices(unsigned (&r)[4], void const* row) { emulated::load_matrices<false>(r, row); }
 inline void load_matrices_transposed(unsigned (&r)[4], void const* row) { emulated::load_matrices<true>(r, row); }
+inline void store_matrices_transposed(void* row, unsigned const (&r)[4]) {
+  emulated::store_matrices_transposed(row, r);
+}
 inline unsigned transposed_matrix(unsigned x) { return emulated::transposed_matrix(x); }
 inline void multiply_bf16(float (&c)[4], unsigned const (&a)[4], unsigned b0, unsigned b1) {
   emulated::multiply<true>(c, a, b0, b1);

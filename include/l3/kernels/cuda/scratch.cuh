@@ -14,7 +14,7 @@ namespace l3::inline L3_ISA {
 template <class P>
 struct scratch_size<cuda<P>> {
   static constexpr footprint conv2d_forward(conv_dims d) {
-    return detail::gpu::conv_weights<P>(d.in, d.out) + detail::gpu::conv_sums_room<P>(d.height * d.width, d.in, d.out);
+    return detail::gpu::conv_weights<P>(d.in, d.out) + detail::gpu::conv_sums_room<P>(d);
   }
   static constexpr footprint conv2d_infer(conv_dims) { return {}; }
   static constexpr footprint conv2d_backward(conv_dims d) {

@@ -33,7 +33,10 @@ struct swizzled_tile {
   __device__ char* at(int row, int chunk) const {
     return base + chunk / 8 * piece_bytes + row * row_bytes + ((chunk & 7) ^ (row & 7)) * 16;
   }
-  /// An operand whose rows run along the sum: rows from `first`, a multiple of 8, on; terms from `chunk` on.
+  /// An operand whose rows run along the sum: rows from `first` on; terms from `chunk` on. That may be in the midst of
+  /// a pattern: chunks are exchanged by where they lie in shared memory (bits 7 to 9 of the address), not in the
+  /// operand, and the descriptor's base offset stays 0, as patterns begin where they do. Of all that the convolution in
+  /// conv_direct.cuh rests on, this is what to look at first where a GPU disagrees: nothing else begins so.
   __device__ std::uint64_t straight(int first, int chunk) const {
     return begin(16) + static_cast<unsigned>(first * 8 + chunk);  // (the distance has no meaning here)
   }

@@ -1,0 +1,309 @@
+/// @file  include/l3/kernels/cuda/conv_direct.cuh: convolution of many channels in bf16 whose nine taps read the same
+/// pixels in shared memory, on a Hopper GPU.
+///
+/// Behind every row of a picture think a pixel of zeros, and behind every picture a row of them. In that order a
+/// neighbour is always the same distance away, and what lies outside of a picture is one of those zeros. So a tile is
+/// so many pixels in a row; with as many around it as a neighbour can be away it lies in shared memory once for each
+/// block of 64 channels, and a tap reads it from another row on. What comes out where there are only zeros is dropped.
+/// Wide pictures are cut into upright strips, so that a row of pixels above and below a tile has room.
+///
+/// The product is that of the weights, whose rows are output channels, with the pixels. conv2d.cuh has the other way,
+/// which copies a tile's pixels once for each tap.
+#pragma once
+#include <algorithm>
+#include <l3/kernels/cuda/vector.cuh>
+#include <l3/kernels/cuda/warpgroups.cuh>
+#include <l3/kernels/dims.hpp>
+
+namespace l3::inline L3_ISA {
+namespace detail::gpu {
+
+inline constexpr std::size_t direct_block = 64;        ///< channels in a row of shared memory: 128 bytes
+inline constexpr int direct_pixels = 256;              ///< of a warpgroup's product, which has 64 channels
+inline constexpr std::size_t most_shared = 227 << 10;  ///< bytes that a block may have on Hopper
+using direct_rows = swizzled_tile<8>;                  ///< (or any other number of rows of 128 bytes)
+
+/// A block's tile: its two warpgroups have the same pixels and 64 channels each, or the same channels.
+template <int Channels>
+struct direct_tile {
+  static_assert(Channels == 128 || Channels == 64);
+  static constexpr int channels = Channels, pixels = 2 * direct_pixels * 64 / Channels;
+  static constexpr int stages = 4, pending = 1;  ///< weights of so many steps; products that go on beside the next ones
+  static constexpr int weights_bytes = Channels * direct_rows::row_bytes;  ///< of a step
+
+  /// Pixels that it reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
+  static constexpr std::size_t halo(std::size_t pitch) { return round_up(pixels + 2 * pitch + 2, std::size_t{8}); }
+  /// Bytes of shared memory: pixels of two blocks of channels, weights, and where the pixels of two tiles come from.
+  static constexpr std::size_t shared(std::size_t pitch) {
+    return swizzle_bytes + 2 * halo(pitch) * (direct_rows::row_bytes + sizeof(int)) + stages * weights_bytes;
+  }
+};
+
+/// Calls f with the tile for so many output channels.
+template <class F>
+constexpr auto with_direct_tile(std::size_t out, F&& f) {
+  return out % 128 == 0 ? f(direct_tile<128>{}) : f(direct_tile<64>{});
+}
+
+/// How pictures are laid out in a row. The strips of one are pictures of their own, with a neighbour's pixels on either
+/// side; where there is but one, a column of zeros behind it serves both sides.
+struct direct_layout {
+  std::size_t strips = 1, width = 0, border = 0, pitch = 0;  ///< strips of a picture; pixels in a row of one
+  std::size_t positions = 0;                                 ///< all pixels, with those of zeros
+};
+constexpr direct_layout layout_of(conv_dims const& d) {
+  return with_direct_tile(d.out, [&](auto tile) {
+    direct_layout is;
+    for (is.strips = 1;; ++is.strips) {
+      is.width = (d.width + is.strips - 1) / is.strips, is.border = is.strips > 1 ? 1 : 0;
+      is.pitch = is.width + 1 + is.border;
+      if (tile.shared(is.pitch) <= most_shared) break;
+    }
+    is.positions = d.batch * is.strips * (d.height + 1) * is.pitch;
+    return is;
+  });
+}
+
+/// Whether there are whole blocks of channels for it.
+template <class P>
+constexpr bool conv_can_be_direct(std::size_t in, std::size_t out) {
+  return std::is_same_v<P, bf16> && in % direct_block == 0 && out % 64 == 0;
+}
+/// Rows of sums that it writes: one for each warpgroup's pixels.
+constexpr std::size_t direct_sum_rows(conv_dims const& d) {
+  return (layout_of(d).positions + direct_pixels - 1) / direct_pixels;
+}
+
+struct direct_job {
+  bfloat16 const* x = nullptr;
+  bfloat16 const* w = nullptr;  ///< rows of output channels; of each block of 64 input channels tap after tap
+  bfloat16* y = nullptr;
+  float const* shift = nullptr;  ///< as in conv_job, and so are the next two
+  double* sums = nullptr;
+  bool relu = false;
+  int height = 0, width = 0, in = 0, out = 0;
+  int strip_width = 0, border = 0, pitch = 0, halo = 0;  ///< see direct_layout and direct_tile
+  unsigned positions = 0, tiles = 0, sum_rows = 0;
+  divider by_pitch{}, by_lines{}, by_strips{};  ///< of a picture's lines there is one of zeros
+  divider by_channels{};                        ///< tiles of channels, which are neighbours: they read the same pixels
+};
+
+/// What lies at a position: twice its pixel, and 1 more where that is wanted and not only a strip's neighbour; -2 where
+/// there are zeros.
+__device__ inline int source_of(direct_job const& job, int position) {
+  auto const at = static_cast<unsigned>(position);
+  if (at >= job.positions) return -2;  // in front of the first one, too
+  unsigned const line = job.by_pitch.quotient(at), strip = job.by_lines.quotient(line);
+  unsigned const item = job.by_strips.quotient(strip);
+  int const column = static_cast<int>(at - line * job.by_pitch.by) - job.border;
+  int const i = static_cast<int>(line - strip * job.by_lines.by);
+  int const j = static_cast<int>(strip - item * job.by_strips.by) * job.strip_width + column;
+  if (i >= job.height || j < 0 || j >= job.width) return -2;
+  int const pixel = (static_cast<int>(item) * job.height + i) * job.width + j;
+  return 2 * pixel + (column >= 0 && column < job.strip_width ? 1 : 0);
+}
+
+template <class Tile>
+__device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
+  constexpr int row_bytes = direct_rows::row_bytes, stages = Tile::stages, ahead = stages - 1 - Tile::pending;
+  constexpr int blocks_of_8 = direct_pixels / 8, together = 256 / 8;  // rows that all threads copy at a time
+  char* const pixels = swizzled_memory();                             // two buffers, used by turns
+  char* const weights = pixels + 2 * job.halo * row_bytes;
+  int* const tables = reinterpret_cast<int*>(weights + stages * Tile::weights_bytes);  // the same
+  int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
+  int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
+  int const group_channel = Tile::channels == 128 ? group * 64 : 0;
+  int const group_pixel = Tile::channels == 128 ? 0 : group * direct_pixels;
+  int const chunk = thread % 8, row = thread / 8, blocks = job.in / static_cast<int>(direct_block);
+
+  auto const pixel_tile = [&](unsigned tile) { return job.by_channels.quotient(tile); };
+  auto const first_channel = [&](unsigned tile) {
+    return static_cast<int>(tile - pixel_tile(tile) * job.by_channels.by) * Tile::channels;
+  };
+  auto const fill = [&](int* table, unsigned tile) {
+    int const first = static_cast<int>(pixel_tile(tile)) * Tile::pixels - job.pitch - 1;
+    for (int k = thread; k < job.halo; k += 256) table[k] = source_of(job, first + k);
+  };
+  // Rows from `begin` on of a block of channels.
+  auto const copy_pixels = [&](char* to, int const* table, int block, int begin, int end) {
+    for (int k = begin + row; k < std::min(end, job.halo); k += together) {
+      std::ptrdiff_t const pixel = table[k] >> 1;
+      copy_async(direct_rows{to}.at(k, chunk),
+                 job.x + (pixel * job.in + block * static_cast<int>(direct_block) + chunk * 8), pixel >= 0);
+    }
+  };
+  // A step's weights, in the order of steps.
+  unsigned weights_tile = blockIdx.x, weights_stage = 0;
+  int weights_step = 0;
+  auto const copy_weights = [&] {
+    if (weights_tile >= job.tiles) return;
+    direct_rows const to{weights + weights_stage * Tile::weights_bytes};
+    bfloat16 const* const from = job.w + (static_cast<std::ptrdiff_t>(first_channel(weights_tile) + row) * 9 * job.in +
+                                          weights_step * static_cast<int>(direct_block) + chunk * 8);
+#pragma unroll
+    for (int k = 0; k < Tile::channels; k += together)  // (rows a multiple of 8 apart have their chunks in one order)
+      copy_async(to.at(row, chunk) + k * row_bytes, from + static_cast<std::ptrdiff_t>(k) * 9 * job.in, true);
+    weights_stage = (weights_stage + 1) % stages;
+    if (++weights_step == 9 * blocks) weights_step = 0, weights_tile += gridDim.x;
+  };
+
+  fill(tables, blockIdx.x);
+  __syncthreads();
+  copy_pixels(pixels, tables, 0, 0, job.halo);
+#pragma unroll
+  for (int k = 0; k < ahead; ++k) copy_weights(), commit_copies();
+
+  unsigned stage = 0, buffer = 0, turn = 0;  // of the weights, the pixels and the tables
+  for (unsigned tile = blockIdx.x; tile < job.tiles; tile += gridDim.x, turn ^= 1) {
+    int* const table = tables + turn * job.halo;
+    int* const next_table = tables + (turn ^ 1) * job.halo;
+    unsigned const next_tile = tile + gridDim.x;
+    float sums[1][blocks_of_8][4] = {};
+    hold(sums);
+    for (int block = 0; block < blocks; ++block, buffer ^= 1) {
+      bool const last = block + 1 == blocks;
+      for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % stages) {
+        // A step: a tap of a block of channels. Each commits one group of copies: the weights of the step `ahead`, and
+        // in steps 1 to 7 of a block a share of the pixels of the next one.
+        wait_copies<ahead - 1>();
+        show_to_groups();
+        __syncthreads();
+        // What the steps before the last one copied is there: this step's weights, and the pixels too, as none are
+        // copied in a block's last step. And all products but those of the last step have been made, in both
+        // warpgroups, since each thread waited for them in front of the barrier: the weights of the step before it can
+        // be overwritten, and from a block's second step on the pixels of the block before, or what was staged there.
+        direct_rows const left{weights + stage * Tile::weights_bytes};
+        direct_rows const right{pixels + buffer * job.halo * row_bytes};
+        int const from = group_pixel + tap / 3 * job.pitch + tap % 3;
+        begin_group_products();
+#pragma unroll
+        for (int at = 0; at < 8; at += 2)
+          multiply_groups<false>(sums[0], left.straight(group_channel, at), right.straight(from, at));
+        commit_group_products();
+        copy_weights();
+        if (!last || next_tile < job.tiles) {
+          if (last && tap == 0) fill(next_table, next_tile);  // the tile before has gone out; read behind a barrier
+          int const share = (job.halo + 7 * together - 1) / (7 * together) * together;
+          if (tap > 0 && tap < 8)
+            copy_pixels(pixels + (buffer ^ 1) * job.halo * row_bytes, last ? next_table : table, last ? 0 : block + 1,
+                        (tap - 1) * share, tap * share);
+        }
+        commit_copies();
+        wait_group_products<Tile::pending>();
+      }
+    }
+    wait_group_products<0>();
+    hold(sums);
+
+    // The values as they will be read. A lane has two channels, 8 apart, and of each 8 pixels two.
+    int const channel = first_channel(tile) + group_channel, g = lane >> 2, t = lane & 3;
+    int const mine = channel + warp % 4 * 16 + g;
+    float const shift[2] = {job.shift != nullptr ? job.shift[mine] : 0.0f,
+                            job.shift != nullptr ? job.shift[mine + 8] : 0.0f};
+#pragma unroll
+    for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float &a = sums[0][n][2 * h], &b = sums[0][n][2 * h + 1];
+        a += shift[h], b += shift[h];
+        if (job.relu) a = a <= 0 ? 0 : a, b = b <= 0 ? 0 : b;  // not-a-number stays
+        round_pair<bfloat16>(a, b);
+      }
+
+    int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
+    unsigned const sum_row =
+        pixel_tile(tile) * (Tile::pixels / direct_pixels) + static_cast<unsigned>(group_pixel / direct_pixels);
+    if (job.sums != nullptr && sum_row < job.sum_rows) {
+      unsigned is_wanted[direct_pixels / 32];  // a bit for each pixel, this lane's first one in bit 0
+      int count = 0;
+#pragma unroll
+      for (int k = 0; k < direct_pixels / 32; ++k) {
+        unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);
+        count += __popc(all);
+        is_wanted[k] = all >> 2 * t;
+      }
+      // About the warp's own mean, so that nothing cancels.
+      float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float mean = 0, off = 0, squares = 0;
+#pragma unroll
+        for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) mean += sums[0][n][2 * h + e];
+        mean = sum_over(3, mean) * share;
+#pragma unroll
+        for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) {
+              float const d = sums[0][n][2 * h + e] - mean;
+              off += d, squares = fmaf(d, d, squares);
+            }
+        off = sum_over(3, off), squares = sum_over(3, squares);
+        if (t == 0) {
+          double const n = count, about = mean;
+          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
+          to[0] = n * about + off, to[job.out] = n * about * about + 2 * about * off + squares;
+        }
+      }
+    }
+
+    // By way of shared memory, so that whole rows go out: 128 pixels at a time, where the last block's pixels were.
+    swizzled_tile<128> const staged{pixels + (buffer ^ 1) * job.halo * row_bytes + group * 128 * row_bytes};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      __syncthreads();  // both warpgroups' products have been made, or the first half has gone out
+#pragma unroll
+      for (int n = 0; n < blocks_of_8 / 2; n += 2) {
+        unsigned r[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          float const(&of)[4] = sums[0][half * blocks_of_8 / 2 + n + k / 2];
+          r[k] = packed(of[k % 2 * 2], of[k % 2 * 2 + 1]);
+        }
+        store_matrices_transposed(staged.at(8 * (n + lane / 16) + lane % 8, warp % 4 * 2 + lane / 8 % 2), r);
+      }
+      __syncthreads();
+#pragma unroll
+      for (int k = row % 16; k < 128; k += 16) {
+        int const to = wanted[128 * half + k];
+        if ((to & 1) != 0)
+          *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + chunk * 8)) =
+              *reinterpret_cast<uint4 const*>(staged.at(k, chunk));
+      }
+    }
+  }
+  wait_copies<0>();
+}
+
+/// (Empty in code that cannot do it, and not run there.)
+template <class Tile>
+__global__ __launch_bounds__(256, 1) void convolve_direct(direct_job const job) {
+  if constexpr (warpgroup_code) convolve_direct_tiles<Tile>(job);
+}
+
+/// Fills in the rest of `job` and runs it, with a block for each multiprocessor.
+template <class P>
+void run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
+  direct_layout const is = layout_of(d);
+  if (is.positions == 0) return;
+  job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
+  job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out);
+  job.strip_width = static_cast<int>(is.width), job.border = static_cast<int>(is.border);
+  job.pitch = static_cast<int>(is.pitch);
+  job.positions = narrow(is.positions), job.sum_rows = narrow(direct_sum_rows(d));
+  job.by_pitch = divider(is.pitch), job.by_lines = divider(d.height + 1), job.by_strips = divider(is.strips);
+  with_direct_tile(d.out, [&]<class Tile>(Tile) {
+    job.halo = static_cast<int>(Tile::halo(is.pitch));
+    job.by_channels = divider(d.out / Tile::channels);
+    job.tiles = blocks_for(is.positions, Tile::pixels) * job.by_channels.by;
+    auto const multiprocessors = static_cast<unsigned>(std::max(1, on.gpu().multiprocessors));
+    launch(on.stream(), convolve_direct<Tile>, dim3(std::min(job.tiles, multiprocessors)), 256, Tile::shared(is.pitch),
+           job);
+  });
+}
+
+}  // namespace detail::gpu
+}  // namespace l3::inline L3_ISA
