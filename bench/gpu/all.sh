@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that is to be done where a GPU is at hand, with what bench/gpu/bundle.sh has put into DIR; results go to OUT.
 #   bench/gpu/all.sh DIR OUT check               the tests of the backend cuda; then under compute-sanitizer
-#   bench/gpu/all.sh DIR OUT layers [BATCH]      every layer's passes, with both kinds of products
+#   bench/gpu/all.sh DIR OUT layers [BATCH]      every layer's passes, with each kind of products
 #   bench/gpu/all.sh DIR OUT compare [BATCH...]  training and inference beside PyTorch's
 #   bench/gpu/all.sh DIR OUT train SECONDS       packs the videos; trains the paper's network on them for so long, from where
 #                                                it stopped the last time; the test accuracy; the weights, in pieces
@@ -34,10 +34,10 @@ case $stage in
     done
     ;;
   layers)
-    for products in warp warpgroup; do
+    for products in warp warpgroup direct; do
       "$step" layers "${1:-64}" 0.3 --products $products | tee "$out/layers-$products.jsonl"
     done
-    python3 bench/gpu/floors.py --l3 "$l3" --measured "$out"/layers-{warp,warpgroup}.jsonl | tee "$out/layers.md"
+    python3 bench/gpu/floors.py --l3 "$l3" --measured "$out"/layers-{warp,warpgroup,direct}.jsonl | tee "$out/layers.md"
     ;;
   compare)
     python3 bench/gpu/compare.py --step "$step" --batches "${@:-64}" --json "$out/compare.json" | tee "$out/compare.md"

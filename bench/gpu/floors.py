@@ -32,7 +32,7 @@ def main():
         layer = {}
         for row in rows:
             layer[row["layer"]] = layer.get(row["layer"], 0) + 1e3 * row["ms"] / row["batch"]
-        runs.append((f'by {rows[0]["products"]}s, batch {rows[0]["batch"]}', layer))
+        runs.append((f'products: {rows[0]["products"]}, batch {rows[0]["batch"]}', layer))
     said = subprocess.run([args.l3, "info", "--model", args.model, "--json"], check=True, capture_output=True, text=True)
     layers = json.loads(said.stdout)["layers"]
     inputs = {"paper": {"vision": (224, 224, 3), "audio": (257, 199, 1)},

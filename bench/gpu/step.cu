@@ -1,10 +1,11 @@
 /// @file  bench/gpu/step.cu: how fast the paper's network is on a GPU: whole steps, subnetworks in use, and layer by
 /// layer. Needs nothing but the library and CUDA, so that it also builds where there is little else.
 ///
-///     step train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup]
+///     step train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup|direct]
 ///
 /// Prints a line of JSON for each thing measured: medians of what CUDA's own clock says of each repetition. Who makes
-/// the convolutions' products is what the GPU does best, unless told.
+/// the convolutions' products is what the GPU does best, unless told: warps, warpgroups, or warpgroups that read all
+/// taps in one place where there are whole blocks of channels.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -50,7 +51,7 @@ class stopwatch {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-char const* products(context<B> const& on) { return on.warpgroups() ? "warpgroup" : "warp"; }
+char const* products(context<B> const& on) { return on.direct() ? "direct" : on.warpgroups() ? "warpgroup" : "warp"; }
 
 /// Values as training has them: normal, and none of them zero.
 template <class U>
@@ -208,17 +209,17 @@ int main(int argc, char** argv) {
   long const batch = words.size() > 1 ? std::atol(words[1].c_str()) : 0;
   double const seconds = words.size() > 2 ? std::atof(words[2].c_str()) : 1;
   if ((what != "train" && what != "vision" && what != "audio" && what != "layers") || batch < 2 ||
-      (!wanted.empty() && wanted != "warp" && wanted != "warpgroup")) {
-    std::fprintf(stderr, "expected: %s train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup]\n",
+      (!wanted.empty() && wanted != "warp" && wanted != "warpgroup" && wanted != "direct")) {
+    std::fprintf(stderr, "expected: %s train|vision|audio|layers BATCH [SECONDS] [--products warp|warpgroup|direct]\n",
                  argv[0]);
     return 2;
   }
   auto const items = static_cast<std::size_t>(batch);
   try {
     context<B> on;
-    if (!wanted.empty()) on.warpgroups(wanted == "warpgroup");
+    if (!wanted.empty()) on.warpgroups(wanted != "warp"), on.direct(wanted == "direct");
     if (!wanted.empty() && wanted != products(on)) {
-      std::fprintf(stderr, "--products warpgroup: expected a Hopper GPU and code for sm_90a, found %s\n",
+      std::fprintf(stderr, "--products %s: expected a Hopper GPU and code for sm_90a, found %s\n", wanted.c_str(),
                    on.gpu().name.c_str());
       return 1;
     }

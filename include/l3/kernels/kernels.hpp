@@ -26,6 +26,7 @@
 #include <l3/kernels/cuda/augment.cuh>               // mirror and colours of frames
 #include <l3/kernels/cuda/batch_norm.cuh>            // batch norm, rectifier and pooling in few passes
 #include <l3/kernels/cuda/conv2d.cuh>                // convolution as a matrix product
+#include <l3/kernels/cuda/conv_direct.cuh>           // whose taps read the same pixels in shared memory
 #include <l3/kernels/cuda/conv_thin.cuh>             // of few channels, with its batch norm
 #include <l3/kernels/cuda/conv_weight_gradient.cuh>  // its weight gradient
 #include <l3/kernels/cuda/dense.cuh>                 // dense products

@@ -195,20 +195,28 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
     wait_group_products<0>();
     hold(sums);
 
-    // The values as they will be read. A lane has two channels, 8 apart, and of each 8 pixels two.
+    // What follows the products, and the values as they will be read: a lane has two channels, 8 apart, and of each 8
+    // pixels two, which are a pair. (What is not asked for is left out: one block's epilogue has nothing beside it.)
     int const channel = first_channel(tile) + group_channel, g = lane >> 2, t = lane & 3;
     int const mine = channel + warp % 4 * 16 + g;
-    float const shift[2] = {job.shift != nullptr ? job.shift[mine] : 0.0f,
-                            job.shift != nullptr ? job.shift[mine + 8] : 0.0f};
+    if (job.shift != nullptr) {
+      float const shift[2] = {job.shift[mine], job.shift[mine + 8]};
+#pragma unroll
+      for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[0][n][k] += shift[k / 2];
+    }
+    if (job.relu) {
+#pragma unroll
+      for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[0][n][k] = sums[0][n][k] <= 0 ? 0 : sums[0][n][k];  // not-a-number stays
+    }
+    unsigned pairs[blocks_of_8][2];
 #pragma unroll
     for (int n = 0; n < blocks_of_8; ++n)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float &a = sums[0][n][2 * h], &b = sums[0][n][2 * h + 1];
-        a += shift[h], b += shift[h];
-        if (job.relu) a = a <= 0 ? 0 : a, b = b <= 0 ? 0 : b;  // not-a-number stays
-        round_pair<bfloat16>(a, b);
-      }
+      for (int h = 0; h < 2; ++h) pairs[n][h] = packed(sums[0][n][2 * h], sums[0][n][2 * h + 1]);
 
     int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
     unsigned const sum_row =
@@ -222,48 +230,46 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
         count += __popc(all);
         is_wanted[k] = all >> 2 * t;
       }
-      // About the warp's own mean, so that nothing cancels.
-      float const share = count > 0 ? 1 / static_cast<float>(count) : 0.0f;
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float mean = 0, off = 0, squares = 0;
-#pragma unroll
-        for (int n = 0; n < blocks_of_8; ++n)
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) mean += sums[0][n][2 * h + e];
-        mean = sum_over(3, mean) * share;
+      // Calls f for each wanted value: its channel, its place in a pair, and itself.
+      auto const each = [&](auto const& f) {
 #pragma unroll
         for (int n = 0; n < blocks_of_8; ++n)
 #pragma unroll
           for (int e = 0; e < 2; ++e)
             if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) {
-              float const d = sums[0][n][2 * h + e] - mean;
-              off += d, squares = fmaf(d, d, squares);
+#pragma unroll
+              for (int h = 0; h < 2; ++h) f(h, e, as_float(e == 0 ? pairs[n][h] << 16 : pairs[n][h] & 0xFFFF0000u));
             }
-        off = sum_over(3, off), squares = sum_over(3, squares);
-        if (t == 0) {
-          double const n = count, about = mean;
-          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
-          to[0] = n * about + off, to[job.out] = n * about * about + 2 * about * off + squares;
-        }
+      };
+      // About the warp's own mean, so that nothing cancels.
+      float sum[2][2] = {}, squares[2][2] = {}, mean[2];
+      each([&](int h, int e, float x) { sum[h][e] += x; });
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        sum[h][0] = sum_over(3, sum[h][0] + sum[h][1]);
+        mean[h] = count > 0 ? sum[h][0] / static_cast<float>(count) : 0.0f;
+      }
+      each([&](int h, int e, float x) { squares[h][e] = fmaf(x - mean[h], x - mean[h], squares[h][e]); });
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        squares[h][0] = sum_over(3, squares[h][0] + squares[h][1]);
+        double const total = sum[h][0], about = mean[h];
+        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
+        if (t == 0) to[0] = total, to[job.out] = squares[h][0] + about * (2 * total - count * about);
       }
     }
 
     // By way of shared memory, so that whole rows go out: 128 pixels at a time, where the last block's pixels were.
     swizzled_tile<128> const staged{pixels + (buffer ^ 1) * job.halo * row_bytes + group * 128 * row_bytes};
+    char* const my_place = staged.at(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);  // of two blocks of pixels
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       __syncthreads();  // both warpgroups' products have been made, or the first half has gone out
 #pragma unroll
       for (int n = 0; n < blocks_of_8 / 2; n += 2) {
-        unsigned r[4];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          float const(&of)[4] = sums[0][half * blocks_of_8 / 2 + n + k / 2];
-          r[k] = packed(of[k % 2 * 2], of[k % 2 * 2 + 1]);
-        }
-        store_matrices_transposed(staged.at(8 * (n + lane / 16) + lane % 8, warp % 4 * 2 + lane / 8 % 2), r);
+        unsigned const(&first)[2] = pairs[half * blocks_of_8 / 2 + n],
+                 (&next)[2] = pairs[half * blocks_of_8 / 2 + n + 1];
+        store_matrices_transposed(my_place + n * 8 * row_bytes, {first[0], first[1], next[0], next[1]});
       }
       __syncthreads();
 #pragma unroll
