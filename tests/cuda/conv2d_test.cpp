@@ -140,7 +140,7 @@ conv_dims const group_sizes[] = {
 
 /// For those that read all taps in one place: pictures of a pixel; several in a tile, the last one of them in part, and
 /// in its second half there is nothing; several blocks of channels, in and out; strips, the last one narrower.
-conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 384}, {1, 23, 46, 64, 64}, {2, 3, 5, 192, 128},
+conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 384}, {1, 23, 46, 64, 64}, {2, 3, 5, 128, 384},
                                   {1, 2, 121, 64, 64}, {1, 1, 241, 64, 64},  {1, 1, 185, 64, 128}};
 
 template <class P, class F>

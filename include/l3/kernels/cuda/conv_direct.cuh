@@ -153,25 +153,105 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 #pragma unroll
   for (int k = 0; k < ahead; ++k) copy_weights(), commit_copies();
 
+  // What goes out of a tile, while the products of the next one are made: in four pieces, with a barrier between any
+  // two.
+  unsigned pairs[blocks_of_8][2];   // values as they will be read: of two channels, 8 apart, two of each 8 pixels
+  float sum[2] = {}, mean[2] = {};  // of the channels
+  int const g = lane >> 2, t = lane & 3;
+  auto const put_out = [&](int piece, unsigned tile, int const* table, char* staging) {
+    int const channel = first_channel(tile) + group_channel, mine = channel + warp % 4 * 16 + g;
+    int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
+    unsigned const sum_row =
+        pixel_tile(tile) * (Tile::pixels / direct_pixels) + static_cast<unsigned>(group_pixel / direct_pixels);
+    if (piece % 2 == 0 && job.sums != nullptr && sum_row < job.sum_rows) {
+      unsigned is_wanted[direct_pixels / 32];  // a bit for each pixel, this lane's first one in bit 0
+      int count = 0;
+#pragma unroll
+      for (int k = 0; k < direct_pixels / 32; ++k) {
+        unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);
+        count += __popc(all);
+        is_wanted[k] = all >> 2 * t;
+      }
+      float part[2][2] = {};  // of the first and the second pixels of pairs
+      // Calls f for each wanted value: for its channel, where it is added up, and itself.
+      auto const each = [&](auto const& f) {
+#pragma unroll
+        for (int n = 0; n < blocks_of_8; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) {
+#pragma unroll
+              for (int h = 0; h < 2; ++h)
+                f(h, part[h][e], as_float(e == 0 ? pairs[n][h] << 16 : pairs[n][h] & 0xFFFF0000u));
+            }
+      };
+      if (piece == 0) {
+        each([&](int, float& to, float x) { to += x; });
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          sum[h] = sum_over(3, part[h][0] + part[h][1]);
+          mean[h] = count > 0 ? sum[h] / static_cast<float>(count) : 0.0f;
+        }
+      } else {  // about the warp's own mean, so that nothing cancels
+        each([&](int h, float& to, float x) { to = fmaf(x - mean[h], x - mean[h], to); });
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float const squares = sum_over(3, part[h][0] + part[h][1]);
+          double const total = sum[h], about = mean[h];
+          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
+          if (t == 0) to[0] = total, to[job.out] = squares + about * (2 * total - count * about);
+        }
+      }
+    }
+    // By way of shared memory, so that whole rows go out: of 128 pixels at a time.
+    swizzled_tile<128> const staged{staging + group * 128 * row_bytes};
+    if (piece % 2 == 0) {
+      char* const place = staged.at(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);  // in two blocks of pixels
+      auto const stage_half = [&]<int From>(std::integral_constant<int, From>) {
+#pragma unroll
+        for (int n = 0; n < blocks_of_8 / 2; n += 2)
+          store_matrices_transposed(place + n * 8 * row_bytes, {pairs[From + n][0], pairs[From + n][1],
+                                                                pairs[From + n + 1][0], pairs[From + n + 1][1]});
+      };
+      if (piece == 0)
+        stage_half(std::integral_constant<int, 0>{});
+      else
+        stage_half(std::integral_constant<int, blocks_of_8 / 2>{});
+    } else {
+#pragma unroll
+      for (int k = 0; k < 128; k += 16) {
+        int const to = wanted[piece / 2 * 128 + row % 16 + k];
+        if ((to & 1) != 0)
+          *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + chunk * 8)) =
+              *reinterpret_cast<uint4 const*>(staged.at(row % 16 + k, chunk));
+      }
+    }
+  };
+
   unsigned stage = 0, buffer = 0, turn = 0;  // of the weights, the pixels and the tables
   for (unsigned tile = blockIdx.x; tile < job.tiles; tile += gridDim.x, turn ^= 1) {
     int* const table = tables + turn * job.halo;
-    int* const next_table = tables + (turn ^ 1) * job.halo;
-    unsigned const next_tile = tile + gridDim.x;
+    int* const other_table = tables + (turn ^ 1) * job.halo;  // of the tile before, and then of the next one
     float sums[1][blocks_of_8][4] = {};
     hold(sums);
     for (int block = 0; block < blocks; ++block, buffer ^= 1) {
-      bool const last = block + 1 == blocks;
+      bool const last = block + 1 == blocks, more = !last || tile + gridDim.x < job.tiles;
+      bool const going_out = block == 0 && tile != blockIdx.x;
+      int const first_copy = block == 0 ? 5 : 1;
+      int const share = (job.halo + (8 - first_copy) * together - 1) / ((8 - first_copy) * together) * together;
+      char* const other_pixels = pixels + (buffer ^ 1) * job.halo * row_bytes;
       for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % stages) {
-        // A step: a tap of a block of channels. Each commits one group of copies: the weights of the step `ahead`, and
-        // in steps 1 to 7 of a block a share of the pixels of the next one.
+        // A step: a tap of a block of channels. Each commits one group of copies: the weights of the step `ahead` and,
+        // from step first_copy to step 7, a share of the next block's pixels.
         wait_copies<ahead - 1>();
         show_to_groups();
         __syncthreads();
         // What the steps before the last one copied is there: this step's weights, and the pixels too, as none are
         // copied in a block's last step. And all products but those of the last step have been made, in both
         // warpgroups, since each thread waited for them in front of the barrier: the weights of the step before it can
-        // be overwritten, and from a block's second step on the pixels of the block before, or what was staged there.
+        // be overwritten, and from a block's second step on the pixels of the block before. Behind a tile's last block
+        // all have been waited for, so that its pixels' place is free from the next one's first step on. There the tile
+        // goes out in steps 0 to 3, and its table can be overwritten in step 4.
         direct_rows const left{weights + stage * Tile::weights_bytes};
         direct_rows const right{pixels + buffer * job.halo * row_bytes};
         int const from = group_pixel + tap / 3 * job.pitch + tap % 3;
@@ -181,25 +261,23 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
           multiply_groups<false>(sums[0], left.straight(group_channel, at), right.straight(from, at));
         commit_group_products();
         copy_weights();
-        if (!last || next_tile < job.tiles) {
-          if (last && tap == 0) fill(next_table, next_tile);  // the tile before has gone out; read behind a barrier
-          int const share = (job.halo + 7 * together - 1) / (7 * together) * together;
-          if (tap > 0 && tap < 8)
-            copy_pixels(pixels + (buffer ^ 1) * job.halo * row_bytes, last ? next_table : table, last ? 0 : block + 1,
-                        (tap - 1) * share, tap * share);
+        if (more) {
+          if (last && tap == first_copy - 1) fill(other_table, tile + gridDim.x);  // read behind the next barrier
+          if (tap >= first_copy && tap < 8)
+            copy_pixels(other_pixels, last ? other_table : table, last ? 0 : block + 1, (tap - first_copy) * share,
+                        (tap - first_copy + 1) * share);
         }
         commit_copies();
+        if (going_out && tap < 4) put_out(tap, tile - gridDim.x, other_table, other_pixels);
         wait_group_products<Tile::pending>();
       }
     }
     wait_group_products<0>();
     hold(sums);
 
-    // What follows the products, and the values as they will be read: a lane has two channels, 8 apart, and of each 8
-    // pixels two, which are a pair. (What is not asked for is left out: one block's epilogue has nothing beside it.)
-    int const channel = first_channel(tile) + group_channel, g = lane >> 2, t = lane & 3;
-    int const mine = channel + warp % 4 * 16 + g;
+    // What follows the products.
     if (job.shift != nullptr) {
+      int const mine = first_channel(tile) + group_channel + warp % 4 * 16 + g;
       float const shift[2] = {job.shift[mine], job.shift[mine + 8]};
 #pragma unroll
       for (int n = 0; n < blocks_of_8; ++n)
@@ -212,73 +290,14 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) sums[0][n][k] = sums[0][n][k] <= 0 ? 0 : sums[0][n][k];  // not-a-number stays
     }
-    unsigned pairs[blocks_of_8][2];
 #pragma unroll
     for (int n = 0; n < blocks_of_8; ++n)
 #pragma unroll
       for (int h = 0; h < 2; ++h) pairs[n][h] = packed(sums[0][n][2 * h], sums[0][n][2 * h + 1]);
-
-    int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
-    unsigned const sum_row =
-        pixel_tile(tile) * (Tile::pixels / direct_pixels) + static_cast<unsigned>(group_pixel / direct_pixels);
-    if (job.sums != nullptr && sum_row < job.sum_rows) {
-      unsigned is_wanted[direct_pixels / 32];  // a bit for each pixel, this lane's first one in bit 0
-      int count = 0;
-#pragma unroll
-      for (int k = 0; k < direct_pixels / 32; ++k) {
-        unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);
-        count += __popc(all);
-        is_wanted[k] = all >> 2 * t;
-      }
-      // Calls f for each wanted value: its channel, its place in a pair, and itself.
-      auto const each = [&](auto const& f) {
-#pragma unroll
-        for (int n = 0; n < blocks_of_8; ++n)
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) {
-#pragma unroll
-              for (int h = 0; h < 2; ++h) f(h, e, as_float(e == 0 ? pairs[n][h] << 16 : pairs[n][h] & 0xFFFF0000u));
-            }
-      };
-      // About the warp's own mean, so that nothing cancels.
-      float sum[2][2] = {}, squares[2][2] = {}, mean[2];
-      each([&](int h, int e, float x) { sum[h][e] += x; });
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        sum[h][0] = sum_over(3, sum[h][0] + sum[h][1]);
-        mean[h] = count > 0 ? sum[h][0] / static_cast<float>(count) : 0.0f;
-      }
-      each([&](int h, int e, float x) { squares[h][e] = fmaf(x - mean[h], x - mean[h], squares[h][e]); });
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        squares[h][0] = sum_over(3, squares[h][0] + squares[h][1]);
-        double const total = sum[h][0], about = mean[h];
-        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
-        if (t == 0) to[0] = total, to[job.out] = squares[h][0] + about * (2 * total - count * about);
-      }
-    }
-
-    // By way of shared memory, so that whole rows go out: 128 pixels at a time, where the last block's pixels were.
-    swizzled_tile<128> const staged{pixels + (buffer ^ 1) * job.halo * row_bytes + group * 128 * row_bytes};
-    char* const my_place = staged.at(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);  // of two blocks of pixels
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      __syncthreads();  // both warpgroups' products have been made, or the first half has gone out
-#pragma unroll
-      for (int n = 0; n < blocks_of_8 / 2; n += 2) {
-        unsigned const(&first)[2] = pairs[half * blocks_of_8 / 2 + n],
-                 (&next)[2] = pairs[half * blocks_of_8 / 2 + n + 1];
-        store_matrices_transposed(my_place + n * 8 * row_bytes, {first[0], first[1], next[0], next[1]});
-      }
+    if (tile + gridDim.x < job.tiles) continue;
+    for (int piece = 0; piece < 4; ++piece) {
       __syncthreads();
-#pragma unroll
-      for (int k = row % 16; k < 128; k += 16) {
-        int const to = wanted[128 * half + k];
-        if ((to & 1) != 0)
-          *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + chunk * 8)) =
-              *reinterpret_cast<uint4 const*>(staged.at(k, chunk));
-      }
+      put_out(piece, tile, table, pixels + (buffer ^ 1) * job.halo * row_bytes);
     }
   }
   wait_copies<0>();
