@@ -7,13 +7,16 @@
 /// block of 64 channels, and a tap reads it from another row on. What comes out where there are only zeros is dropped.
 /// Wide pictures are cut into upright strips, so that a row of pixels above and below a tile has room.
 ///
-/// The product is that of the weights, whose rows are output channels, with the pixels. conv2d.cuh has the other way,
-/// which copies a tile's pixels once for each tap.
+/// The product is that of the weights, whose rows are output channels, with the pixels. There are as many blocks as
+/// multiprocessors, and each goes from tile to tile: while products are made, the pixels of the next block of channels
+/// or of the next tile are on their way in, and the values of the tile before on their way out. conv2d.cuh has the
+/// other way, which copies a tile's pixels once for each tap.
 #pragma once
 #include <algorithm>
 #include <l3/kernels/cuda/vector.cuh>
 #include <l3/kernels/cuda/warpgroups.cuh>
 #include <l3/kernels/dims.hpp>
+#include <type_traits>
 
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
@@ -173,7 +176,7 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
         is_wanted[k] = all >> 2 * t;
       }
       float part[2][2] = {};  // of the first and the second pixels of pairs
-      // Calls f for each wanted value: for its channel, where it is added up, and itself.
+      // Calls f for each wanted value: with its channel, where it is added up, and itself.
       auto const each = [&](auto const& f) {
 #pragma unroll
         for (int n = 0; n < blocks_of_8; ++n)
@@ -234,6 +237,11 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
     int* const other_table = tables + (turn ^ 1) * job.halo;  // of the tile before, and then of the next one
     float sums[1][blocks_of_8][4] = {};
     hold(sums);
+    float shift[2] = {};
+    if (job.shift != nullptr) {
+      int const mine = first_channel(tile) + group_channel + warp % 4 * 16 + g;
+      shift[0] = job.shift[mine], shift[1] = job.shift[mine + 8];
+    }
     for (int block = 0; block < blocks; ++block, buffer ^= 1) {
       bool const last = block + 1 == blocks, more = !last || tile + gridDim.x < job.tiles;
       bool const going_out = block == 0 && tile != blockIdx.x;
@@ -277,8 +285,6 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 
     // What follows the products.
     if (job.shift != nullptr) {
-      int const mine = first_channel(tile) + group_channel + warp % 4 * 16 + g;
-      float const shift[2] = {job.shift[mine], job.shift[mine + 8]};
 #pragma unroll
       for (int n = 0; n < blocks_of_8; ++n)
 #pragma unroll
