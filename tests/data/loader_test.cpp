@@ -361,6 +361,23 @@ TEST_CASE("a mistake that is not the file's fault comes out of next(), in its tu
   CHECK(good_batches[0] < 1000);
   CHECK(good_batches[0] > 0);
   CHECK(good_batches[0] == good_batches[1]);
+
+  // Nor is it when a worker finds nothing to read with.
+  struct unreadable : l3::video_files<made_up_reader> {
+    using l3::video_files<made_up_reader>::video_files;
+    struct tools : l3::video_files<made_up_reader>::tools {
+      explicit tools(unreadable const& from) : l3::video_files<made_up_reader>::tools(from) {
+        throw std::logic_error("no tools");
+      }
+    };
+  };
+  names.pop_back();
+  for (std::size_t const draws : {1, 2}) {
+    CAPTURE(draws);
+    l3::loader<small_model, unreadable> loader(
+        unreadable(made_up(names)), {.batch = 4, .draws_per_opening = draws, .reservoir_videos = 4, .workers = 2});
+    for (int again = 0; again != 2; ++again) CHECK_THROWS_WITH(loader.next(), "no tools");
+  }
 }
 
 TEST_CASE("memory is bounded and used again") {

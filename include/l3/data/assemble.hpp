@@ -16,8 +16,9 @@
 
 namespace l3::inline L3_ISA {
 
-/// Items as the network takes them. Of a form a loader needs `batch_type`; `item_bytes`; and an object for each worker
-/// that puts halves of draws where they belong: changed by chance with random numbers, as evaluation sees them without.
+/// Items as the network takes them. Of a form a loader needs `batch_type`, a batch_notes made of a number of items;
+/// `item_bytes`; and an object for each worker that puts halves of draws where they belong: changed by chance with
+/// random numbers, as evaluation sees them without.
 ///
 /// Model   as for loader.
 template <class Model>

@@ -13,6 +13,7 @@
 #include <exception>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
 #include <l3/data/batch.hpp>
 #include <l3/data/clip_list.hpp>
@@ -20,6 +21,7 @@
 #include <l3/data/loader_options.hpp>
 #include <l3/data/loader_report.hpp>
 #include <l3/data/picture.hpp>
+#include <l3/data/reservoir.hpp>
 #include <l3/data/sample.hpp>
 #include <l3/data/shared_openings.hpp>
 #include <memory>
@@ -48,6 +50,7 @@ class item_writer {
 /// The batches of a queue.
 struct batch_kind {
   std::size_t frame_side = 0;  ///< smallest side of the picture before the crop
+  /// (A shared pointer knows how to delete what a batch has besides its notes.)
   std::shared_ptr<batch_notes> (*make_batch)(std::size_t items) = nullptr;
   std::unique_ptr<item_writer> (*make_writer)() = nullptr;  ///< for batches that make_batch made
 };
@@ -56,8 +59,7 @@ struct batch_kind {
 ///
 /// Every draw of a batch is a task for the workers, who have a `tbb::task_arena` of their own; the oldest batch goes
 /// first. A task never waits for another one, so nothing can lock up. Draws of which the file or the moment cannot be
-/// used are drawn again (see batch_sampler) when the batch's others are done. The content of a batch depends on the
-/// list, the seed, the batch's number and its kind alone.
+/// used are drawn again (see batch_sampler) when the batch's others are done.
 ///
 /// Source, memory, errors  as for loader.
 template <class Source>
@@ -117,7 +119,7 @@ class batch_queue {
   clip_list const& clips() const { return clips_; }
   loader_options const& options() const { return options_; }
   /// Batches held in memory.
-  std::size_t batches() const { return slots_.size(); }
+  std::size_t held() const { return slots_.size(); }
 
  private:
   using clock = std::chrono::steady_clock;
@@ -277,12 +279,16 @@ class batch_queue {
   }
 
   /// Tries to put the draw's frame and second where they belong.
-  draw_outcome attempt(slot& s, std::size_t which, std::unique_ptr<worker>& by) {
+  draw_outcome attempt(slot& s, std::size_t which, std::unique_ptr<worker>& by) noexcept {
     draw const& d = s.sampler->draws()[which];
-    worker& w = needed(by);
-    return w.reader.read(
-        d.clip, s.sampler->moment_numbers(d),
-        [&](rgb_view picture, std::span<float> samples, moment at) { put(s, d, picture, samples, at, w); });
+    try {
+      worker& w = needed(by);
+      return w.reader.read(
+          d.clip, s.sampler->moment_numbers(d),
+          [&](rgb_view picture, std::span<float> samples, moment at) { put(s, d, picture, samples, at, w); });
+    } catch (...) {
+      return {verdict::accepted, {}, std::current_exception()};
+    }
   }
 
   /// A draw of a shared opening: whose job opens the video does so for all, and takes along the draws that came
@@ -291,15 +297,19 @@ class batch_queue {
     std::vector<place_in_batch> draws{{mine.batch, mine.draw}};
     auto& from = *mine.share.from;
     if (mine.share.opens) {
-      auto const& sampler = *mine.batch->sampler;
-      draw const& d = sampler.draws()[mine.draw];
-      std::vector<generator> numbers;
-      auto place = sampler.place_of(d);
-      for (place.draw = 0; place.draw != options_.draws_per_opening; ++place.draw)
-        numbers.push_back(sampler.moment_numbers(place));
-      needed(mine.by).reader.read(d.clip, numbers, from.kept);
+      try {
+        auto const& sampler = *mine.batch->sampler;
+        draw const& d = sampler.draws()[mine.draw];
+        std::vector<generator> numbers;
+        auto place = sampler.place_of(d);
+        for (place.draw = 0; place.draw != options_.draws_per_opening; ++place.draw)
+          numbers.push_back(sampler.moment_numbers(place));
+        needed(mine.by).reader.read(d.clip, numbers, from.kept);
+      } catch (...) {
+        for (auto& each : from.kept) each.result.error = std::current_exception();
+      }
       std::lock_guard const lock(mutex_);
-      auto const waited = openings_.ready(from);
+      auto const waited = openings_.opened(from);
       draws.insert(draws.end(), waited.begin(), waited.end());
     }
     for (auto const& each : draws) use(*each.batch, each.draw, from, mine.by);
@@ -324,7 +334,7 @@ class batch_queue {
 
   /// The halves of a draw into the items that take them.
   void put(slot& s, draw const& d, rgb_view picture, std::span<float> samples, moment at, worker& by) const {
-    typename draw_reader<Source>::timer const timed(by.reader.spent.assemble);
+    detail::stage_timer const timed(by.reader.spent.assemble);
     batch_notes& b = *s.batch;
     auto const by_chance = [&](auto numbers) {
       return s.sampler->request().evaluation ? std::nullopt : std::optional<generator>(numbers());

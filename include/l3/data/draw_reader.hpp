@@ -29,7 +29,7 @@ struct draw_outcome {
   enum class verdict : std::uint8_t { accepted, bad_moment, bad_file };
   verdict says = verdict::accepted;
   std::string why;
-  std::exception_ptr error;  ///< not the file's fault
+  std::exception_ptr error;  ///< not the file's fault, and then the rest means nothing
   bool accepted() const { return says == verdict::accepted; }
 };
 
@@ -58,6 +58,23 @@ struct kept_draw {
   rgb_frame picture;
   std::vector<float> samples;
 };
+
+namespace detail {
+
+/// Adds the time that it lives to a sum, in seconds.
+class stage_timer {
+ public:
+  explicit stage_timer(double& sum) : sum_(sum) {}
+  stage_timer(stage_timer const&) = delete;
+  stage_timer& operator=(stage_timer const&) = delete;
+  ~stage_timer() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
+ private:
+  double& sum_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace detail
 
 /// Reads draws of a source (see loader), for one thread at a time.
 ///
@@ -138,22 +155,11 @@ class draw_reader {
     }
   }
 
-  /// Adds the time that it lives to a sum.
-  class timer {
-   public:
-    explicit timer(double& sum) : sum_(sum) {}
-    timer(timer const&) = delete;
-    timer& operator=(timer const&) = delete;
-    ~timer() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
-
-   private:
-    double& sum_;
-    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  };
-  loader_stages spent;  ///< by this reader
+  loader_stages spent;  ///< by this reader, and by whoever uses what it has read
 
  private:
   using reader = typename Source::reader;
+  using timer = detail::stage_timer;
 
   /// Opens a clip; or says why not.
   std::optional<draw_outcome> open(std::uint32_t clip, std::optional<reader>& to) {

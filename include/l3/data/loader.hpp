@@ -49,6 +49,8 @@ class loader {
   using batch_type = typename Form::batch_type;
   static_assert(
       requires { sizeof(Source); }, "l3::loader: videos as a source need #include <l3/data/video_files.hpp>");
+  static_assert(std::derived_from<batch_type, batch_notes> && std::constructible_from<batch_type, std::size_t>,
+                "l3::loader: a form's batches must be batch_notes and more, made of a number of items");
   static_assert(front_end::sample_rate == sound_rate && front_end::samples == sound_rate * sound_seconds,
                 "l3::loader: the front end must take one second of 48 kHz sound");
 
@@ -66,7 +68,7 @@ class loader {
   clip_list const& clips() const { return queue_.clips(); }
   loader_options const& options() const { return queue_.options(); }
   /// Bytes of the batches held in memory.
-  std::size_t buffer_bytes() const { return queue_.batches() * options().batch * Form::item_bytes; }
+  std::size_t buffer_bytes() const { return queue_.held() * options().batch * Form::item_bytes; }
 
  private:
   struct writer final : item_writer {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/pairing.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/sample.hpp>
@@ -58,7 +59,7 @@ struct loader_options {
 
 namespace detail {
 
-/// The same, with what was left open filled in. Errors  setting_error: no loader can do that with so many clips.
+/// Options, with what was left open filled in. Errors  setting_error: no loader can do that with so many clips.
 inline loader_options checked(loader_options o, std::size_t clips) {
   auto const require = [](bool good, char const* what, char const* expected, std::uint64_t found) {
     if (!good) throw setting_error(complaint{what, expected, std::to_string(found)});

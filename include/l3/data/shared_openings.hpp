@@ -33,7 +33,7 @@ class shared_openings {
   /// What a draw finds.
   struct share {
     std::shared_ptr<opening> from;  ///< none: it waits
-    bool opens = false;             ///< it is this draw's to fill `kept`, and to say `ready`
+    bool opens = false;             ///< it is this draw's to fill `kept`, and to say that it is `opened`
   };
 
   /// `draws` share each opening.
@@ -55,7 +55,7 @@ class shared_openings {
     return {known, opens};
   }
   /// All that `kept` is to hold is there. Returns who has waited for it.
-  std::vector<Waiting> ready(opening& of) {
+  std::vector<Waiting> opened(opening& of) {
     of.ready = true;
     return std::exchange(of.waiting, {});
   }
