@@ -20,32 +20,14 @@ void with_each_product(F const& f) {
   if (context<cuda<P>>().warpgroups()) f(made_by::warpgroups), f(made_by::direct);
   emulate(8);
 }
-/// While it is there, an emulated GPU has so few multiprocessors that blocks go on from tile to tile.
-class few_multiprocessors {
- public:
-#if !defined(__CUDACC__)
-  explicit few_multiprocessors(bool wanted) { emulated::multiprocessors = wanted ? 2 : before_; }
-  ~few_multiprocessors() { emulated::multiprocessors = before_; }
-  few_multiprocessors(few_multiprocessors const&) = delete;
-  few_multiprocessors& operator=(few_multiprocessors const&) = delete;
-
- private:
-  int before_ = emulated::multiprocessors;
-#else
-  explicit few_multiprocessors(bool) {}
-#endif
-};
-
 template <class P>
 struct convolutions {
   using T = value_of<cuda<P>>;
-  few_multiprocessors few;
   context<cuda<P>> on;
   conv_dims d;
   std::vector<float> x, w, dy, scale, shift;
   explicit convolutions(conv_dims const& dims, made_by products = made_by::warps)
-      : few(products == made_by::direct),
-        d(dims),
+      : d(dims),
         x(normal_of<T>(d.rows() * d.in, 1)),
         w(normal_of<T>(d.out * d.in * 9, 2)),
         dy(normal_of<T>(d.rows() * d.out, 3)),
@@ -54,6 +36,7 @@ struct convolutions {
     on.warpgroups(products != made_by::warps), on.direct(products == made_by::direct);
     CHECK(on.warpgroups() == (products != made_by::warps));
     CHECK(on.direct() == (products == made_by::direct));
+    on.most_blocks(2);  // so that they go on from tile to tile
   }
 
   /// Output, means and variances, one behind the other.
@@ -139,9 +122,10 @@ conv_dims const group_sizes[] = {
     {1, 9, 17, 16, 256}, {1, 3, 43, 128, 128}, {1, 2, 5, 64, 512}, {2, 3, 5, 40, 264}, {1, 2, 9, 72, 256}};
 
 /// For those that read all taps in one place: pictures of a pixel; several in a tile, the last one of them in part, and
-/// in its second half there is nothing; several blocks of channels, in and out; strips, the last one narrower.
-conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 384}, {1, 23, 46, 64, 64}, {2, 3, 5, 128, 384},
-                                  {1, 2, 121, 64, 64}, {1, 1, 241, 64, 64},  {1, 1, 185, 64, 128}};
+/// in its second half there is nothing; full tiles; several blocks of channels, in and out; strips, the last one
+/// narrower. A block has one to three tiles, of one to three blocks of channels.
+conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},     {2, 10, 15, 64, 192}, {1, 42, 48, 64, 64}, {2, 3, 5, 128, 192},
+                                  {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},  {1, 1, 241, 64, 64}};
 
 template <class P, class F>
 void with_each_size(F const& f) {
@@ -155,7 +139,59 @@ void with_each_size(F const& f) {
       for (auto const& d : group_sizes) f(d, products), f({d.batch, d.height, d.width, d.out, d.in}, products);
   });
 }
+/// c (64, 64) = a (64, 64) b^T, of whose 72 rows it takes those from `first` on. (Empty where there are no such
+/// products.)
+template <class = void>
+__global__ void products_from_row(int first, bfloat16 const* a, bfloat16 const* b, float* c) {
+  if constexpr (detail::gpu::warpgroup_code) {
+    using namespace detail::gpu;
+    int const thread = static_cast<int>(threadIdx.x), lane = thread & 31;
+    swizzled_tile<64> const left{swizzled_memory()};
+    swizzled_tile<72> const right{left.base + 64 * 128};
+    for (int k = thread; k < (64 + 72) * 8; k += 128) {
+      int const row = k / 8, chunk = k % 8;
+      char* const to = row < 64 ? left.at(row, chunk) : right.at(row - 64, chunk);
+      copy_async(to, row < 64 ? a + k * 8 : b + (k - 64 * 8) * 8, true);
+    }
+    commit_copies();
+    wait_copies<0>();
+    show_to_groups();
+    __syncthreads();
+    float sums[1][8][4] = {};
+    hold(sums);
+    begin_group_products();
+    for (int at = 0; at < 8; at += 2) multiply_groups<false>(sums[0], left.straight(0, at), right.straight(first, at));
+    commit_group_products();
+    wait_group_products<0>();
+    hold(sums);
+    for (int n = 0; n < 8; ++n)
+      for (int k = 0; k < 4; ++k)
+        c[(thread / 32 * 16 + lane / 4 + k / 2 * 8) * 64 + 8 * n + lane % 4 * 2 + k % 2] = sums[0][n][k];
+  }
+}
 }  // namespace
+
+TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern") {
+  if (!has_gpu()) return;
+  with_each_product<bf16>([](made_by products) {
+    if (products != made_by::direct) return;
+    context<cuda<bf16>> on;
+    auto const a = normal_of<bfloat16>(64 * 64, 1), b = normal_of<bfloat16>(72 * 64, 2);
+    on_device<bfloat16> left(a), right(b);
+    for (int first = 0; first <= 8; ++first) {
+      CAPTURE(first);
+      on_device<float> c(64 * 64);
+      detail::gpu::launch(on.stream(), products_from_row<>, dim3(1), 128, (64 + 72) * 128 + detail::gpu::swizzle_bytes,
+                          first, left.data(), right.data(), c.data());
+      std::vector<double> expected(64 * 64);
+      for (std::size_t i = 0; i < 64; ++i)
+        for (std::size_t j = 0; j < 64; ++j)
+          for (std::size_t k = 0; k < 64; ++k)
+            expected[i * 64 + j] += double(a[i * 64 + k]) * b[(j + static_cast<std::size_t>(first)) * 64 + k];
+      CHECK(apart(c.values(on), expected) < 1e-6);
+    }
+  });
+}
 
 TEMPLATE_TEST_CASE("conv2d forward and its moments on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;

@@ -3,6 +3,7 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <l3/core/backend.hpp>
 #include <l3/core/context.hpp>
@@ -243,11 +244,16 @@ class context<cuda<P>> {
   /// (kernels/cuda/conv_direct.cuh), or copy them for each tap. Without effect where warps multiply.
   bool direct() const { return warpgroups_ && direct_; }
   void direct(bool wanted) { direct_ = wanted; }
+  /// Kernels whose blocks go from tile to tile have at most so many: one for each multiprocessor, or fewer to leave
+  /// some to others.
+  unsigned most_blocks() const { return most_blocks_; }
+  void most_blocks(unsigned wanted) { most_blocks_ = std::max(1u, wanted); }
 
  private:
   gpu_facts facts_;
   gpu_stream stream_;
   bool can_group_ = false, warpgroups_ = false, direct_ = true;
+  unsigned most_blocks_ = static_cast<unsigned>(std::max(1, facts_.multiprocessors));
 };
 
 template <class P, class T>

@@ -58,7 +58,6 @@ inline int order = 0;
 
 /// The GPU's compute capability: 8, or 9 for one that multiplies by warpgroups.
 inline int capability = 8;
-inline int multiprocessors = 132;
 
 [[noreturn]] inline void stop(char const* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -402,7 +401,7 @@ inline cudaError_t cudaDriverGetVersion(int* version) {
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
-  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, emulated::multiprocessors};
+  *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 132};
   return cudaSuccess;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {

@@ -7,10 +7,11 @@
 /// block of 64 channels, and a tap reads it from another row on. What comes out where there are only zeros is dropped.
 /// Wide pictures are cut into upright strips, so that a row of pixels above and below a tile has room.
 ///
-/// The product is that of the weights, whose rows are output channels, with the pixels. There are as many blocks as
-/// multiprocessors, and each goes from tile to tile: while products are made, the pixels of the next block of channels
-/// or of the next tile are on their way in, and the values of the tile before on their way out. conv2d.cuh has the
-/// other way, which copies a tile's pixels once for each tap.
+/// The product is that of the weights, whose rows are output channels, with the pixels: 64 channels with 512 pixels, of
+/// which each of two warpgroups has half. There are as many blocks as multiprocessors, and each goes from tile to tile:
+/// while products are made, the pixels of the next block of channels or of the next tile are on their way in, and the
+/// values of the tile before on their way out. conv2d.cuh has the other way, which copies a tile's pixels once for each
+/// tap.
 #pragma once
 #include <algorithm>
 #include <l3/kernels/cuda/vector.cuh>
@@ -21,31 +22,20 @@
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
 
-inline constexpr std::size_t direct_block = 64;        ///< channels in a row of shared memory: 128 bytes
-inline constexpr int direct_pixels = 256;              ///< of a warpgroup's product, which has 64 channels
-inline constexpr std::size_t most_shared = 227 << 10;  ///< bytes that a block may have on Hopper
-using direct_rows = swizzled_tile<8>;                  ///< (or any other number of rows of 128 bytes)
+/// Channels of a block of them, in or out: a row of shared memory. Pixels of a warpgroup, and of a tile.
+inline constexpr int direct_block = 64, direct_group = 256, direct_tile = 2 * direct_group;
+inline constexpr int direct_stages = 4,
+                     direct_pending = 1;  ///< steps whose weights have room; whose products may go on
+using direct_rows = swizzled_tile<8>;     ///< (or any other number of rows of 128 bytes)
+inline constexpr int direct_weights = direct_block * direct_rows::row_bytes;  ///< bytes of a step
+inline constexpr std::size_t most_shared = 227 << 10;                         ///< that a block may have on Hopper
 
-/// A block's tile: its two warpgroups have the same pixels and 64 channels each, or the same channels.
-template <int Channels>
-struct direct_tile {
-  static_assert(Channels == 128 || Channels == 64);
-  static constexpr int channels = Channels, pixels = 2 * direct_pixels * 64 / Channels;
-  static constexpr int stages = 4, pending = 1;  ///< weights of so many steps; products that go on beside the next ones
-  static constexpr int weights_bytes = Channels * direct_rows::row_bytes;  ///< of a step
-
-  /// Pixels that it reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
-  static constexpr std::size_t halo(std::size_t pitch) { return round_up(pixels + 2 * pitch + 2, std::size_t{8}); }
-  /// Bytes of shared memory: pixels of two blocks of channels, weights, and where the pixels of two tiles come from.
-  static constexpr std::size_t shared(std::size_t pitch) {
-    return swizzle_bytes + 2 * halo(pitch) * (direct_rows::row_bytes + sizeof(int)) + stages * weights_bytes;
-  }
-};
-
-/// Calls f with the tile for so many output channels.
-template <class F>
-constexpr auto with_direct_tile(std::size_t out, F&& f) {
-  return out % 128 == 0 ? f(direct_tile<128>{}) : f(direct_tile<64>{});
+/// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
+constexpr std::size_t direct_halo(std::size_t pitch) { return round_up(direct_tile + 2 * pitch + 2, std::size_t{8}); }
+/// Bytes of shared memory: pixels of two blocks of channels, weights, and where the pixels of two tiles come from.
+constexpr std::size_t direct_shared(std::size_t pitch) {
+  return swizzle_bytes + 2 * direct_halo(pitch) * (direct_rows::row_bytes + sizeof(int)) +
+         direct_stages * direct_weights;
 }
 
 /// How pictures are laid out in a row. The strips of one are pictures of their own, with a neighbour's pixels on either
@@ -55,26 +45,24 @@ struct direct_layout {
   std::size_t positions = 0;                                 ///< all pixels, with those of zeros
 };
 constexpr direct_layout layout_of(conv_dims const& d) {
-  return with_direct_tile(d.out, [&](auto tile) {
-    direct_layout is;
-    for (is.strips = 1;; ++is.strips) {
-      is.width = (d.width + is.strips - 1) / is.strips, is.border = is.strips > 1 ? 1 : 0;
-      is.pitch = is.width + 1 + is.border;
-      if (tile.shared(is.pitch) <= most_shared) break;
-    }
-    is.positions = d.batch * is.strips * (d.height + 1) * is.pitch;
-    return is;
-  });
+  direct_layout is;
+  for (is.strips = 1;; ++is.strips) {
+    is.width = (d.width + is.strips - 1) / is.strips, is.border = is.strips > 1 ? 1 : 0;
+    is.pitch = is.width + 1 + is.border;
+    if (direct_shared(is.pitch) <= most_shared) break;
+  }
+  is.positions = d.batch * is.strips * (d.height + 1) * is.pitch;
+  return is;
 }
 
 /// Whether there are whole blocks of channels for it.
 template <class P>
 constexpr bool conv_can_be_direct(std::size_t in, std::size_t out) {
-  return std::is_same_v<P, bf16> && in % direct_block == 0 && out % 64 == 0;
+  return std::is_same_v<P, bf16> && in % direct_block == 0 && out % direct_block == 0;
 }
 /// Rows of sums that it writes: one for each warpgroup's pixels.
 constexpr std::size_t direct_sum_rows(conv_dims const& d) {
-  return (layout_of(d).positions + direct_pixels - 1) / direct_pixels;
+  return (layout_of(d).positions + direct_group - 1) / direct_group;
 }
 
 struct direct_job {
@@ -85,10 +73,11 @@ struct direct_job {
   double* sums = nullptr;
   bool relu = false;
   int height = 0, width = 0, in = 0, out = 0;
-  int strip_width = 0, border = 0, pitch = 0, halo = 0;  ///< see direct_layout and direct_tile
+  int strip_width = 0, border = 0, pitch = 0, halo = 0;  ///< see direct_layout and direct_halo
   unsigned positions = 0, tiles = 0, sum_rows = 0;
   divider by_pitch{}, by_lines{}, by_strips{};  ///< of a picture's lines there is one of zeros
-  divider by_channels{};                        ///< tiles of channels, which are neighbours: they read the same pixels
+  divider by_channels{};                        ///< blocks of output channels, whose tiles follow each other: they read
+                                                ///< the same pixels
 };
 
 /// What lies at a position: twice its pixel, and 1 more where that is wanted and not only a strip's neighbour; -2 where
@@ -106,47 +95,44 @@ __device__ inline int source_of(direct_job const& job, int position) {
   return 2 * pixel + (column >= 0 && column < job.strip_width ? 1 : 0);
 }
 
-template <class Tile>
 __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
-  constexpr int row_bytes = direct_rows::row_bytes, stages = Tile::stages, ahead = stages - 1 - Tile::pending;
-  constexpr int blocks_of_8 = direct_pixels / 8, together = 256 / 8;  // rows that all threads copy at a time
-  char* const pixels = swizzled_memory();                             // two buffers, used by turns
+  constexpr int row_bytes = direct_rows::row_bytes, stages = direct_stages, ahead = stages - 1 - direct_pending;
+  constexpr int end_copies = 10 - ahead;  // what is copied in this step of a block is there too late for the next block
+  constexpr int blocks_of_8 = direct_group / 8, together = 256 / 8;  // rows that all threads copy at a time
+  char* const pixels = swizzled_memory();                            // two buffers, used by turns
   char* const weights = pixels + 2 * job.halo * row_bytes;
-  int* const tables = reinterpret_cast<int*>(weights + stages * Tile::weights_bytes);  // the same
+  int* const tables = reinterpret_cast<int*>(weights + stages * direct_weights);  // the same
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
-  int const group_channel = Tile::channels == 128 ? group * 64 : 0;
-  int const group_pixel = Tile::channels == 128 ? 0 : group * direct_pixels;
-  int const chunk = thread % 8, row = thread / 8, blocks = job.in / static_cast<int>(direct_block);
+  int const group_pixel = group * direct_group;
+  int const chunk = thread % 8, row = thread / 8, blocks = job.in / direct_block;
 
   auto const pixel_tile = [&](unsigned tile) { return job.by_channels.quotient(tile); };
   auto const first_channel = [&](unsigned tile) {
-    return static_cast<int>(tile - pixel_tile(tile) * job.by_channels.by) * Tile::channels;
+    return static_cast<int>(tile - pixel_tile(tile) * job.by_channels.by) * direct_block;
   };
   auto const fill = [&](int* table, unsigned tile) {
-    int const first = static_cast<int>(pixel_tile(tile)) * Tile::pixels - job.pitch - 1;
+    int const first = static_cast<int>(pixel_tile(tile)) * direct_tile - job.pitch - 1;
     for (int k = thread; k < job.halo; k += 256) table[k] = source_of(job, first + k);
   };
   // Rows from `begin` on of a block of channels.
   auto const copy_pixels = [&](char* to, int const* table, int block, int begin, int end) {
     for (int k = begin + row; k < std::min(end, job.halo); k += together) {
       std::ptrdiff_t const pixel = table[k] >> 1;
-      copy_async(direct_rows{to}.at(k, chunk),
-                 job.x + (pixel * job.in + block * static_cast<int>(direct_block) + chunk * 8), pixel >= 0);
+      copy_async(direct_rows{to}.at(k, chunk), job.x + (pixel * job.in + block * direct_block + chunk * 8), pixel >= 0);
     }
   };
   // A step's weights, in the order of steps.
-  unsigned weights_tile = blockIdx.x, weights_stage = 0;
+  unsigned weights_tile = blockIdx.x;
   int weights_step = 0;
-  auto const copy_weights = [&] {
+  auto const copy_weights = [&](unsigned weights_stage) {
     if (weights_tile >= job.tiles) return;
-    direct_rows const to{weights + weights_stage * Tile::weights_bytes};
+    direct_rows const to{weights + weights_stage * direct_weights};
     bfloat16 const* const from = job.w + (static_cast<std::ptrdiff_t>(first_channel(weights_tile) + row) * 9 * job.in +
-                                          weights_step * static_cast<int>(direct_block) + chunk * 8);
+                                          weights_step * direct_block + chunk * 8);
 #pragma unroll
-    for (int k = 0; k < Tile::channels; k += together)  // (rows a multiple of 8 apart have their chunks in one order)
+    for (int k = 0; k < direct_block; k += together)  // (rows a multiple of 8 apart have their chunks in one order)
       copy_async(to.at(row, chunk) + k * row_bytes, from + static_cast<std::ptrdiff_t>(k) * 9 * job.in, true);
-    weights_stage = (weights_stage + 1) % stages;
     if (++weights_step == 9 * blocks) weights_step = 0, weights_tile += gridDim.x;
   };
 
@@ -154,39 +140,38 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
   __syncthreads();
   copy_pixels(pixels, tables, 0, 0, job.halo);
 #pragma unroll
-  for (int k = 0; k < ahead; ++k) copy_weights(), commit_copies();
+  for (unsigned k = 0; k < ahead; ++k) copy_weights(k), commit_copies();
 
-  // What goes out of a tile, while the products of the next one are made: in four pieces, with a barrier between any
-  // two.
+  // What goes out of a tile, while the products of the next one are made: in two pieces, with a barrier between them.
   unsigned pairs[blocks_of_8][2];   // values as they will be read: of two channels, 8 apart, two of each 8 pixels
   float sum[2] = {}, mean[2] = {};  // of the channels
   int const g = lane >> 2, t = lane & 3;
   auto const put_out = [&](int piece, unsigned tile, int const* table, char* staging) {
-    int const channel = first_channel(tile) + group_channel, mine = channel + warp % 4 * 16 + g;
+    int const channel = first_channel(tile);
     int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
-    unsigned const sum_row =
-        pixel_tile(tile) * (Tile::pixels / direct_pixels) + static_cast<unsigned>(group_pixel / direct_pixels);
-    if (piece % 2 == 0 && job.sums != nullptr && sum_row < job.sum_rows) {
-      unsigned is_wanted[direct_pixels / 32];  // a bit for each pixel, this lane's first one in bit 0
+    unsigned const sum_row = 2 * pixel_tile(tile) + static_cast<unsigned>(group);
+    if (job.sums != nullptr && sum_row < job.sum_rows) {
       int count = 0;
-#pragma unroll
-      for (int k = 0; k < direct_pixels / 32; ++k) {
-        unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);
-        count += __popc(all);
-        is_wanted[k] = all >> 2 * t;
-      }
       float part[2][2] = {};  // of the first and the second pixels of pairs
       // Calls f for each wanted value: with its channel, where it is added up, and itself.
       auto const each = [&](auto const& f) {
 #pragma unroll
-        for (int n = 0; n < blocks_of_8; ++n)
+        for (int k = 0; k < direct_group / 32; ++k) {
+          unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);  // a bit for each pixel
+          unsigned const mine = all >> 2 * t;
+          count += __popc(all);
 #pragma unroll
-          for (int e = 0; e < 2; ++e)
-            if ((is_wanted[n / 4] >> (8 * (n % 4) + e) & 1) != 0) {
+          for (int n = 0; n < 4; ++n)
 #pragma unroll
-              for (int h = 0; h < 2; ++h)
-                f(h, part[h][e], as_float(e == 0 ? pairs[n][h] << 16 : pairs[n][h] & 0xFFFF0000u));
-            }
+            for (int e = 0; e < 2; ++e)
+              if ((mine >> (8 * n + e) & 1) != 0) {
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                  unsigned const pair = pairs[4 * k + n][h];
+                  f(h, part[h][e], as_float(e == 0 ? pair << 16 : pair & 0xFFFF0000u));
+                }
+              }
+        }
       };
       if (piece == 0) {
         each([&](int, float& to, float x) { to += x; });
@@ -201,29 +186,23 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
         for (int h = 0; h < 2; ++h) {
           float const squares = sum_over(3, part[h][0] + part[h][1]);
           double const total = sum[h], about = mean[h];
-          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + mine + 8 * h;
+          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + warp % 4 * 16 + g + 8 * h;
           if (t == 0) to[0] = total, to[job.out] = squares + about * (2 * total - count * about);
         }
       }
     }
-    // By way of shared memory, so that whole rows go out: of 128 pixels at a time.
-    swizzled_tile<128> const staged{staging + group * 128 * row_bytes};
-    if (piece % 2 == 0) {
+    // By way of shared memory, so that whole rows go out.
+    direct_rows const staged{staging + group_pixel * row_bytes};
+    if (piece == 0) {
       char* const place = staged.at(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);  // in two blocks of pixels
-      auto const stage_half = [&]<int From>(std::integral_constant<int, From>) {
 #pragma unroll
-        for (int n = 0; n < blocks_of_8 / 2; n += 2)
-          store_matrices_transposed(place + n * 8 * row_bytes, {pairs[From + n][0], pairs[From + n][1],
-                                                                pairs[From + n + 1][0], pairs[From + n + 1][1]});
-      };
-      if (piece == 0)
-        stage_half(std::integral_constant<int, 0>{});
-      else
-        stage_half(std::integral_constant<int, blocks_of_8 / 2>{});
+      for (int n = 0; n < blocks_of_8; n += 2)
+        store_matrices_transposed(place + n * 8 * row_bytes,
+                                  {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]});
     } else {
-#pragma unroll
-      for (int k = 0; k < 128; k += 16) {
-        int const to = wanted[piece / 2 * 128 + row % 16 + k];
+#pragma unroll 4  // (there are no registers for more at once)
+      for (int k = 0; k < direct_group; k += 16) {
+        int const to = wanted[row % 16 + k];
         if ((to & 1) != 0)
           *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + chunk * 8)) =
               *reinterpret_cast<uint4 const*>(staged.at(row % 16 + k, chunk));
@@ -239,45 +218,45 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
     hold(sums);
     float shift[2] = {};
     if (job.shift != nullptr) {
-      int const mine = first_channel(tile) + group_channel + warp % 4 * 16 + g;
+      int const mine = first_channel(tile) + warp % 4 * 16 + g;
       shift[0] = job.shift[mine], shift[1] = job.shift[mine + 8];
     }
     for (int block = 0; block < blocks; ++block, buffer ^= 1) {
       bool const last = block + 1 == blocks, more = !last || tile + gridDim.x < job.tiles;
       bool const going_out = block == 0 && tile != blockIdx.x;
-      int const first_copy = block == 0 ? 5 : 1;
-      int const share = (job.halo + (8 - first_copy) * together - 1) / ((8 - first_copy) * together) * together;
+      int const first_copy = block == 0 ? 3 : 1, copies = end_copies - first_copy;
+      int const share = (job.halo + copies * together - 1) / (copies * together) * together;
       char* const other_pixels = pixels + (buffer ^ 1) * job.halo * row_bytes;
       for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % stages) {
         // A step: a tap of a block of channels. Each commits one group of copies: the weights of the step `ahead` and,
-        // from step first_copy to step 7, a share of the next block's pixels.
+        // from step first_copy on and before end_copies, a share of the next block's pixels.
         wait_copies<ahead - 1>();
         show_to_groups();
         __syncthreads();
-        // What the steps before the last one copied is there: this step's weights, and the pixels too, as none are
-        // copied in a block's last step. And all products but those of the last step have been made, in both
+        // What steps at least `ahead` back copied is there: this step's weights, and the pixels too, as none are copied
+        // from end_copies on. And all products but those of the last step have been made, in both
         // warpgroups, since each thread waited for them in front of the barrier: the weights of the step before it can
         // be overwritten, and from a block's second step on the pixels of the block before. Behind a tile's last block
         // all have been waited for, so that its pixels' place is free from the next one's first step on. There the tile
-        // goes out in steps 0 to 3, and its table can be overwritten in step 4.
-        direct_rows const left{weights + stage * Tile::weights_bytes};
+        // goes out in steps 0 and 1, and its table can be overwritten in step 2.
+        direct_rows const left{weights + stage * direct_weights};
         direct_rows const right{pixels + buffer * job.halo * row_bytes};
         int const from = group_pixel + tap / 3 * job.pitch + tap % 3;
         begin_group_products();
 #pragma unroll
         for (int at = 0; at < 8; at += 2)
-          multiply_groups<false>(sums[0], left.straight(group_channel, at), right.straight(from, at));
+          multiply_groups<false>(sums[0], left.straight(0, at), right.straight(from, at));
         commit_group_products();
-        copy_weights();
+        copy_weights((stage + ahead) % stages);
         if (more) {
           if (last && tap == first_copy - 1) fill(other_table, tile + gridDim.x);  // read behind the next barrier
-          if (tap >= first_copy && tap < 8)
+          if (tap >= first_copy && tap < end_copies)
             copy_pixels(other_pixels, last ? other_table : table, last ? 0 : block + 1, (tap - first_copy) * share,
                         (tap - first_copy + 1) * share);
         }
         commit_copies();
-        if (going_out && tap < 4) put_out(tap, tile - gridDim.x, other_table, other_pixels);
-        wait_group_products<Tile::pending>();
+        if (going_out && tap < 2) put_out(tap, tile - gridDim.x, other_table, other_pixels);
+        wait_group_products<direct_pending>();
       }
     }
     wait_group_products<0>();
@@ -301,7 +280,7 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) pairs[n][h] = packed(sums[0][n][2 * h], sums[0][n][2 * h + 1]);
     if (tile + gridDim.x < job.tiles) continue;
-    for (int piece = 0; piece < 4; ++piece) {
+    for (int piece = 0; piece < 2; ++piece) {
       __syncthreads();
       put_out(piece, tile, table, pixels + (buffer ^ 1) * job.halo * row_bytes);
     }
@@ -310,12 +289,12 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 }
 
 /// (Empty in code that cannot do it, and not run there.)
-template <class Tile>
+template <class = void>
 __global__ __launch_bounds__(256, 1) void convolve_direct(direct_job const job) {
-  if constexpr (warpgroup_code) convolve_direct_tiles<Tile>(job);
+  if constexpr (warpgroup_code) convolve_direct_tiles(job);
 }
 
-/// Fills in the rest of `job` and runs it, with a block for each multiprocessor.
+/// Fills in the rest of `job` and runs it.
 template <class P>
 void run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
   direct_layout const is = layout_of(d);
@@ -326,14 +305,11 @@ void run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
   job.pitch = static_cast<int>(is.pitch);
   job.positions = narrow(is.positions), job.sum_rows = narrow(direct_sum_rows(d));
   job.by_pitch = divider(is.pitch), job.by_lines = divider(d.height + 1), job.by_strips = divider(is.strips);
-  with_direct_tile(d.out, [&]<class Tile>(Tile) {
-    job.halo = static_cast<int>(Tile::halo(is.pitch));
-    job.by_channels = divider(d.out / Tile::channels);
-    job.tiles = blocks_for(is.positions, Tile::pixels) * job.by_channels.by;
-    auto const multiprocessors = static_cast<unsigned>(std::max(1, on.gpu().multiprocessors));
-    launch(on.stream(), convolve_direct<Tile>, dim3(std::min(job.tiles, multiprocessors)), 256, Tile::shared(is.pitch),
-           job);
-  });
+  job.halo = static_cast<int>(direct_halo(is.pitch));
+  job.by_channels = divider(d.out / direct_block);
+  job.tiles = blocks_for(is.positions, direct_tile) * job.by_channels.by;
+  // All there is: what a kernel may have belongs to the kernel, and is not to become less than an earlier launch needs.
+  launch(on.stream(), convolve_direct<>, dim3(std::min(job.tiles, on.most_blocks())), 256, most_shared, job);
 }
 
 }  // namespace detail::gpu
