@@ -61,6 +61,16 @@ function(l3_files_with_slow_cases out)
   set(${out} "${found}" PARENT_SCOPE)
 endfunction()
 
+# l3_finish_bench(<target>): how benchmarks are compiled: in less time beside tests, for whoever measures builds without
+# them (preset bench).
+function(l3_finish_bench target)
+  l3_optimize(${target})
+  l3_warnings(${target})
+  if(L3_BUILD_TESTS)
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
+endfunction()
+
 # l3_add_bench(<file>): the Google Benchmark program bench_<folder>_<name> of <folder>/<name>_bench.cpp. CTest runs each
 # for an instant in the slow tier: benchmarks check their results before they time anything.
 function(l3_add_bench file)
@@ -71,10 +81,8 @@ function(l3_add_bench file)
   set(target bench_${folder}_${name})
   add_executable(${target} "${file}")
   target_link_libraries(${target} PRIVATE l3_bench_libraries)
-  l3_optimize(${target})
-  l3_warnings(${target})
-  if(L3_BUILD_TESTS)  # whoever measures builds without tests (preset bench)
-    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  l3_finish_bench(${target})
+  if(L3_BUILD_TESTS)
     add_test(NAME bench.${folder}.${name} COMMAND ${target} --benchmark_min_time=0.001)
     set_tests_properties(bench.${folder}.${name} PROPERTIES LABELS slow TIMEOUT 1800)
   endif()

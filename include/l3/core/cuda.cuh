@@ -29,7 +29,7 @@ struct gpu_facts {
   std::string name;
   int major = 0, minor = 0;
   std::size_t memory = 0;  ///< bytes
-  int multiprocessors = 0;
+  int multiprocessors = 1;
   int driver = 0;  ///< newest CUDA version it runs: 13000 is 13.0
 };
 
@@ -59,7 +59,7 @@ inline gpu_facts open_gpu(int device = 0) {
   cudaDeviceProp of{};
   cuda_check(cudaGetDeviceProperties(&of, device), "reading what it is");
   facts.name = of.name, facts.major = of.major, facts.minor = of.minor, facts.memory = of.totalGlobalMem;
-  facts.multiprocessors = of.multiProcessorCount;
+  facts.multiprocessors = std::max(1, of.multiProcessorCount);
   cuda_check(cudaDriverGetVersion(&facts.driver), "reading the driver's version");
   if (of.major < 8)
     refuse(facts.name + " of compute capability " + std::to_string(of.major) + "." + std::to_string(of.minor));
@@ -253,7 +253,7 @@ class context<cuda<P>> {
   gpu_facts facts_;
   gpu_stream stream_;
   bool can_group_ = false, warpgroups_ = false, direct_ = true;
-  unsigned most_blocks_ = static_cast<unsigned>(std::max(1, facts_.multiprocessors));
+  unsigned most_blocks_ = static_cast<unsigned>(facts_.multiprocessors);
 };
 
 template <class P, class T>

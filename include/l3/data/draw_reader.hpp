@@ -89,70 +89,61 @@ class draw_reader {
       : source_(source), refused_(refused), side_(side), tools_(source) {}
 
   /// Both halves, also one that no item takes: a draw is good only as a whole. Calls take(picture, samples, moment),
-  /// which may change the samples.
+  /// which may change the samples. Errors  what is not the file's fault.
   template <class Take>
-  draw_outcome read(std::uint32_t clip, generator numbers, Take&& take) noexcept {
-    try {
-      std::optional<reader> from;
-      if (auto refused = open(clip, from)) return *refused;
-      auto const both = *from->facts().both();
-      return outcome_of([&] {
-        moment const at = draw_moment(numbers, both.begin, both.end);
-        ++spent.draws;
-        expect(*from, {&at.frame_time, 1});
-        std::optional<timer> timed(std::in_place, spent.picture);
-        auto const& picture = from->frame(at.frame_time, side_);
-        timed.emplace(spent.sound);
-        from->sound(at.sound_start, samples_);
-        timed.reset();
-        take(picture, std::span(samples_), at);
-      });
-    } catch (...) {
-      return {draw_outcome::verdict::accepted, {}, std::current_exception()};
-    }
+  draw_outcome read(std::uint32_t clip, generator numbers, Take&& take) {
+    std::optional<reader> from;
+    if (auto refused = open(clip, from)) return *refused;
+    auto const both = *from->facts().both();
+    return outcome_of([&] {
+      moment const at = draw_moment(numbers, both.begin, both.end);
+      ++spent.draws;
+      expect(*from, {&at.frame_time, 1});
+      std::optional<timer> timed(std::in_place, spent.picture);
+      auto const& picture = from->frame(at.frame_time, side_);
+      timed.emplace(spent.sound);
+      from->sound(at.sound_start, samples_);
+      timed.reset();
+      take(picture, std::span(samples_), at);
+    });
   }
 
   /// Several draws of one clip, pictures and sounds each in the order of time. `numbers` are those of all draws that
   /// share the opening, so that what is decoded does not depend on where a run began; the last ones are wanted `into`.
-  void read(std::uint32_t clip, std::span<generator const> numbers, std::span<kept_draw> into) noexcept {
-    auto const all = [&](draw_outcome const& result) {
-      for (auto& each : into) each.result = result;
-    };
-    try {
-      std::optional<reader> from;
-      if (auto refused = open(clip, from)) return all(*refused);
-      auto const both = *from->facts().both();
-      std::vector<kept_draw*> order;
-      std::vector<double> times;
-      for (std::size_t k = 0, unwanted = numbers.size() - into.size(); k != numbers.size(); ++k) {
-        auto const at = draw_moment(numbers[k], both.begin, both.end);
-        times.push_back(at.frame_time);
-        if (k < unwanted) continue;
-        order.push_back(&into[k - unwanted]);
-        order.back()->at = at;
-      }
-      expect(*from, times);
-      spent.draws += into.size();
-      auto const whole = whole_sound(*from);
-      auto const in_turn = [&](double moment::*when, double& sum, auto work) {
-        timer const timed(sum);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](auto const* a, auto const* b) { return a->at.*when < b->at.*when; });
-        for (auto* each : order)
-          if (each->result.accepted()) each->result = outcome_of([&] { work(*each); });
-      };
-      in_turn(&moment::frame_time, spent.picture,
-              [&](kept_draw& k) { k.picture = from->frame(k.at.frame_time, side_); });
-      in_turn(&moment::sound_start, spent.sound, [&](kept_draw& k) {
-        k.samples.resize(samples_.size());
-        if (whole)
-          slice(*whole, k.at.sound_start, k.samples);
-        else
-          from->sound(k.at.sound_start, k.samples);
-      });
-    } catch (...) {
-      all({draw_outcome::verdict::accepted, {}, std::current_exception()});
+  void read(std::uint32_t clip, std::span<generator const> numbers, std::span<kept_draw> into) {
+    std::optional<reader> from;
+    if (auto refused = open(clip, from)) {
+      for (auto& each : into) each.result = *refused;
+      return;
     }
+    auto const both = *from->facts().both();
+    std::vector<kept_draw*> order;
+    std::vector<double> times;
+    for (std::size_t k = 0, unwanted = numbers.size() - into.size(); k != numbers.size(); ++k) {
+      auto const at = draw_moment(numbers[k], both.begin, both.end);
+      times.push_back(at.frame_time);
+      if (k < unwanted) continue;
+      order.push_back(&into[k - unwanted]);
+      order.back()->at = at;
+    }
+    expect(*from, times);
+    spent.draws += into.size();
+    auto const whole = whole_sound(*from);
+    auto const in_turn = [&](double moment::*when, double& sum, auto work) {
+      timer const timed(sum);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](auto const* a, auto const* b) { return a->at.*when < b->at.*when; });
+      for (auto* each : order)
+        if (each->result.accepted()) each->result = outcome_of([&] { work(*each); });
+    };
+    in_turn(&moment::frame_time, spent.picture, [&](kept_draw& k) { k.picture = from->frame(k.at.frame_time, side_); });
+    in_turn(&moment::sound_start, spent.sound, [&](kept_draw& k) {
+      k.samples.resize(samples_.size());
+      if (whole)
+        slice(*whole, k.at.sound_start, k.samples);
+      else
+        from->sound(k.at.sound_start, k.samples);
+    });
   }
 
   loader_stages spent;  ///< by this reader, and by whoever uses what it has read

@@ -28,9 +28,8 @@ class video_files;
 
 /// Batches for a model, in order, while workers prepare the next ones: a batch_queue with types.
 ///
-/// A file that cannot be opened, or has less than a second of common picture and sound, is refused as a whole and not
-/// opened again. A file that fails at one moment is refused for that draw only (see draw_reader). The content of a
-/// batch depends on the list, the seed, the batch's number and the model's shapes alone.
+/// Files and moments that cannot be used are refused (see draw_reader). The content of a batch depends on the list, the
+/// seed, the batch's number and the model's shapes alone.
 ///
 /// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
 /// Source  where the clips are (that of videos needs data/video_files.hpp): `clips()`, their list; a type `tools`, made

@@ -469,9 +469,9 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
          job);
 }
 
-/// Fills in the rest of `job` and runs it.
+/// Fills in the rest of `job` and runs it. Returns how many rows of sums there are.
 template <class P>
-void run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
+std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   if constexpr (std::is_same_v<P, bf16>)
     if (on.direct() && conv_can_be_direct<P>(d.in, d.out) && !job.pool)
       return run_direct(on, d,
@@ -480,13 +480,14 @@ void run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.terms = static_cast<int>(conv_terms<P>(d.in));
   job.rows = narrow(d.batch * (d.height / side) * (d.width / side) * side * side);
-  if (job.rows == 0) return;
+  if (job.rows == 0) return 0;
   job.by_height = divider(d.height / side), job.by_width = divider(d.width / side), job.by_in = divider(d.in);
   with_conv_tile<P>(on.warpgroups(), d.in, d.out, [&]<class Tile>(Tile) {
     if (conv_in_vectors<P>(d.in)) return launch_convolve<P, Tile, true>(on.stream(), job);
     if constexpr (!Tile::by_groups && !std::is_same_v<Tile, wide_conv_tile>)
       launch_convolve<P, Tile, false>(on.stream(), job);
   });
+  return row_tiles(job.rows, conv_rows<P>(on.warpgroups(), d.in, d.out));
 }
 
 template <class P>
@@ -515,11 +516,8 @@ void conv2d_forward_moments(context<cuda<P>>& on, conv_dims const& d, value_of<c
   auto* const packed = space.take<value_of<cuda<P>>>(detail::gpu::conv_weights<P>(d.in, d.out));
   auto* const sums = reinterpret_cast<double*>(space.rest());
   detail::gpu::pack<P>(on.stream(), d.out, d.in, w, nullptr, packed, false);
-  detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
   std::size_t const tiles =
-      on.direct() && detail::gpu::conv_can_be_direct<P>(d.in, d.out)
-          ? detail::gpu::direct_sum_rows(d)
-          : detail::gpu::row_tiles(d.rows(), detail::gpu::conv_rows<P>(on.warpgroups(), d.in, d.out));
+      detail::gpu::run_convolution<P>(on, d, {.x = x, .w = packed, .y = y, .shift = bias, .sums = sums});
   detail::gpu::finish_sums<2>(on.stream(), sums, tiles, d.out,
                               detail::gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }

@@ -14,6 +14,7 @@
 /// tap.
 #pragma once
 #include <algorithm>
+#include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/cuda/vector.cuh>
 #include <l3/kernels/cuda/warpgroups.cuh>
 #include <l3/kernels/dims.hpp>
@@ -61,9 +62,7 @@ constexpr bool conv_can_be_direct(std::size_t in, std::size_t out) {
   return std::is_same_v<P, bf16> && in % direct_block == 0 && out % direct_block == 0;
 }
 /// Rows of sums that it writes: one for each warpgroup's pixels.
-constexpr std::size_t direct_sum_rows(conv_dims const& d) {
-  return (layout_of(d).positions + direct_group - 1) / direct_group;
-}
+constexpr std::size_t direct_sum_rows(conv_dims const& d) { return row_tiles(layout_of(d).positions, direct_group); }
 
 struct direct_job {
   bfloat16 const* x = nullptr;
@@ -294,11 +293,11 @@ __global__ __launch_bounds__(256, 1) void convolve_direct(direct_job const job) 
   if constexpr (warpgroup_code) convolve_direct_tiles(job);
 }
 
-/// Fills in the rest of `job` and runs it.
+/// Fills in the rest of `job` and runs it. Returns how many rows of sums there are.
 template <class P>
-void run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
+std::size_t run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
   direct_layout const is = layout_of(d);
-  if (is.positions == 0) return;
+  if (is.positions == 0) return 0;
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out);
   job.strip_width = static_cast<int>(is.width), job.border = static_cast<int>(is.border);
@@ -310,6 +309,7 @@ void run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
   job.tiles = blocks_for(is.positions, direct_tile) * job.by_channels.by;
   // All there is: what a kernel may have belongs to the kernel, and is not to become less than an earlier launch needs.
   launch(on.stream(), convolve_direct<>, dim3(std::min(job.tiles, on.most_blocks())), 256, most_shared, job);
+  return job.sum_rows;
 }
 
 }  // namespace detail::gpu

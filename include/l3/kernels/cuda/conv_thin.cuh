@@ -54,7 +54,7 @@ constexpr footprint thin_sums_room(conv_dims const& d) {
 }
 /// So many blocks share the pixels: all of one round, two to a multiprocessor.
 inline std::size_t thin_blocks(conv_dims const& d, gpu_facts const& gpu) {
-  std::size_t const at_once = 2 * static_cast<std::size_t>(std::max(1, gpu.multiprocessors));
+  std::size_t const at_once = 2 * static_cast<std::size_t>(gpu.multiprocessors);
   return std::min({(d.rows() + thin_unit - 1) / thin_unit, at_once, most_thin_blocks});
 }
 

@@ -329,8 +329,8 @@ void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<
   using T = value_of<cuda<P>>;
   constexpr std::size_t step = detail::gpu::gradient_step<T>;
   std::size_t const steps = (d.rows() + step - 1) / step;
-  std::size_t const wanted = detail::gpu::gradient_parts<P>(
-      on.warpgroups(), d, steps, static_cast<std::size_t>(std::max(1, on.gpu().multiprocessors)));
+  std::size_t const wanted =
+      detail::gpu::gradient_parts<P>(on.warpgroups(), d, steps, static_cast<std::size_t>(on.gpu().multiprocessors));
   std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
   detail::gpu::gradient_job<T> const job{.x = x,
                                          .dy = dy,
