@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # All that is to be done where a GPU is at hand, with what bench/gpu/bundle.sh has put into DIR; results go to OUT.
-#   bench/gpu/all.sh DIR OUT check               the tests of the backend cuda; then under compute-sanitizer
+#   bench/gpu/all.sh DIR OUT check               the tests of the backend cuda, a process each
+#   bench/gpu/all.sh DIR OUT sanitize            the same under compute-sanitizer, memcheck and then racecheck
 #   bench/gpu/all.sh DIR OUT layers [BATCH]      every layer's passes, with each kind of products
 #   bench/gpu/all.sh DIR OUT compare [BATCH...]  training and inference beside PyTorch's
 #   bench/gpu/all.sh DIR OUT train SECONDS       packs the videos; trains the paper's network on them for so long, from where
 #                                                it stopped the last time; the test accuracy; the weights, in pieces
 #   bench/gpu/all.sh DIR OUT loader              how fast the loader alone is here
 set -euo pipefail
-(($# >= 3)) || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+(($# >= 3)) || { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 dir=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) stage=$3
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,7 +16,7 @@ mkdir -p build/gpu
 tar -xzf "$dir/programs.tar.gz" -C build/gpu
 bin=$PWD/build/gpu/bin data=build/gpu/packed run=build/gpu/run
 l3=$bin/l3 step=$bin/bench_gpu_step tests=$bin/l3_cuda_tests
-export LD_LIBRARY_PATH=$PWD/build/gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export L3_SOURCE=$PWD
 
 pack() {
   for part in train valid test; do
@@ -27,15 +28,29 @@ case $stage in
   check)
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
     "$l3" info --model paper --backend cuda
-    "$tests" | tee "$out/tests.log"
+    # A process each: behind a fault a GPU answers no further call of that process, and what is left would be skipped.
+    failed=0
+    while IFS= read -r name; do
+      began=$SECONDS result=passed
+      timeout -k 5 100 "$tests" "$(sed 's/[][\\,"]/\\&/g' <<< "$name")" > "$out/one.log" 2>&1 || result="FAILED ($?)"
+      if grep -q SKIPPED "$out/one.log"; then result="FAILED (skipped)"; fi
+      echo "$result in $((SECONDS - began)) s: $name" | tee -a "$out/tests.log"
+      if [[ $result != passed ]]; then failed=$((failed + 1)) && tail -n 25 "$out/one.log" | tee -a "$out/tests.log"; fi
+    done < <("$tests" --list-test-names-only)
+    rm -f "$out/one.log"
+    echo "$failed tests failed" | tee -a "$out/tests.log"
+    ((failed == 0))
+    ;;
+  sanitize)
     for tool in memcheck racecheck; do
-      compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" "~*NCCL*" "~*learns*" 2>&1 |
-        tee "$out/$tool.log" | tail -n 20
+      timeout -k 5 270 compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" -d yes "~*learns to tell*" \
+        > "$out/$tool.log" 2>&1 || echo "$tool: exit code $? (124: it ran out of time)"
+      tail -n 20 "$out/$tool.log"
     done
     ;;
   layers)
     for products in warp warpgroup direct; do
-      "$step" layers "${1:-64}" 0.3 --products $products | tee "$out/layers-$products.jsonl"
+      timeout -k 5 150 "$step" layers "${1:-64}" 0.3 --products $products | tee "$out/layers-$products.jsonl" || true
     done
     python3 bench/gpu/floors.py --l3 "$l3" --measured "$out"/layers-{warp,warpgroup,direct}.jsonl | tee "$out/layers.md"
     ;;
@@ -47,9 +62,10 @@ case $stage in
     how=(--train "$data/train" --valid "$data/valid" --model paper --batch 64 --pairs 20000000 --lr 1e-4 --valid-every 500
       --valid-pairs 1000 --seed 1 --backend cuda)
     if [[ -e $run/last.safetensors ]]; then how=(--resume); fi
-    timeout --signal=INT "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" | tail -n 30 || (($? == 124 || $? == 130))
+    timeout --signal=INT -k 30 "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" | tail -n 30 || (($? == 124 || $? == 130))
+    cp "$run"/{log.csv,config.json} "$out/"
     "$l3" eval --checkpoint "$run/best.safetensors" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
-    cp "$run"/{log.csv,config.json} "$run/test/result.json" "$out/"
+    cp "$run/test/result.json" "$out/"
     # Weights alone: averages of the optimizer are twice as much, and are not needed to look at what was learned.
     python3 - "$run/best.safetensors" build/gpu/weights.safetensors << 'END'
 import sys
@@ -64,5 +80,5 @@ END
     pack
     for how in "" --raw; do "$l3" bench loader "$data/train" --model paper --batch 64 --pairs 20000 $how; done | tee "$out/loader.log"
     ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -53,7 +53,8 @@ fi
 
 echo "== l3"
 cmake -S . -B "$work/l3" -G Ninja -DCMAKE_BUILD_TYPE=Release -DL3_CUDA=ON -DL3_MPI=OFF -DL3_ARCH=x86-64-v3 \
-  -DCMAKE_CUDA_ARCHITECTURES="80-real;90a-real" -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON > "$work/l3.log"
+  -DCMAKE_CUDA_ARCHITECTURES="80-real;90a-real" -DCMAKE_CUDA_FLAGS=-lineinfo -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON \
+  -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags > "$work/l3.log"
 cmake --build "$work/l3" --target l3 l3_cuda_tests bench_gpu_step -j "$(nproc)" >> "$work/l3.log" || { tail -n 40 "$work/l3.log" >&2; exit 1; }
 for program in l3 tests/l3_cuda_tests bench/bench_gpu_step; do
   strip -o "$programs/bin/$(basename "$program")" "$work/l3/$program"

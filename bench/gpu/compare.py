@@ -137,44 +137,50 @@ def main():
     torch.backends.cudnn.benchmark = True
     product, copy = ceilings()
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}: products {product:.0f} TFLOP/s, copy {copy:.0f} GB/s\n")
-    print("| what | batch | program | ms | a second | times the best PyTorch |\n| --- | ---: | --- | ---: | ---: | ---: |", flush=True)
+    print("| what | batch | program | ms | a second | times the best PyTorch so far |\n| --- | ---: | --- | ---: | ---: | ---: |", flush=True)
     figures = []
+
+    def note(what, batch, name, ms, best):
+        """Told as soon as it is known: whatever fails later, it is not lost."""
+        print(f"| {what} | {batch} | {name} | {ms:.2f} | {batch / ms * 1e3:.0f} | {best / ms:.2f} |", flush=True)
+        figures.append({"what": what, "batch": batch, "program": name, "ms": ms})
+        if o.json:
+            pathlib.Path(o.json).write_text(json.dumps({"product_tflops": product, "copy_gbytes": copy, "rows": figures}))
+
     for what in o.what:
         for batch in o.batches:
-            rows = {}
+            best = math.inf
             for compiled in False, True:
                 for graph in False, True:
-                    name = ("compiled" if compiled else "eager") + (", graph" if graph else "")
+                    name = "PyTorch " + ("compiled" if compiled else "eager") + (", graph" if graph else "")
                     began = time.time()
                     try:
                         run = training_step(batch, compiled) if what == "train" else inference(batch, what, compiled)
                         run()
-                        rows["PyTorch " + name] = median_ms(graphed(run) if graph else run, o.seconds)
+                        ms = median_ms(graphed(run) if graph else run, o.seconds)
+                        best = min(best, ms)
+                        note(what, batch, name, ms, best)
                     except Exception as e:  # a variant that does not work there is no peer
-                        print(f"PyTorch {name} at batch {batch}: {str(e).splitlines()[0][:120]}", file=sys.stderr)
+                        print(f"{name} at batch {batch}: {(str(e).splitlines() or [repr(e)])[0][:120]}", file=sys.stderr)
                     run = None
                     torch.compiler.reset()
                     gc.collect()
                     torch.cuda.empty_cache()
                     print(f"{what} {batch} {name}: {time.time() - began:.0f} s", file=sys.stderr)
-            best = min(rows.values(), default=math.nan)
             ways = {"l3": [], "l3, pixels copied for each tap": ["--products", "warpgroup"],
                     "l3, products by warps": ["--products", "warp"]}
             for name, how in ways.items():
-                said = subprocess.run([o.step, what, str(batch), str(o.seconds), *how], capture_output=True, text=True)
-                if said.returncode != 0 and how:  # not on this GPU
-                    print(f"{name}: {said.stderr.strip()}", file=sys.stderr)
+                try:
+                    said = subprocess.run([o.step, what, str(batch), str(o.seconds), *how], capture_output=True, text=True,
+                                          timeout=60 + 10 * o.seconds, check=True)
+                except subprocess.SubprocessError as e:  # a way that this GPU does not have, or that fails
+                    print(f"{name} at batch {batch}: {e}; {(e.stderr or b'')!s}", file=sys.stderr)
                     continue
-                said.check_returncode()
-                rows[name] = json.loads(said.stdout)["ms"]
-            for name, ms in rows.items():
-                print(f"| {what} | {batch} | {name} | {ms:.2f} | {batch / ms * 1e3:.0f} | {best / ms:.2f} |", flush=True)
-                figures.append({"what": what, "batch": batch, "program": name, "ms": ms})
-            if what == "train":
-                share = FLOPS_A_PAIR * batch / rows["l3"] * 1e-9 / product
-                print(f"l3 trains at {100 * share:.0f} % of the matrix product's rate", file=sys.stderr)
-    if o.json:
-        pathlib.Path(o.json).write_text(json.dumps({"product_tflops": product, "copy_gbytes": copy, "rows": figures}))
+                ms = json.loads(said.stdout)["ms"]
+                note(what, batch, name, ms, best)
+                if what == "train":
+                    share = FLOPS_A_PAIR * batch / ms * 1e-9 / product
+                    print(f"{name}: {100 * share:.0f} % of the matrix product's rate", file=sys.stderr)
 
 
 if __name__ == "__main__":

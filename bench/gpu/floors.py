@@ -29,6 +29,8 @@ def main():
     runs = []  # of each file: microseconds an item by layer
     for file in args.measured:
         rows = [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]
+        if not rows:  # it was not to be measured
+            continue
         layer = {}
         for row in rows:
             layer[row["layer"]] = layer.get(row["layer"], 0) + 1e3 * row["ms"] / row["batch"]

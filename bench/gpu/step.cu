@@ -51,8 +51,6 @@ class stopwatch {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-char const* products(context<B> const& on) { return on.direct() ? "direct" : on.warpgroups() ? "warpgroup" : "warp"; }
-
 /// Values as training has them: normal, and none of them zero.
 template <class U>
 device_block noise(context<B>& on, std::size_t count, double deviation = 1) {
@@ -104,7 +102,7 @@ void train(context<B>& on, std::size_t batch, double seconds) {
   double const median = times[times.size() / 2];
   std::printf(
       "{\"what\": \"train\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
-      products(on), batch, median * 1e3, static_cast<double>(batch) / median,
+      on.products(), batch, median * 1e3, static_cast<double>(batch) / median,
       3 * network::flops * static_cast<double>(batch) / median * 1e-12);
 }
 
@@ -124,7 +122,7 @@ void use(context<B>& on, std::size_t batch, double seconds) {
   });
   std::printf(
       "{\"what\": \"%s\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"per_s\": %.1f, \"tflops\": %.1f}\n",
-      Frames ? "vision" : "audio", products(on), batch, ms, static_cast<double>(batch) / ms * 1e3,
+      Frames ? "vision" : "audio", on.products(), batch, ms, static_cast<double>(batch) / ms * 1e3,
       chain::flops * static_cast<double>(batch) / ms * 1e-9);
 }
 
@@ -151,7 +149,7 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
         "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"tflops\": "
         "%.1f, "
         "\"gbytes\": %.0f}\n",
-        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, products(on), batch, ms, flops / ms * 1e-9,
+        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, on.products(), batch, ms, flops / ms * 1e-9,
         static_cast<double>(values * sizeof(T)) / ms * 1e-6);
   };
   norm_state<float> const state{c, c + n, c + 2 * n, c + 3 * n};
@@ -199,6 +197,7 @@ void all_layers(context<B>& on, std::size_t batch, double seconds) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what was measured before something fails is not lost
   std::vector<std::string> words(argv + 1, argv + argc);
   std::string wanted;
   if (auto const at = std::find(words.begin(), words.end(), "--products"); at != words.end()) {
@@ -217,8 +216,8 @@ int main(int argc, char** argv) {
   auto const items = static_cast<std::size_t>(batch);
   try {
     context<B> on;
-    if (!wanted.empty()) on.warpgroups(wanted != "warp"), on.direct(wanted == "direct");
-    if (!wanted.empty() && wanted != products(on)) {
+    if (!wanted.empty()) on.products(wanted);
+    if (!wanted.empty() && wanted != on.products()) {
       std::fprintf(stderr, "--products %s: expected a Hopper GPU and code for sm_90a, found %s\n", wanted.c_str(),
                    on.gpu().name.c_str());
       return 1;

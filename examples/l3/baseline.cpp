@@ -28,7 +28,8 @@ std::string print_of(std::string const& vision, std::string const& audio) {
 
 training_end train_trunk(CLI::App& command, baseline_options o) {
   if (o.again.empty()) o.again = "l3 baseline trunk " + o.what + " --out " + o.out + " --resume";
-  extra_settings const extra{{"task", "classifier"}, {"what", o.what}, {"init", o.init}, {"freeze", o.freeze}};
+  extra_settings const extra{
+      {"task", "classifier"}, {"backend", o.on.name}, {"what", o.what}, {"init", o.init}, {"freeze", o.freeze}};
   crew alone;
   return run_training(
       command, o, extra,
@@ -43,7 +44,7 @@ training_end train_trunk(CLI::App& command, baseline_options o) {
 }
 
 training_end train_fusion(CLI::App& command, baseline_options const& o) {
-  extra_settings const extra{{"task", "fusion"}, {"vision", o.vision}, {"audio", o.audio}};
+  extra_settings const extra{{"task", "fusion"}, {"backend", o.on.name}, {"vision", o.vision}, {"audio", o.audio}};
   crew alone;
   return run_training(
       command, o, extra,
@@ -85,9 +86,9 @@ struct trained_classifier {
   std::vector<std::string> names;
   std::unique_ptr<classifier_engine> net;
 
-  trained_classifier(std::string const& checkpoint, modality what, std::size_t threads)
+  trained_classifier(std::string const& checkpoint, modality what, backend_choice const& on, std::size_t threads)
       : model(model_of_checkpoint(checkpoint)),
-        net(make_cpu_classifier(model, what, classes_of(checkpoint, names), 64, threads)) {
+        net(make_classifier({model, what, classes_of(checkpoint, names), 64}, on, threads)) {
     net->load(checkpoint, false);
     net->prepare_inference(64);
   }
@@ -118,7 +119,7 @@ struct trained_classifier {
 
 /// The scalar product of what both classifiers say, over a threshold that does best on validation pairs.
 std::pair<outcome, outcome> direct(baseline_options const& o, std::string const& vision, std::string const& audio) {
-  trained_classifier frames(vision, modality::frame, o.threads), sounds(audio, modality::sound, o.threads);
+  trained_classifier frames(vision, modality::frame, o.on, o.threads), sounds(audio, modality::sound, o.on, o.threads);
   if (frames.names != sounds.names) throw format_error({audio, "the classes of " + vision, "others"});
   if (frames.model != sounds.model) throw format_error({audio, "model " + frames.model, sounds.model});
   auto const input = make_input(frames.model);
@@ -298,6 +299,7 @@ work add_baseline(CLI::App& command) {
   combine->footer(
       "Example:\n  l3 baseline direct --vision vision/best.safetensors --audio audio/best.safetensors --valid valid.csv"
       " --test test.csv");
+  d->on.add_to(*combine);
   d->common_options::add_to(*combine);
 
   auto const p = std::make_shared<baseline_options>();

@@ -88,7 +88,7 @@ int net_run(net_options const& o) {
       // As training does: where it can, a step begins before the one before has ended.
       seconds = median_seconds(o.seconds, [&] {
         if (net->takes_raw())
-          net->begin_step(crops, moments, jitters, volumes, labels);
+          net->begin_step({crops, moments, jitters, volumes}, labels);
         else
           net->begin_step(frames, sounds, labels, o.batch);
         if (net->in_flight() == net->most_in_flight()) net->finish_step();

@@ -81,6 +81,14 @@ struct feature {
   pooling pool = pooling::global;
 };
 
+/// A batch as bytes and samples, see raw_view.
+struct raw_spans {
+  std::span<std::uint8_t const> crops;
+  std::span<float const> seconds;
+  std::span<image_jitter const> jitters;
+  std::span<float const> volumes;
+};
+
 /// A network at work. All spans are packed, NHWC.
 class engine {
  public:
@@ -108,11 +116,9 @@ class engine {
   virtual std::size_t in_flight() const = 0;
   virtual void begin_step(std::span<float const> frames, std::span<float const> sounds,
                           std::span<std::int32_t const> labels, std::size_t count) = 0;
-  /// Whether it makes frames of bytes and spectrograms of samples itself: then batches come as raw_view has them.
+  /// Whether it makes frames of bytes and spectrograms of samples itself.
   virtual bool takes_raw() const = 0;
-  virtual void begin_step(std::span<std::uint8_t const> crops, std::span<float const> seconds,
-                          std::span<image_jitter const> jitters, std::span<float const> volumes,
-                          std::span<std::int32_t const> labels) = 0;
+  virtual void begin_step(raw_spans const& batch, std::span<std::int32_t const> labels) = 0;
   virtual step_report finish_step() = 0;
 
   /// Takes the memory for inference on up to `items`.
@@ -158,8 +164,14 @@ class classifier_engine {
 
   /// Frozen, the subnetwork stays as it is (at the first step), and the layers above it learn.
   virtual void prepare_training(training_settings const&, bool frozen) = 0;
+  /// As those of engine; of a raw batch it takes its own half.
   virtual std::uint64_t steps() const = 0;
-  virtual step_report step(std::span<float const> items, std::span<std::int32_t const> labels) = 0;
+  virtual std::size_t most_in_flight() const = 0;
+  virtual std::size_t in_flight() const = 0;
+  virtual void begin_step(std::span<float const> items, std::span<std::int32_t const> labels) = 0;
+  virtual bool takes_raw() const = 0;
+  virtual void begin_step(raw_spans const& batch, std::span<std::int32_t const> labels) = 0;
+  virtual step_report finish_step() = 0;
 
   virtual void prepare_inference(std::size_t items) = 0;
   /// Scores (count, classes), of which the largest is the class's.
@@ -192,9 +204,16 @@ model_facts describe_cpu_bf16(std::string const& model);
 std::unique_ptr<engine> make_cuda_engine(std::string const& model, std::string const& precision);
 model_facts describe_cuda(std::string const& model, std::string const& precision);
 
-/// A classifier of `classes` on the model's subnetwork for `what`, for at most `most_items` at a time.
-std::unique_ptr<classifier_engine> make_cpu_classifier(std::string const& model, modality what, std::size_t classes,
-                                                       std::size_t most_items, std::size_t threads);
+/// A subnetwork's classifier: of which model, which half, and how many classes, for at most `most_items` at a time.
+struct classifier_choice {
+  std::string model;
+  modality what;
+  std::size_t classes, most_items;
+};
+/// Errors  as make_engine; setting_error: bf16 on a processor.
+std::unique_ptr<classifier_engine> make_classifier(classifier_choice const&, backend_choice const& on,
+                                                   std::size_t threads);
+std::unique_ptr<classifier_engine> make_cuda_classifier(classifier_choice const&, std::string const& precision);
 /// The model that a checkpoint was written for. Errors: file_error, format_error.
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint);
 

@@ -11,6 +11,7 @@ namespace {
 }  // namespace
 std::unique_ptr<engine> make_cuda_engine(std::string const&, std::string const&) { refuse_cuda(); }
 model_facts describe_cuda(std::string const&, std::string const&) { refuse_cuda(); }
+std::unique_ptr<classifier_engine> make_cuda_classifier(classifier_choice const&, std::string const&) { refuse_cuda(); }
 gpu_description describe_gpu() { refuse_cuda(); }
 #endif
 
@@ -34,18 +35,13 @@ model_facts describe_model(std::string const& model, backend_choice const& on) {
   refuse(on);
 }
 
-std::unique_ptr<classifier_engine> make_cpu_classifier(std::string const& model, modality what, std::size_t classes,
-                                                       std::size_t most_items, std::size_t threads) {
-  auto const of = [&]<class Config>(Config) -> std::unique_ptr<classifier_engine> {
-    model_facts facts = network_engine<cpu, Config>::describe();
-    if (what == modality::frame)
-      return std::make_unique<cpu_classifier<cpu, vision_of<Config>>>(std::move(facts), classes, most_items, threads);
-    return std::make_unique<cpu_classifier<cpu, audio_of<Config>>>(std::move(facts), classes, most_items, threads);
-  };
-  if (model == paper::name) return of(paper{});
-  if (model == small::name) return of(small{});
-  if (model == tiny::name) return of(tiny{});
-  throw setting_error({"--model", "paper, small or tiny", model});
+std::unique_ptr<classifier_engine> make_classifier(classifier_choice const& is, backend_choice const& on,
+                                                   std::size_t threads) {
+  if (on.name == "cuda") return make_cuda_classifier(is, on.products());
+  if (on.name == "cpu" && on.products() == bf16::name)
+    throw setting_error({"--precision for classifiers on cpu", "fp32", on.products()});
+  if (on.name == "cpu" && on.products() == fp32::name) return make_classifier_on<cpu>(is, threads);
+  refuse(on);
 }
 
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {

@@ -35,6 +35,9 @@ std::unique_ptr<engine> make_cuda_engine(std::string const& model, std::string c
 model_facts describe_cuda(std::string const& model, std::string const& precision) {
   return with_precision(precision, [&]<class P>(P) { return describe_on<cuda<P>>(model); });
 }
+std::unique_ptr<classifier_engine> make_cuda_classifier(classifier_choice const& is, std::string const& precision) {
+  return with_precision(precision, [&]<class P>(P) { return make_classifier_on<cuda<P>>(is, 0, own_gpu()); });
+}
 gpu_description describe_gpu() {
   context<cuda<bf16>> const on(0, own_gpu());
   gpu_facts const& gpu = on.gpu();

@@ -9,7 +9,10 @@
 #include <optional>
 #include <type_traits>
 #if L3_CUDA
+#include <l3/model/hosted_classifier.cuh>
 #include <l3/model/hosted_inference.cuh>
+#include <l3/train/classifier_trainer.cuh>
+#include <l3/train/fusion_trainer.cuh>
 #include <l3/train/trainer.cuh>
 #endif
 #if L3_CUDA && defined(L3_WITH_NCCL)
@@ -49,6 +52,38 @@ struct user_of<Network> {
   using type = hosted_inference<Network>;
 };
 #endif
+template <class Network>
+struct classifier_user_of {
+  using type = classifier_inference<Network>;
+};
+#if L3_CUDA
+template <class Network>
+requires gpu_backend<typename Network::backend_type>
+struct classifier_user_of<Network> {
+  using type = hosted_classifier<Network>;
+};
+#endif
+
+/// On so many threads of the processor, or on this machine's GPU number `device`.
+template <backend B>
+context<B> context_on(std::size_t threads, [[maybe_unused]] int device) {
+  if constexpr (host_backend<B>)
+    return context<B>(threads);
+  else
+    return context<B>(threads, device);
+}
+/// Steps that a trainer may have in flight. On the processor a step is done when it is begun.
+template <class Trainer>
+inline constexpr std::size_t most_in_flight = [] {
+  if constexpr (requires { Trainer::slots; })
+    return Trainer::slots;
+  else
+    return std::size_t{1};
+}();
+template <backend B>
+[[noreturn]] void refuse_raw() {
+  throw setting_error({"a batch of bytes and samples", "a backend that takes them", B::name});
+}
 }  // namespace detail_of_engine
 
 template <backend B, class Config>
@@ -60,7 +95,8 @@ class network_engine final : public engine {
 
  public:
   /// On so many threads of the processor, or on this machine's GPU number `device`.
-  network_engine(std::size_t threads, int device) : facts_(describe()), on_(context_on(threads, device)) {}
+  network_engine(std::size_t threads, int device)
+      : facts_(describe()), on_(detail_of_engine::context_on<B>(threads, device)) {}
   static model_facts describe() {
     model_facts facts{
         .name = Config::name,
@@ -98,7 +134,7 @@ class network_engine final : public engine {
     changed_ = true;
     load_checkpoint(checkpoint, net_, with_optimizer ? optimizer() : nullptr);
     if constexpr (!on_host)
-      if (trainer_) trainer_->adopt();
+      if (trainer_ || fusion_trainer_) taught([](auto& t) { t.adopt(); });
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
     fetch();
@@ -111,59 +147,51 @@ class network_engine final : public engine {
   }
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
-    trainer_.reset();  // its work uses what is made anew
-    if (!fusion_alone)
-      make_trainer(settings, partners(group));
-    else if constexpr (on_host)
+    trainer_.reset(), fusion_trainer_.reset();  // their work uses what is made anew
+    if (fusion_alone)
       fusion_trainer_.emplace(on_, net_, settings);
     else
-      throw setting_error({"--backend, to train the fusion head alone", "cpu", B::name});
+      make_trainer(settings, partners(group));
   }
   std::span<float const> weights() override {
     fetch();
     return {net_.data(), network::parameter_room};
   }
   std::uint64_t steps() override { return optimizer() != nullptr ? optimizer()->steps() - in_flight() : 0; }
-  std::size_t most_in_flight() const override {
-    if constexpr (on_host)
-      return 1;
-    else
-      return trainer<network>::slots;
-  }
+  std::size_t most_in_flight() const override { return detail_of_engine::most_in_flight<trainer<network>>; }
   std::size_t in_flight() const override {
     if constexpr (on_host)
       return report_ ? 1 : 0;
     else
-      return trainer_ ? trainer_->in_flight() : 0;
+      return fusion_trainer_ ? fusion_trainer_->in_flight() : trainer_ ? trainer_->in_flight() : 0;
   }
   void begin_step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
                   std::size_t count) override {
     changed_ = true;
-    if constexpr (!on_host)
-      trainer_->begin({frames.data(), count}, {sounds.data(), count}, labels);
-    else if (fusion_trainer_)
-      report_ = fusion_trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
-    else
-      report_ = trainer_->step({frames.data(), count}, {sounds.data(), count}, labels);
+    taught([&](auto& t) {
+      if constexpr (on_host)
+        report_ = t.step({frames.data(), count}, {sounds.data(), count}, labels);
+      else
+        t.begin({frames.data(), count}, {sounds.data(), count}, labels);
+    });
   }
   bool takes_raw() const override { return !on_host; }
-  void begin_step([[maybe_unused]] std::span<std::uint8_t const> crops, [[maybe_unused]] std::span<float const> seconds,
-                  [[maybe_unused]] std::span<image_jitter const> jitters,
-                  [[maybe_unused]] std::span<float const> volumes,
-                  [[maybe_unused]] std::span<std::int32_t const> labels) override {
+  void begin_step(raw_spans const& b, std::span<std::int32_t const> labels) override {
     if constexpr (on_host) {
-      throw setting_error({"a batch of bytes and samples", "a backend that takes them", B::name});
+      detail_of_engine::refuse_raw<B>();
     } else {
       changed_ = true;
-      std::size_t const count = jitters.size();
-      trainer_->begin({{crops.data(), count}, {seconds.data(), count}, jitters, volumes}, labels);
+      std::size_t const count = b.jitters.size();
+      taught([&](auto& t) {
+        t.begin({{b.crops.data(), count}, {b.seconds.data(), count}, b.jitters, b.volumes}, labels);
+      });
     }
   }
   step_report finish_step() override {
     if constexpr (on_host)
       return *std::exchange(report_, std::nullopt);
     else
-      return trainer_->finish();
+      return taught([](auto& t) { return t.finish(); });
   }
 
   void prepare_inference(std::size_t items) override {
@@ -221,7 +249,6 @@ class network_engine final : public engine {
 
  private:
   using sliding = std::conditional_t<on_host, sliding_sounds<network>, detail_of_engine::nothing>;
-  using fusion_alone_trainer = std::conditional_t<on_host, fusion_trainer<network>, detail_of_engine::nothing>;
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
@@ -328,22 +355,20 @@ class network_engine final : public engine {
     }
   }
 
+  /// f with the trainer that there is.
+  template <class F>
+  auto taught(F&& f) {
+    return fusion_trainer_ ? f(*fusion_trainer_) : f(*trainer_);
+  }
   adam<network>* optimizer() {
-    if constexpr (on_host)
-      if (fusion_trainer_) return &fusion_trainer_->optimizer();
-    return trainer_ ? &trainer_->optimizer() : nullptr;
+    if (!fusion_trainer_ && !trainer_) return nullptr;
+    return taught([](auto& t) { return &t.optimizer(); });
   }
   static constexpr footprint training_plan() {
     if constexpr (on_host)
       return training<network>::plan;
     else
       return trainer<network>::plan;
-  }
-  static context<B> context_on(std::size_t threads, [[maybe_unused]] int device) {
-    if constexpr (on_host)
-      return context<B>(threads);
-    else
-      return context<B>(threads, device);
   }
   /// The group as the trainer takes it.
 #if L3_CUDA
@@ -368,7 +393,7 @@ class network_engine final : public engine {
   /// Brings what has been learned where files and inference find it.
   void fetch() {
     if constexpr (!on_host)
-      if (trainer_) trainer_->fetch();
+      if (trainer_ || fusion_trainer_) taught([](auto& t) { t.fetch(); });
   }
 
   /// With the weights of this moment.
@@ -385,7 +410,7 @@ class network_engine final : public engine {
   std::optional<nccl_group> gpus_;
 #endif
   std::optional<trainer<network>> trainer_;
-  std::optional<fusion_alone_trainer> fusion_trainer_;
+  std::optional<fusion_trainer<network>> fusion_trainer_;
   std::optional<step_report> report_;  // of a step on the processor, done when it is begun
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
@@ -394,15 +419,18 @@ class network_engine final : public engine {
 };
 
 template <backend B, class Side>
-class cpu_classifier final : public classifier_engine {
+class network_classifier final : public classifier_engine {
   using network = trunk_classifier<B, Side>;
+  using user = typename detail_of_engine::classifier_user_of<network>::type;
+  static constexpr bool on_host = host_backend<B>;
+  using last_layer = std::conditional_t<on_host, softmax_head<B>, softmax_weights<float>>;
 
  public:
-  cpu_classifier(model_facts facts, std::size_t classes, std::size_t most_items, std::size_t threads)
+  network_classifier(model_facts facts, classifier_choice const& is, std::size_t threads, int device)
       : facts_(std::move(facts)),
-        on_(threads),
-        head_(on_, network::hidden::size, classes, most_items),
-        hidden_(most_items) {}
+        on_(detail_of_engine::context_on<B>(threads, device)),
+        head_(make_head(is)),
+        hidden_(on_host ? is.most_items : 0) {}
   model_facts const& facts() const override { return facts_; }
   std::size_t classes() const override { return head_.classes(); }
 
@@ -418,37 +446,94 @@ class cpu_classifier final : public classifier_engine {
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     changed_ = true;
     load_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr);
+    if constexpr (!on_host)
+      if (trainer_) trainer_->adopt();
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
+    fetch();
     save_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
   }
   void prepare_training(training_settings const& settings, bool frozen) override {
     trainer_.emplace(on_, net_, head_, settings, frozen);
   }
-  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() : 0; }
-  step_report step(std::span<float const> items, std::span<std::int32_t const> labels) override {
+  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() - in_flight() : 0; }
+  std::size_t most_in_flight() const override { return detail_of_engine::most_in_flight<classifier_trainer<network>>; }
+  std::size_t in_flight() const override {
+    if constexpr (on_host)
+      return report_ ? 1 : 0;
+    else
+      return trainer_ ? trainer_->in_flight() : 0;
+  }
+  void begin_step(std::span<float const> items, std::span<std::int32_t const> labels) override {
     changed_ = true;
-    return trainer_->step({items.data(), labels.size()}, labels);
+    if constexpr (on_host)
+      report_ = trainer_->step({items.data(), labels.size()}, labels);
+    else
+      trainer_->begin({items.data(), labels.size()}, labels);
+  }
+  bool takes_raw() const override { return !on_host; }
+  void begin_step(raw_spans const& b, std::span<std::int32_t const> labels) override {
+    if constexpr (on_host) {
+      detail_of_engine::refuse_raw<B>();
+    } else {
+      changed_ = true;
+      if constexpr (std::same_as<Side, vision_of<typename Side::config>>)
+        trainer_->begin({{b.crops.data(), labels.size()}, b.jitters}, labels);
+      else
+        trainer_->begin({{b.seconds.data(), labels.size()}, b.volumes}, labels);
+    }
+  }
+  step_report finish_step() override {
+    if constexpr (on_host)
+      return *std::exchange(report_, std::nullopt);
+    else
+      return trainer_->finish();
   }
   void prepare_inference(std::size_t items) override {
-    user_.emplace(on_, net_, items);
-    changed_ = false;
+    fetch();
+    if constexpr (on_host)
+      user_.emplace(on_, net_, items);
+    else
+      user_.emplace(on_, net_, head_.classes(), items);
+    changed_ = true;  // its last layer is not there yet
   }
   void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
-    if (changed_) user_->refresh(net_);
-    changed_ = false;
-    user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
-    head_.scores(on_, count, hidden_.data(), scores.data());
+    if (std::exchange(changed_, false)) fetch(), refresh();
+    if constexpr (on_host) {
+      user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
+      head_.scores(on_, count, hidden_.data(), scores.data());
+    } else {
+      user_->scores({items.data(), count}, scores);
+    }
   }
 
  private:
+  last_layer make_head(classifier_choice const& is) {
+    if constexpr (on_host)
+      return {on_, network::hidden::size, is.classes, is.most_items};
+    else
+      return {network::hidden::size, is.classes};
+  }
+  void refresh() {
+    if constexpr (on_host)
+      user_->refresh(net_);
+    else
+      user_->refresh(net_, head_.weights(), head_.biases());
+  }
+  /// Brings what has been learned where files and inference find it.
+  void fetch() {
+    if constexpr (!on_host)
+      if (trainer_) trainer_->fetch();
+  }
+
   model_facts facts_;
   context<B> on_;
   network net_;
-  softmax_head<B> head_;
+  last_layer head_;
   tensor<float, typename network::hidden> hidden_;
   std::optional<classifier_trainer<network>> trainer_;
-  std::optional<classifier_inference<network>> user_;
+  std::optional<step_report> report_;  // of a step on the processor, done when it is begun
+  std::optional<user> user_;
   bool changed_ = false;  // since user_ took over the weights
 };
 
@@ -468,6 +553,22 @@ std::unique_ptr<engine> make_engine_on(std::string const& model, std::size_t thr
   if (model == small::name) return std::make_unique<network_engine<B, small>>(threads, device);
   if (model == tiny::name) return std::make_unique<network_engine<B, tiny>>(threads, device);
   throw setting_error({"--model", "paper, small or tiny", model});
+}
+
+/// A classifier on backend B. Errors: setting_error for an unknown model.
+template <backend B>
+std::unique_ptr<classifier_engine> make_classifier_on(classifier_choice const& is, std::size_t threads,
+                                                      int device = 0) {
+  auto const of = [&]<class Config>(Config) -> std::unique_ptr<classifier_engine> {
+    model_facts facts = network_engine<B, Config>::describe();
+    if (is.what == modality::frame)
+      return std::make_unique<network_classifier<B, vision_of<Config>>>(std::move(facts), is, threads, device);
+    return std::make_unique<network_classifier<B, audio_of<Config>>>(std::move(facts), is, threads, device);
+  };
+  if (is.model == paper::name) return of(paper{});
+  if (is.model == small::name) return of(small{});
+  if (is.model == tiny::name) return of(tiny{});
+  throw setting_error({"--model", "paper, small or tiny", is.model});
 }
 
 }  // namespace l3::program

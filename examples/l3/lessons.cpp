@@ -62,13 +62,11 @@ classifier_lesson::classifier_lesson(training_options const& o, modality what, c
       valid_labels_(classes_.labels_of(valid.clips, o.valid)),
       init_(std::move(init)),
       frozen_(frozen),
-      net_(make_cpu_classifier(o.model, what, classes_.names.size(), std::max<std::size_t>(o.batch, 64), o.threads)) {
+      net_(make_classifier({o.model, what, classes_.names.size(), std::max<std::size_t>(o.batch, 64)}, o.on,
+                           o.threads)) {
   if (frozen && init_.empty())
     throw setting_error(
         {"--freeze", "--init with a checkpoint to begin with: what stays as it is must know something", "none"});
-  if (o.on.identity() != fp32::name)
-    throw setting_error(
-        {"--backend and --precision", "cpu and fp32 for classifiers", o.on.name + " and " + o.on.products()});
 }
 std::string classifier_lesson::title() const {
   return std::string(what_ == modality::frame ? "vision of " : "audio of ") + facts().name + " to tell " +
@@ -88,7 +86,10 @@ void classifier_lesson::prepare(std::uint64_t seed, training_settings const& set
 void classifier_lesson::begin(feed_batch const& b) {
   batch_labels_.clear();
   for (auto const clip : clips_of(b)) batch_labels_.push_back(classes_.labels[clip]);
-  report_ = net_->step(items_of(b), batch_labels_);
+  if (b.crops.empty())
+    net_->begin_step(items_of(b), batch_labels_);
+  else
+    net_->begin_step({b.crops, b.seconds, b.jitters, b.volumes}, batch_labels_);
 }
 class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
   class_score score;

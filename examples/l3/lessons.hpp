@@ -30,7 +30,7 @@ class correspondence_lesson final : public lesson {
     if (b.crops.empty())
       net_->begin_step(b.frames, b.sounds, b.labels, b.count);
     else
-      net_->begin_step(b.crops, b.seconds, b.jitters, b.volumes, b.labels);
+      net_->begin_step({b.crops, b.seconds, b.jitters, b.volumes}, b.labels);
   }
   step_report finish() override { return net_->finish_step(); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
@@ -72,9 +72,11 @@ class classifier_lesson final : public lesson {
   void prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch, bool resumes,
                process_group* group) override;
   std::uint64_t steps() const override { return net_->steps(); }
-  std::size_t in_flight() const override { return report_ ? 1 : 0; }
+  std::size_t most_in_flight() const override { return net_->most_in_flight(); }
+  std::size_t in_flight() const override { return net_->in_flight(); }
+  bool takes_raw() const override { return net_->takes_raw(); }
   void begin(feed_batch const& b) override;
-  step_report finish() override { return *std::exchange(report_, std::nullopt); }
+  step_report finish() override { return net_->finish_step(); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
     net_->save(file, true, facts);
@@ -93,7 +95,6 @@ class classifier_lesson final : public lesson {
   std::string init_;
   bool frozen_;
   std::unique_ptr<classifier_engine> net_;
-  std::optional<step_report> report_;  ///< of the step that was begun
 };
 
 }  // namespace l3::program

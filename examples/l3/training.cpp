@@ -37,13 +37,15 @@ json config_of(training_options& o, extra_settings const& extra, std::size_t tog
 /// learning rate, and batches that add up to as many draws a step.
 void take_config(CLI::App& command, training_options& o, extra_settings& extra, run_folder const& run) {
   std::string const file = (run.folder() / "config.json").string();
+  json config = run.config();
+  if (!config.contains("backend")) config["backend"] = "cpu";  // baselines of version 0.1.0 had no other
   auto const take = [&](std::string const& name, auto& value) {
-    if (!run.config().contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
+    if (!config.contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
     auto old = value;
     try {
-      run.config()[name].get_to(old);
+      config[name].get_to(old);
     } catch (json::exception const&) {
-      throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), run.config()[name].dump()});
+      throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), config[name].dump()});
     }
     CLI::Option const* const option = command.get_option_no_throw("--" + name);
     bool const given = option != nullptr && option->count() > 0;
@@ -59,12 +61,11 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   for_each_setting(o, [&](std::string const name, auto& value) {
     // Runs of version 0.1.0 lack these.
     bool const is_newer = name == "draws-per-opening" || name == "reservoir" || name == "accumulate";
-    if (!is_newer || run.config().contains(name)) take(name, value);
+    if (!is_newer || config.contains(name)) take(name, value);
   });
   for (auto& [name, value] : extra.items()) {
     // All runs of version 0.1.0 were of one kind.
-    if ((name == "task" || name == "pairing-scope" || name == "sync-batch-norm") && !run.config().contains(name))
-      continue;
+    if ((name == "task" || name == "pairing-scope" || name == "sync-batch-norm") && !config.contains(name)) continue;
     take(name, value);
   }
 }

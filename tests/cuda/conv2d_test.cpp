@@ -33,9 +33,9 @@ struct convolutions {
         dy(normal_of<T>(d.rows() * d.out, 3)),
         scale(normal_of<float>(d.out, 4)),
         shift(normal_of<float>(d.out, 5)) {
-    on.warpgroups(products != made_by::warps), on.direct(products == made_by::direct);
-    CHECK(on.warpgroups() == (products != made_by::warps));
-    CHECK(on.direct() == (products == made_by::direct));
+    char const* const name = products == made_by::warps ? "warp" : products == made_by::direct ? "direct" : "warpgroup";
+    on.products(name);
+    CHECK(on.products() == std::string(name));
     on.most_blocks(2);  // so that they go on from tile to tile
   }
 
@@ -188,7 +188,7 @@ TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern"
         for (std::size_t j = 0; j < 64; ++j)
           for (std::size_t k = 0; k < 64; ++k)
             expected[i * 64 + j] += double(a[i * 64 + k]) * b[(j + static_cast<std::size_t>(first)) * 64 + k];
-      CHECK(apart(c.values(on), expected) < 1e-6);
+      CHECK(apart(c.values(on), expected) < 1e-5);  // a Hopper GPU cuts its sums' last digits off
     }
   });
 }

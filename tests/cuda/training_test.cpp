@@ -141,7 +141,9 @@ constexpr one_step_settings ways[] = {{pairing::all, {1, true}},
 
 TEST_CASE("three steps of training on a GPU are PyTorch's") {
   if (!has_gpu()) return;
-  auto const file = safetensors_file::open(std::string(L3_SOURCE_DIR) + "/tests/golden/micro_net.safetensors");
+  char const* const named = std::getenv("L3_SOURCE");  // where the program was brought from elsewhere
+  auto const file = safetensors_file::open(std::string(named != nullptr ? named : L3_SOURCE_DIR) +
+                                           "/tests/golden/micro_net.safetensors");
   using network = l3_network<cuda<fp32>, micro>;
   for (pairing const which : {pairing::paper, pairing::all}) {
     std::string const prefix = which == pairing::paper ? "paper." : "all.";
@@ -493,5 +495,12 @@ TEST_CASE("a machine without a GPU, and one with too little memory, are told so"
   CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Catch::Contains("2 MiB more") && Catch::Contains("1 MiB left"));
   emulated::memory = memory;
   CHECK_THROWS_AS(context<cuda<bf16>>(0, 3), device_error);
+  CHECK_THROWS_WITH(on.products("many"), Catch::Contains("warp, warpgroup or direct") && Catch::Contains("many"));
+  ::setenv("L3_CUDA_PRODUCTS", "warp", 1);
+  emulated::capability = 9;
+  CHECK(context<cuda<bf16>>().products() == std::string("warp"));
+  ::unsetenv("L3_CUDA_PRODUCTS");
+  CHECK(context<cuda<bf16>>().products() == std::string("direct"));
+  emulated::capability = 8;
 }
 #endif

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
 #include <l3/core/backend.hpp>
 #include <l3/core/context.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 namespace l3::inline L3_ISA {
@@ -184,6 +186,18 @@ void launch(cudaStream_t in, void (*kernel)(Parameters...), dim3 grid, unsigned 
   cuda_check(cudaGetLastError(), "launching a kernel");
 }
 
+/// Blocks of `kernel` that a multiprocessor has room for at a time.
+template <class... Parameters>
+std::size_t resident_blocks([[maybe_unused]] void (*kernel)(Parameters...), [[maybe_unused]] unsigned threads,
+                            [[maybe_unused]] std::size_t shared) {
+  int count = 2;
+#if defined(__CUDACC__)
+  cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, static_cast<int>(threads), shared),
+             "asking for its room");
+#endif
+  return static_cast<std::size_t>(std::max(1, count));
+}
+
 /// A block's dynamic shared memory.
 template <class T>
 __device__ inline T* shared_memory() {
@@ -230,20 +244,28 @@ class context<cuda<P>> {
   explicit context(std::size_t /*threads*/ = 0, int device = 0) : facts_(open_gpu(device)) {
     if constexpr (std::is_same_v<P, bf16>)
       can_group_ = warpgroups_ = facts_.major == 9 && detail::gpu::has_warpgroup_code(stream_);
+    if (char const* const asked = std::getenv("L3_CUDA_PRODUCTS")) products(asked);
   }
   std::size_t threads() const { return 1; }
   gpu_facts const& gpu() const { return facts_; }
   gpu_stream const& stream() const { return stream_; }
   /// Bytes of its memory that nobody has taken.
   std::size_t memory_left() const { return gpu_memory().left; }
-  /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps. A step that has
-  /// been recorded stays as it was. Without effect where the GPU, or the code for it, can only do the latter.
+  /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps; and whether
+  /// those of whole blocks of channels are so with all taps reading the same pixels in shared memory
+  /// (kernels/cuda/conv_direct.cuh), or copy them for each tap.
   bool warpgroups() const { return warpgroups_; }
-  void warpgroups(bool wanted) { warpgroups_ = wanted && can_group_; }
-  /// Whether those of whole blocks of channels are so with all taps reading the same pixels in shared memory
-  /// (kernels/cuda/conv_direct.cuh), or copy them for each tap. Without effect where warps multiply.
   bool direct() const { return warpgroups_ && direct_; }
-  void direct(bool wanted) { direct_ = wanted; }
+  /// Both by name: "warp", "warpgroup" or "direct". It begins with the last of these that the GPU, and the code for it,
+  /// can do, or with what the environment's L3_CUDA_PRODUCTS says; asked for more, it does what it can. A step that has
+  /// been recorded stays as it was. Errors: setting_error: another name.
+  char const* products() const { return direct() ? "direct" : warpgroups() ? "warpgroup" : "warp"; }
+  void products(std::string_view name) {
+    if (name != "warp" && name != "warpgroup" && name != "direct")
+      throw setting_error({"the GPU's products (L3_CUDA_PRODUCTS)", "warp, warpgroup or direct", std::string(name)});
+    warpgroups_ = can_group_ && name != "warp";
+    direct_ = name == "direct";
+  }
   /// Kernels whose blocks go from tile to tile have at most so many: one for each multiprocessor, or fewer to leave
   /// some to others.
   unsigned most_blocks() const { return most_blocks_; }
@@ -258,12 +280,14 @@ class context<cuda<P>> {
 
 template <class P, class T>
 void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
-  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
+  if (count > 0)
+    cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
 }
 /// The way back; waits for it.
 template <class P, class T>
 void download(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
-  cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on.stream()), "fetching values");
+  if (count > 0)
+    cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on.stream()), "fetching values");
   on.stream().wait();
 }
 

@@ -47,16 +47,95 @@ class trunk_classifier : public network_weights<trunk_classifier<B, Side>, scala
   static constexpr std::size_t top_offset = trunk::parameter_room;
 };
 
+/// The memory and the way of a classifier's training pass: forward keeps what backward needs. All memory is taken at
+/// construction.
+///
+/// Frozen, the subnetwork stays as it is, running averages too, and only the layers above it have gradients.
+template <class Network>
+class classifier_training {
+ public:
+  using B = typename Network::backend_type;
+  using scalar = typename Network::scalar;
+  using value = value_of<B>;
+  using trunk = typename Network::trunk;
+  using top = typename Network::top;
+
+  static constexpr footprint features = per_item<value>(trunk::output::size);
+  static constexpr footprint hidden = per_item<value>(Network::hidden::size);
+  /// Alive from forward to backward, gradients between the parts, and the scratch that they share.
+  static constexpr footprint plan = trunk::template kept<B> + top::template kept<B> + features + hidden +
+                                    either(trunk::template scratch<B>, top::template scratch<B>);
+  static constexpr footprint frozen_plan = trunk::template prepared<B> + features + top::template kept<B> + hidden +
+                                           either(trunk::template infer_scratch<B>, top::template scratch<B>);
+
+  /// Room for batches of up to `items`.
+  classifier_training(context<B>& on, std::size_t items, bool frozen)
+      : on_(on),
+        frozen_(frozen),
+        memory_((frozen ? frozen_plan : plan).bytes(items, on.threads())),
+        gradients_of_hidden_(hidden.bytes(items, on.threads())) {}
+
+  /// Of a frozen subnetwork: takes its weights as they are now.
+  void prepare(scalar const* params) {
+    if (frozen_) trunk::prepare(on_, params, memory_.data());
+  }
+  /// What the last layer gets of a batch. `params` are the network's, where the backend's kernels find them.
+  value const* forward(scalar* params, batch_view<value const, typename Network::input> items) {
+    items_ = items;
+    places const at(*this);
+    if (frozen_) {
+      trunk::infer_prepared(at.inner, params, at.trunk, items.data, at.features);
+      x_ = at.features;
+    } else {
+      x_ = trunk::forward(at.inner, params, items.data, at.trunk);
+    }
+    return h_ = top::forward(at.inner, params + Network::top_offset, x_, at.top);
+  }
+  /// Where the gradient of that goes.
+  value* dhidden() { return reinterpret_cast<value*>(gradients_of_hidden_.data()); }
+  /// Gradients of the parameters, those of a frozen subnetwork aside, for the batch of the last forward.
+  void backward(scalar const* params, scalar* gradients) {
+    places const at(*this);
+    value* const nobody = nullptr;
+    top::backward(at.inner, params + Network::top_offset, x_, at.top, dhidden(), frozen_ ? nobody : at.features,
+                  gradients + Network::top_offset);
+    if (!frozen_) trunk::backward(at.inner, params, items_.data, at.trunk, at.features, nobody, gradients);
+  }
+
+ private:
+  struct places {
+    std::byte *trunk, *top;  ///< what they keep; of a frozen subnetwork its weights, prepared
+    value* features;         ///< of a frozen subnetwork; else their gradient
+    pass<B> inner;
+    explicit places(classifier_training const& of)
+        : trunk(nullptr), top(nullptr), features(nullptr), inner{of.on_, of.items_.count, nullptr} {
+      carver space(of.memory_.data(), of.items_.count, of.on_.threads());
+      trunk = space.template take<std::byte>(of.frozen_ ? classifier_training::trunk::template prepared<B>
+                                                        : classifier_training::trunk::template kept<B>);
+      top = space.template take<std::byte>(classifier_training::top::template kept<B>);
+      features = space.template take<value>(classifier_training::features);
+      inner.scratch = space.rest();
+    }
+  };
+
+  context<B>& on_;
+  bool frozen_;
+  memory_on<B> memory_, gradients_of_hidden_;
+  batch_view<value const, typename Network::input> items_;
+  value const *x_ = nullptr, *h_ = nullptr;
+};
+
 /// A classifier in use: the weights prepared, and memory for batches of up to `items`.
 template <class Network>
 class classifier_inference {
  public:
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
+  using value = value_of<B>;
   using trunk = typename Network::trunk;
   using top = typename Network::top;
 
-  static constexpr footprint features = per_item<scalar>(trunk::output::size);
+  static constexpr footprint features = per_item<value>(trunk::output::size);
   static constexpr footprint plan = trunk::template prepared<B> + fixed<scalar>(Network::parameter_room) + features +
                                     either(trunk::template infer_scratch<B>, top::template scratch<B>);
 
@@ -67,46 +146,42 @@ class classifier_inference {
   /// Takes the network's weights as they are now.
   void refresh(Network const& net) {
     places const at(*this, 0);
-    std::copy_n(net.data(), Network::parameter_room, at.params);
+    upload(on_, Network::parameter_room, net.data(), at.params);
     trunk::prepare(on_, at.params, at.prepared);
   }
-  /// "pool4" of items. Errors: shape_error: more of them than there is room for.
-  void embed(batch_view<scalar const, typename Network::input> x, batch_view<scalar, typename trunk::output> y) {
-    require_room(x.count, y.count);
-    places const at(*this, x.count);
-    trunk::infer_prepared(pass<B>{on_, x.count, at.rest}, at.params, at.prepared, x.data, y.data);
-  }
-  /// What the last layer gets.
-  void hidden(batch_view<scalar const, typename Network::input> x, batch_view<scalar, typename Network::hidden> y) {
-    require_room(x.count, y.count);
+  /// What the last layer gets. Errors: shape_error: more items than there is room for.
+  void hidden(batch_view<value const, typename Network::input> x, batch_view<value, typename Network::hidden> y) {
+    require_same_count("classifier: outputs for the inputs", x.count, y.count);
+    require_room(x.count);
     places const at(*this, x.count);
     pass<B> const p{on_, x.count, at.rest};
     trunk::infer_prepared(p, at.params, at.prepared, x.data, at.features);
     top::infer(p, at.params + Network::top_offset, at.features, y.data);
   }
+  /// Throws shape_error if there is no room for so many.
+  void require_room(std::size_t items) const {
+    if (items > items_)
+      throw shape_error({"classifier batch", "at most " + std::to_string(items_) + " items", std::to_string(items)});
+  }
 
  private:
-  void require_room(std::size_t in, std::size_t out) const {
-    require_same_count("classifier: outputs for the inputs", in, out);
-    if (in > items_)
-      throw shape_error({"classifier batch", "at most " + std::to_string(items_) + " items", std::to_string(in)});
-  }
   struct places {
     std::byte* prepared;
-    scalar *params, *features;
+    scalar* params;
+    value* features;
     std::byte* rest;
     places(classifier_inference const& t, std::size_t items) {
       carver space(t.memory_.data(), items, t.on_.threads());
       prepared = space.template take<std::byte>(trunk::template prepared<B>);
       params = space.template take<scalar>(fixed<scalar>(Network::parameter_room));
-      features = space.template take<scalar>(classifier_inference::features);
+      features = space.template take<value>(classifier_inference::features);
       rest = space.rest();
     }
   };
 
   context<B>& on_;
   std::size_t items_;
-  arena memory_;
+  memory_on<B> memory_;
 };
 
 }  // namespace l3::inline L3_ISA

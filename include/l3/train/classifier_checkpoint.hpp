@@ -50,9 +50,8 @@ void for_each_head_tensor(Head& head, bool with_optimizer, F&& f) {
 
 /// Writes a classifier, whole or not at all. Without an optimizer it holds the weights alone. Errors: file_error.
 template <class Network>
-void save_classifier(std::filesystem::path const& path, Network const& net,
-                     softmax_head<typename Network::backend_type>& head, adam<Network> const* optimizer,
-                     checkpoint_facts facts) {
+void save_classifier(std::filesystem::path const& path, Network const& net, softmax_weights<float>& head,
+                     adam<Network> const* optimizer, checkpoint_facts facts) {
   static_assert(std::same_as<typename Network::scalar, float>);
   safetensors_writer out;
   detail::for_each_tensor<Network>(
@@ -73,8 +72,8 @@ void save_classifier(std::filesystem::path const& path, Network const& net,
 /// Reads a classifier into `net`, `head` and, unless null, `optimizer`. All stay as they were on any error. Errors: as
 /// load_checkpoint.
 template <class Network>
-checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net,
-                                 softmax_head<typename Network::backend_type>& head, adam<Network>* optimizer) {
+checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net, softmax_weights<float>& head,
+                                 adam<Network>* optimizer) {
   detail::open_checkpoint const from(path, describe_classifier<Network>(head.classes()),
                                      Network::config::front_end::name);
   detail::network_aside<Network> read(from, optimizer);

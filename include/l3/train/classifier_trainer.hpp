@@ -21,16 +21,6 @@ class classifier_trainer {
  public:
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
-  using trunk = typename Network::trunk;
-  using top = typename Network::top;
-
-  static constexpr footprint features = per_item<scalar>(trunk::output::size);
-  static constexpr footprint hidden = per_item<scalar>(Network::hidden::size);
-  /// Alive from forward to backward, gradients between the parts, and the scratch that they share.
-  static constexpr footprint plan = trunk::template kept<B> + top::template kept<B> + features + hidden +
-                                    either(trunk::template scratch<B>, top::template scratch<B>);
-  static constexpr footprint frozen_plan = trunk::template prepared<B> + features + top::template kept<B> + hidden +
-                                           either(trunk::template infer_scratch<B>, top::template scratch<B>);
 
   classifier_trainer(context<B>& on, Network& net, softmax_head<B>& head, training_settings const& settings,
                      bool frozen)
@@ -39,7 +29,7 @@ class classifier_trainer {
         head_(head),
         settings_(settings),
         frozen_(frozen),
-        memory_((frozen ? frozen_plan : plan).bytes(settings.batch, on.threads())),
+        pass_(on, settings.batch, frozen),
         gradients_(Network::parameter_room * sizeof(scalar)),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {}
@@ -57,39 +47,20 @@ class classifier_trainer {
     head_.require_labels(labels);
     step_report report;
     report.step = optimizer_.steps() + 1;
-    if (!frozen_) averages_.keep(net_);
-    carver space(memory_.data(), items.count, on_.threads());
-    std::byte *trunk_kept = nullptr, *prepared = nullptr;
-    scalar* frozen_features = nullptr;
-    if (frozen_) {
-      prepared = space.template take<std::byte>(trunk::template prepared<B>);
-      frozen_features = space.template take<scalar>(features);
-    } else {
-      trunk_kept = space.template take<std::byte>(trunk::template kept<B>);
-    }
-    std::byte* const top_kept = space.template take<std::byte>(top::template kept<B>);
-    scalar* const dfeatures = frozen_ ? nullptr : space.template take<scalar>(features);
-    scalar* const dhidden = space.template take<scalar>(hidden);
-    pass<B> const p{on_, items.count, space.rest()};
     scalar* const params = net_.data();
     scalar* const gradients = reinterpret_cast<scalar*>(gradients_.data());
-
-    scalar const* x = frozen_features;
     if (frozen_) {
-      if (!std::exchange(is_prepared_, true)) trunk::prepare(on_, params, prepared);
-      trunk::infer_prepared(p, params, prepared, items.data, frozen_features);
+      if (!std::exchange(is_prepared_, true)) pass_.prepare(params);
     } else {
-      x = trunk::forward(p, params, items.data, trunk_kept);
+      averages_.keep(net_);
       net_.batches_tracked(net_.batches_tracked() + 1);
     }
-    scalar const* const h = top::forward(p, params + Network::top_offset, x, top_kept);
+    scalar const* const h = pass_.forward(params, items);
     class_score const score = head_.forward(on_, h, labels);
     report.score = {score.loss, score.accuracy};
     if (!std::isfinite(score.loss)) refuse(report.step, "loss", std::to_string(score.loss));
-    head_.backward(on_, items.count, h, dhidden);
-    top::backward(p, params + Network::top_offset, x, top_kept, dhidden, dfeatures, gradients + Network::top_offset);
-    if (!frozen_)
-      trunk::backward(p, params, items.data, trunk_kept, dfeatures, static_cast<scalar*>(nullptr), gradients);
+    head_.backward(on_, items.count, h, pass_.dhidden());
+    pass_.backward(params, gradients);
     if (!head_.finite(on_) || !all_finite(on_, Network::parameter_room, gradients))
       refuse(report.step, "gradients", "infinite values or values that are not numbers");
     report.learning_rate = rate_.at(report.step);
@@ -118,7 +89,8 @@ class classifier_trainer {
   softmax_head<B>& head_;
   training_settings settings_;
   bool frozen_, is_prepared_ = false;
-  arena memory_, gradients_;
+  classifier_training<Network> pass_;
+  arena gradients_;
   adam<Network> optimizer_;
   warm_up rate_;
   running_averages<Network> averages_;

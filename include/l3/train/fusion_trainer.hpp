@@ -13,8 +13,77 @@
 
 namespace l3::inline L3_ISA {
 
-/// Trains the fusion head alone: the features come from both subnetworks in inference mode. All memory is taken at
-/// construction. The subnetworks must not change after the first step.
+/// The memory and the way of a training pass of the fusion head alone: the features come from both subnetworks in
+/// inference mode. All memory is taken at construction.
+template <class Network>
+class fusion_training {
+ public:
+  using B = typename Network::backend_type;
+  using scalar = typename Network::scalar;
+  using value = value_of<B>;
+  using fusion = typename Network::fusion;
+
+  static constexpr footprint features = per_item<value>(Network::embedding::size);
+  static constexpr footprint hidden = fusion::template hidden_values<B>;
+  static constexpr footprint plan =
+      features + features + features + features + hidden + hidden + hidden + hidden + fusion::template scratch<B>;
+
+  /// Room for batches of up to `items`; takes the subnetworks' weights as they are now.
+  fusion_training(context<B>& on, Network const& net, std::size_t items, pairing which)
+      : on_(on),
+        which_(which),
+        trunks_(on, net, items),
+        memory_(plan.bytes(items, on.threads())),
+        logits_(most_rows(items, which) * 2 * sizeof(scalar)),
+        dlogits_(most_rows(items, which) * 2 * sizeof(scalar)) {}
+  /// Takes them anew.
+  void refresh(Network const& net) { trunks_.refresh(net); }
+
+  static std::size_t most_rows(std::size_t items, pairing which) { return fusion::pairs(items, which).rows(); }
+  /// Scores (rows, 2) of the batch's pairs. `params` are the fusion head's, where the backend's kernels find them.
+  scalar const* forward(scalar const* params, batch_view<value const, typename Network::frame> frames,
+                        batch_view<value const, typename Network::sound> sounds) {
+    count_ = frames.count;
+    places const at(*this);
+    trunks_.embed_frames(frames, {at.v, count_});
+    trunks_.embed_sounds(sounds, {at.a, count_});
+    fusion::halves(at.inner, params, at.v, at.a, at.u, at.t);
+    auto* const logits = reinterpret_cast<scalar*>(logits_.data());
+    fusion::scores(at.inner, pairs(), params, at.u, at.t, logits);
+    return logits;
+  }
+  pair_dims pairs() const { return fusion::pairs(count_, which_); }
+  /// Where the loss writes the gradient of the scores.
+  scalar* dlogits() { return reinterpret_cast<scalar*>(dlogits_.data()); }
+  /// Gradients of the fusion head's parameters.
+  void backward(scalar const* params, scalar* gradients) {
+    places const at(*this);
+    fusion::scores_backward(at.inner, pairs(), params, at.u, at.t, dlogits(), at.du, at.dt, gradients);
+    fusion::halves_backward(at.inner, params, at.v, at.a, at.du, at.dt, at.dv, at.da, gradients);
+  }
+
+ private:
+  struct places {
+    value *v, *a, *dv, *da;
+    scalar *u, *t, *du, *dt;
+    pass<B> inner;
+    explicit places(fusion_training const& of) : inner{of.on_, of.count_, nullptr} {
+      carver space(of.memory_.data(), of.count_, of.on_.threads());
+      for (value** each : {&v, &a, &dv, &da}) *each = space.template take<value>(features);
+      for (scalar** each : {&u, &t, &du, &dt}) *each = space.template take<scalar>(hidden);
+      inner.scratch = space.rest();
+    }
+  };
+
+  context<B>& on_;
+  pairing which_;
+  std::size_t count_ = 0;
+  inference<Network> trunks_;
+  memory_on<B> memory_, logits_, dlogits_;
+};
+
+/// Trains the fusion head alone. All memory is taken at construction. The subnetworks must not change after the first
+/// step.
 ///
 /// Source  Arandjelović & Zisserman (ICCV 2017), section 4.1: "supervised pretraining".
 template <class Network>
@@ -23,23 +92,14 @@ class fusion_trainer {
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
   using value = value_of<B>;
-  using fusion = typename Network::fusion;
-
-  static constexpr footprint features = per_item<scalar>(Network::embedding::size);
-  static constexpr footprint hidden = fusion::template hidden_values<B>;
-  static constexpr footprint plan =
-      features + features + features + features + hidden + hidden + hidden + hidden + fusion::template scratch<B>;
 
   fusion_trainer(context<B>& on, Network& net, training_settings const& settings)
       : on_(on),
         net_(net),
         settings_(settings),
-        trunks_(on, net, settings.batch),
-        memory_(plan.bytes(settings.batch, on.threads())),
+        pass_(on, net, settings.batch, settings.which),
+        loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(scalar)),
-        logits_(fusion::pairs(settings.batch, settings.which).rows()),
-        dlogits_(fusion::pairs(settings.batch, settings.which).rows()),
-        loss_(fusion::pairs(settings.batch, settings.which).rows()),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {}
 
@@ -51,28 +111,18 @@ class fusion_trainer {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);
     }
-    carver space(memory_.data(), frames.count, on_.threads());
-    auto const take = [&](footprint of) { return space.template take<scalar>(of); };
-    scalar *const v = take(features), *const a = take(features), *const dv = take(features), *const da = take(features);
-    scalar *const u = take(hidden), *const t = take(hidden), *const du = take(hidden), *const dt = take(hidden);
-    pass<B> const p{on_, frames.count, space.rest()};
-    if (!std::exchange(is_prepared_, true)) trunks_.refresh(net_);
-    trunks_.embed_frames(frames, {v, frames.count});
-    trunks_.embed_sounds(sounds, {a, sounds.count});
+    if (!std::exchange(is_prepared_, true)) pass_.refresh(net_);
     scalar const* const params = net_.data() + Network::fusion_offset;
     scalar* const gradients = reinterpret_cast<scalar*>(gradients_.data());
-    pair_dims const pairs = fusion::pairs(frames.count, settings_.which);
-    fusion::halves(p, params, v, a, u, t);
-    fusion::scores(p, pairs, params, u, t, logits_.data());
+    scalar const* const logits = pass_.forward(params, frames, sounds);
     step_report report;
-    report.score = loss_(on_, settings_.which, frames.count, labels, logits_.data(), dlogits_.data());
+    report.score = loss_(on_, settings_.which, frames.count, labels, logits, pass_.dlogits());
     report.step = optimizer_.steps() + 1;
     auto const refuse = [&](char const* what, std::string const& found) {
       throw numeric_error({"training step " + std::to_string(report.step) + ", " + what, "finite numbers", found});
     };
     if (!std::isfinite(report.score.loss)) refuse("loss", std::to_string(report.score.loss));
-    fusion::scores_backward(p, pairs, params, u, t, dlogits_.data(), du, dt, gradients + Network::fusion_offset);
-    fusion::halves_backward(p, params, v, a, du, dt, dv, da, gradients + Network::fusion_offset);
+    pass_.backward(params, gradients + Network::fusion_offset);
     if (!all_finite(on_, Network::parameter_room - Network::fusion_offset, gradients + Network::fusion_offset))
       refuse("gradients", "infinite values or values that are not numbers");
     report.learning_rate = rate_.at(report.step);
@@ -91,10 +141,9 @@ class fusion_trainer {
   context<B>& on_;
   Network& net_;
   training_settings settings_;
-  inference<Network> trunks_;
-  arena memory_, gradients_;
-  tensor<scalar, l3::features<2>> logits_, dlogits_;
+  fusion_training<Network> pass_;
   pair_loss<B> loss_;
+  arena gradients_;
   adam<Network> optimizer_;
   warm_up rate_;
   bool is_prepared_ = false;

@@ -38,6 +38,18 @@ struct pair_tally {
   }
 };
 
+/// What a pair counts for in the loss of a batch: one that corresponds, and one that does not.
+struct pair_weights {
+  double own, other;
+  explicit constexpr pair_weights(pair_dims const& d) {
+    auto const n = static_cast<double>(d.batch), others = static_cast<double>(d.sounds()) - 1;
+    if (d.which == pairing::paper)
+      own = other = 1 / n;
+    else
+      own = 0.5 / n, other = others > 0 ? 0.5 / (n * others) : 0;
+  }
+};
+
 /// The loss of audio-visual correspondence.
 ///
 /// pairing::paper: the mean of -log softmax(logits)[label] over the batch's pairs.
@@ -75,17 +87,13 @@ class pair_loss {
 
  private:
   void prepare(pair_dims const& d, std::size_t first, std::span<std::int32_t const> labels) {
-    auto const n = static_cast<double>(d.batch), others = static_cast<double>(d.sounds()) - 1;
-    if (d.which == pairing::paper) {
-      labels_.assign(labels.begin(), labels.end());
-      weights_.assign(d.batch, static_cast<scalar>(1 / n));
-      return;
-    }
+    pair_weights const weigh(d);
+    weights_.assign(d.rows(), static_cast<scalar>(weigh.other));
+    if (d.which == pairing::paper) return labels_.assign(labels.begin(), labels.end());
     labels_.assign(d.rows(), 0);
-    weights_.assign(d.rows(), static_cast<scalar>(others > 0 ? 0.5 / (n * others) : 0.0));
     for (std::size_t k = 0; k < d.batch; ++k) {
       std::size_t const own = k * d.sounds() + first + k;
-      labels_[own] = 1, weights_[own] = static_cast<scalar>(0.5 / n);
+      labels_[own] = 1, weights_[own] = static_cast<scalar>(weigh.own);
     }
   }
   std::vector<std::int32_t> labels_;

@@ -19,65 +19,96 @@ struct class_score {
   double accuracy = 0;
 };
 
-/// Scores = W x + b, trained by the mean cross-entropy of their softmax. The number of classes is known at run time.
-/// All memory is taken at construction.
+/// The last layer's weights and biases, and the optimizer's averages of their gradients. All memory is taken at
+/// construction.
 ///
-/// Shapes  x (rows, inputs), scores (rows, classes); W (classes, inputs), b (classes).
-/// Source  torch.nn.Linear, torch.nn.functional.cross_entropy, torch.optim.Adam.
-template <backend B>
-class softmax_head {
+/// Shapes  W (classes, inputs), b (classes).
+template <class Scalar>
+class softmax_weights {
  public:
-  using scalar = scalar_of<B>;
-
   /// Errors  setting_error: fewer than two classes.
-  softmax_head(context<B>& on, std::size_t inputs, std::size_t classes, std::size_t most_rows)
-      : inputs_(inputs),
-        classes_(classes),
-        most_rows_(most_rows),
-        values_(4 * room() * sizeof(scalar)),
-        scores_(most_rows * classes),
-        dscores_(most_rows * classes),
-        shares_(most_rows),
-        scratch_(std::max(scratch_size<B>::dense(dims(0)).bytes(most_rows, on.threads()),
-                          scratch_size<B>::channels(classes, 1).bytes(most_rows, on.threads()))) {
+  softmax_weights(std::size_t inputs, std::size_t classes)
+      : inputs_(inputs), classes_(classes), values_(3 * room() * sizeof(Scalar)) {
     if (classes < 2) throw setting_error({"classes", "at least two", std::to_string(classes)});
   }
 
   std::size_t inputs() const { return inputs_; }
   std::size_t classes() const { return classes_; }
-  std::span<scalar> weights() { return {at(0), classes_ * inputs_}; }
-  std::span<scalar> biases() { return {at(0) + bias_offset(), classes_}; }
-  std::span<scalar const> weights() const { return {at(0), classes_ * inputs_}; }
-  std::span<scalar const> biases() const { return {at(0) + bias_offset(), classes_}; }
-  /// Averages of the gradients and of their squares: weights, then (rounded up to whole cache lines) biases.
-  std::span<scalar> first_moments() { return {at(2), room()}; }
-  std::span<scalar> second_moments() { return {at(3), room()}; }
-  /// Of the last backward, laid out as the moments.
-  std::span<scalar const> gradients() const { return {at(1), room()}; }
+  dense_dims dims(std::size_t rows) const { return {rows, inputs_, classes_}; }
+  std::span<Scalar> weights() { return {at(0), classes_ * inputs_}; }
+  std::span<Scalar> biases() { return {at(0) + bias_offset(), classes_}; }
+  std::span<Scalar const> weights() const { return {at(0), classes_ * inputs_}; }
+  std::span<Scalar const> biases() const { return {at(0) + bias_offset(), classes_}; }
+  /// Weights, then (rounded up to whole cache lines) biases; averages of the gradients and of their squares, likewise.
+  std::span<Scalar> values() { return {at(0), room()}; }
+  std::span<Scalar> first_moments() { return {at(1), room()}; }
+  std::span<Scalar> second_moments() { return {at(2), room()}; }
   std::size_t bias_offset() const { return round_up(classes_ * inputs_, alignment / sizeof(float)); }
+  std::size_t room() const { return bias_offset() + round_up(classes_, alignment / sizeof(float)); }
 
   /// Weights normal with deviation sqrt(2 / inputs), biases 0, moments 0. `place` keeps heads of one seed apart.
   void initialise(std::uint64_t seed, std::uint64_t place) {
-    std::fill_n(at(0), 4 * room(), scalar{0});
+    std::fill_n(at(0), 3 * room(), Scalar{0});
     double const deviation = std::sqrt(2.0 / static_cast<double>(inputs_));
     auto const w = weights();
     for (std::size_t i = 0; i != w.size(); ++i)
-      w[i] = static_cast<scalar>(deviation *
+      w[i] = static_cast<Scalar>(deviation *
                                  generator(seed, stream::weights, place, static_cast<std::uint32_t>(i)).normal());
   }
 
+  /// Throws setting_error for a label that is no class.
+  void require_labels(std::span<std::int32_t const> labels) const {
+    for (auto const label : labels)
+      if (label < 0 || static_cast<std::size_t>(label) >= classes_)
+        throw setting_error({"label", "0 to " + std::to_string(classes_ - 1), std::to_string(label)});
+  }
+
+ private:
+  Scalar* at(std::size_t which) { return reinterpret_cast<Scalar*>(values_.data()) + which * room(); }
+  Scalar const* at(std::size_t which) const { return reinterpret_cast<Scalar const*>(values_.data()) + which * room(); }
+
+  std::size_t inputs_, classes_;
+  arena values_;
+};
+
+/// Scores = W x + b, trained by the mean cross-entropy of their softmax. The number of classes is known at run time.
+/// All memory is taken at construction.
+///
+/// Shapes  x (rows, inputs), scores (rows, classes).
+/// Source  torch.nn.Linear, torch.nn.functional.cross_entropy, torch.optim.Adam.
+template <backend B>
+class softmax_head : public softmax_weights<scalar_of<B>> {
+ public:
+  using scalar = scalar_of<B>;
+  using base = softmax_weights<scalar>;
+  using base::bias_offset;
+  using base::dims;
+
+  /// Errors  setting_error: fewer than two classes.
+  softmax_head(context<B>& on, std::size_t inputs, std::size_t classes, std::size_t most_rows)
+      : base(inputs, classes),
+        classes_(classes),
+        most_rows_(most_rows),
+        gradients_(this->room() * sizeof(scalar)),
+        scores_(most_rows * classes),
+        dscores_(most_rows * classes),
+        shares_(most_rows),
+        scratch_(std::max(scratch_size<B>::dense(dims(0)).bytes(most_rows, on.threads()),
+                          scratch_size<B>::channels(classes, 1).bytes(most_rows, on.threads()))) {}
+
+  /// Of the last backward, laid out as the values.
+  std::span<scalar const> gradients() const { return {dw(), this->room()}; }
+
   /// Scores of rows.
   void scores(context<B>& on, std::size_t rows, scalar const* x, scalar* out) {
-    dense_forward(on, dims(rows), x, weights().data(), biases().data(), out, scratch_.data());
+    dense_forward(on, dims(rows), x, this->weights().data(), this->biases().data(), out, scratch_.data());
   }
 
   /// Throws shape_error if there is no room for so many rows, setting_error for a label that is no class.
   void require_labels(std::span<std::int32_t const> labels) const {
     if (labels.empty() || labels.size() > most_rows_)
       throw shape_error({"rows of a classifier", "1 to " + std::to_string(most_rows_), std::to_string(labels.size())});
-    for (auto const label : labels)
-      if (label < 0 || static_cast<std::size_t>(label) >= classes_)
-        throw setting_error({"label", "0 to " + std::to_string(classes_ - 1), std::to_string(label)});
+    base::require_labels(labels);
   }
   /// Loss of a batch, kept for `backward`. Errors: as require_labels.
   class_score forward(context<B>& on, scalar const* x, std::span<std::int32_t const> labels) {
@@ -96,30 +127,29 @@ class softmax_head {
   }
   /// Gradients of the last forward's weights and, unless null, of its rows.
   void backward(context<B>& on, std::size_t rows, scalar const* x, scalar* dx) {
-    dense_backward_weights(on, dims(rows), x, dscores_.data(), at(1), scratch_.data());
-    channel_sums(on, rows, classes_, dscores_.data(), at(1) + bias_offset(), scratch_.data());
-    if (dx != nullptr) dense_backward_data(on, dims(rows), dscores_.data(), weights().data(), dx, scratch_.data());
+    dense_backward_weights(on, dims(rows), x, dscores_.data(), dw(), scratch_.data());
+    channel_sums(on, rows, classes_, dscores_.data(), dw() + bias_offset(), scratch_.data());
+    if (dx != nullptr)
+      dense_backward_data(on, dims(rows), dscores_.data(), this->weights().data(), dx, scratch_.data());
   }
   bool finite(context<B>& on) {
-    return all_finite(on, classes_ * inputs_, at(1)) && all_finite(on, classes_, at(1) + bias_offset());
+    return all_finite(on, this->weights().size(), dw()) && all_finite(on, classes_, dw() + bias_offset());
   }
   /// One step of Adam on them; weight decay touches the weights alone.
   void step(context<B>& on, adam_settings settings) {
-    adam_update(on, settings, classes_ * inputs_, at(1), at(0), at(2), at(3));
+    scalar *const w = this->values().data(), *const m = this->first_moments().data();
+    scalar* const v = this->second_moments().data();
+    adam_update(on, settings, this->weights().size(), dw(), w, m, v);
     settings.weight_decay = 0;
     std::size_t const b = bias_offset();
-    adam_update(on, settings, classes_, at(1) + b, at(0) + b, at(2) + b, at(3) + b);
+    adam_update(on, settings, classes_, dw() + b, w + b, m + b, v + b);
   }
 
  private:
-  std::size_t room() const { return bias_offset() + round_up(classes_, alignment / sizeof(float)); }
-  dense_dims dims(std::size_t rows) const { return {rows, inputs_, classes_}; }
-  /// Values (0), gradients (1), moments (2, 3).
-  scalar* at(std::size_t which) { return reinterpret_cast<scalar*>(values_.data()) + which * room(); }
-  scalar const* at(std::size_t which) const { return reinterpret_cast<scalar const*>(values_.data()) + which * room(); }
+  scalar* dw() const { return reinterpret_cast<scalar*>(gradients_.data()); }
 
-  std::size_t inputs_, classes_, most_rows_;
-  arena values_;
+  std::size_t classes_, most_rows_;
+  arena gradients_;
   std::vector<scalar> scores_, dscores_, shares_;
   arena scratch_;
 };

@@ -52,10 +52,20 @@ void with_thin_sizes(conv_dims const& d, F&& f) {
 constexpr footprint thin_sums_room(conv_dims const& d) {
   return fixed<double>((most_thin_blocks + sum_groups) * std::max<std::size_t>(2, 9 * d.in) * d.out);
 }
-/// So many blocks share the pixels: all of one round, two to a multiprocessor.
-inline std::size_t thin_blocks(conv_dims const& d, gpu_facts const& gpu) {
-  std::size_t const at_once = 2 * static_cast<std::size_t>(gpu.multiprocessors);
+/// So many blocks of `kernel` share the pixels: all of one round.
+template <class... Parameters>
+std::size_t thin_blocks(conv_dims const& d, gpu_facts const& gpu, void (*kernel)(Parameters...), std::size_t shared) {
+  std::size_t const at_once =
+      static_cast<std::size_t>(gpu.multiprocessors) * resident_blocks(kernel, 32 * thin_warps, shared);
   return std::min({(d.rows() + thin_unit - 1) / thin_unit, at_once, most_thin_blocks});
+}
+/// Launches `kernel` on these and returns how many there are.
+template <class... Parameters, class... Arguments>
+std::size_t launch_thin(cudaStream_t in, conv_dims const& d, gpu_facts const& gpu, void (*kernel)(Parameters...),
+                        std::size_t shared, Arguments&&... arguments) {
+  std::size_t const count = thin_blocks(d, gpu, kernel, shared);
+  launch(in, kernel, dim3(narrow(count)), 32 * thin_warps, shared, arguments...);
+  return count;
 }
 
 struct thin_job {
@@ -476,10 +486,10 @@ void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
                          float* mean, float* variance, std::byte* scratch) {
   namespace gpu = detail::gpu;
   auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t const count = gpu::thin_blocks(d, on.gpu());
+  std::size_t count = 0;
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
-    gpu::launch(on.stream(), gpu::thin_moments<Sizes>, dim3(gpu::narrow(count)), 32 * gpu::thin_warps,
-                gpu::thin_sums_bytes<Sizes>, gpu::thin_job(d, x, w), tiles);
+    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_moments<Sizes>, gpu::thin_sums_bytes<Sizes>,
+                             gpu::thin_job(d, x, w), tiles);
   });
   gpu::finish_sums<2>(on.stream(), tiles, count, d.out,
                       gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
@@ -492,9 +502,8 @@ void conv2d_thin_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
                          float const* scale, float const* shift, bool relu, value_of<cuda<P>>* y) {
   namespace gpu = detail::gpu;
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
-    gpu::launch(on.stream(), gpu::thin_forward<Sizes>, dim3(gpu::narrow(gpu::thin_blocks(d, on.gpu()))),
-                32 * gpu::thin_warps, gpu::thin_warps * 16 * 2 * Sizes::channels, gpu::thin_job(d, x, w), scale, shift,
-                relu, y);
+    gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_forward<Sizes>, gpu::thin_warps * 16 * 2 * Sizes::channels,
+                     gpu::thin_job(d, x, w), scale, shift, relu, y);
   });
 }
 /// The gradients of its weights and of batch norm's. Scratch of conv2d_thin.
@@ -506,17 +515,17 @@ void conv2d_thin_backward(context<cuda<P>>& on, conv_dims const& d, value_of<cud
                           float* dgamma, float* dbeta, std::byte* scratch) {
   namespace gpu = detail::gpu;
   auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t const count = gpu::thin_blocks(d, on.gpu());
+  std::size_t count = 0;
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     constexpr std::size_t staged = gpu::thin_warps * 2 * gpu::thin_gradients<Sizes>::bytes;
     constexpr std::size_t own = Sizes::channels * gpu::thin_weights_apart<Sizes> * sizeof(float);
     gpu::thin_job const job(d, x, w);
-    gpu::launch(on.stream(), gpu::thin_gradient_sums<Sizes>, dim3(gpu::narrow(count)), 32 * gpu::thin_warps,
-                std::max(staged, gpu::thin_sums_bytes<Sizes>), job, norm, relu, dy, tiles);
+    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_gradient_sums<Sizes>,
+                             std::max(staged, gpu::thin_sums_bytes<Sizes>), job, norm, relu, dy, tiles);
     gpu::finish_sums<2>(on.stream(), tiles, count, d.out, gpu::keep_gradients{dgamma, dbeta});
-    gpu::launch(on.stream(), gpu::thin_weight_gradient<Sizes>, dim3(gpu::narrow(count)), 32 * gpu::thin_warps,
-                std::max(staged, own), job, norm, relu, dy, static_cast<float const*>(dgamma),
-                static_cast<float const*>(dbeta), tiles);
+    count =
+        gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_weight_gradient<Sizes>, std::max(staged, own), job, norm,
+                         relu, dy, static_cast<float const*>(dgamma), static_cast<float const*>(dbeta), tiles);
   });
   gpu::finish_sums<1>(on.stream(), tiles, count, d.out * 9 * d.in, gpu::keep_thin_weights{dw, gpu::narrow(d.in)});
 }

@@ -119,6 +119,7 @@ struct row_labels {
   float const* weights = nullptr;        ///< null: `own` for label 1 and `other` for 0
   unsigned sounds = 1, first = 0;
   float own = 0, other = 0;
+  bool all_alike = false;  ///< labels are of classes: all rows are counted as those of label 0
 
   __device__ int label(std::size_t row) const {
     if (labels != nullptr) return labels[row];
@@ -151,8 +152,9 @@ __global__ __launch_bounds__(256) void softmax_rows(row_labels const of, std::si
       right = right && (static_cast<int>(o) == label || x[label] > x[o]);
     }
     tally[0] = static_cast<double>(weight) * static_cast<double>(logf(total) - (x[label] - largest));
-    tally[label == 1 ? 2 : 1] = right ? 1 : 0;
-    tally[label == 1 ? 4 : 3] = 1;
+    int const kind = label == 1 && !of.all_alike ? 1 : 0;
+    tally[1 + kind] = right ? 1 : 0;
+    tally[3 + kind] = 1;
     if (dlogits != nullptr)
       for (unsigned o = 0; o < classes; ++o)
         dlogits[row * classes + o] =
