@@ -10,15 +10,51 @@ using judge = reference<double>;
 constexpr conv_dims sizes[] = {{2, 5, 7, 3, 64},   {3, 4, 4, 3, 16},   {1, 9, 13, 1, 64},
                                {2, 6, 5, 3, 32},   {1, 3, 5, 1, 16},   {5, 31, 29, 1, 32},
                                {1, 70, 67, 3, 64}, {3, 41, 67, 3, 32}, {1, 130, 131, 1, 16}};
+
+/// Two processes, the other one of which has three times the sums that this one has.
+template <class Group>
+class lopsided : public Group {
+ public:
+  std::size_t rank() const override { return 0; }
+  std::size_t size() const override { return 2; }
+};
+class lopsided_host final : public lopsided<process_group> {
+ public:
+  void gather(std::span<std::byte const> mine, std::span<std::byte> all) override {
+    std::size_t const count = mine.size() / sizeof(double);
+    auto const* const from = reinterpret_cast<double const*>(mine.data());
+    auto* const to = reinterpret_cast<double*>(all.data());
+    for (std::size_t k = 0; k != count; ++k) to[k] = from[k], to[count + k] = 3 * from[k];
+  }
+  void sum_parts(std::span<float const>, std::span<float>) override { FAIL("is not asked for"); }
+  void begin_mean(std::span<float>, float) override { FAIL("is not asked for"); }
+  void poke() override {}
+  void finish_sums() override {}
+};
+template <class = void>
+__global__ void lopsided_copies(std::size_t count, float const* from, float* to) {
+  for (std::size_t k = threadIdx.x; k < count; k += blockDim.x) to[k] = from[k], to[count + k] = 3 * from[k];
+}
+class lopsided_gpu final : public lopsided<gpu_group> {
+ public:
+  void gather(void const* mine, void* all, std::size_t bytes, cudaStream_t in) override {
+    detail::gpu::launch(in, lopsided_copies<>, dim3(1), 64, 0, bytes / sizeof(float), static_cast<float const*>(mine),
+                        static_cast<float*>(all));
+  }
+  void mean(float*, std::size_t, float, cudaStream_t) override { FAIL("is not asked for"); }
+  void sum_parts(float const*, float*, std::size_t, cudaStream_t) override { FAIL("is not asked for"); }
+};
 }  // namespace
 
 TEST_CASE("a first layer computed again where it is needed, on a GPU") {
   if (!has_gpu()) return;
   context<cuda<bf16>> on;
   context<judge> plain(1);
+  lopsided_host host_group;
+  lopsided_gpu group;
   for (auto const& d : sizes)
-    for (bool const relu : {true, false}) {
-      CAPTURE(d.batch, d.height, d.width, d.in, d.out, relu);
+    for (auto const& [relu, together] : {std::pair{true, false}, {false, false}, {true, true}}) {
+      CAPTURE(d.batch, d.height, d.width, d.in, d.out, relu, together);
       REQUIRE(scratch_size<cuda<bf16>>::conv2d_is_thin(d));
       std::size_t const n = d.out, outputs = d.rows() * n;
       auto const x = normal_of<bfloat16>(d.rows() * d.in, 1, 0.3), w = normal_of<bfloat16>(n * d.in * 9, 2, 0.1, 0.3),
@@ -35,6 +71,7 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
                                     inverse_std.data());
       pool_dims const none{d.batch, d.height, d.width, n, {1, 1}, {1, 1}};
       affine_pool_forward(plain, none, z.data(), scale.data(), shift.data(), relu, y.data());
+      plain.norm_over(together ? &host_group : nullptr);
       batch_norm_relu_pool_backward(plain, none, z.data(),
                                     norm_state<double>{mean.data(), inverse_std.data(), g.data(), b.data()}, relu,
                                     wide_dy.data(), dz.data(), dgamma.data(), dbeta.data(), nullptr);
@@ -51,6 +88,7 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
         batch_norm_train_coefficients(on, d.rows(), n, 1e-5, 0.1, m.data(), v.data(), gains.data(), biases.data(),
                                       rm.data(), rv.data(), s.data(), h.data(), i.data());
         conv2d_thin_forward(on, d, in.data(), weights.data(), s.data(), h.data(), relu, out.data());
+        on.norm_over(together ? &group : nullptr, n);
         conv2d_thin_backward(on, d, in.data(), weights.data(), norm_state<float>{m, i, gains, biases}, relu,
                              from.data(), dweights.data(), dg.data(), db.data(), scratch);
         scratch.check(on);

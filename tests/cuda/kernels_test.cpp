@@ -11,6 +11,37 @@ using value = value_of<cuda<P>>;
 template <class P>
 constexpr double stored_as = std::is_same_v<P, bf16> ? 4e-3 : 2e-6;
 constexpr double kept = 4e-6;
+
+/// One of two GPUs. What the other one says at each meeting is what it said in the round before.
+class remembered final : public gpu_group {
+ public:
+  using sayings = std::vector<std::vector<float>>;
+  remembered(std::size_t rank, sayings& own, sayings const& other) : rank_(rank), own_(own), other_(other) {
+    own_.clear();
+  }
+  std::size_t rank() const override { return rank_; }
+  std::size_t size() const override { return 2; }
+  void mean(float*, std::size_t, float, cudaStream_t) override { FAIL("is not asked for"); }
+  void sum_parts(float const*, float*, std::size_t, cudaStream_t) override { FAIL("is not asked for"); }
+  void gather(void const* mine, void* all, std::size_t bytes, cudaStream_t in) override {
+    std::vector<float> said(bytes / sizeof(float));
+    cuda_check(cudaMemcpyAsync(said.data(), mine, bytes, cudaMemcpyDeviceToHost, in), "listening");
+    cuda_check(cudaStreamSynchronize(in), "listening");
+    std::size_t const meeting = own_.size();
+    own_.push_back(said);
+    std::vector<float> const& other = meeting < other_.size() ? other_[meeting] : said;
+    for (std::size_t r : {0u, 1u})
+      cuda_check(cudaMemcpyAsync(static_cast<char*>(all) + r * bytes, (r == rank_ ? said : other).data(), bytes,
+                                 cudaMemcpyHostToDevice, in),
+                 "saying");
+    cuda_check(cudaStreamSynchronize(in), "saying");
+  }
+
+ private:
+  std::size_t rank_;
+  sayings& own_;
+  sayings const& other_;
+};
 }  // namespace
 
 TEMPLATE_TEST_CASE("sums and moments over rows on a GPU", "", fp32, bf16) {
@@ -100,6 +131,74 @@ TEMPLATE_TEST_CASE("batch norm, rectifier and pooling on a GPU", "", fp32, bf16)
       check_parts(found, {y, dx, dgamma, dbeta, running_mean, running_variance, eval_scale, eval_shift},
                   {alone, rounding, sums, sums, kept, kept, kept, kept});
     }
+}
+
+TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both", "", fp32, bf16) {
+  if (!has_gpu()) return;
+  using T = value<TestType>;
+  context<judge> plain(1);
+  for (auto const& d :
+       {pool_dims{4, 6, 5, 24, {2, 2}, {2, 2}}, {2, 7, 9, 16, {1, 1}, {1, 1}}, {2, 4, 4, 5, {4, 4}, {4, 4}}}) {
+    CAPTURE(d.height, d.width, d.channels, d.window.height);
+    std::size_t const c = d.channels, values = d.rows() * c;
+    std::size_t const outputs = d.batch * d.out_height() * d.out_width() * c;
+    auto const x = normal_of<T>(values, 1, 0.5), dy = normal_of<T>(outputs, 2);
+    auto const gamma = normal_of<float>(c, 3, 1, 0.3), beta = normal_of<float>(c, 4);
+    // Both batches as one.
+    auto const wide_x = in_double(x), wide_dy = in_double(dy), g = in_double(gamma), b = in_double(beta);
+    std::vector<double> mean(c), variance(c), running(c), running_variance(c), scale(c), shift(c), inverse_std(c),
+        dx(values), dgamma(c), dbeta(c);
+    channel_moments(plain, d.rows(), c, wide_x.data(), mean.data(), variance.data(), nullptr);
+    batch_norm_train_coefficients(plain, d.rows(), c, 1e-5, 0.1, mean.data(), variance.data(), g.data(), b.data(),
+                                  running.data(), running_variance.data(), scale.data(), shift.data(),
+                                  inverse_std.data());
+    batch_norm_relu_pool_backward(plain, d, wide_x.data(),
+                                  norm_state<double>{mean.data(), inverse_std.data(), g.data(), b.data()}, true,
+                                  wide_dy.data(), dx.data(), dgamma.data(), dbeta.data(), nullptr);
+    pool_dims half = d;
+    half.batch /= 2;
+    // Each half as one GPU has it. What a message from the other one holds is known once that one has got so far: of
+    // the moments in the second round, of the sums in the third.
+    std::vector<std::vector<float>> said[2];
+    std::vector<float> found[2];
+    for (int round = 0; round != 3; ++round)
+      for (std::size_t rank : {0u, 1u}) {
+        context<cuda<TestType>> on;
+        remembered group(rank, said[rank], said[1 - rank]);
+        auto const part = [&](auto const& all) {
+          auto const size = static_cast<std::ptrdiff_t>(all.size() / 2);
+          return std::vector<float>(all.begin() + static_cast<std::ptrdiff_t>(rank) * size,
+                                    all.begin() + static_cast<std::ptrdiff_t>(rank + 1) * size);
+        };
+        on_device<T> in(part(x)), from(part(dy)), gradient(values / 2);
+        on_device<float> m(c), v(c), gains(gamma), biases(beta), rm(std::vector<float>(c, 0.0f)),
+            rv(std::vector<float>(c, 0.0f)), s(c), h(c), i(c), dg(c), db(c);
+        device_scratch scratch(scratch_size<cuda<TestType>>::channels(c, half.height * half.width), half.batch);
+        channel_moments(on, half.rows(), c, in.data(), m.data(), v.data(), scratch);
+        on.norm_over(&group, c);
+        batch_norm_join_moments(on, c, m.data(), v.data());
+        batch_norm_train_coefficients(on, d.rows(), c, 1e-5, 0.1, m.data(), v.data(), gains.data(), biases.data(),
+                                      rm.data(), rv.data(), s.data(), h.data(), i.data());
+        batch_norm_relu_pool_backward(on, half, in.data(), norm_state<float>{m, i, gains, biases}, true, from.data(),
+                                      gradient.data(), dg.data(), db.data(), scratch);
+        scratch.check(on);
+        found[rank] = joined({gradient.values(on), dg.values(on), db.values(on), rm.values(on), rv.values(on)});
+      }
+    for (std::size_t rank : {0u, 1u}) {
+      std::vector<double> const own(dx.begin() + static_cast<std::ptrdiff_t>(rank * values / 2),
+                                    dx.begin() + static_cast<std::ptrdiff_t>((rank + 1) * values / 2));
+      // The sums are each one's own; both together are the whole's.
+      std::vector<float> const at(found[rank].begin(), found[rank].end());
+      CHECK(apart({at.begin(), at.begin() + static_cast<std::ptrdiff_t>(values / 2)}, own) < 2 * stored_as<TestType>);
+      auto const rest = at.begin() + static_cast<std::ptrdiff_t>(values / 2 + 2 * c);
+      CHECK(apart({rest, rest + static_cast<std::ptrdiff_t>(c)}, running) < kept);
+      CHECK(apart({rest + static_cast<std::ptrdiff_t>(c), at.end()}, running_variance) < kept);
+    }
+    std::vector<float> sums(2 * c);
+    for (std::size_t k = 0; k != 2 * c; ++k) sums[k] = found[0][values / 2 + k] + found[1][values / 2 + k];
+    CHECK(apart({sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(c)}, dgamma) < 1e-4);
+    CHECK(apart({sums.begin() + static_cast<std::ptrdiff_t>(c), sums.end()}, dbeta) < 1e-4);
+  }
 }
 
 TEMPLATE_TEST_CASE("max pooling and the rectifier on a GPU are exactly the plain loops'", "", fp32, bf16) {

@@ -60,6 +60,19 @@ struct batch_of {
   }
 };
 
+/// The same items once more behind them.
+template <class Network>
+batch_of<Network> twice_of(batch_of<Network> const& once) {
+  std::size_t const items = once.labels.size();
+  batch_of<Network> twice(2 * items, 1);
+  for (std::size_t k = 0; k != 2; ++k) {
+    std::copy_n(once.frames.data(), once.frames.values().size(), twice.frames.data() + k * once.frames.values().size());
+    std::copy_n(once.sounds.data(), once.sounds.values().size(), twice.sounds.data() + k * once.sounds.values().size());
+    std::copy_n(once.labels.data(), items, twice.labels.data() + items * k);
+  }
+  return twice;
+}
+
 template <class Trainer, class Batch>
 step_report take(Trainer& t, Batch const& b) {
   return t.step(b.frames.view(), b.sounds.view(), b.labels);
@@ -218,14 +231,7 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     trainer<network> t(on, net, settings_of(which, 1, across), &group);
     session<reference<float>, mini> host(settings_of(which, 2, across));
     batch_of<network> const once(4, 1);
-    batch_of<network> twice(8, 1);
-    for (std::size_t k = 0; k != 2; ++k) {
-      std::copy_n(once.frames.data(), once.frames.values().size(),
-                  twice.frames.data() + k * once.frames.values().size());
-      std::copy_n(once.sounds.data(), once.sounds.values().size(),
-                  twice.sounds.data() + k * once.sounds.values().size());
-      std::copy_n(once.labels.data(), 4, twice.labels.data() + 4 * k);
-    }
+    batch_of<network> const twice = twice_of<network>(once);
     for (std::uint64_t step = 1; step <= 2; ++step) {
       step_report const a = take(t, once), b = take(host.t, twice);
       CHECK(a.score.loss == Approx(b.score.loss).epsilon(step == 1 ? 1e-5 : 1e-3));
@@ -243,6 +249,34 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     bad.frames.data()[99] = std::numeric_limits<float>::quiet_NaN();
     CHECK_THROWS_WITH(take(t, bad), Catch::Contains("step 3") && Catch::Contains("at process 0"));
   }
+}
+
+TEST_CASE("a step of two GPUs with one batch norm is that of one with both batches") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<fp32>, mini>;
+  training_settings together = settings_of(pairing::paper), whole = together;
+  together.sync_batch_norm = true, whole.batch *= 2;
+  context<cuda<fp32>> on;
+  twins group;
+  network net;
+  net.initialise(7);
+  trainer<network> t(on, net, together, &group);
+  session<reference<float>, mini> host(whole);
+  batch_of<network> const once(4, 1);
+  batch_of<network> const twice = twice_of<network>(once);
+  step_report const a = take(t, once), b = take(host.t, twice);
+  CHECK(on.norm_group() == nullptr);
+  CHECK(a.score.loss == Approx(b.score.loss).epsilon(1e-5));
+  std::vector<float> g(network::parameter_room);
+  download(on, g.size(), t.gradients(), g.data());
+  each_parameter<network>(g, host.gradients(), true, [](double off) { CHECK(off < 1e-4); });
+  t.fetch();
+  // What shows that both batches were seen: the running variance counts their rows.
+  each_parameter<network>({net.data(), net.data() + network::parameter_room}, host.weights(), false,
+                          [](double off) { CHECK(off < 1e-6); });
+  auto parts = together;
+  parts.parts = 2;
+  CHECK_THROWS_AS(trainer<network>(on, net, parts, &group), setting_error);
 }
 
 TEMPLATE_TEST_CASE("a step on a GPU with products of few digits is close to the processor's", "",

@@ -9,6 +9,7 @@
 #include <l3/core/backend.hpp>
 #include <l3/core/context.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/gpu_group.cuh>
 #include <l3/core/memory.hpp>
 #include <memory>
 #include <string>
@@ -266,6 +267,16 @@ class context<cuda<P>> {
     warpgroups_ = can_group_ && name != "warp";
     direct_ = name == "direct";
   }
+  /// The processes over whose batches, all of one size, batch norm takes its moments in training, as in other contexts;
+  /// its layers have at most so many channels. Null: this one alone.
+  gpu_group* norm_group() const { return norm_group_; }
+  void norm_over(gpu_group* group, std::size_t most_channels = 0) {
+    norm_group_ = group;
+    std::size_t const bytes = group != nullptr ? (2 + group->size()) * 2 * most_channels * sizeof(float) : 0;
+    if (norm_room_.size() < bytes) norm_room_ = device_block(bytes);
+  }
+  /// For each channel, two values of this process, two that are all processes', and two of each process, in order.
+  float* norm_room() { return reinterpret_cast<float*>(norm_room_.data()); }
   /// Kernels whose blocks go from tile to tile have at most so many: one for each multiprocessor, or fewer to leave
   /// some to others.
   unsigned most_blocks() const { return most_blocks_; }
@@ -276,6 +287,8 @@ class context<cuda<P>> {
   gpu_stream stream_;
   bool can_group_ = false, warpgroups_ = false, direct_ = true;
   unsigned most_blocks_ = static_cast<unsigned>(facts_.multiprocessors);
+  gpu_group* norm_group_ = nullptr;
+  device_block norm_room_;
 };
 
 template <class P, class T>

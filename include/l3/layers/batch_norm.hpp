@@ -66,8 +66,13 @@ struct batch_normalisation {
   template <backend B>
   static void settle(pass<B> const& p, scalar_of<B>* params, norm_kept<scalar_of<B>> const& k) {
     std::size_t rows = p.items * In::pixels;
-    if constexpr (host_backend<B>)
-      if (process_group* const group = p.on.norm_group()) join_moments(*group, k), rows *= group->size();
+    if (auto* const group = p.on.norm_group()) {
+      if constexpr (host_backend<B>)
+        join_moments(*group, k);
+      else
+        batch_norm_join_moments(p.on, channels, k.mean, k.variance);
+      rows *= group->size();
+    }
     batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon, Settings.momentum, k.mean, k.variance,
                                   at<0>(params), at<1>(params), at<2>(params), at<3>(params), k.scale, k.shift,
                                   k.inverse_std);

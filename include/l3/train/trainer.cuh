@@ -1,5 +1,6 @@
 /// @file  include/l3/train/trainer.cuh: training on a GPU, alone or as one of several.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <l3/core/gpu_group.cuh>
 #include <l3/train/loss.cuh>
@@ -36,8 +37,10 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
       : base(on, net, settings, group, 0),
         pass_(on, settings.batch, settings.which),
         loss_(meets_others() ? settings.batch * settings.batch * this->workers() : pass_.most_rows()) {
-    if (settings.sync_batch_norm)
-      throw setting_error({"training on a GPU", "batch norm over each worker's batch", "over all of them"});
+    if (settings.sync_batch_norm && settings.parts != 1)
+      throw setting_error(
+          {"training: batch norm over all processes", "one part for each", std::to_string(settings.parts)});
+    norm_over_all(settings.sync_batch_norm), norm_over_all(false);  // takes its memory
     if (settings.parts > 1) sums_ = device_block(room * sizeof(float));
     if (meets_others()) others_.emplace(settings, this->processes());
     this->adopt();
@@ -54,6 +57,12 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   static constexpr std::size_t room = Network::parameter_room, hidden = Network::config::hidden;
   static constexpr std::size_t head_begin = Network::fusion_offset + fusion::parameters[1].offset;
   static constexpr std::size_t head_size = room - head_begin;
+  static constexpr std::size_t most_channels = [] {
+    std::size_t most = 0;
+    for (parameter const& p : Network::parameters)
+      if (p.kind == role::mean) most = std::max(most, p.count());
+    return most;
+  }();
   /// So many gradients are worth a message of their own.
   static constexpr std::size_t bucket_size = std::size_t{1} << 18;
   using base::group_;
@@ -84,6 +93,7 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   bool meets_others() const {
     return settings_.which == pairing::all && settings_.across_workers && this->workers() > 1;
   }
+  void norm_over_all(bool all) { on_.norm_over(all ? group_ : nullptr, most_channels); }
   float* sums() { return reinterpret_cast<float*>(sums_.data()); }
   void copy(std::size_t count, float const* from, float* to) {
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
@@ -93,14 +103,21 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   /// Forward, loss and backward of a step, into the stream.
   float const* gradients_of(typename base::batch const& b) {
     std::size_t const each = b.frames.count / settings_.parts;
-    if (meets_others())
-      together(each, b.frames.data, b.sounds.data);
-    else
-      apart(each, b.frames.data, b.sounds.data, b.labels);
+    norm_over_all(settings_.sync_batch_norm);
+    try {
+      if (meets_others())
+        together(each, b.frames.data, b.sounds.data);
+      else
+        apart(each, b.frames.data, b.sounds.data, b.labels);
+    } catch (...) {
+      norm_over_all(false);
+      throw;
+    }
+    norm_over_all(false);
     if (group_ != nullptr) {
       cudaStream_t const in = on_.stream();
       begin_bucket();  // what is left
-      home_.record(messages_), home_.hold(in);
+      if (!settings_.sync_batch_norm) home_.record(messages_), home_.hold(in);
       detail::gpu::check_finite(in, 1, static_cast<double const*>(this->result()->tally),
                                 &this->result()->own_not_finite);
       group_->gather(this->result(), this->results(), sizeof(detail::gpu::step_result), in);
@@ -200,9 +217,11 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   }
   void begin_bucket() {
     if (bucket_begin_ != bucket_end_) {
-      away_.record(on_.stream()), away_.hold(messages_);
+      // Where batch norm talks to the others too, nothing overtakes: a group's messages have one order.
+      cudaStream_t const way = settings_.sync_batch_norm ? on_.stream() : messages_;
+      if (way == messages_) away_.record(on_.stream()), away_.hold(messages_);
       group_->mean(gradients() + bucket_begin_, bucket_end_ - bucket_begin_, 1 / static_cast<float>(this->workers()),
-                   messages_);
+                   way);
     }
     bucket_begin_ = bucket_end_ = 0;
   }

@@ -10,6 +10,7 @@
 #include <l3/kernels/cuda/pool2d.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/dims.hpp>
+#include <utility>
 
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
@@ -34,6 +35,56 @@ __global__ void eval_coefficients(unsigned channels, double epsilon, float const
   if (c >= channels) return;
   scale[c] = gamma[c] * static_cast<float>(1.0 / sqrt(static_cast<double>(running_variance[c]) + epsilon));
   shift[c] = beta[c] - (bias != nullptr ? running_mean[c] - bias[c] : running_mean[c]) * scale[c];
+}
+
+/// Two arrays of a value for each channel, one behind the other.
+template <class = void>
+__global__ void put_together(unsigned channels, float const* a, float const* b, float* to) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c < channels) to[c] = a[c], to[channels + c] = b[c];
+}
+/// `all` is (processes, 2, channels): the moments of everyone's rows, of which each has as many.
+template <class = void>
+__global__ void moments_of_all(unsigned channels, unsigned processes, float const* all, float* mean, float* variance) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  double first = 0, second = 0;
+  for (unsigned r = 0; r < processes; ++r) {
+    double const m = all[2 * r * channels + c];
+    first += m, second += all[(2 * r + 1) * channels + c] + m * m;
+  }
+  first /= processes, second = second / processes - first * first;
+  mean[c] = static_cast<float>(first), variance[c] = static_cast<float>(second > 0 ? second : 0);
+}
+/// The same: the means over the processes.
+template <class = void>
+__global__ void means_of_all(unsigned channels, unsigned processes, float const* all, float* a, float* b) {
+  unsigned const c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  double sum[2] = {};
+  for (unsigned r = 0; r < processes; ++r)
+    sum[0] += all[2 * r * channels + c], sum[1] += all[(2 * r + 1) * channels + c];
+  a[c] = static_cast<float>(sum[0] / processes), b[c] = static_cast<float>(sum[1] / processes);
+}
+/// Calls f(channels, processes, everyone's a and b, two values for each channel that are to be all processes').
+template <class P, class F>
+void with_everyones(context<cuda<P>>& on, std::size_t channels, float const* a, float const* b, F&& f) {
+  gpu_group& group = *on.norm_group();
+  float *const mine = on.norm_room(), *const joint = mine + 2 * channels, *const all = joint + 2 * channels;
+  launch(on.stream(), put_together<>, dim3(blocks_for(channels, 128)), 128, 0, narrow(channels), a, b, mine);
+  group.gather(mine, all, 2 * channels * sizeof(float), on.stream());
+  f(narrow(channels), narrow(group.size()), static_cast<float const*>(all), joint);
+}
+/// The sums that batch norm's gradient is made of: this process's own or, with a group, the means over the processes.
+template <class P>
+std::pair<float const*, float const*> sums_of_all(context<cuda<P>>& on, std::size_t channels, float const* dgamma,
+                                                  float const* dbeta) {
+  if (on.norm_group() != nullptr)
+    with_everyones(on, channels, dgamma, dbeta, [&](unsigned c, unsigned processes, float const* all, float* joint) {
+      launch(on.stream(), means_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, c, processes, all, joint, joint + c);
+      dgamma = joint, dbeta = joint + c;
+    });
+  return {dgamma, dbeta};
 }
 
 /// Cells of Side x Side pixels side by side cover the picture, the last ones in part. A whole cell is a window.
@@ -233,17 +284,19 @@ void affine_pool(cudaStream_t in, pool_dims const& d, T const* x, float const* s
   dim3 const grid(blocks_for(job.cells, 256 / share.lanes * cells_in_a_row), share.groups);
   launch(in, normalise<T, V, Side>, grid, 256, 0, job, x, scale, shift, relu, y);
 }
-template <int Side, class T, int V>
-void norm_backward(cudaStream_t in, pool_dims const& d, T const* x, norm_state<float> const& norm, bool relu,
+template <int Side, class T, int V, class P>
+void norm_backward(context<cuda<P>>& on, pool_dims const& d, T const* x, norm_state<float> const& norm, bool relu,
                    T const* dy, T* dx, float* dgamma, float* dbeta, double* tiles) {
+  cudaStream_t const in = on.stream();
   row_share const share(d.channels, V);
   cell_job const job(d, Side, false, share.lanes);
   std::size_t const count = row_tiles(job.cells);
   launch(in, norm_gradient_sums<T, V, Side>, dim3(narrow(count), share.groups), 256, 256 * 2 * V * sizeof(float), job,
          x, norm, relu, dy, tiles);
   finish_sums<2>(in, tiles, count, d.channels, keep_gradients{dgamma, dbeta});
+  auto const [of_gamma, of_beta] = sums_of_all(on, d.channels, dgamma, dbeta);
   dim3 const grid(blocks_for(job.cells, 256 / share.lanes * cells_in_a_row), share.groups);
-  launch(in, norm_gradient<T, V, Side>, grid, 256, 0, job, x, norm, relu, dy, dgamma, dbeta,
+  launch(in, norm_gradient<T, V, Side>, grid, 256, 0, job, x, norm, relu, dy, of_gamma, of_beta,
          static_cast<float>(d.rows()), dx);
 }
 
@@ -267,6 +320,15 @@ __global__ void state_coefficients(unsigned channels, norm_state<float> const st
 }
 
 }  // namespace detail::gpu
+
+/// Moments of a batch become those of the batches of all processes, see context::norm_over.
+template <class P>
+void batch_norm_join_moments(context<cuda<P>>& on, std::size_t channels, float* mean, float* variance) {
+  using namespace detail::gpu;
+  with_everyones(on, channels, mean, variance, [&](unsigned c, unsigned processes, float const* all, float*) {
+    launch(on.stream(), moments_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, c, processes, all, mean, variance);
+  });
+}
 
 template <class P>
 void batch_norm_train_coefficients(context<cuda<P>>& on, std::size_t rows, std::size_t channels, double epsilon,
@@ -318,9 +380,9 @@ void batch_norm_relu_pool_backward(context<cuda<P>>& on, pool_dims const& d, val
   }
   detail::gpu::by_vector<T>(d.channels, [&]<int V>() {
     if (small)
-      detail::gpu::norm_backward<2, T, V>(on.stream(), d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
+      detail::gpu::norm_backward<2, T, V>(on, d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
     else
-      detail::gpu::norm_backward<1, T, V>(on.stream(), d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
+      detail::gpu::norm_backward<1, T, V>(on, d, x, norm, relu, dy, dx, dgamma, dbeta, tiles);
   });
 }
 

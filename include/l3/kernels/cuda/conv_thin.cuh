@@ -523,9 +523,9 @@ void conv2d_thin_backward(context<cuda<P>>& on, conv_dims const& d, value_of<cud
     count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_gradient_sums<Sizes>,
                              std::max(staged, gpu::thin_sums_bytes<Sizes>), job, norm, relu, dy, tiles);
     gpu::finish_sums<2>(on.stream(), tiles, count, d.out, gpu::keep_gradients{dgamma, dbeta});
-    count =
-        gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_weight_gradient<Sizes>, std::max(staged, own), job, norm,
-                         relu, dy, static_cast<float const*>(dgamma), static_cast<float const*>(dbeta), tiles);
+    auto const [of_gamma, of_beta] = gpu::sums_of_all(on, d.out, dgamma, dbeta);
+    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_weight_gradient<Sizes>, std::max(staged, own), job,
+                             norm, relu, dy, of_gamma, of_beta, tiles);
   });
   gpu::finish_sums<1>(on.stream(), tiles, count, d.out * 9 * d.in, gpu::keep_thin_weights{dw, gpu::narrow(d.in)});
 }
