@@ -127,6 +127,11 @@ conv_dims const group_sizes[] = {
 conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},     {2, 10, 15, 64, 192}, {1, 42, 48, 64, 64}, {2, 3, 5, 128, 192},
                                   {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},  {1, 1, 241, 64, 64}};
 
+/// For the weight gradient of these: parts that begin and end within a picture, of blocks that have several of them;
+/// the widest pictures that are not cut into strips, and some that are; many channels.
+conv_dims const weight_sizes[] = {{2, 31, 37, 64, 128}, {5, 19, 20, 64, 64},  {1, 1, 506, 64, 64},
+                                  {1, 2, 507, 64, 64},  {1, 1, 1013, 64, 64}, {1, 3, 4, 256, 128}};
+
 template <class P, class F>
 void with_each_size(F const& f) {
   with_each_product<P>([&](made_by products) {
@@ -139,16 +144,18 @@ void with_each_size(F const& f) {
       for (auto const& d : group_sizes) f(d, products), f({d.batch, d.height, d.width, d.out, d.in}, products);
   });
 }
-/// c (64, 64) = a (64, 64) b^T, of whose 72 rows it takes those from `first` on. (Empty where there are no such
-/// products.)
-template <class = void>
+/// c (64, 64) = a (64, 64) b^T, of whose 80 rows of 64 it takes those from `first` on. Across, c (64, 192) = a^T b,
+/// three times beside each other, with the rows from `first` on, from first + 1 on and from first + 2 on. (Empty where
+/// there are no such products.)
+template <bool Across>
 __global__ void products_from_row(int first, bfloat16 const* a, bfloat16 const* b, float* c) {
   if constexpr (detail::gpu::warpgroup_code) {
     using namespace detail::gpu;
+    constexpr int blocks = Across ? 24 : 8;
     int const thread = static_cast<int>(threadIdx.x), lane = thread & 31;
     swizzled_tile<64> const left{swizzled_memory()};
-    swizzled_tile<72> const right{left.base + 64 * 128};
-    for (int k = thread; k < (64 + 72) * 8; k += 128) {
+    swizzled_tile<80> const right{left.base + 64 * 128};
+    for (int k = thread; k < (64 + 80) * 8; k += 128) {
       int const row = k / 8, chunk = k % 8;
       char* const to = row < 64 ? left.at(row, chunk) : right.at(row - 64, chunk);
       copy_async(to, row < 64 ? a + k * 8 : b + (k - 64 * 8) * 8, true);
@@ -157,16 +164,21 @@ __global__ void products_from_row(int first, bfloat16 const* a, bfloat16 const* 
     wait_copies<0>();
     show_to_groups();
     __syncthreads();
-    float sums[1][8][4] = {};
+    float sums[1][blocks][4] = {};
     hold(sums);
     begin_group_products();
-    for (int at = 0; at < 8; at += 2) multiply_groups<false>(sums[0], left.straight(0, at), right.straight(first, at));
+    for (int at = 0; at < 8; at += 2) {
+      if constexpr (Across)
+        multiply_groups<true>(sums[0], left.across(0, at * 8), right.shifted(first + at * 8));
+      else
+        multiply_groups<false>(sums[0], left.straight(0, at), right.straight(first, at));
+    }
     commit_group_products();
     wait_group_products<0>();
     hold(sums);
-    for (int n = 0; n < 8; ++n)
+    for (int n = 0; n < blocks; ++n)
       for (int k = 0; k < 4; ++k)
-        c[(thread / 32 * 16 + lane / 4 + k / 2 * 8) * 64 + 8 * n + lane % 4 * 2 + k % 2] = sums[0][n][k];
+        c[(thread / 32 * 16 + lane / 4 + k / 2 * 8) * 8 * blocks + 8 * n + lane % 4 * 2 + k % 2] = sums[0][n][k];
   }
 }
 }  // namespace
@@ -176,19 +188,26 @@ TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern"
   with_each_product<bf16>([](made_by products) {
     if (products != made_by::direct) return;
     context<cuda<bf16>> on;
-    auto const a = normal_of<bfloat16>(64 * 64, 1), b = normal_of<bfloat16>(72 * 64, 2);
+    auto const a = normal_of<bfloat16>(64 * 64, 1), b = normal_of<bfloat16>(80 * 64, 2);
     on_device<bfloat16> left(a), right(b);
-    for (int first = 0; first <= 8; ++first) {
-      CAPTURE(first);
-      on_device<float> c(64 * 64);
-      detail::gpu::launch(on.stream(), products_from_row<>, dim3(1), 128, (64 + 72) * 128 + detail::gpu::swizzle_bytes,
-                          first, left.data(), right.data(), c.data());
-      std::vector<double> expected(64 * 64);
-      for (std::size_t i = 0; i < 64; ++i)
-        for (std::size_t j = 0; j < 64; ++j)
-          for (std::size_t k = 0; k < 64; ++k)
-            expected[i * 64 + j] += double(a[i * 64 + k]) * b[(j + static_cast<std::size_t>(first)) * 64 + k];
-      CHECK(apart(c.values(on), expected) < 1e-5);  // a Hopper GPU cuts its sums' last digits off
+    for (std::size_t first = 0; first <= 8; ++first) {
+      auto const check = [&](auto kernel, std::size_t columns, auto const& term) {
+        CAPTURE(first, columns);
+        on_device<float> c(64 * columns);
+        detail::gpu::launch(on.stream(), kernel, dim3(1), 128, (64 + 80) * 128 + detail::gpu::swizzle_bytes,
+                            static_cast<int>(first), left.data(), right.data(), c.data());
+        std::vector<double> expected(64 * columns);
+        for (std::size_t i = 0; i < 64; ++i)
+          for (std::size_t j = 0; j < columns; ++j)
+            for (std::size_t k = 0; k < 64; ++k) expected[i * columns + j] += term(i, j, k);
+        CHECK(apart(c.values(on), expected) < 1e-5);  // a Hopper GPU cuts its sums' last digits off
+      };
+      check(products_from_row<false>, 64, [&](std::size_t i, std::size_t j, std::size_t k) {
+        return double(a[i * 64 + k]) * b[(j + first) * 64 + k];
+      });
+      check(products_from_row<true>, 192, [&](std::size_t i, std::size_t j, std::size_t k) {
+        return double(a[k * 64 + i]) * b[(k + first + j / 64) * 64 + j % 64];
+      });
     }
   });
 }
@@ -245,7 +264,6 @@ TEMPLATE_TEST_CASE("conv2d data gradient on a GPU", "", fp32, tf32, bf16) {
 TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   auto const check = [](conv_dims const& d, made_by products) {
-    if (products == made_by::direct) return;  // has no part in it
     CAPTURE(d.batch, d.height, d.width, d.in, d.out, static_cast<int>(products));
     convolutions<TestType> c(d, products);
     std::vector<double> expected(d.out * d.in * 9);
@@ -258,6 +276,8 @@ TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
     if (products == made_by::warpgroups)
       for (auto const& d : {conv_dims{2, 31, 37, 24, 40}, {2, 31, 37, 24, 72}, {1, 33, 32, 256, 72}})
         check(d, products);
+    if (products == made_by::direct)
+      for (auto const& d : weight_sizes) check(d, products);
   });
 }
 
@@ -276,5 +296,25 @@ TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp3
           CHECK(std::isnan(y[p * d.out + 7]) == ((i < 2 && j < 2) || (i >= 2 && i < 4 && j >= 10)));
         }
     }
+  });
+}
+
+TEST_CASE("conv2d weight gradient on a GPU keeps what is not a number in its channels") {
+  if (!has_gpu()) return;
+  with_each_product<bf16>([](made_by products) {
+    conv_dims const d{2, 4, 12, 64, 64};
+    auto const not_numbers = [&](bool in_x, std::size_t pixel) {
+      convolutions<bf16> c(d, products);
+      (in_x ? c.x : c.dy)[pixel * 64 + 5] = std::numeric_limits<float>::infinity();
+      std::vector<double> expected(d.out * d.in * 9);
+      conv2d_backward_weights(c.judge, d, in_double(c.x).data(), in_double(c.dy).data(), expected.data(), nullptr);
+      auto const dw = c.backward_weights();
+      for (std::size_t k = 0; k < dw.size(); ++k) {
+        CAPTURE(static_cast<int>(products), in_x, pixel, k);
+        if ((in_x ? k / 9 % 64 : k / (9 * 64)) != 5) CHECK(std::isfinite(dw[k]));
+        if (!std::isfinite(expected[k])) CHECK(!std::isfinite(dw[k]));
+      }
+    };
+    for (std::size_t const pixel : {0, 17, 47, 95}) not_numbers(true, pixel), not_numbers(false, pixel);
   });
 }

@@ -45,16 +45,52 @@ struct direct_layout {
   std::size_t strips = 1, width = 0, border = 0, pitch = 0;  ///< strips of a picture; pixels in a row of one
   std::size_t positions = 0;                                 ///< all pixels, with those of zeros
 };
-constexpr direct_layout layout_of(conv_dims const& d) {
+/// With the fewest strips for which `shared`, bytes of shared memory for a pitch, is no more than there are.
+template <class Shared>
+constexpr direct_layout layout_of(conv_dims const& d, Shared const& shared) {
   direct_layout is;
   for (is.strips = 1;; ++is.strips) {
     is.width = (d.width + is.strips - 1) / is.strips, is.border = is.strips > 1 ? 1 : 0;
     is.pitch = is.width + 1 + is.border;
-    if (direct_shared(is.pitch) <= most_shared) break;
+    if (shared(is.pitch) <= most_shared) break;
   }
   is.positions = d.batch * is.strips * (d.height + 1) * is.pitch;
   return is;
 }
+constexpr direct_layout layout_of(conv_dims const& d) { return layout_of(d, direct_shared); }
+
+/// The same as kernels want it.
+struct picture_row {
+  int height = 0, width = 0, strip_width = 0, border = 0, pitch = 0;
+  unsigned positions = 0;
+  divider by_pitch{}, by_lines{}, by_strips{};  ///< of a picture's lines there is one of zeros
+
+  picture_row() = default;
+  picture_row(conv_dims const& d, direct_layout const& is)
+      : height(static_cast<int>(d.height)),
+        width(static_cast<int>(d.width)),
+        strip_width(static_cast<int>(is.width)),
+        border(static_cast<int>(is.border)),
+        pitch(static_cast<int>(is.pitch)),
+        positions(narrow(is.positions)),
+        by_pitch(is.pitch),
+        by_lines(d.height + 1),
+        by_strips(is.strips) {}
+
+  /// What lies at a position: twice its pixel, and 1 more where that is wanted and not only a strip's neighbour; -2
+  /// where there are zeros.
+  __device__ int source_of(int position) const {
+    auto const at = static_cast<unsigned>(position);
+    if (at >= positions) return -2;  // in front of the first one, too
+    unsigned const line = by_pitch.quotient(at), strip = by_lines.quotient(line), item = by_strips.quotient(strip);
+    int const column = static_cast<int>(at - line * by_pitch.by) - border;
+    int const i = static_cast<int>(line - strip * by_lines.by);
+    int const j = static_cast<int>(strip - item * by_strips.by) * strip_width + column;
+    if (i >= height || j < 0 || j >= width) return -2;
+    int const pixel = (static_cast<int>(item) * height + i) * width + j;
+    return 2 * pixel + (column >= 0 && column < strip_width ? 1 : 0);
+  }
+};
 
 /// Whether there are whole blocks of channels for it.
 template <class P>
@@ -71,28 +107,11 @@ struct direct_job {
   float const* shift = nullptr;  ///< as in conv_job, and so are the next two
   double* sums = nullptr;
   bool relu = false;
-  int height = 0, width = 0, in = 0, out = 0;
-  int strip_width = 0, border = 0, pitch = 0, halo = 0;  ///< see direct_layout and direct_halo
-  unsigned positions = 0, tiles = 0, sum_rows = 0;
-  divider by_pitch{}, by_lines{}, by_strips{};  ///< of a picture's lines there is one of zeros
-  divider by_channels{};                        ///< blocks of output channels, whose tiles follow each other: they read
-                                                ///< the same pixels
+  picture_row pictures{};
+  int in = 0, out = 0, halo = 0;  ///< see direct_halo
+  unsigned tiles = 0, sum_rows = 0;
+  divider by_channels{};  ///< blocks of output channels, whose tiles follow each other: they read the same pixels
 };
-
-/// What lies at a position: twice its pixel, and 1 more where that is wanted and not only a strip's neighbour; -2 where
-/// there are zeros.
-__device__ inline int source_of(direct_job const& job, int position) {
-  auto const at = static_cast<unsigned>(position);
-  if (at >= job.positions) return -2;  // in front of the first one, too
-  unsigned const line = job.by_pitch.quotient(at), strip = job.by_lines.quotient(line);
-  unsigned const item = job.by_strips.quotient(strip);
-  int const column = static_cast<int>(at - line * job.by_pitch.by) - job.border;
-  int const i = static_cast<int>(line - strip * job.by_lines.by);
-  int const j = static_cast<int>(strip - item * job.by_strips.by) * job.strip_width + column;
-  if (i >= job.height || j < 0 || j >= job.width) return -2;
-  int const pixel = (static_cast<int>(item) * job.height + i) * job.width + j;
-  return 2 * pixel + (column >= 0 && column < job.strip_width ? 1 : 0);
-}
 
 __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
   constexpr int row_bytes = direct_rows::row_bytes, stages = direct_stages, ahead = stages - 1 - direct_pending;
@@ -111,8 +130,8 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
     return static_cast<int>(tile - pixel_tile(tile) * job.by_channels.by) * direct_block;
   };
   auto const fill = [&](int* table, unsigned tile) {
-    int const first = static_cast<int>(pixel_tile(tile)) * direct_tile - job.pitch - 1;
-    for (int k = thread; k < job.halo; k += 256) table[k] = source_of(job, first + k);
+    int const first = static_cast<int>(pixel_tile(tile)) * direct_tile - job.pictures.pitch - 1;
+    for (int k = thread; k < job.halo; k += 256) table[k] = job.pictures.source_of(first + k);
   };
   // Rows from `begin` on of a block of channels.
   auto const copy_pixels = [&](char* to, int const* table, int block, int begin, int end) {
@@ -147,7 +166,7 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
   int const g = lane >> 2, t = lane & 3;
   auto const put_out = [&](int piece, unsigned tile, int const* table, char* staging) {
     int const channel = first_channel(tile);
-    int const* const wanted = table + job.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
+    int const* const wanted = table + job.pictures.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
     unsigned const sum_row = 2 * pixel_tile(tile) + static_cast<unsigned>(group);
     if (job.sums != nullptr && sum_row < job.sum_rows) {
       int count = 0;
@@ -240,7 +259,7 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
         // goes out in steps 0 and 1, and its table can be overwritten in step 2.
         direct_rows const left{weights + stage * direct_weights};
         direct_rows const right{pixels + buffer * job.halo * row_bytes};
-        int const from = group_pixel + tap / 3 * job.pitch + tap % 3;
+        int const from = group_pixel + tap / 3 * job.pictures.pitch + tap % 3;
         begin_group_products();
 #pragma unroll
         for (int at = 0; at < 8; at += 2)
@@ -298,12 +317,8 @@ template <class P>
 std::size_t run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
   direct_layout const is = layout_of(d);
   if (is.positions == 0) return 0;
-  job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
-  job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out);
-  job.strip_width = static_cast<int>(is.width), job.border = static_cast<int>(is.border);
-  job.pitch = static_cast<int>(is.pitch);
-  job.positions = narrow(is.positions), job.sum_rows = narrow(direct_sum_rows(d));
-  job.by_pitch = divider(is.pitch), job.by_lines = divider(d.height + 1), job.by_strips = divider(is.strips);
+  job.pictures = picture_row(d, is);
+  job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.sum_rows = narrow(direct_sum_rows(d));
   job.halo = static_cast<int>(direct_halo(is.pitch));
   job.by_channels = divider(d.out / direct_block);
   job.tiles = blocks_for(is.positions, direct_tile) * job.by_channels.by;

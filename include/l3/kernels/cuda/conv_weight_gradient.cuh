@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/conv2d.cuh>
+#include <l3/kernels/cuda/conv_weight_direct.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/dims.hpp>
 
@@ -84,26 +85,20 @@ constexpr std::size_t most_gradient_parts(bool groups, conv_dims const& d) {
     return std::max<std::size_t>(1, 4 * multiprocessors * tile.blocks / gradient_tiles(d, tile));
   });
 }
-/// Parts that `steps` are best cut into: rounds of blocks that the multiprocessors have room for, each as long as its
-/// steps and what a part costs to write and to add up, which is about that of 16 steps.
+/// Parts that `steps` are best cut into.
 template <class P>
 std::size_t gradient_parts(bool groups, conv_dims const& d, std::size_t steps, std::size_t multiprocessors) {
   std::size_t const most = std::clamp<std::size_t>(steps / 8, 1, most_gradient_parts<P>(groups, d));
   return with_gradient_tile<P>(groups, d, [&](auto tile, auto) {
-    std::size_t const at_once = multiprocessors * tile.blocks, tiles = gradient_tiles(d, tile);
-    std::size_t best = 1, least = ~std::size_t{0};
-    for (std::size_t parts = 1; parts <= most; ++parts) {
-      std::size_t const rounds = (tiles * parts + at_once - 1) / at_once;
-      std::size_t const cost = rounds * ((steps + parts - 1) / parts + 16);
-      if (cost < least) least = cost, best = parts;
-    }
-    return best;
+    return best_parts(steps, most, gradient_tiles(d, tile), multiprocessors * tile.blocks, 16);
   });
 }
 /// Room for the parts, whoever multiplies.
 template <class P>
 constexpr footprint conv_gradient_room(conv_dims const& d) {
-  return fixed<float>(std::max(most_gradient_parts<P>(false, d), most_gradient_parts<P>(true, d)) * d.out * 9 * d.in);
+  std::size_t const direct = conv_can_be_direct<P>(d.in, d.out) ? most_weight_parts(d) : 0;
+  std::size_t const most = std::max({most_gradient_parts<P>(false, d), most_gradient_parts<P>(true, d), direct});
+  return fixed<float>(most * d.out * 9 * d.in);
 }
 
 /// Channels whose taps stand beside each other.
@@ -321,40 +316,49 @@ __global__ void add_gradient_parts(float const* parts, unsigned count, unsigned 
   dw[(std::size_t{at / (9 * in)} * in + c) * 9 + tap] = sum;
 }
 
+/// Writes the parts of dw, and returns how many there are.
+template <class P>
+std::size_t run_gradient(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x,
+                         value_of<cuda<P>> const* dy, float* to) {
+  using T = value_of<cuda<P>>;
+  if constexpr (std::is_same_v<P, bf16>)
+    if (on.direct() && conv_can_be_direct<P>(d.in, d.out)) return run_weights_direct(on, d, x, dy, to);
+  constexpr std::size_t step = gradient_step<T>;
+  std::size_t const steps = (d.rows() + step - 1) / step;
+  std::size_t const wanted =
+      gradient_parts<P>(on.warpgroups(), d, steps, static_cast<std::size_t>(on.gpu().multiprocessors));
+  std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
+  gradient_job<T> const job{.x = x,
+                            .dy = dy,
+                            .parts = to,
+                            .height = static_cast<int>(d.height),
+                            .width = static_cast<int>(d.width),
+                            .in = static_cast<int>(d.in),
+                            .out = static_cast<int>(d.out),
+                            .pixels = narrow(d.rows()),
+                            .part_steps = narrow(part_steps),
+                            .by_width = divider(d.width),
+                            .by_height = divider(d.height),
+                            .by_in = divider(d.in)};
+  return with_gradient_tile<P>(on.warpgroups(), d, [&]<class Tile, class Copies>(Tile, Copies) {
+    dim3 const grid(blocks_for(9 * d.in, Tile::columns), blocks_for(d.out, Tile::rows), narrow(parts));
+    constexpr std::size_t shared =
+        Tile::stages * step * (Tile::rows + Tile::columns) * sizeof(T) + (Tile::by_groups ? swizzle_bytes : 0);
+    launch(on.stream(), convolve_gradient<P, Tile, Copies>, grid, 256, shared, job);
+    return parts;
+  });
+}
+
 }  // namespace detail::gpu
 
 template <class P>
 void conv2d_backward_weights(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x,
                              value_of<cuda<P>> const* dy, float* dw, std::byte* scratch) {
-  using T = value_of<cuda<P>>;
-  constexpr std::size_t step = detail::gpu::gradient_step<T>;
-  std::size_t const steps = (d.rows() + step - 1) / step;
-  std::size_t const wanted =
-      detail::gpu::gradient_parts<P>(on.warpgroups(), d, steps, static_cast<std::size_t>(on.gpu().multiprocessors));
-  std::size_t const part_steps = (steps + wanted - 1) / wanted, parts = (steps + part_steps - 1) / part_steps;
-  detail::gpu::gradient_job<T> const job{.x = x,
-                                         .dy = dy,
-                                         .parts = reinterpret_cast<float*>(scratch),
-                                         .height = static_cast<int>(d.height),
-                                         .width = static_cast<int>(d.width),
-                                         .in = static_cast<int>(d.in),
-                                         .out = static_cast<int>(d.out),
-                                         .pixels = detail::gpu::narrow(d.rows()),
-                                         .part_steps = detail::gpu::narrow(part_steps),
-                                         .by_width = detail::gpu::divider(d.width),
-                                         .by_height = detail::gpu::divider(d.height),
-                                         .by_in = detail::gpu::divider(d.in)};
-  detail::gpu::with_gradient_tile<P>(on.warpgroups(), d, [&]<class Tile, class Copies>(Tile, Copies) -> std::size_t {
-    dim3 const grid(detail::gpu::blocks_for(9 * d.in, Tile::columns), detail::gpu::blocks_for(d.out, Tile::rows),
-                    detail::gpu::narrow(parts));
-    constexpr std::size_t shared = Tile::stages * step * (Tile::rows + Tile::columns) * sizeof(T) +
-                                   (Tile::by_groups ? detail::gpu::swizzle_bytes : 0);
-    detail::gpu::launch(on.stream(), detail::gpu::convolve_gradient<P, Tile, Copies>, grid, 256, shared, job);
-    return 0;
-  });
+  auto* const parts = reinterpret_cast<float*>(scratch);
+  std::size_t const count = detail::gpu::run_gradient(on, d, x, dy, parts);
   detail::gpu::launch(on.stream(), detail::gpu::add_gradient_parts<>,
-                      dim3(detail::gpu::blocks_for(d.out * 9 * d.in, 256)), 256, 0, job.parts,
-                      detail::gpu::narrow(parts), detail::gpu::narrow(d.out), detail::gpu::narrow(d.in), dw);
+                      dim3(detail::gpu::blocks_for(d.out * 9 * d.in, 256)), 256, 0, parts, detail::gpu::narrow(count),
+                      detail::gpu::narrow(d.out), detail::gpu::narrow(d.in), dw);
 }
 
 }  // namespace l3::inline L3_ISA

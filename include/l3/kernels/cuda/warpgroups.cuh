@@ -44,6 +44,14 @@ struct swizzled_tile {
   __device__ std::uint64_t across(int first, int term) const {
     return begin(piece_bytes) + static_cast<unsigned>((first / 64 * piece_bytes + term * row_bytes) / 16);
   }
+  /// The same of rows that are 64 columns wide, for several shifts of them beside each other: the first 64 columns have
+  /// the terms from `term` on, whichever that is, the next 64 those from term + 1 on. For that the next columns are
+  /// said to lie one row further on. Patterns are 8 rows, terms lie 8 x 128 = swizzle_bytes apart from group to group,
+  /// and so term t of shift s is row term + t + s, wherever in a pattern the first one lies; what `straight` says of
+  /// chunks makes them right.
+  __device__ std::uint64_t shifted(int term) const {
+    return begin(row_bytes) + static_cast<unsigned>(term * row_bytes / 16);
+  }
 
  private:
   /// The whole tile's; what begins further on is so many chunks more, and that never carries into the next field.
