@@ -254,7 +254,7 @@ class context<cuda<P>> {
   std::size_t memory_left() const { return gpu_memory().left; }
   /// Whether convolutions in bf16 are multiplied by warpgroups, as a Hopper GPU does best, or by warps; and whether
   /// those of whole blocks of channels are so with all taps reading the same pixels in shared memory
-  /// (kernels/cuda/conv_direct.cuh), or copy them for each tap.
+  /// (kernels/cuda/conv_direct.cuh, conv_weight_direct.cuh), or copy them for each tap.
   bool warpgroups() const { return warpgroups_; }
   bool direct() const { return warpgroups_ && direct_; }
   /// Both by name: "warp", "warpgroup" or "direct". It begins with the last of these that the GPU, and the code for it,

@@ -8,8 +8,8 @@
 /// its terms from another row of it on, and the three of a warpgroup are one product of 192 columns, as they are a row
 /// apart. Where there are zeros dy has zeros too, so that only pixels count that there are.
 ///
-/// (What is not finite in x stays in its channel, but reaches all nine taps: a tap that has only zeros for a pixel at
-/// the border multiplies it by them.)
+/// (What is not finite stays in its channel, but reaches all nine taps of it: one for which a border's pixel has only
+/// zeros outside of the picture multiplies it by them.)
 ///
 /// By count, in bytes of shared memory for a clock of the matrix units, of 128: products read 85, and copies write 14.
 /// 128 x 128 channels in three taps, the most for which there are registers, would write 21, and read as much more from
@@ -40,14 +40,12 @@ constexpr std::size_t best_parts(std::size_t steps, std::size_t most, std::size_
 
 /// A warpgroup for each row of taps. Positions of a step, steps that have room, and whose products may go on.
 inline constexpr int weight_threads = 3 * 128, weight_step = 96, weight_stages = 4, weight_pending = 1;
-/// Rows of pixels that lie behind the ring's end once more: a product's 16 terms and two more taps begin anywhere in
-/// it.
-inline constexpr int weight_again = 24;
+/// Rows of pixels that lie behind the ring's end once more: the 16 terms of a product and of the two taps beside it may
+/// begin with its last row.
+inline constexpr int weight_again = 16 + 2 - 1;
 
 /// Rows of the ring: those of all steps that have room, and what lies around one.
-constexpr std::size_t weight_ring(std::size_t pitch) {
-  return round_up(weight_stages * weight_step + 2 * pitch + 2, std::size_t{8});
-}
+constexpr std::size_t weight_ring(std::size_t pitch) { return weight_stages * weight_step + 2 * pitch + 2; }
 constexpr std::size_t weight_shared(std::size_t pitch) {
   return swizzle_bytes + (weight_stages * weight_step + weight_ring(pitch) + weight_again) * direct_rows::row_bytes;
 }
@@ -63,9 +61,9 @@ struct weight_job {
   bfloat16 const* dy = nullptr;
   float* parts = nullptr;  ///< as of gradient_job
   picture_row pictures{};
-  int in = 0, out = 0, ring = 0;
-  unsigned steps = 0, part_steps = 0, pieces = 0;
-  divider by_tiles{}, by_in{};  ///< tiles of a part, which read the same pixels; blocks of input channels
+  int in = 0, out = 0, ring = 0, steps = 0;  ///< of a part; those beyond the last position have zeros
+  unsigned pieces = 0;                       ///< tiles of all parts
+  divider by_tiles{}, by_in{};               ///< tiles of a part, which read the same pixels; blocks of input channels
 };
 
 __device__ __forceinline__ void convolve_weights_direct_tiles(weight_job const& job) {
@@ -83,8 +81,7 @@ __device__ __forceinline__ void convolve_weights_direct_tiles(weight_job const& 
   for (unsigned piece = blockIdx.x; piece < job.pieces; piece += gridDim.x) {
     unsigned const part = job.by_tiles.quotient(piece), tile = piece - part * job.by_tiles.by;
     unsigned const out_block = job.by_in.quotient(tile), in_block = tile - out_block * job.by_in.by;
-    int const first_step = static_cast<int>(part * job.part_steps), first = first_step * step;
-    int const steps = std::min(static_cast<int>(job.part_steps), static_cast<int>(job.steps) - first_step);
+    int const first = static_cast<int>(part) * job.steps * step;
     bfloat16 const* const x = job.x + (in_block * direct_block + static_cast<unsigned>(chunk) * 8);
     bfloat16 const* const dy = job.dy + (out_block * direct_block + static_cast<unsigned>(chunk) * 8);
 
@@ -113,13 +110,13 @@ __device__ __forceinline__ void convolve_weights_direct_tiles(weight_job const& 
     for (int k = row; k < 2 * above; k += together) copy_pixel(k, job.pictures.source_of(first - above + k));
 #pragma unroll
     for (int number = 0; number < ahead; ++number) {
-      if (number < steps) copy(number);
+      if (number < job.steps) copy(number);
       commit_copies();
     }
     float sums[1][24][4] = {};
     hold(sums);
     int begin = group * job.pictures.pitch;  // where in the ring this warpgroup's first tap is
-    for (int number = 0; number < steps; ++number, begin = in_ring(begin + step)) {
+    for (int number = 0; number < job.steps; ++number, begin = in_ring(begin + step)) {
       wait_copies<ahead - 1>();
       show_to_groups();
       __syncthreads();
@@ -132,7 +129,7 @@ __device__ __forceinline__ void convolve_weights_direct_tiles(weight_job const& 
       for (int term = 0; term < step; term += 16)
         multiply_groups<true>(sums[0], left.across(0, term), pixels.shifted(in_ring(begin + term)));
       commit_group_products();
-      if (number + ahead < steps) copy(number + ahead);
+      if (number + ahead < job.steps) copy(number + ahead);
       commit_copies();
       wait_group_products<weight_pending>();
     }
@@ -165,8 +162,7 @@ std::size_t run_weights_direct(context<cuda<P>>& on, conv_dims const& d, bfloat1
   direct_layout const is = layout_of(d, weight_shared);
   std::size_t const steps = (is.positions + weight_step - 1) / weight_step, tiles = weight_tiles(d);
   std::size_t const most = std::clamp<std::size_t>(steps / 8, 1, most_weight_parts(d));
-  std::size_t const wanted = best_parts(steps, most, tiles, static_cast<std::size_t>(on.gpu().multiprocessors), 8);
-  std::size_t const part_steps = (steps + wanted - 1) / wanted, count = (steps + part_steps - 1) / part_steps;
+  std::size_t const count = best_parts(steps, most, tiles, static_cast<std::size_t>(on.gpu().multiprocessors), 8);
   weight_job const job{.x = x,
                        .dy = dy,
                        .parts = parts,
@@ -174,8 +170,7 @@ std::size_t run_weights_direct(context<cuda<P>>& on, conv_dims const& d, bfloat1
                        .in = static_cast<int>(d.in),
                        .out = static_cast<int>(d.out),
                        .ring = static_cast<int>(weight_ring(is.pitch)),
-                       .steps = narrow(steps),
-                       .part_steps = narrow(part_steps),
+                       .steps = static_cast<int>((steps + count - 1) / count),
                        .pieces = narrow(count * tiles),
                        .by_tiles = divider(tiles),
                        .by_in = divider(d.in / direct_block)};

@@ -4,7 +4,8 @@
 /// Rows are output channels, columns are the terms of conv2d.cuh's sums (so that the taps of a block of channels, which
 /// read the same pixels, are neighbours), and all pixels lie along the sum. The sum is cut into parts, so that there is
 /// work for every multiprocessor; how many, the sizes and the number of multiprocessors decide. Each part writes its
-/// own sums, and a second kernel adds them up in order.
+/// own sums, and a second kernel adds them up in order. Where there are whole blocks of channels, a Hopper GPU makes the
+/// parts as conv_weight_direct.cuh says.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -311,6 +312,7 @@ __global__ void add_gradient_parts(float const* parts, unsigned count, unsigned 
   unsigned const at = blockIdx.x * blockDim.x + threadIdx.x, size = out * 9 * in;
   if (at >= size) return;
   float sum = 0;
+#pragma unroll 8  // (that many are on their way at once)
   for (unsigned part = 0; part < count; ++part) sum += parts[std::size_t{part} * size + at];
   auto const [tap, c] = place_of_term(at % (9 * in), in, gradient_block);
   dw[(std::size_t{at / (9 * in)} * in + c) * 9 + tap] = sum;

@@ -35,8 +35,9 @@ struct swizzled_tile {
   }
   /// An operand whose rows run along the sum: rows from `first` on; terms from `chunk` on. That may be in the midst of
   /// a pattern: chunks are exchanged by where they lie in shared memory (bits 7 to 9 of the address), not in the
-  /// operand, and the descriptor's base offset stays 0, as patterns begin where they do. Of all that the convolution in
-  /// conv_direct.cuh rests on, this is what to look at first where a GPU disagrees: nothing else begins so.
+  /// operand, and the descriptor's base offset stays 0, as patterns begin where they do. Of all that conv_direct.cuh
+  /// and conv_weight_direct.cuh rest on, this is what to look at first where a GPU disagrees, and then `shifted`:
+  /// nothing else begins so.
   __device__ std::uint64_t straight(int first, int chunk) const {
     return begin(16) + static_cast<unsigned>(first * 8 + chunk);  // (the distance has no meaning here)
   }
@@ -44,11 +45,11 @@ struct swizzled_tile {
   __device__ std::uint64_t across(int first, int term) const {
     return begin(piece_bytes) + static_cast<unsigned>((first / 64 * piece_bytes + term * row_bytes) / 16);
   }
-  /// The same of rows that are 64 columns wide, for several shifts of them beside each other: the first 64 columns have
-  /// the terms from `term` on, whichever that is, the next 64 those from term + 1 on. For that the next columns are
-  /// said to lie one row further on. Patterns are 8 rows, terms lie 8 x 128 = swizzle_bytes apart from group to group,
-  /// and so term t of shift s is row term + t + s, wherever in a pattern the first one lies; what `straight` says of
-  /// chunks makes them right.
+  /// The same of rows of 64 columns, from any term on, several times beside each other: the first 64 columns have the
+  /// terms from `term` on, the next 64 those from term + 1 on, and so forth, since the next columns are said to lie one
+  /// row further on. Groups of 8 terms are swizzle_bytes apart, as many as 8 rows have, so term t of shift s is row
+  /// term + t + s wherever in a pattern the first one lies: 16 terms then come from three patterns. Its chunks are
+  /// found as `straight` says.
   __device__ std::uint64_t shifted(int term) const {
     return begin(row_bytes) + static_cast<unsigned>(term * row_bytes / 16);
   }
