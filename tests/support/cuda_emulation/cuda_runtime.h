@@ -521,6 +521,9 @@ inline void show(void const* p) {
 inline void copy_async(void* shared, void const* global, bool valid) {
   auto const aligned = [](void const* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
   if (!aligned(shared) || (valid && !aligned(global))) stop("cp.async of 16 bytes that are not aligned");
+  machine const& m = the_machine();
+  auto* const to = static_cast<std::byte*>(shared);
+  if (to < m.shared_begin || to + 16 > m.shared_begin + m.shared_size) stop("cp.async outside of shared memory");
   if (order == 1) {
     copy_now({shared, valid ? global : nullptr});
     show(shared);

@@ -11,9 +11,9 @@
 /// (What is not finite stays in its channel, but reaches all nine taps of it: one for which a border's pixel has only
 /// zeros outside of the picture multiplies it by them.)
 ///
-/// By count, in bytes of shared memory for a clock of the matrix units, of 128: products read 85, and copies write 14.
-/// 128 x 128 channels in three taps, the most for which there are registers, would write 21, and read as much more from
-/// the second cache; one tap after the other, of 64 columns, products would read 128.
+/// By count, in bytes of shared memory for a clock of the matrix units, of 128 that there are: products read 85, and
+/// copies write 14, which the second cache has to give. Three taps of 128 x 128 channels, for which there are registers
+/// too, would write 21; and with a product of 64 columns for each tap, products alone would read 128.
 #pragma once
 #include <algorithm>
 #include <l3/kernels/cuda/conv_direct.cuh>

@@ -4,8 +4,8 @@
 /// Rows are output channels, columns are the terms of conv2d.cuh's sums (so that the taps of a block of channels, which
 /// read the same pixels, are neighbours), and all pixels lie along the sum. The sum is cut into parts, so that there is
 /// work for every multiprocessor; how many, the sizes and the number of multiprocessors decide. Each part writes its
-/// own sums, and a second kernel adds them up in order. Where there are whole blocks of channels, a Hopper GPU makes the
-/// parts as conv_weight_direct.cuh says.
+/// own sums, and a second kernel adds them up in order. Where there are whole blocks of channels, parts are made on a
+/// Hopper GPU as conv_weight_direct.cuh says.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
