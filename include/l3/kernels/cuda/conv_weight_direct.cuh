@@ -53,7 +53,7 @@ constexpr std::size_t weight_tiles(conv_dims const& d) { return d.out / direct_b
 /// Parts that positions may be cut into: so many that a large GPU's multiprocessors have work twice.
 constexpr std::size_t most_weight_parts(conv_dims const& d) {
   constexpr std::size_t multiprocessors = 132;
-  return std::max<std::size_t>(1, 2 * multiprocessors / std::max<std::size_t>(1, weight_tiles(d)));
+  return std::max<std::size_t>(1, 2 * multiprocessors / weight_tiles(d));
 }
 
 struct weight_job {
