@@ -16,7 +16,8 @@ using namespace l3::test;
 
 constexpr std::size_t class_count = 5, class_items = 6;
 std::vector<std::int32_t> const class_labels{0, 3, 4, 1, 1, 3};
-constexpr training_settings class_settings{.batch = class_items, .learning_rate = 3e-3, .warm_up_steps = 3};
+constexpr training_settings class_settings{
+    .batch = class_items, .learning_rate = 3e-3, .warm_up_steps = 3, .weight_decay = 0.5};
 
 /// As micro, with a front end that a GPU computes.
 struct hearing_micro : micro {
