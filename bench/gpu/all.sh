@@ -30,9 +30,10 @@ case $stage in
     "$l3" info --model paper --backend cuda
     # A process each: behind a fault a GPU answers no further call of that process, and what is left would be skipped.
     failed=0
+    : > "$out/tests.log"
     while IFS= read -r name; do
       began=$SECONDS result=passed
-      timeout -k 5 100 "$tests" "$(sed 's/[][\\,"]/\\&/g' <<< "$name")" > "$out/one.log" 2>&1 || result="FAILED ($?)"
+      timeout -k 5 100 "$tests" -w NoTests "$(sed 's/[][\\,"]/\\&/g' <<< "$name")" > "$out/one.log" 2>&1 || result="FAILED ($?)"
       if grep -q SKIPPED "$out/one.log"; then result="FAILED (skipped)"; fi
       echo "$result in $((SECONDS - began)) s: $name" | tee -a "$out/tests.log"
       if [[ $result != passed ]]; then failed=$((failed + 1)) && tail -n 25 "$out/one.log" | tee -a "$out/tests.log"; fi
@@ -42,11 +43,13 @@ case $stage in
     ((failed == 0))
     ;;
   sanitize)
+    result=0
     for tool in memcheck racecheck; do
       timeout -k 5 270 compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" -d yes "~*learns to tell*" \
-        > "$out/$tool.log" 2>&1 || echo "$tool: exit code $? (124: it ran out of time)"
+        > "$out/$tool.log" 2>&1 || { result=$? && echo "$tool: exit code $result (124: it ran out of time)"; }
       tail -n 20 "$out/$tool.log"
     done
+    exit "$result"
     ;;
   layers)
     for products in warp warpgroup direct; do
@@ -62,7 +65,7 @@ case $stage in
     how=(--train "$data/train" --valid "$data/valid" --model paper --batch 64 --pairs 20000000 --lr 1e-4 --valid-every 500
       --valid-pairs 1000 --seed 1 --backend cuda)
     if [[ -e $run/last.safetensors ]]; then how=(--resume); fi
-    timeout --signal=INT -k 30 "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" | tail -n 30 || (($? == 124 || $? == 130))
+    timeout --signal=INT -k 30 "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" | tail -n 30 || [[ $? =~ ^(124|130|137)$ ]]
     cp "$run"/{log.csv,config.json} "$out/"
     "$l3" eval --checkpoint "$run/best.safetensors" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
     cp "$run/test/result.json" "$out/"

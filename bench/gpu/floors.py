@@ -46,7 +46,7 @@ def main():
     print("| --- | --- | ---: | ---: | ---: | ---: |" + " ---: |" * len(runs))
     measured = lambda times, least: "".join(f" {t:.1f} ({t / least:.1f}) |" for t in times)
     total_flops = total_bytes = total_time = 0.0
-    shape = None
+    shape, names = None, []
     for layer in layers:
         if not layer["kind"].startswith("conv3x3"):
             continue
@@ -63,10 +63,11 @@ def main():
         seconds = max(flops / (args.tflops * 1e12), 2 * values / (args.gbytes * 1e9))
         print(f"| {layer['name']} | {z[0]} x {z[1]} x {filters} | {flops * 1e-9:.2f} | {2e-6 * values:.1f} "
               f"| {flops / (2 * values):.0f} | {seconds * 1e6:.1f} |"
-              + measured([run[layer["name"]] for _, run in runs], seconds * 1e6))
+              + measured([run.get(layer["name"], math.nan) for _, run in runs], seconds * 1e6))
+        names.append(layer["name"])
         total_flops, total_bytes, total_time = total_flops + flops, total_bytes + 2 * values, total_time + seconds
     print(f"| all | | {total_flops * 1e-9:.1f} | {total_bytes * 1e-6:.0f} | {total_flops / total_bytes:.0f} "
-          f"| {total_time * 1e6:.1f} |" + measured([sum(run.values()) for _, run in runs], total_time * 1e6))
+          f"| {total_time * 1e6:.1f} |" + measured([sum(run.get(name, math.nan) for name in names) for _, run in runs], total_time * 1e6))
     # The passes with products go at the rate of products, the others at memory's: no pass runs beside another.
     print(f"\nNo step can take more than {1 / total_time:.0f} pairs a second at {args.tflops:.0f} TFLOP/s and "
           f"{args.gbytes:.0f} GB/s.")

@@ -102,8 +102,8 @@ class engine {
   /// The subnetwork of another checkpoint: of an L³-Net or a classifier of the same model.
   virtual void take_trunk(modality what, std::filesystem::path const& checkpoint) = 0;
 
-  /// Takes the memory for training; needed before `step`, `load` and `save` with optimizer. `fusion_alone`: both
-  /// subnetworks stay as they are (at the first step).
+  /// Takes the memory for training; needed before `begin_step`, `load` and `save` with optimizer. `fusion_alone`: both
+  /// subnetworks stay as they are (now, or when a checkpoint is loaded).
   virtual void prepare_training(training_settings const&, bool fusion_alone = false,
                                 process_group* group = nullptr) = 0;
   /// All of its parameters.
@@ -162,7 +162,7 @@ class classifier_engine {
   virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
   virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) = 0;
 
-  /// Frozen, the subnetwork stays as it is (at the first step), and the layers above it learn.
+  /// Frozen, the subnetwork stays as it is (now, or when a checkpoint is loaded), and the layers above it learn.
   virtual void prepare_training(training_settings const&, bool frozen) = 0;
   /// As those of engine; of a raw batch it takes its own half.
   virtual std::uint64_t steps() const = 0;

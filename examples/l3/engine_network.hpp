@@ -80,6 +80,34 @@ inline constexpr std::size_t most_in_flight = [] {
   else
     return std::size_t{1};
 }();
+/// What a trainer on a GPU takes for each item.
+template <class Trainer>
+footprint plan_of([[maybe_unused]] bool frozen = false) {
+  if constexpr (requires { Trainer::frozen_plan; })
+    return frozen ? Trainer::frozen_plan : Trainer::plan;
+  else if constexpr (requires { Trainer::plan; })
+    return Trainer::plan;
+  else
+    return {};
+}
+/// Makes a trainer that takes `plan` for a batch; where a GPU's memory does not do, says what would.
+template <class B, class Make>
+void with_plan(context<B>& on, [[maybe_unused]] model_facts const& facts, [[maybe_unused]] footprint plan,
+               [[maybe_unused]] std::string const& more, Make&& make) {
+  if constexpr (host_backend<B>) {
+    make();
+  } else {
+    try {
+      make();
+    } catch (device_memory_error const& e) {
+      model_facts of = facts;
+      of.training = plan;
+      throw device_memory_error(std::string(e.what()) + "; such training of " + facts.name + " fits up to batch " +
+                                std::to_string(fitting_batch(of, on.memory_left())) + more + " (l3 info --model " +
+                                facts.name + " --backend cuda has the plan of a whole network)");
+    }
+  }
+}
 template <backend B>
 [[noreturn]] void refuse_raw() {
   throw setting_error({"a batch of bytes and samples", "a backend that takes them", B::name});
@@ -149,7 +177,8 @@ class network_engine final : public engine {
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
     trainer_.reset(), fusion_trainer_.reset();  // their work uses what is made anew
     if (fusion_alone)
-      fusion_trainer_.emplace(on_, net_, settings);
+      detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<fusion_trainer<network>>(), "",
+                                  [&] { fusion_trainer_.emplace(on_, net_, settings); });
     else
       make_trainer(settings, partners(group));
   }
@@ -341,18 +370,8 @@ class network_engine final : public engine {
 
   template <class Group>
   void make_trainer(training_settings const& settings, Group* group) {
-    if constexpr (on_host) {
-      trainer_.emplace(on_, net_, settings, group);
-    } else {
-      try {
-        trainer_.emplace(on_, net_, settings, group);
-      } catch (device_memory_error const& e) {
-        throw device_memory_error(std::string(e.what()) + "; training " + facts_.name + " fits up to batch " +
-                                  std::to_string(fitting_batch(facts_, on_.memory_left())) +
-                                  ", and --accumulate makes steps of more (l3 info --model " + facts_.name +
-                                  " --backend cuda has the plan)");
-      }
-    }
+    detail_of_engine::with_plan(on_, facts_, facts_.training, ", and --accumulate makes steps of more",
+                                [&] { trainer_.emplace(on_, net_, settings, group); });
   }
 
   /// f with the trainer that there is.
@@ -454,7 +473,9 @@ class network_classifier final : public classifier_engine {
     save_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
   }
   void prepare_training(training_settings const& settings, bool frozen) override {
-    trainer_.emplace(on_, net_, head_, settings, frozen);
+    using taught = classifier_trainer<network>;
+    detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<taught>(frozen), "",
+                                [&] { trainer_.emplace(on_, net_, head_, settings, frozen); });
   }
   std::uint64_t steps() const override { return trainer_ ? trainer_->steps() - in_flight() : 0; }
   std::size_t most_in_flight() const override { return detail_of_engine::most_in_flight<classifier_trainer<network>>; }
@@ -498,7 +519,8 @@ class network_classifier final : public classifier_engine {
     changed_ = true;  // its last layer is not there yet
   }
   void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
-    if (std::exchange(changed_, false)) fetch(), refresh();
+    if (changed_) fetch(), refresh();
+    changed_ = false;
     if constexpr (on_host) {
       user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
       head_.scores(on_, count, hidden_.data(), scores.data());

@@ -42,9 +42,9 @@ class lesson {
   /// Steps that are finished.
   virtual std::uint64_t steps() const = 0;
   /// See engine: where that is more than one, a step may be begun before the one before is finished.
-  virtual std::size_t most_in_flight() const { return 1; }
+  virtual std::size_t most_in_flight() const = 0;
   virtual std::size_t in_flight() const = 0;
-  virtual bool takes_raw() const { return false; }
+  virtual bool takes_raw() const = 0;
   virtual void begin(feed_batch const&) = 0;
   virtual step_report finish() = 0;
   virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;

@@ -88,7 +88,8 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
         batch_norm_train_coefficients(on, d.rows(), n, 1e-5, 0.1, m.data(), v.data(), gains.data(), biases.data(),
                                       rm.data(), rv.data(), s.data(), h.data(), i.data());
         conv2d_thin_forward(on, d, in.data(), weights.data(), s.data(), h.data(), relu, out.data());
-        on.norm_over(together ? &group : nullptr, n);
+        device_scratch room(fixed<std::byte>(on.norm_room(group, n)), 1);
+        on.norm_over(together ? &group : nullptr, room);
         conv2d_thin_backward(on, d, in.data(), weights.data(), norm_state<float>{m, i, gains, biases}, relu,
                              from.data(), dweights.data(), dg.data(), db.data(), scratch);
         scratch.check(on);

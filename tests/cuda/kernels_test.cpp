@@ -175,13 +175,14 @@ TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both",
             rv(std::vector<float>(c, 0.0f)), s(c), h(c), i(c), dg(c), db(c);
         device_scratch scratch(scratch_size<cuda<TestType>>::channels(c, half.height * half.width), half.batch);
         channel_moments(on, half.rows(), c, in.data(), m.data(), v.data(), scratch);
-        on.norm_over(&group, c);
+        device_scratch room(fixed<std::byte>(on.norm_room(group, c)), 1);
+        on.norm_over(&group, room);
         batch_norm_join_moments(on, c, m.data(), v.data());
         batch_norm_train_coefficients(on, d.rows(), c, 1e-5, 0.1, m.data(), v.data(), gains.data(), biases.data(),
                                       rm.data(), rv.data(), s.data(), h.data(), i.data());
         batch_norm_relu_pool_backward(on, half, in.data(), norm_state<float>{m, i, gains, biases}, true, from.data(),
                                       gradient.data(), dg.data(), db.data(), scratch);
-        scratch.check(on);
+        scratch.check(on), room.check(on);
         found[rank] = joined({gradient.values(on), dg.values(on), db.values(on), rm.values(on), rv.values(on)});
       }
     for (std::size_t rank : {0u, 1u}) {

@@ -115,28 +115,34 @@ void each_parameter(std::vector<float> const& a, std::vector<float> const& b, bo
   }
 }
 
-/// Two processes with the same draws, as one of them sees them.
+/// Two processes, or more, with the same draws, as one of them sees them.
 class twins final : public gpu_group {
  public:
+  explicit twins(std::size_t count = 2) : count_(count) {}
   std::size_t rank() const override { return 0; }
-  std::size_t size() const override { return 2; }
+  std::size_t size() const override { return count_; }
   void mean(float* values, std::size_t count, float factor, cudaStream_t in) override {
-    detail::gpu::launch(in, detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
-                        static_cast<float const*>(values), factor, values);
+    add(in, count, values, factor * static_cast<float>(count_) / 2, values);
     ++means;
   }
   void gather(void const* mine, void* all, std::size_t bytes, cudaStream_t in) override {
-    for (std::size_t r = 0; r != 2; ++r)
+    for (std::size_t r = 0; r != count_; ++r)
       cuda_check(cudaMemcpyAsync(static_cast<char*>(all) + r * bytes, mine, bytes, cudaMemcpyDeviceToDevice, in),
                  "gathering");
   }
   void sum_parts(float const* parts, float* mine, std::size_t count, cudaStream_t in) override {
-    // What the other one has for our sounds is what we have for its.
+    // What another one has for our sounds is what we have for its.
     cuda_check(cudaMemcpyAsync(mine, parts, count * sizeof(float), cudaMemcpyDeviceToDevice, in), "summing");
-    detail::gpu::launch(in, detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
-                        parts + count, 1.0f, mine);
+    for (std::size_t r = 1; r != count_; ++r) add(in, count, parts + r * count, 1.0f, mine);
   }
   int means = 0;
+
+ private:
+  static void add(cudaStream_t in, std::size_t count, float const* x, float factor, float* y) {
+    detail::gpu::launch(in, detail::gpu::add_and_scale_each<>, dim3(detail::gpu::blocks_for(count, 256)), 256, 0, count,
+                        x, factor, y);
+  }
+  std::size_t count_;
 };
 
 constexpr training_settings settings_of(pairing which, std::size_t parts = 1, bool across = true) {
@@ -248,6 +254,25 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     batch_of<network> bad(4, 2);
     bad.frames.data()[99] = std::numeric_limits<float>::quiet_NaN();
     CHECK_THROWS_WITH(take(t, bad), Catch::Contains("step 3") && Catch::Contains("at process 0"));
+  }
+}
+
+TEST_CASE("a step's report counts every GPU, however many there are") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<fp32>, mini>;
+  session<cuda<fp32>, mini> alone(settings_of(pairing::paper));
+  step_report const b = alone.step(1);
+  for (std::size_t const count : {1u, 3u, 6u}) {
+    CAPTURE(count);
+    context<cuda<fp32>> on;
+    twins group(count);
+    network net;
+    net.initialise(7);
+    trainer<network> t(on, net, settings_of(pairing::paper), &group);
+    step_report const a = take(t, alone.batch(1));
+    CHECK(a.score.loss == Approx(b.score.loss).epsilon(1e-6));
+    CHECK(a.score.accuracy == b.score.accuracy);
+    CHECK(a.pairs == count * b.pairs);
   }
 }
 
@@ -430,9 +455,27 @@ TEST_CASE("training on a GPU refuses what does not fit") {
   std::vector<std::int32_t> const signs{1, -1, 1, -1};
   CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), signs), setting_error);
   CHECK_THROWS_AS(s.t.finish(), setting_error);
-  // Fewer than there is room for, and as many again.
-  CHECK(s.t.step(b.frames.view().slice(0, 2), b.sounds.view().slice(0, 2), std::span(b.labels).first(2)).step == 1);
-  CHECK(s.step(0).step == 2);
+}
+
+TEST_CASE("batches of other sizes in between change nothing") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<bf16>, mini>;
+  auto const settings = settings_of(pairing::paper);
+  session<cuda<bf16>, mini> s(settings), first(settings), second(settings);
+  auto const b = s.batch(0);
+  auto const half = [&](auto& to) {
+    return to.t.step(b.frames.view().slice(0, 2), b.sounds.view().slice(0, 2), std::span(b.labels).first(2)).step;
+  };
+  for (std::uint64_t step : {1u, 2u}) CHECK(half(s) == step);
+  for (std::uint64_t step : {3u, 4u}) CHECK(s.step(0).step == step);  // in the places of those before
+  half(first), half(first);
+  first.t.fetch();
+  second.net.copy_from(first.net);
+  std::copy_n(first.t.optimizer().first(), 2 * network::parameter_room, second.t.optimizer().first());
+  second.t.optimizer().steps(2);
+  second.t.adopt();
+  second.step(0), second.step(0);
+  CHECK(s.weights() == second.weights());
 }
 
 TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16) {

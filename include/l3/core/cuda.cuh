@@ -187,7 +187,7 @@ void launch(cudaStream_t in, void (*kernel)(Parameters...), dim3 grid, unsigned 
   cuda_check(cudaGetLastError(), "launching a kernel");
 }
 
-/// Blocks of `kernel` that a multiprocessor has room for at a time.
+/// Blocks of `kernel`, with no more than the usual shared memory, that a multiprocessor has room for at a time.
 template <class... Parameters>
 std::size_t resident_blocks([[maybe_unused]] void (*kernel)(Parameters...), [[maybe_unused]] unsigned threads,
                             [[maybe_unused]] std::size_t shared) {
@@ -267,16 +267,16 @@ class context<cuda<P>> {
     warpgroups_ = can_group_ && name != "warp";
     direct_ = name == "direct";
   }
-  /// The processes over whose batches, all of one size, batch norm takes its moments in training, as in other contexts;
-  /// its layers have at most so many channels. Null: this one alone.
+  /// The processes over whose batches, all of one size, batch norm takes its moments in training, as in other contexts.
+  /// Null: this one alone. `room` is what it works in: norm_room bytes for the layer with the most channels, which have
+  /// to stay as long as work that was put into the stream meanwhile.
   gpu_group* norm_group() const { return norm_group_; }
-  void norm_over(gpu_group* group, std::size_t most_channels = 0) {
-    norm_group_ = group;
-    std::size_t const bytes = group != nullptr ? (2 + group->size()) * 2 * most_channels * sizeof(float) : 0;
-    if (norm_room_.size() < bytes) norm_room_ = device_block(bytes);
-  }
+  void norm_over(gpu_group* group, std::byte* room = nullptr) { norm_group_ = group, norm_room_ = room; }
   /// For each channel, two values of this process, two that are all processes', and two of each process, in order.
-  float* norm_room() { return reinterpret_cast<float*>(norm_room_.data()); }
+  static std::size_t norm_room(gpu_group const& group, std::size_t channels) {
+    return (2 + group.size()) * 2 * channels * sizeof(float);
+  }
+  float* norm_room() const { return reinterpret_cast<float*>(norm_room_); }
   /// Kernels whose blocks go from tile to tile have at most so many: one for each multiprocessor, or fewer to leave
   /// some to others.
   unsigned most_blocks() const { return most_blocks_; }
@@ -288,7 +288,7 @@ class context<cuda<P>> {
   bool can_group_ = false, warpgroups_ = false, direct_ = true;
   unsigned most_blocks_ = static_cast<unsigned>(facts_.multiprocessors);
   gpu_group* norm_group_ = nullptr;
-  device_block norm_room_;
+  std::byte* norm_room_ = nullptr;
 };
 
 template <class P, class T>

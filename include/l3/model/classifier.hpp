@@ -70,10 +70,7 @@ class classifier_training {
 
   /// Room for batches of up to `items`.
   classifier_training(context<B>& on, std::size_t items, bool frozen)
-      : on_(on),
-        frozen_(frozen),
-        memory_((frozen ? frozen_plan : plan).bytes(items, on.threads())),
-        gradients_of_hidden_(hidden.bytes(items, on.threads())) {}
+      : on_(on), frozen_(frozen), memory_((frozen ? frozen_plan : plan).bytes(items, on.threads())) {}
 
   /// Of a frozen subnetwork: takes its weights as they are now.
   void prepare(scalar const* params) {
@@ -89,15 +86,15 @@ class classifier_training {
     } else {
       x_ = trunk::forward(at.inner, params, items.data, at.trunk);
     }
-    return h_ = top::forward(at.inner, params + Network::top_offset, x_, at.top);
+    return top::forward(at.inner, params + Network::top_offset, x_, at.top);
   }
-  /// Where the gradient of that goes.
-  value* dhidden() { return reinterpret_cast<value*>(gradients_of_hidden_.data()); }
+  /// Where the gradient of the last forward's goes.
+  value* dhidden() const { return places(*this).dhidden; }
   /// Gradients of the parameters, those of a frozen subnetwork aside, for the batch of the last forward.
   void backward(scalar const* params, scalar* gradients) {
     places const at(*this);
     value* const nobody = nullptr;
-    top::backward(at.inner, params + Network::top_offset, x_, at.top, dhidden(), frozen_ ? nobody : at.features,
+    top::backward(at.inner, params + Network::top_offset, x_, at.top, at.dhidden, frozen_ ? nobody : at.features,
                   gradients + Network::top_offset);
     if (!frozen_) trunk::backward(at.inner, params, items_.data, at.trunk, at.features, nobody, gradients);
   }
@@ -106,23 +103,25 @@ class classifier_training {
   struct places {
     std::byte *trunk, *top;  ///< what they keep; of a frozen subnetwork its weights, prepared
     value* features;         ///< of a frozen subnetwork; else their gradient
+    value* dhidden;
     pass<B> inner;
     explicit places(classifier_training const& of)
-        : trunk(nullptr), top(nullptr), features(nullptr), inner{of.on_, of.items_.count, nullptr} {
+        : trunk(nullptr), top(nullptr), features(nullptr), dhidden(nullptr), inner{of.on_, of.items_.count, nullptr} {
       carver space(of.memory_.data(), of.items_.count, of.on_.threads());
       trunk = space.template take<std::byte>(of.frozen_ ? classifier_training::trunk::template prepared<B>
                                                         : classifier_training::trunk::template kept<B>);
       top = space.template take<std::byte>(classifier_training::top::template kept<B>);
       features = space.template take<value>(classifier_training::features);
+      dhidden = space.template take<value>(classifier_training::hidden);
       inner.scratch = space.rest();
     }
   };
 
   context<B>& on_;
   bool frozen_;
-  memory_on<B> memory_, gradients_of_hidden_;
+  memory_on<B> memory_;
   batch_view<value const, typename Network::input> items_;
-  value const *x_ = nullptr, *h_ = nullptr;
+  value const* x_ = nullptr;
 };
 
 /// A classifier in use: the weights prepared, and memory for batches of up to `items`.

@@ -1,5 +1,7 @@
 /// @file  include/l3/train/classifier_trainer.cuh: supervised training of one subnetwork on a GPU.
 #pragma once
+#include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <l3/train/classifier_trainer.hpp>
 #include <l3/train/gpu_batch.cuh>
@@ -12,7 +14,7 @@
 namespace l3::inline L3_ISA {
 
 /// Trains a trunk_classifier and its last layer on a GPU; how steps are begun and finished, gpu_steps says. Numbers and
-/// settings as in classifier_trainer on processors. The report's accuracy is that of all items.
+/// settings as in classifier_trainer on processors; an item whose two best scores are the same counts as told wrong.
 ///
 /// Memory  of the GPU: `plan` (frozen: `frozen_plan`) for a batch; weights, gradients and averages (4 times the
 ///         parameters).
@@ -32,6 +34,7 @@ class classifier_trainer<Network> : public gpu_steps<Network> {
   using values_view = typename input::values_view;
   using raw_items = typename input::raw_view;
 
+  /// A batch on its way; and all that grows with the batch.
   static constexpr footprint sent = input::sent + per_item<std::int32_t>(1);
   static constexpr footprint plan = pass_type::plan + sent + sent + input::made;
   static constexpr footprint frozen_plan = pass_type::frozen_plan + sent + sent + input::made;
@@ -48,9 +51,7 @@ class classifier_trainer<Network> : public gpu_steps<Network> {
         scores_(2 * settings.batch * head.classes() * sizeof(float)),
         scratch_(std::max(detail::gpu::score_room(settings.batch),
                           scratch_size<B>::channels(head.classes(), 1).bytes(settings.batch, 1))) {
-    if (settings.parts != 1)
-      throw setting_error(
-          {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(settings.parts)});
+    this->require_one_part();
     adopt();
   }
   ~classifier_trainer() { this->drain(); }
@@ -140,5 +141,12 @@ class classifier_trainer<Network> : public gpu_steps<Network> {
   input input_;
   device_block gradients_, scores_, scratch_;
 };
+
+/// (The guide that the first template's constructor gives names its own kind of last layer.)
+template <class Network>
+requires gpu_backend<typename Network::backend_type> classifier_trainer(context<typename Network::backend_type>&,
+                                                                        Network&, softmax_weights<float>&,
+                                                                        training_settings const&, bool)
+->classifier_trainer<Network>;
 
 }  // namespace l3::inline L3_ISA

@@ -28,9 +28,7 @@ class fusion_trainer<Network> : public pair_steps<Network, fusion_trainer<Networ
         pass_(on, net, settings.batch, settings.which),
         loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(float)) {
-    if (settings.parts != 1)
-      throw setting_error(
-          {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(settings.parts)});
+    this->require_one_part();
     adopt();
   }
   ~fusion_trainer() { this->drain(); }

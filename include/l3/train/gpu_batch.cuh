@@ -63,6 +63,7 @@ class gpu_frames {
     std::uint8_t const* crops = nullptr;
     image_jitter const* jitters = nullptr;
   };
+  /// Puts them into a parcel.
   static place put(gpu_parcel& in, values_view x) { return {.values = in.put(x.values())}; }
   static place put(gpu_parcel& in, raw_view const& x) {
     return {.crops = in.put(x.crops.values()), .jitters = in.put(x.jitters)};
@@ -124,6 +125,7 @@ class gpu_sounds {
     float const* seconds = nullptr;
     float const* volumes = nullptr;
   };
+  /// Puts them into a parcel.
   static place put(gpu_parcel& in, values_view x) { return {.values = in.put(x.values())}; }
   static place put(gpu_parcel& in, raw_view const& x) {
     return {.seconds = in.put(x.seconds.values()), .volumes = in.put(x.volumes)};

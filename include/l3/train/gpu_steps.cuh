@@ -144,7 +144,7 @@ class gpu_steps {
     s.done.wait();
     step_report report;
     report.step = optimizer_.steps() + 1 - in_flight();
-    auto const results = s.results().last(processes());
+    auto const results = s.results().subspan(group_ != nullptr ? 1 : 0, processes());
     if (s.results().front().not_finite != 0) forget(report.step, results);
     ++finished_;
     if (learned_from_ == 0) net_.batches_tracked(net_.batches_tracked() + 1);
@@ -224,6 +224,12 @@ class gpu_steps {
     }
   }
   ~gpu_steps() { drain(); }
+  /// Throws setting_error unless a step is of one batch.
+  void require_one_part() const {
+    if (settings_.parts != 1)
+      throw setting_error(
+          {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(settings_.parts)});
+  }
   /// Waits for all that has been begun, which uses memory of whoever is going now.
   void drain() const {
     cudaStreamSynchronize(copies_);
@@ -294,7 +300,7 @@ class gpu_steps {
     detail::gpu::recorded_work work;
     std::size_t count = 0;  ///< items that `work` was recorded for,
     bool raw = false;       ///< and how they come
-    /// This process's, then, if there is a group, everyone's.
+    /// This process's, then, if there is a group, everyone's; perhaps more that nobody writes.
     std::span<detail::gpu::step_result const> results() const {
       return {reinterpret_cast<detail::gpu::step_result const*>(host_results.data()),
               host_results.size() / sizeof(detail::gpu::step_result)};

@@ -8,6 +8,7 @@ namespace l3::inline L3_ISA {
 /// As pair_loss; loss and counts stay on the GPU, in the columns of a tally (kernels/cuda/pair_scores.cuh).
 class gpu_pair_loss {
  public:
+  /// Room for so many scored pairs.
   explicit gpu_pair_loss(std::size_t most_rows) : scratch_(detail::gpu::score_room(most_rows)) {}
   /// For frames whose first one's own sound is number `first`; labels are read with pairing::paper alone. `adds`: to
   /// the tally that is there.

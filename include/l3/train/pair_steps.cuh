@@ -32,8 +32,8 @@ class pair_steps : public gpu_steps<Network> {
   static constexpr footprint sent = frames_in::sent + sounds_in::sent + per_item<std::int32_t>(1);
   static constexpr footprint input_plan = sent + sent + frames_in::made + sounds_in::made;
 
-  /// Begins a step, as trainer on processors does it; the values are the machine's, and may be changed as soon as this
-  /// returns.
+  /// Begins a step on settings.parts batches, one behind the other. The values are the machine's, and may be changed as
+  /// soon as this returns.
   ///
   /// Errors  shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1; a third step.
   void begin(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {

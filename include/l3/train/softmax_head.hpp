@@ -87,7 +87,6 @@ class softmax_head : public softmax_weights<scalar_of<B>> {
   /// Errors  setting_error: fewer than two classes.
   softmax_head(context<B>& on, std::size_t inputs, std::size_t classes, std::size_t most_rows)
       : base(inputs, classes),
-        classes_(classes),
         most_rows_(most_rows),
         gradients_(this->room() * sizeof(scalar)),
         scores_(most_rows * classes),
@@ -97,7 +96,9 @@ class softmax_head : public softmax_weights<scalar_of<B>> {
                           scratch_size<B>::channels(classes, 1).bytes(most_rows, on.threads()))) {}
 
   /// Of the last backward, laid out as the values.
-  std::span<scalar const> gradients() const { return {dw(), this->room()}; }
+  std::span<scalar const> gradients() const {
+    return {reinterpret_cast<scalar const*>(gradients_.data()), this->room()};
+  }
 
   /// Scores of rows.
   void scores(context<B>& on, std::size_t rows, scalar const* x, scalar* out) {
@@ -116,11 +117,11 @@ class softmax_head : public softmax_weights<scalar_of<B>> {
     scores(on, labels.size(), x, scores_.data());
     std::fill_n(shares_.begin(), labels.size(), static_cast<scalar>(1.0 / static_cast<double>(labels.size())));
     class_score score;
-    score.loss = softmax_cross_entropy(on, labels.size(), classes_, scores_.data(), labels.data(), shares_.data(),
-                                       dscores_.data());
+    score.loss = softmax_cross_entropy(on, labels.size(), this->classes(), scores_.data(), labels.data(),
+                                       shares_.data(), dscores_.data());
     for (std::size_t row = 0; row != labels.size(); ++row) {
-      scalar const* const s = scores_.data() + row * classes_;
-      score.accuracy += std::max_element(s, s + classes_) - s == labels[row];
+      scalar const* const s = scores_.data() + row * this->classes();
+      score.accuracy += std::max_element(s, s + this->classes()) - s == labels[row];
     }
     score.accuracy /= static_cast<double>(labels.size());
     return score;
@@ -128,12 +129,12 @@ class softmax_head : public softmax_weights<scalar_of<B>> {
   /// Gradients of the last forward's weights and, unless null, of its rows.
   void backward(context<B>& on, std::size_t rows, scalar const* x, scalar* dx) {
     dense_backward_weights(on, dims(rows), x, dscores_.data(), dw(), scratch_.data());
-    channel_sums(on, rows, classes_, dscores_.data(), dw() + bias_offset(), scratch_.data());
+    channel_sums(on, rows, this->classes(), dscores_.data(), dw() + bias_offset(), scratch_.data());
     if (dx != nullptr)
       dense_backward_data(on, dims(rows), dscores_.data(), this->weights().data(), dx, scratch_.data());
   }
   bool finite(context<B>& on) {
-    return all_finite(on, this->weights().size(), dw()) && all_finite(on, classes_, dw() + bias_offset());
+    return all_finite(on, this->weights().size(), dw()) && all_finite(on, this->classes(), dw() + bias_offset());
   }
   /// One step of Adam on them; weight decay touches the weights alone.
   void step(context<B>& on, adam_settings settings) {
@@ -142,13 +143,13 @@ class softmax_head : public softmax_weights<scalar_of<B>> {
     adam_update(on, settings, this->weights().size(), dw(), w, m, v);
     settings.weight_decay = 0;
     std::size_t const b = bias_offset();
-    adam_update(on, settings, classes_, dw() + b, w + b, m + b, v + b);
+    adam_update(on, settings, this->classes(), dw() + b, w + b, m + b, v + b);
   }
 
  private:
-  scalar* dw() const { return reinterpret_cast<scalar*>(gradients_.data()); }
+  scalar* dw() { return reinterpret_cast<scalar*>(gradients_.data()); }
 
-  std::size_t classes_, most_rows_;
+  std::size_t most_rows_;
   arena gradients_;
   std::vector<scalar> scores_, dscores_, shares_;
   arena scratch_;

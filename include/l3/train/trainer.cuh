@@ -40,7 +40,7 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
     if (settings.sync_batch_norm && settings.parts != 1)
       throw setting_error(
           {"training: batch norm over all processes", "one part for each", std::to_string(settings.parts)});
-    norm_over_all(settings.sync_batch_norm), norm_over_all(false);  // takes its memory
+    if (settings.sync_batch_norm && group != nullptr) norm_room_ = device_block(on.norm_room(*group, most_channels));
     if (settings.parts > 1) sums_ = device_block(room * sizeof(float));
     if (meets_others()) others_.emplace(settings, this->processes());
     this->adopt();
@@ -93,7 +93,6 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   bool meets_others() const {
     return settings_.which == pairing::all && settings_.across_workers && this->workers() > 1;
   }
-  void norm_over_all(bool all) { on_.norm_over(all ? group_ : nullptr, most_channels); }
   float* sums() { return reinterpret_cast<float*>(sums_.data()); }
   void copy(std::size_t count, float const* from, float* to) {
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice, on_.stream()),
@@ -103,17 +102,17 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
   /// Forward, loss and backward of a step, into the stream.
   float const* gradients_of(typename base::batch const& b) {
     std::size_t const each = b.frames.count / settings_.parts;
-    norm_over_all(settings_.sync_batch_norm);
+    if (settings_.sync_batch_norm) on_.norm_over(group_, norm_room_.data());
     try {
       if (meets_others())
         together(each, b.frames.data, b.sounds.data);
       else
         apart(each, b.frames.data, b.sounds.data, b.labels);
     } catch (...) {
-      norm_over_all(false);
+      on_.norm_over(nullptr);
       throw;
     }
-    norm_over_all(false);
+    on_.norm_over(nullptr);
     if (group_ != nullptr) {
       cudaStream_t const in = on_.stream();
       begin_bucket();  // what is left
@@ -228,7 +227,7 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
 
   training<Network> pass_;
   gpu_pair_loss loss_;
-  device_block sums_;
+  device_block sums_, norm_room_;
   std::optional<meeting> others_;
   gpu_stream messages_;
   gpu_event away_, home_;                          ///< what messages wait for, and what waits for them
