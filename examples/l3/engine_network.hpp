@@ -7,7 +7,9 @@
 #include <l3/train/classifier_trainer.hpp>
 #include <l3/train/fusion_trainer.hpp>
 #include <optional>
+#include <tuple>
 #include <type_traits>
+#include <variant>
 #if L3_CUDA
 #include <l3/model/hosted_classifier.cuh>
 #include <l3/model/hosted_inference.cuh>
@@ -41,27 +43,19 @@ void pool_to_grid(float const* map, extent2 grid, float* out) {
 namespace detail_of_engine {
 /// Stands for what a backend does not have.
 struct nothing {};
-template <class Network>
-struct user_of {
-  using type = inference<Network>;
-};
+/// Networks in use, for values of the machine's memory.
 #if L3_CUDA
 template <class Network>
-requires gpu_backend<typename Network::backend_type>
-struct user_of<Network> {
-  using type = hosted_inference<Network>;
-};
-#endif
+using user_of =
+    std::conditional_t<host_backend<typename Network::backend_type>, inference<Network>, hosted_inference<Network>>;
 template <class Network>
-struct classifier_user_of {
-  using type = classifier_inference<Network>;
-};
-#if L3_CUDA
+using classifier_user_of = std::conditional_t<host_backend<typename Network::backend_type>,
+                                              classifier_inference<Network>, hosted_classifier<Network>>;
+#else
 template <class Network>
-requires gpu_backend<typename Network::backend_type>
-struct classifier_user_of<Network> {
-  using type = hosted_classifier<Network>;
-};
+using user_of = inference<Network>;
+template <class Network>
+using classifier_user_of = classifier_inference<Network>;
 #endif
 
 /// On so many threads of the processor, or on this machine's GPU number `device`.
@@ -72,14 +66,77 @@ context<B> context_on(std::size_t threads, [[maybe_unused]] int device) {
   else
     return context<B>(threads, device);
 }
-/// Steps that a trainer may have in flight. On the processor a step is done when it is begun.
-template <class Trainer>
-inline constexpr std::size_t most_in_flight = [] {
-  if constexpr (requires { Trainer::slots; })
-    return Trainer::slots;
-  else
-    return std::size_t{1};
-}();
+/// One of these trainers, or none yet, whose steps are begun and finished apart. On the processor a step is done when
+/// it is begun.
+template <backend B, class... Trainers>
+class teacher {
+  static constexpr bool on_host = host_backend<B>;
+  using first = std::tuple_element_t<0, std::tuple<Trainers...>>;
+
+ public:
+  void clear() { one_.template emplace<std::monostate>(); }
+  template <class Trainer, class... Arguments>
+  void emplace(Arguments&&... arguments) {
+    clear();  // what has been begun uses what is made anew
+    one_.template emplace<Trainer>(arguments...);
+  }
+  /// Null: there is no trainer.
+  auto* optimizer() {
+    decltype(&std::declval<first&>().optimizer()) found = nullptr;
+    visit(one_, [&](auto& t) { found = &t.optimizer(); });
+    return found;
+  }
+  /// Steps whose reports were fetched.
+  std::uint64_t steps() const {
+    std::uint64_t count = 0;
+    visit(one_, [&](auto& t) { count = t.steps() - in_flight(); });
+    return count;
+  }
+  static constexpr std::size_t most_in_flight() {
+    if constexpr (on_host)
+      return 1;
+    else
+      return first::slots;
+  }
+  std::size_t in_flight() const {
+    std::size_t count = report_ ? 1 : 0;
+    if constexpr (!on_host) visit(one_, [&](auto& t) { count = t.in_flight(); });
+    return count;
+  }
+  /// `batch` is what the trainer's `begin`, or on the processor its `step`, takes.
+  template <class... Batch>
+  void begin(Batch const&... batch) {
+    visit(one_, [&](auto& t) {
+      if constexpr (on_host)
+        report_ = t.step(batch...);
+      else
+        t.begin(batch...);
+    });
+  }
+  step_report finish() {
+    if constexpr (!on_host) visit(one_, [&](auto& t) { report_ = t.finish(); });
+    return *std::exchange(report_, std::nullopt);
+  }
+  /// Brings what has been learned where files and inference find it; and the other way.
+  void fetch() {
+    if constexpr (!on_host) visit(one_, [](auto& t) { t.fetch(); });
+  }
+  void adopt() {
+    if constexpr (!on_host) visit(one_, [](auto& t) { t.adopt(); });
+  }
+
+ private:
+  template <class One, class F>
+  static void visit(One& one, F&& f) {
+    std::visit(
+        [&](auto& t) {
+          if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(t)>, std::monostate>) f(t);
+        },
+        one);
+  }
+  std::variant<std::monostate, Trainers...> one_;
+  std::optional<step_report> report_;
+};
 /// What a trainer on a GPU takes for each item.
 template <class Trainer>
 footprint plan_of([[maybe_unused]] bool frozen = false) {
@@ -117,7 +174,7 @@ template <backend B>
 template <backend B, class Config>
 class network_engine final : public engine {
   using network = l3_network<B, Config>;
-  using user = typename detail_of_engine::user_of<network>::type;
+  using user = detail_of_engine::user_of<network>;
   static constexpr bool on_host = host_backend<B>;
   static constexpr extent2 frame_grid{4, 4}, sound_grid{4, 3};
 
@@ -160,13 +217,12 @@ class network_engine final : public engine {
   }
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     changed_ = true;
-    load_checkpoint(checkpoint, net_, with_optimizer ? optimizer() : nullptr);
-    if constexpr (!on_host)
-      if (trainer_ || fusion_trainer_) taught([](auto& t) { t.adopt(); });
+    load_checkpoint(checkpoint, net_, with_optimizer ? teacher_.optimizer() : nullptr);
+    teacher_.adopt();
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
-    fetch();
-    save_checkpoint<network>(checkpoint, net_, with_optimizer ? optimizer() : nullptr, facts);
+    teacher_.fetch();
+    save_checkpoint<network>(checkpoint, net_, with_optimizer ? teacher_.optimizer() : nullptr, facts);
   }
 
   void take_trunk(modality what, std::filesystem::path const& checkpoint) override {
@@ -175,34 +231,26 @@ class network_engine final : public engine {
   }
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
-    trainer_.reset(), fusion_trainer_.reset();  // their work uses what is made anew
+    auto* const partner = partners(fusion_alone ? nullptr : group);
     if (fusion_alone)
       detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<fusion_trainer<network>>(), "",
-                                  [&] { fusion_trainer_.emplace(on_, net_, settings); });
+                                  [&] { teacher_.template emplace<fusion_trainer<network>>(on_, net_, settings); });
     else
-      make_trainer(settings, partners(group));
+      detail_of_engine::with_plan(on_, facts_, facts_.training, ", and --accumulate makes steps of more",
+                                  [&] { teacher_.template emplace<trainer<network>>(on_, net_, settings, partner); });
   }
   std::span<float const> weights() override {
-    fetch();
+    teacher_.fetch();
     return {net_.data(), network::parameter_room};
   }
-  std::uint64_t steps() override { return optimizer() != nullptr ? optimizer()->steps() - in_flight() : 0; }
-  std::size_t most_in_flight() const override { return detail_of_engine::most_in_flight<trainer<network>>; }
-  std::size_t in_flight() const override {
-    if constexpr (on_host)
-      return report_ ? 1 : 0;
-    else
-      return fusion_trainer_ ? fusion_trainer_->in_flight() : trainer_ ? trainer_->in_flight() : 0;
-  }
+  std::uint64_t steps() override { return teacher_.steps(); }
+  std::size_t most_in_flight() const override { return teacher_.most_in_flight(); }
+  std::size_t in_flight() const override { return teacher_.in_flight(); }
   void begin_step(std::span<float const> frames, std::span<float const> sounds, std::span<std::int32_t const> labels,
                   std::size_t count) override {
     changed_ = true;
-    taught([&](auto& t) {
-      if constexpr (on_host)
-        report_ = t.step({frames.data(), count}, {sounds.data(), count}, labels);
-      else
-        t.begin({frames.data(), count}, {sounds.data(), count}, labels);
-    });
+    teacher_.begin(batch_view<float const, typename network::frame>(frames.data(), count),
+                   batch_view<float const, typename network::sound>(sounds.data(), count), labels);
   }
   bool takes_raw() const override { return !on_host; }
   void begin_step(raw_spans const& b, std::span<std::int32_t const> labels) override {
@@ -211,21 +259,17 @@ class network_engine final : public engine {
     } else {
       changed_ = true;
       std::size_t const count = b.jitters.size();
-      taught([&](auto& t) {
-        t.begin({{b.crops.data(), count}, {b.seconds.data(), count}, b.jitters, b.volumes}, labels);
-      });
+      teacher_.begin(
+          typename trainer<network>::raw_items{
+              {b.crops.data(), count}, {b.seconds.data(), count}, b.jitters, b.volumes},
+          labels);
     }
   }
-  step_report finish_step() override {
-    if constexpr (on_host)
-      return *std::exchange(report_, std::nullopt);
-    else
-      return taught([](auto& t) { return t.finish(); });
-  }
+  step_report finish_step() override { return teacher_.finish(); }
 
   void prepare_inference(std::size_t items) override {
     sliding_.reset();
-    fetch();
+    teacher_.fetch();
     user_.emplace(on_, net_, items);
     changed_ = false;
     map_ = {};
@@ -368,21 +412,6 @@ class network_engine final : public engine {
     facts.layers.push_back(std::move(row));
   }
 
-  template <class Group>
-  void make_trainer(training_settings const& settings, Group* group) {
-    detail_of_engine::with_plan(on_, facts_, facts_.training, ", and --accumulate makes steps of more",
-                                [&] { trainer_.emplace(on_, net_, settings, group); });
-  }
-
-  /// f with the trainer that there is.
-  template <class F>
-  auto taught(F&& f) {
-    return fusion_trainer_ ? f(*fusion_trainer_) : f(*trainer_);
-  }
-  adam<network>* optimizer() {
-    if (!fusion_trainer_ && !trainer_) return nullptr;
-    return taught([](auto& t) { return &t.optimizer(); });
-  }
   static constexpr footprint training_plan() {
     if constexpr (on_host)
       return training<network>::plan;
@@ -409,15 +438,9 @@ class network_engine final : public engine {
 #else
   static process_group* partners(process_group* group) { return group; }
 #endif
-  /// Brings what has been learned where files and inference find it.
-  void fetch() {
-    if constexpr (!on_host)
-      if (trainer_ || fusion_trainer_) taught([](auto& t) { t.fetch(); });
-  }
-
   /// With the weights of this moment.
   user& in_use() {
-    if (changed_) fetch(), user_->refresh(net_);
+    if (changed_) teacher_.fetch(), user_->refresh(net_);
     changed_ = false;
     return *user_;
   }
@@ -428,9 +451,7 @@ class network_engine final : public engine {
 #if L3_CUDA && defined(L3_WITH_NCCL)
   std::optional<nccl_group> gpus_;
 #endif
-  std::optional<trainer<network>> trainer_;
-  std::optional<fusion_trainer<network>> fusion_trainer_;
-  std::optional<step_report> report_;  // of a step on the processor, done when it is begun
+  detail_of_engine::teacher<B, trainer<network>, fusion_trainer<network>> teacher_;
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
@@ -440,7 +461,7 @@ class network_engine final : public engine {
 template <backend B, class Side>
 class network_classifier final : public classifier_engine {
   using network = trunk_classifier<B, Side>;
-  using user = typename detail_of_engine::classifier_user_of<network>::type;
+  using user = detail_of_engine::classifier_user_of<network>;
   static constexpr bool on_host = host_backend<B>;
   using last_layer = std::conditional_t<on_host, softmax_head<B>, softmax_weights<float>>;
 
@@ -464,33 +485,24 @@ class network_classifier final : public classifier_engine {
   }
   void load(std::filesystem::path const& checkpoint, bool with_optimizer) override {
     changed_ = true;
-    load_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr);
-    if constexpr (!on_host)
-      if (trainer_) trainer_->adopt();
+    load_classifier(checkpoint, net_, head_, with_optimizer ? teacher_.optimizer() : nullptr);
+    teacher_.adopt();
   }
   void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const& facts) override {
-    fetch();
-    save_classifier(checkpoint, net_, head_, with_optimizer ? &trainer_->optimizer() : nullptr, facts);
+    teacher_.fetch();
+    save_classifier(checkpoint, net_, head_, with_optimizer ? teacher_.optimizer() : nullptr, facts);
   }
   void prepare_training(training_settings const& settings, bool frozen) override {
     using taught = classifier_trainer<network>;
     detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<taught>(frozen), "",
-                                [&] { trainer_.emplace(on_, net_, head_, settings, frozen); });
+                                [&] { teacher_.template emplace<taught>(on_, net_, head_, settings, frozen); });
   }
-  std::uint64_t steps() const override { return trainer_ ? trainer_->steps() - in_flight() : 0; }
-  std::size_t most_in_flight() const override { return detail_of_engine::most_in_flight<classifier_trainer<network>>; }
-  std::size_t in_flight() const override {
-    if constexpr (on_host)
-      return report_ ? 1 : 0;
-    else
-      return trainer_ ? trainer_->in_flight() : 0;
-  }
+  std::uint64_t steps() const override { return teacher_.steps(); }
+  std::size_t most_in_flight() const override { return teacher_.most_in_flight(); }
+  std::size_t in_flight() const override { return teacher_.in_flight(); }
   void begin_step(std::span<float const> items, std::span<std::int32_t const> labels) override {
     changed_ = true;
-    if constexpr (on_host)
-      report_ = trainer_->step({items.data(), labels.size()}, labels);
-    else
-      trainer_->begin({items.data(), labels.size()}, labels);
+    teacher_.begin(batch_view<float const, typename network::input>(items.data(), labels.size()), labels);
   }
   bool takes_raw() const override { return !on_host; }
   void begin_step(raw_spans const& b, std::span<std::int32_t const> labels) override {
@@ -498,20 +510,16 @@ class network_classifier final : public classifier_engine {
       detail_of_engine::refuse_raw<B>();
     } else {
       changed_ = true;
+      using raw = typename classifier_trainer<network>::raw_items;
       if constexpr (std::same_as<Side, vision_of<typename Side::config>>)
-        trainer_->begin({{b.crops.data(), labels.size()}, b.jitters}, labels);
+        teacher_.begin(raw{{b.crops.data(), labels.size()}, b.jitters}, labels);
       else
-        trainer_->begin({{b.seconds.data(), labels.size()}, b.volumes}, labels);
+        teacher_.begin(raw{{b.seconds.data(), labels.size()}, b.volumes}, labels);
     }
   }
-  step_report finish_step() override {
-    if constexpr (on_host)
-      return *std::exchange(report_, std::nullopt);
-    else
-      return trainer_->finish();
-  }
+  step_report finish_step() override { return teacher_.finish(); }
   void prepare_inference(std::size_t items) override {
-    fetch();
+    teacher_.fetch();
     if constexpr (on_host)
       user_.emplace(on_, net_, items);
     else
@@ -519,7 +527,7 @@ class network_classifier final : public classifier_engine {
     changed_ = true;  // its last layer is not there yet
   }
   void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
-    if (changed_) fetch(), refresh();
+    if (changed_) teacher_.fetch(), refresh();
     changed_ = false;
     if constexpr (on_host) {
       user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
@@ -542,19 +550,12 @@ class network_classifier final : public classifier_engine {
     else
       user_->refresh(net_, head_.weights(), head_.biases());
   }
-  /// Brings what has been learned where files and inference find it.
-  void fetch() {
-    if constexpr (!on_host)
-      if (trainer_) trainer_->fetch();
-  }
-
   model_facts facts_;
   context<B> on_;
   network net_;
   last_layer head_;
   tensor<float, typename network::hidden> hidden_;
-  std::optional<classifier_trainer<network>> trainer_;
-  std::optional<step_report> report_;  // of a step on the processor, done when it is begun
+  detail_of_engine::teacher<B, classifier_trainer<network>> teacher_;
   std::optional<user> user_;
   bool changed_ = false;  // since user_ took over the weights
 };
