@@ -230,6 +230,9 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
   using network = l3_network<cuda<fp32>, mini>;
   for (auto const& [which, across] : {std::pair{pairing::all, true}, {pairing::all, false}, {pairing::paper, false}}) {
     CAPTURE(which == pairing::all, across);
+#if !defined(__CUDACC__)
+    emulated::order = 1 - emulated::order;  // messages as early as can be, or as late
+#endif
     context<cuda<fp32>> on;
     twins group;
     network net;
@@ -255,6 +258,9 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     bad.frames.data()[99] = std::numeric_limits<float>::quiet_NaN();
     CHECK_THROWS_WITH(take(t, bad), Catch::Contains("step 3") && Catch::Contains("at process 0"));
   }
+#if !defined(__CUDACC__)
+  emulated::order = 0;
+#endif
 }
 
 TEST_CASE("a step's report counts every GPU, however many there are") {
@@ -455,6 +461,10 @@ TEST_CASE("training on a GPU refuses what does not fit") {
   std::vector<std::int32_t> const signs{1, -1, 1, -1};
   CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), signs), setting_error);
   CHECK_THROWS_AS(s.t.finish(), setting_error);
+  for (int k = 0; k != 2; ++k) s.t.begin(b.frames.view(), b.sounds.view(), b.labels);
+  CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), b.labels), setting_error);
+  CHECK_THROWS_AS(s.t.fetch(), setting_error);
+  CHECK((s.t.finish().step == 1 && s.t.finish().step == 2));
 }
 
 TEST_CASE("batches of other sizes in between change nothing") {

@@ -6,8 +6,9 @@
 /// taken (under the address sanitizer), values nobody wrote (all memory starts as not-a-numbers), copies that are not
 /// waited for (cp.async happens at the wait), threads that do not meet at a barrier, and missing barriers (run a kernel
 /// in both of `emulated::order`: the results differ). Products of warpgroups (wgmma) find their operands by the bits of
-/// their descriptors; where their sums lie there are not-a-numbers until they have been waited for. What it knows
-/// nothing of: time, caches, and races between streams.
+/// their descriptors; where their sums lie there are not-a-numbers until they have been waited for. Work in streams is
+/// done only when somebody waits for it, and of what may be done in any order `order` says which comes first: an event
+/// that is not waited for, or memory that is used again too soon, shows. What it knows nothing of: time and caches.
 #pragma once
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -20,7 +21,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 #if defined(__SANITIZE_ADDRESS__)
@@ -347,26 +350,73 @@ enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 
 namespace emulated {
 using work = std::function<void()>;
+/// A piece of a GPU's work, and what must have been done before it. It is put off as long as can be: until somebody
+/// waits for it, or for what comes after it. So whoever forgets to wait reads what is not there yet.
+struct task {
+  work job{};
+  std::vector<std::shared_ptr<task>> after{};
+  bool done = false;
+};
+using task_ptr = std::shared_ptr<task>;
 struct graph {
-  std::vector<work> nodes;
+  std::vector<task_ptr> nodes;
   bool ended = false;  ///< nothing more is recorded into it
 };
 struct stream {
-  std::shared_ptr<graph> captured;  ///< while work is recorded instead of done
+  task_ptr last = nullptr;
+  std::shared_ptr<graph> captured = nullptr;  ///< while work is recorded instead of done;
+  task_ptr last_captured = nullptr;           ///< its last one of that
+  bool is_captured() const { return captured != nullptr && !captured->ended; }
+  task_ptr& end() { return is_captured() ? last_captured : last; }
 };
-/// The place in which stream it is; a stream that waits for one that is recorded is recorded with it.
+/// A place in a stream. One that waits for a stream that is recorded is recorded with it.
 struct event {
-  std::shared_ptr<graph> captured;
+  task_ptr at = nullptr;
+  std::shared_ptr<graph> captured = nullptr;
 };
+inline std::vector<stream*> streams;
 /// All of a GPU's memory, its number, and what was taken.
 inline std::size_t memory = std::size_t{8} << 30, taken = 0;
 inline int devices = 1;
+/// Blocks that a GPU reads and writes on its own, and their sizes.
+inline std::map<std::byte const*, std::size_t> pinned;
+inline bool is_pinned(void const* p) {
+  auto const at = pinned.upper_bound(static_cast<std::byte const*>(p));
+  return at != pinned.begin() && static_cast<std::byte const*>(p) < std::prev(at)->first + std::prev(at)->second;
+}
 
-inline void put(stream* in, work job) {
-  if (in != nullptr && in->captured && !in->captured->ended)
-    in->captured->nodes.push_back(std::move(job));
-  else
-    job();
+/// Of what may be done in any order, what came last comes first or, the other way round, last.
+inline void run(task_ptr const& t) {
+  if (t == nullptr || t->done) return;
+  std::vector<task*> way{t.get()};
+  while (!way.empty()) {
+    task* const now = way.back();
+    if (!now->done) {
+      task* before = nullptr;
+      for (task_ptr const& each : now->after)
+        if (!each->done && (before == nullptr || order == 1)) before = each.get();
+      if (before != nullptr) {
+        way.push_back(before);
+        continue;
+      }
+      if (now->job) now->job();
+      now->done = true, now->job = nullptr, now->after.clear();
+    }
+    way.pop_back();
+  }
+}
+inline void run_all() {
+  for (stream* each : streams) run(each->last);
+}
+/// (Stream null is not one of ours: what is put there is done at once.)
+inline void put(stream* in, work job, task_ptr const& after = nullptr) {
+  if (in == nullptr) return job();
+  task_ptr& end = in->end();
+  auto const t = std::make_shared<task>(task{std::move(job)});
+  for (task_ptr const& each : {end, after})
+    if (each != nullptr) t->after.push_back(each);
+  if (in->is_captured()) in->captured->nodes.push_back(t);
+  end = t;
 }
 template <class... P>
 void launch(stream* in, void (*kernel)(P...), dim3 grid, unsigned threads, std::size_t shared, P... arguments) {
@@ -420,6 +470,7 @@ inline cudaError_t cudaMalloc(void** block, std::size_t size) {
 }
 inline cudaError_t cudaFree(void* block) {
   if (block == nullptr) return cudaSuccess;
+  emulated::run_all();
   auto* const all = static_cast<std::byte*>(block) - 256;
   std::size_t size;
   std::memcpy(&size, all, sizeof size);
@@ -429,9 +480,12 @@ inline cudaError_t cudaFree(void* block) {
 }
 inline cudaError_t cudaMallocHost(void** block, std::size_t size) {
   *block = std::malloc(size);
-  return *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*block == nullptr) return cudaErrorMemoryAllocation;
+  emulated::pinned[static_cast<std::byte const*>(*block)] = size;
+  return cudaSuccess;
 }
 inline cudaError_t cudaFreeHost(void* block) {
+  emulated::pinned.erase(static_cast<std::byte const*>(block));
   std::free(block);
   return cudaSuccess;
 }
@@ -443,21 +497,33 @@ inline cudaError_t cudaMemsetAsync(void* block, int value, std::size_t size, cud
   emulated::put(in, [=] { std::memset(block, value, size); });
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t size, cudaMemcpyKind, cudaStream_t in) {
-  emulated::put(in, [=] { std::memcpy(to, from, size); });
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream == nullptr) return cudaSuccess;
+  if (stream->is_captured()) emulated::stop("waiting for a stream that is being recorded");
+  emulated::run(stream->last);
   return cudaSuccess;
 }
+/// Other memory of the machine's than pinned blocks is read before the call returns, and has been written when it does.
+inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t size, cudaMemcpyKind kind, cudaStream_t in) {
+  bool const recorded = in != nullptr && in->is_captured();
+  if (kind == cudaMemcpyHostToDevice && !recorded && !emulated::is_pinned(from)) {
+    auto const* const bytes = static_cast<std::byte const*>(from);
+    emulated::put(
+        in, [to, copy = std::vector<std::byte>(bytes, bytes + size)] { std::memcpy(to, copy.data(), copy.size()); });
+    return cudaSuccess;
+  }
+  emulated::put(in, [=] { std::memcpy(to, from, size); });
+  return kind == cudaMemcpyDeviceToHost && !recorded && !emulated::is_pinned(to) ? cudaStreamSynchronize(in)
+                                                                                 : cudaSuccess;
+}
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, int) {
-  *stream = new emulated::stream;
+  *stream = emulated::streams.emplace_back(new emulated::stream);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  emulated::run(stream->last);
+  std::erase(emulated::streams, stream);
   delete stream;
-  return cudaSuccess;
-}
-inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (stream != nullptr && stream->captured && !stream->captured->ended)
-    emulated::stop("waiting for a stream that is being recorded");
   return cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
@@ -469,30 +535,64 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t in) {
-  event->captured = in->captured;
+  event->at = in->end();
+  event->captured = in->is_captured() ? in->captured : nullptr;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->captured != nullptr) emulated::stop("waiting for an event of a stream that was recorded");
+  emulated::run(event->at);
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (event->captured && !event->captured->ended) stream->captured = event->captured;
+  if (event->captured != nullptr) {
+    if (event->captured->ended) emulated::stop("a stream that waits for an event of one that was recorded before");
+    if (!stream->is_captured()) stream->captured = event->captured, stream->last_captured = nullptr;
+    if (stream->captured != event->captured) emulated::stop("streams that are recorded apart wait for each other");
+  } else if (stream->is_captured() && event->at != nullptr) {
+    emulated::stop("a stream that is recorded waits for work that is not");
+  }
+  emulated::put(
+      stream, [] {}, event->at);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t in, cudaStreamCaptureMode) {
   in->captured = std::make_shared<emulated::graph>();
+  in->last_captured = nullptr;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t in, cudaGraph_t* graph) {
+  // Whatever went to other streams has to have come back.
+  std::set<emulated::task const*> joined;
+  std::vector<emulated::task const*> way{in->last_captured.get()};
+  while (!way.empty()) {
+    emulated::task const* const now = way.back();
+    way.pop_back();
+    if (now == nullptr || !joined.insert(now).second) continue;
+    for (auto const& each : now->after) way.push_back(each.get());
+  }
+  if (joined.size() != in->captured->nodes.size())
+    emulated::stop("work of other streams is recorded and not waited for");
   *graph = new emulated::graph(*in->captured);
   in->captured->ended = true;
-  in->captured.reset();
+  in->captured.reset(), in->last_captured.reset();
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* to, cudaGraph_t from, unsigned long long = 0) {
   *to = new emulated::graph(*from);
   return cudaSuccess;
 }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-  for (auto const& node : graph->nodes) node();
+/// All of it comes behind what is in the stream, and before what is put there next.
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t in) {
+  std::map<emulated::task const*, emulated::task_ptr> made;
+  auto const end = std::make_shared<emulated::task>();
+  for (auto const& node : graph->nodes) {
+    auto const t = std::make_shared<emulated::task>(emulated::task{node->job});
+    for (auto const& each : node->after) t->after.push_back(made.at(each.get()));
+    if (in->last != nullptr) t->after.push_back(in->last);
+    made[node.get()] = t, end->after.push_back(t);
+  }
+  in->last = end;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
