@@ -74,10 +74,9 @@ class teacher {
   using first = std::tuple_element_t<0, std::tuple<Trainers...>>;
 
  public:
-  void clear() { one_.template emplace<std::monostate>(); }
   template <class Trainer, class... Arguments>
   void emplace(Arguments&&... arguments) {
-    clear();  // what has been begun uses what is made anew
+    one_.template emplace<std::monostate>();  // what has been begun uses what is made anew
     one_.template emplace<Trainer>(arguments...);
   }
   /// Null: there is no trainer.
@@ -523,8 +522,8 @@ class network_classifier final : public classifier_engine {
     if constexpr (on_host)
       user_.emplace(on_, net_, items);
     else
-      user_.emplace(on_, net_, head_.classes(), items);
-    changed_ = true;  // its last layer is not there yet
+      user_.emplace(on_, net_, head_.weights(), head_.biases(), items);
+    changed_ = false;
   }
   void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
     if (changed_) teacher_.fetch(), refresh();

@@ -159,10 +159,12 @@ TEST_CASE("a classifier on a GPU learns a batch, and says in use what it learned
   CHECK(last.score.loss < 0.3 * before);
   CHECK(last.score.accuracy > 0.8);
   s.t.fetch();
-  hosted_classifier<session::network> user(s.on, s.net, class_count, class_items);
-  user.refresh(s.net, s.head.weights(), s.head.biases());
-  std::vector<float> scores(class_items * class_count);
+  hosted_classifier<session::network> user(s.on, s.net, s.head.weights(), s.head.biases(), class_items);
+  std::vector<float> scores(class_items * class_count), again(scores);
   user.scores(s.batch.view(), scores);
+  user.refresh(s.net, s.head.weights(), s.head.biases());
+  user.scores(s.batch.view(), again);
+  CHECK(scores == again);
   // The same by the plain loops.
   context<reference<float>> host(1);
   using judge = trunk_classifier<reference<float>, audio_of<micro>>;

@@ -21,21 +21,23 @@ class hosted_classifier {
   using input = typename Network::input;
   using hidden = typename Network::hidden;
 
-  /// Room for batches of up to `items`. `refresh` has to follow.
-  hosted_classifier(context<B>& on, Network const& net, std::size_t classes, std::size_t items)
+  /// Room for batches of up to `items`; takes the weights as they are now, of the last layer (classes, hidden) and
+  /// (classes).
+  hosted_classifier(context<B>& on, Network const& net, std::span<float const> weights, std::span<float const> biases,
+                    std::size_t items)
       : on_(on),
-        classes_(classes),
+        classes_(biases.size()),
         inner_(on, net, items),
         floats_(per_item<float>(input::size).bytes(items, 1)),
         values_((per_item<value>(input::size) + per_item<value>(hidden::size)).bytes(items, 1)),
-        head_((hidden::size + 1) * classes * sizeof(float)),
-        scores_(items * classes * sizeof(float)) {}
-  /// Takes the weights as they are now; of the last layer (classes, hidden) and (classes).
+        head_((hidden::size + 1) * classes_ * sizeof(float)),
+        scores_(items * classes_ * sizeof(float)) {
+    take_last_layer(weights, biases);
+  }
+  /// Takes the weights as they are now.
   void refresh(Network const& net, std::span<float const> weights, std::span<float const> biases) {
     inner_.refresh(net);
-    upload(on_, weights.size(), weights.data(), weights_at());
-    upload(on_, biases.size(), biases.data(), weights_at() + weights.size());
-    on_.stream().wait();
+    take_last_layer(weights, biases);
   }
   /// Scores (count, classes) of items.
   void scores(batch_view<float const, input> x, std::span<float> out) {
@@ -53,6 +55,11 @@ class hosted_classifier {
   }
 
  private:
+  void take_last_layer(std::span<float const> weights, std::span<float const> biases) {
+    upload(on_, weights.size(), weights.data(), weights_at());
+    upload(on_, biases.size(), biases.data(), weights_at() + weights.size());
+    on_.stream().wait();
+  }
   float* weights_at() { return reinterpret_cast<float*>(head_.data()); }
 
   context<B>& on_;

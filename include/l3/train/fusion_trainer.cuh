@@ -29,7 +29,7 @@ class fusion_trainer<Network> : public pair_steps<Network, fusion_trainer<Networ
         loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(float)) {
     this->require_one_part();
-    adopt();
+    base::adopt();  // (the pass has taken the subnetworks' weights)
   }
   ~fusion_trainer() { this->drain(); }
 

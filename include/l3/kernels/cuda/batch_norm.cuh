@@ -66,25 +66,23 @@ __global__ void means_of_all(unsigned channels, unsigned processes, float const*
     sum[0] += all[2 * r * channels + c], sum[1] += all[(2 * r + 1) * channels + c];
   a[c] = static_cast<float>(sum[0] / processes), b[c] = static_cast<float>(sum[1] / processes);
 }
-/// Calls f(channels, processes, everyone's a and b, two values for each channel that are to be all processes').
-template <class P, class F>
-void with_everyones(context<cuda<P>>& on, std::size_t channels, float const* a, float const* b, F&& f) {
-  gpu_group& group = *on.norm_group();
-  float *const mine = on.norm_room(), *const joint = mine + 2 * channels, *const all = joint + 2 * channels;
+/// Everyone's a and b: (processes, 2, channels), behind two values for each channel that are to be all processes'.
+template <class P>
+float* everyones(context<cuda<P>>& on, std::size_t channels, float const* a, float const* b) {
+  float *const mine = on.norm_room(), *const all = mine + 4 * channels;
   launch(on.stream(), put_together<>, dim3(blocks_for(channels, 128)), 128, 0, narrow(channels), a, b, mine);
-  group.gather(mine, all, 2 * channels * sizeof(float), on.stream());
-  f(narrow(channels), narrow(group.size()), static_cast<float const*>(all), joint);
+  on.norm_group()->gather(mine, all, 2 * channels * sizeof(float), on.stream());
+  return all;
 }
 /// The sums that batch norm's gradient is made of: this process's own or, with a group, the means over the processes.
 template <class P>
 std::pair<float const*, float const*> sums_of_all(context<cuda<P>>& on, std::size_t channels, float const* dgamma,
                                                   float const* dbeta) {
-  if (on.norm_group() != nullptr)
-    with_everyones(on, channels, dgamma, dbeta, [&](unsigned c, unsigned processes, float const* all, float* joint) {
-      launch(on.stream(), means_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, c, processes, all, joint, joint + c);
-      dgamma = joint, dbeta = joint + c;
-    });
-  return {dgamma, dbeta};
+  if (on.norm_group() == nullptr) return {dgamma, dbeta};
+  float *const all = everyones(on, channels, dgamma, dbeta), *const joint = all - 2 * channels;
+  launch(on.stream(), means_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, narrow(channels),
+         narrow(on.norm_group()->size()), all, joint, joint + channels);
+  return {joint, joint + channels};
 }
 
 /// Cells of Side x Side pixels side by side cover the picture, the last ones in part. A whole cell is a window.
@@ -325,9 +323,9 @@ __global__ void state_coefficients(unsigned channels, norm_state<float> const st
 template <class P>
 void batch_norm_join_moments(context<cuda<P>>& on, std::size_t channels, float* mean, float* variance) {
   using namespace detail::gpu;
-  with_everyones(on, channels, mean, variance, [&](unsigned c, unsigned processes, float const* all, float*) {
-    launch(on.stream(), moments_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, c, processes, all, mean, variance);
-  });
+  float const* const all = everyones(on, channels, mean, variance);
+  launch(on.stream(), moments_of_all<>, dim3(blocks_for(channels, 128)), 128, 0, narrow(channels),
+         narrow(on.norm_group()->size()), all, mean, variance);
 }
 
 template <class P>

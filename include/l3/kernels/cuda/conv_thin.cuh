@@ -52,18 +52,13 @@ void with_thin_sizes(conv_dims const& d, F&& f) {
 constexpr footprint thin_sums_room(conv_dims const& d) {
   return fixed<double>((most_thin_blocks + sum_groups) * std::max<std::size_t>(2, 9 * d.in) * d.out);
 }
-/// So many blocks of `kernel` share the pixels: all of one round.
-template <class... Parameters>
-std::size_t thin_blocks(conv_dims const& d, gpu_facts const& gpu, void (*kernel)(Parameters...), std::size_t shared) {
-  std::size_t const at_once =
-      static_cast<std::size_t>(gpu.multiprocessors) * resident_blocks(kernel, 32 * thin_warps, shared);
-  return std::min({(d.rows() + thin_unit - 1) / thin_unit, at_once, most_thin_blocks});
-}
-/// Launches `kernel` on these and returns how many there are.
+/// Launches `kernel` on so many blocks that share the pixels, all of one round, and returns how many these are.
 template <class... Parameters, class... Arguments>
 std::size_t launch_thin(cudaStream_t in, conv_dims const& d, gpu_facts const& gpu, void (*kernel)(Parameters...),
                         std::size_t shared, Arguments&&... arguments) {
-  std::size_t const count = thin_blocks(d, gpu, kernel, shared);
+  std::size_t const at_once =
+      static_cast<std::size_t>(gpu.multiprocessors) * resident_blocks(kernel, 32 * thin_warps, shared);
+  std::size_t const count = std::min({(d.rows() + thin_unit - 1) / thin_unit, at_once, most_thin_blocks});
   launch(in, kernel, dim3(narrow(count)), 32 * thin_warps, shared, arguments...);
   return count;
 }
