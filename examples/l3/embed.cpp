@@ -1,12 +1,20 @@
 // l3 embed: sounds, pictures and videos become vectors.
+#include <array>
 #include <cmath>
-#include <fstream>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
 #include <limits>
 #include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <set>
 #include <string_view>
+#include <thread>
 
 #include "embedder.hpp"
 #include "program.hpp"
@@ -21,7 +29,7 @@ struct embed_options : common_options {
   backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
-  std::size_t batch = 32, size = 0;
+  std::size_t batch = 32, size = 0, workers = 0;
   bool overwrite = false, align = false;
 };
 
@@ -91,8 +99,9 @@ class table {
     }
     taken_ += rows.size() / reduced_.size();
   }
-  /// Returns the number of rows written.
-  std::size_t commit(double hop_seconds) {
+  /// Rows that commit will write.
+  std::size_t rows() const { return reduced_.empty() ? rows_.count() : 1; }
+  void commit(double hop_seconds) {
     if (!reduced_.empty()) {
       std::vector<float> row(reduced_.begin(), reduced_.end());
       if (!largest_)
@@ -101,7 +110,6 @@ class table {
       rows_.append(std::span<float const>(row));
     }
     write(hop_seconds);
-    return rows_.count();
   }
 
  private:
@@ -148,6 +156,163 @@ class table {
   std::size_t taken_ = 0;
 };
 
+/// Threads that write files, of which each waits for its disk.
+class writers {
+ public:
+  writers() {
+    for (int k = 0; k < 4; ++k) threads_.emplace_back([this] { work(); });
+  }
+  /// Drops what nobody has begun.
+  ~writers() {
+    {
+      std::lock_guard const lock(mutex_);
+      waiting_.clear();
+      stopping_ = true;
+    }
+    changed_.notify_all();
+  }
+  /// Waits while much is to be written already. Errors: what earlier files met.
+  void add(std::function<void()> write) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return failure_ || waiting_.size() < 64; });
+    if (failure_) std::rethrow_exception(failure_);
+    waiting_.push_back(std::move(write));
+    changed_.notify_all();
+  }
+  /// Until all is written. Errors: what files met.
+  void finish() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return failure_ || (waiting_.empty() && busy_ == 0); });
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      auto const write = std::move(waiting_.front());
+      waiting_.pop_front();
+      ++busy_;
+      lock.unlock();
+      std::exception_ptr failure;
+      try {
+        write();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      lock.lock();
+      --busy_;
+      if (failure && !failure_) failure_ = failure;
+      changed_.notify_all();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> waiting_;
+  std::size_t busy_ = 0;
+  std::exception_ptr failure_;
+  bool stopping_ = false;
+  std::vector<std::jthread> threads_;
+};
+
+/// Writes the rows of each job's kinds where they go, and keeps account of what became of it.
+class outputs final : public row_sink {
+ public:
+  outputs(embed_options const& o, std::vector<job> const& all) : o_(o), jobs_(all), rows_(all.size()) {}
+
+  /// What is to be read: nothing of a job whose outputs exist.
+  std::vector<reading_job> to_do() {
+    std::vector<reading_job> some;
+    for (std::size_t k = 0; k < jobs_.size(); ++k) {
+      bool const sounds = o_.kind != "image", frames = o_.kind != "audio";
+      bool const heard = sounds && exists(k, modality::sound), seen = frames && exists(k, modality::frame);
+      reading_job j{.file = jobs_[k].file, .sounds = sounds && !heard, .frames = frames && !seen};
+      // Aligned outputs are made together: there are as many rows of pictures as of sounds.
+      if (o_.align && (j.sounds || j.frames)) j.sounds = j.frames = j.aligned = true;
+      if (o_.kind == "image") j.most_frames = 1;
+      skipped_ += (sounds && !j.sounds) + (frames && !j.frames);
+      if (!j.sounds && !j.frames) continue;
+      doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}});
+      some.push_back(std::move(j));
+    }
+    return some;
+  }
+
+  void work_with(embedder const& by, progress& bar) { by_ = &by, bar_ = &bar; }
+  void rows(std::size_t at, modality what, std::span<float const> some) override {
+    auto& open = open_[what == modality::frame];
+    if (!open) {
+      fs::path const to = target(doing_[at].job, what);
+      fs::create_directories(to.parent_path());
+      open = std::make_shared<table>(to, by_->width(what), what == modality::sound || o_.kind == "video", o_);
+    }
+    open->append(some);
+  }
+  void end(std::size_t at, modality what, reading_outcome const& outcome) override {
+    auto& [k, left] = doing_[at];
+    auto& open = open_[what == modality::frame];
+    if (!outcome.refused.empty()) {
+      refused_.push_back({k, outcome.refused});
+      o_.warn(outcome.refused);
+    } else if (open) {
+      if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
+      rows_[k][what == modality::frame] = open->rows();
+      writers_.add([made = open, hop = by_->hop_seconds()] { made->commit(hop); });
+    }
+    open.reset();
+    if (--left == 0)
+      bar_->update(static_cast<double>(++finished_ + jobs_.size() - doing_.size()), jobs_[k].name.string());
+  }
+
+  void finish() { writers_.finish(); }
+  bool all_done() const { return finished_ == doing_.size(); }
+  std::size_t skipped() const { return skipped_; }
+  /// In the order of the jobs.
+  json written() const {
+    json list = json::array();
+    for (std::size_t k = 0; k < jobs_.size(); ++k)
+      for (auto const what : {modality::sound, modality::frame})
+        if (auto const& n = rows_[k][what == modality::frame])
+          list.push_back({{"file", jobs_[k].file.string()}, {"output", target(k, what).string()}, {"rows", *n}});
+    return list;
+  }
+  json refused() const {
+    auto some = refused_;
+    std::ranges::stable_sort(some, {}, &refusal::job);
+    json list = json::array();
+    for (refusal const& r : some) list.push_back({{"file", jobs_[r.job].file.string()}, {"why", r.why}});
+    return list;
+  }
+
+ private:
+  struct refusal {
+    std::size_t job;
+    std::string why;
+  };
+  struct doing {
+    std::size_t job, kinds_left;
+  };
+  fs::path target(std::size_t k, modality what) const {
+    fs::path to = fs::path(o_.out) / jobs_[k].name;
+    to += std::string(o_.kind != "video" ? "" : what == modality::sound ? "_audio" : "_image") + "." + o_.format;
+    return to;
+  }
+  bool exists(std::size_t k, modality what) const { return !o_.overwrite && fs::exists(target(k, what)); }
+
+  embed_options const& o_;
+  std::vector<job> const& jobs_;
+  std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
+  std::vector<doing> doing_;
+  std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
+  std::vector<refusal> refused_;
+  std::size_t skipped_ = 0, finished_ = 0;
+  embedder const* by_ = nullptr;
+  progress* bar_ = nullptr;
+  writers writers_;
+};
+
 int embed_run(embed_options o) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
@@ -175,93 +340,27 @@ int embed_run(embed_options o) {
                  .sounds = o.kind != "image",
                  .which = feature_named(o.layer, o.pool),
                  .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
-                 .batch = o.batch});
-  std::size_t sound_rows = 0;  // of the last sound embedded
-  // Each makes one output and says how many rows it has.
-  auto const sounds = [&](fs::path const& file, fs::path const& to) {
-    table out(to, work.width(modality::sound), true, o);
-    auto const met = work.sounds(file, [&](std::span<float const> rows) { out.append(rows); });
-    if (met.is_short) o.warn(file.string() + ": shorter than one second, filled up with silence");
-    sound_rows = met.rows;
-    return out.commit(work.hop_seconds());
-  };
-  auto const frames = [&](fs::path const& file, fs::path const& to, double first, std::size_t count) {
-    table out(to, work.width(modality::frame), o.kind == "video", o);
-    work.frames(
-        file, [&](std::span<float const> rows) { out.append(rows); }, first, count);
-    return out.commit(work.hop_seconds());
-  };
-  struct refusal {
-    std::string file, why;
-  };
-  std::vector<refusal> refused;
-  json results = json::array();
-  std::size_t skipped = 0;
+                 .batch = o.batch,
+                 .workers = o.workers != 0 ? o.workers : o.threads});
+  outputs made(o, jobs);
+  auto const to_do = made.to_do();
   progress bar(o, "files", static_cast<double>(jobs.size()));
   interruption guard;
-  std::size_t finished = 0;
-  for (job const& j : jobs) {
-    if (interruption::signal() != 0) break;
-    auto const target = [&](char const* tail) {
-      fs::path to = fs::path(o.out) / j.name;
-      to += std::string(tail) + "." + o.format;
-      return to;
-    };
-    bool overwrite = o.overwrite;
-    // A file without one of the streams still gives the other; what cannot be done is said, and nothing else is lost.
-    // False: the file cannot even be opened.
-    auto const attempt = [&](fs::path const& to, auto&& make) {
-      if (!overwrite && fs::exists(to)) {
-        ++skipped;
-        return true;
-      }
-      auto const refuse = [&](char const* why) {
-        refused.push_back({j.file.string(), why});
-        o.warn(why);
-      };
-      try {
-        fs::create_directories(to.parent_path());
-        std::size_t const rows = make(to);
-        results.push_back({{"file", j.file.string()}, {"output", to.string()}, {"rows", rows}});
-      } catch (file_error const& e) {
-        std::error_code problem;
-        if (fs::is_regular_file(j.file, problem) && std::ifstream(j.file))
-          throw;  // the output cannot be written: that is no fault of this input
-        refuse(e.what());
-        return false;
-      } catch (media_error const& e) {
-        refuse(e.what());
-      }
-      return true;
-    };
-    if (o.kind == "audio") attempt(target(""), [&](fs::path const& to) { return sounds(j.file, to); });
-    if (o.kind == "image") attempt(target(""), [&](fs::path const& to) { return frames(j.file, to, 0, 1); });
-    if (o.kind == "video") {
-      fs::path const heard = target("_audio"), seen = target("_image");
-      // Aligned outputs are made together: there are as many rows of pictures as of sounds.
-      overwrite = overwrite || (o.align && !(fs::exists(heard) && fs::exists(seen)));
-      sound_rows = 0;
-      bool const opened = attempt(heard, [&](fs::path const& to) { return sounds(j.file, to); });
-      if (o.align && overwrite ? sound_rows > 0 : opened)
-        attempt(seen, [&](fs::path const& to) {
-          return o.align ? frames(j.file, to, sound_seconds / 2, sound_rows) : frames(j.file, to, 0, 0);
-        });
-    }
-    bar.update(static_cast<double>(++finished), j.name.string());
-  }
+  made.work_with(work, bar);
+  work.run(to_do, made, [] { return interruption::signal() == 0; });
+  made.finish();
   bar.finish();
   int const signal = interruption::signal();
+  json const written = made.written(), refused = made.refused();
   o.say(text("%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused",
-             results.size(), o.out.c_str(), skipped, refused.size()));
-  json refusals = json::array();
-  for (refusal const& r : refused) refusals.push_back({{"file", r.file}, {"why", r.why}});
-  o.print({{"outputs", results},
-           {"skipped", skipped},
-           {"refused", refusals},
+             written.size(), o.out.c_str(), made.skipped(), refused.size()));
+  o.print({{"outputs", written},
+           {"skipped", made.skipped()},
+           {"refused", refused},
            {"hop", work.hop_seconds()},
            {"shares_overlap", work.shares()},
            {"model", net->facts().description}});
-  return signal != 0 && finished < jobs.size() ? 128 + signal : refused.empty() ? done : some_refused;
+  return signal != 0 && !made.all_done() ? 128 + signal : refused.empty() ? done : some_refused;
 }
 
 }  // namespace
@@ -301,6 +400,9 @@ work add_embed(CLI::App& command) {
       .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command.add_option("--workers", o->workers, "Threads that read files; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""));
   o->on.add_to(command);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);

@@ -6,156 +6,86 @@
 #include <cctype>
 #include <cmath>
 #include <l3/data/clip_list.hpp>
-#include <l3/data/decode.hpp>
 #include <string_view>
 
 namespace l3::program {
 
 namespace fs = std::filesystem;
 
-/// A sound on its way through a buffer.
-class embedder::reading {
- public:
-  reading(clip_reader const& from, std::string const& name, std::size_t samples, bool repeats)
-      : source_(from.sound_from_start()), buffer(samples) {
-    filled = read(buffer);
-    if (filled == 0) throw media_error({name, "at least one sample of sound", "none"});
-    is_short = filled < sound_rate;
-    if (is_short && repeats)  // up to a second, which it is then
-      for (std::size_t k = filled; k < sound_rate; ++k) buffer[k] = buffer[k - filled];
-  }
-  std::size_t read(std::span<float> out) {
-    std::size_t const got = source_.read(out);
-    for (float const x : out.first(got)) loudest_ = std::max(loudest_, std::abs(x));
-    return got;
-  }
-  bool is_silent() const { return loudest_ < 0.5f / 32768; }
-
- private:
-  sound_source source_;
-  float loudest_ = 0;
-
- public:
-  std::vector<float> buffer;
-  std::size_t filled = 0;
-  bool is_short = false;
-};
-
 embedder::embedder(engine& net, model_input const& input, embedder_settings const& settings)
-    : net_(net),
-      input_(input),
-      settings_(settings),
-      inputs_(settings.batch * std::max(settings.frames ? input.frame_size() : 0, input.sound_size())),
-      outputs_(settings.batch * std::max(width(modality::frame), width(modality::sound))) {
-  limits_.seconds = 0;  // the whole file
+    : net_(net), input_(input), settings_(settings), rules_{.hop = settings.hop, .repeats = settings.repeats} {
   // Where sounds are all there is and share their work, nothing comes in batches: no memory for them.
   net.prepare_inference(settings.frames ? settings.batch : 1);
   if (settings.sounds && settings.which.from >= depth::conv4_2 && settings.hop % input.column_samples() == 0) {
     std::size_t const hop = settings.hop / input.column_samples();
     // Whatever the batch, so that it does not change the rows; and no more than 12 seconds, which take memory.
     std::size_t const windows = std::min<std::size_t>(12 * input.sound_columns() / hop, 128);
-    if (net.prepare_sliding(hop, windows)) windows_ = windows;
-    outputs_.resize(std::max(outputs_.size(), windows_ * width(modality::sound)));
+    if (net.prepare_sliding(hop, windows)) rules_.windows = windows;
   }
   if (!settings.frames && !shares()) net.prepare_inference(settings.batch);
+  if (settings.frames) frames_.items.resize(settings.batch * input.frame_size());
+  if (settings.sounds) sounds_.items.resize(batch_of(modality::sound) * input.sound_size());
+  outputs_.resize(
+      std::max(settings.frames ? settings.batch * width(modality::frame) : 0,
+               settings.sounds ? std::max(batch_of(modality::sound), rules_.windows) * width(modality::sound) : 0));
 }
 
-sound_outcome embedder::sounds(fs::path const& file, row_sink const& rows) {
-  clip_reader reader(file, limits_);
-  if (!reader.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
-  std::size_t count = 0;
-  row_sink const counted = [&](std::span<float const> some) {
-    rows(some);
-    count += some.size() / width(modality::sound);
-  };
-  reading source(reader, file.string(), sound_rate + (shares() ? windows_ - 1 : 0) * settings_.hop, settings_.repeats);
-  if (shares())
-    together(source, counted);
-  else
-    alone(source, counted);
-  return {count, source.is_short, source.is_silent()};
-}
-
-std::size_t embedder::frames(fs::path const& file, row_sink const& rows, double first, std::size_t count) {
-  clip_reader reader(file, limits_);
-  if (!reader.facts().has_video) throw media_error({file.string(), "a file with pictures", "none"});
-  std::size_t n = 0, total = 0;
-  auto const take = [&](rgb_frame const& frame) {
-    input_.picture(frame, std::span(inputs_).subspan(n * input_.frame_size(), input_.frame_size()));
-    ++total;
-    if (++n == settings_.batch) flush(modality::frame, std::exchange(n, 0), rows);
-  };
-  if (reader.facts().still_image)
-    take(reader.frame(0, input_.frame_side()));
-  else
-    reader.for_each_frame(
-        hop_seconds(), input_.frame_side(), [&](std::size_t, rgb_frame const& frame) { take(frame); }, first, count);
-  if (n > 0) flush(modality::frame, n, rows);
-  if (total == 0) throw media_error({file.string(), "at least one picture", "none"});
-  return total;
-}
-
-void embedder::alone(reading& source, row_sink const& rows) {
-  auto const hop = settings_.hop;
-  std::vector<float> skipped;
-  // Moves the window one hop on; false when the sound does not fill it any more.
-  auto const advance = [&] {
-    auto& window = source.buffer;
-    std::size_t const kept = window.size() > hop ? window.size() - hop : 0;
-    std::copy(window.end() - static_cast<std::ptrdiff_t>(kept), window.end(), window.begin());
-    for (std::size_t gap = hop - (window.size() - kept); gap > 0;) {  // a hop longer than the window
-      skipped.resize(std::min<std::size_t>(gap, sound_rate));
-      std::size_t const got = source.read(skipped);
-      if (got == 0) return false;
-      gap -= got;
-    }
-    return source.read(std::span(window).subspan(kept)) == window.size() - kept;
-  };
-  for (bool more = true; more;) {
-    std::size_t n = 0;
-    for (; n < settings_.batch && more; ++n) {
-      input_.spectrum(source.buffer, std::span(inputs_).subspan(n * input_.sound_size(), input_.sound_size()));
-      more = !source.is_short && advance();
-    }
-    flush(modality::sound, n, rows);
+void embedder::run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on) {
+  for (auto* const left : {&frames_, &sounds_}) left->count = 0, left->shares.clear();  // by a run that ended early
+  // While one batch is computed the next one is read; and more than an item is handed over at a time.
+  std::size_t const room =
+      2 * settings_.batch * std::max(settings_.frames ? input_.frame_size() : 0, input_.sound_size());
+  item_reader files(jobs, input_, rules_, std::min<std::size_t>(settings_.batch, 8), room, settings_.workers);
+  while (auto piece = files.next()) {
+    if (!go_on()) return;
+    add(*piece, to);
+    files.recycle(std::move(*piece));
   }
+  for (auto const what : {modality::sound, modality::frame})
+    if (go_on()) compute(what, to);
 }
 
-void embedder::together(reading& source, row_sink const& rows) {
-  constexpr std::size_t few = 3;  // so many seconds have more edges than they share
-  auto& samples = source.buffer;
-  for (;;) {
-    std::size_t const n = source.is_short ? 1 : (source.filled - sound_rate) / settings_.hop + 1;
-    if (n <= few) {
-      for (std::size_t k = 0; k < n; ++k) {
-        input_.spectrum(std::span(samples).subspan(k * settings_.hop, sound_rate), inputs_);
-        flush(modality::sound, 1, rows);
-      }
-    } else {
-      std::size_t const width = input_.sound_columns() + (n - 1) * (settings_.hop / input_.column_samples());
-      spectrum_.resize(input_.sound_size() / input_.sound_columns() * width);
-      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * settings_.hop), spectrum_);
-      net_.embed_sliding(settings_.which, spectrum_, n, outputs_);
-      keep(n * net_.width_of(modality::sound, settings_.which), rows);
-    }
-    if (source.filled < samples.size()) return;  // the sound has ended
-    auto const kept =
-        std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * settings_.hop), samples.end(), samples.begin());
-    source.filled = static_cast<std::size_t>(kept - samples.begin());
-    source.filled += source.read(std::span(samples).subspan(source.filled));
-    if (source.filled < sound_rate) return;
+void embedder::add(reading_piece const& piece, row_sink& to) {
+  waiting& all = piece.what == modality::frame ? frames_ : sounds_;
+  if (piece.shared) {
+    compute(piece.what, to);  // first what came before
+    net_.embed_sliding(settings_.which, piece.values, piece.items, outputs_);
+    to.rows(piece.job, piece.what, finite(piece.items * width(piece.what)));
+    return;
   }
+  std::size_t const size = size_of(piece.what), most = batch_of(piece.what);
+  for (std::size_t done = 0; done < piece.items;) {
+    std::size_t const n = std::min(piece.items - done, most - all.count);
+    std::copy_n(piece.values.begin() + static_cast<std::ptrdiff_t>(done * size), n * size,
+                all.items.begin() + static_cast<std::ptrdiff_t>(all.count * size));
+    all.shares.push_back({piece.job, n, {}});
+    done += n;
+    if ((all.count += n) == most) compute(piece.what, to);
+  }
+  if (!piece.end) return;
+  all.shares.push_back({piece.job, 0, piece.end});
+  if (all.count == 0) compute(piece.what, to);  // nothing to wait for
 }
 
-void embedder::flush(modality what, std::size_t n, row_sink const& rows) {
-  std::size_t const size = what == modality::frame ? input_.frame_size() : input_.sound_size();
-  net_.embed(what, settings_.which, {inputs_.data(), n * size}, n, outputs_);
-  keep(n * width(what), rows);
+void embedder::compute(modality what, row_sink& to) {
+  waiting& all = what == modality::frame ? frames_ : sounds_;
+  std::size_t const size = size_of(what), wide = width(what);
+  if (all.count > 0) net_.embed(what, settings_.which, {all.items.data(), all.count * size}, all.count, outputs_);
+  auto rows = finite(all.count * wide);
+  for (auto const& s : all.shares) {
+    if (s.rows > 0) to.rows(s.job, what, rows.first(s.rows * wide));
+    rows = rows.subspan(s.rows * wide);
+    if (s.end) to.end(s.job, what, *s.end);
+  }
+  all.count = 0;
+  all.shares.clear();
 }
-void embedder::keep(std::size_t values, row_sink const& rows) {
-  for (float const v : std::span(outputs_).first(values))
+
+std::span<float const> embedder::finite(std::size_t values) const {
+  auto const found = std::span(outputs_).first(values);
+  for (float const v : found)
     if (!std::isfinite(v)) throw numeric_error({"embedding", "finite values", std::to_string(v)});
-  rows(std::span<float const>(outputs_).first(values));
+  return found;
 }
 
 namespace {

@@ -7,11 +7,9 @@
 
 #include "engine.hpp"
 #include "feed.hpp"
+#include "item_reader.hpp"
 
 namespace l3::program {
-
-/// Takes whole rows, in order.
-using row_sink = std::function<void(std::span<float const>)>;
 
 /// What is made of which files.
 struct embedder_settings {
@@ -20,49 +18,63 @@ struct embedder_settings {
   std::size_t hop = sound_rate;  ///< samples at 48 kHz from one row to the next
   std::size_t batch = 32;        ///< rows computed at a time, where sounds do not share work
   bool repeats = false;          ///< a sound shorter than a second is filled up with itself, not with silence
+  std::size_t workers = 0;       ///< threads that read files meanwhile; zero: one a core
 };
 
-/// What was met in a sound.
-struct sound_outcome {
-  std::size_t rows = 0;
-  bool is_short = false;   ///< shorter than one second
-  bool is_silent = false;  ///< nowhere louder than half a step of 16 bits
+/// Takes what is made of files: of each kind in the order of the jobs; one kind may be ahead of the other.
+class row_sink {
+ public:
+  virtual ~row_sink() = default;
+  /// Whole rows.
+  virtual void rows(std::size_t job, modality what, std::span<float const> some) = 0;
+  /// There are no more. If the outcome is a refusal, those that came are void.
+  virtual void end(std::size_t job, modality what, reading_outcome const& outcome) = 0;
 };
 
-/// Embeds file after file. Whole files, however long; the features do not depend on `batch`.
-///
-/// Errors  of `sounds` and `frames`: file_error; media_error: no such stream, or damage; numeric_error: a feature that
-///         is not finite; what the sink throws. Rows may have been handed out before.
+/// Embeds file after file, while threads read the next ones. Whole files, however long; rows of different files are
+/// computed together, and the features do not depend on `batch`.
 class embedder {
  public:
   /// Takes the engine's memory for inference.
   embedder(engine& net, model_input const& input, embedder_settings const& settings);
 
   /// Seconds that overlap share the work on what they have in common.
-  bool shares() const { return windows_ > 0; }
-  double hop_seconds() const { return static_cast<double>(settings_.hop) / sound_rate; }
+  bool shares() const { return rules_.windows > 0; }
+  double hop_seconds() const { return static_cast<double>(rules_.hop) / sound_rate; }
   std::size_t width(modality what) const { return net_.width_of(what, settings_.which); }
 
-  /// Row k covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but there is
-  /// always one row.
-  sound_outcome sounds(std::filesystem::path const& file, row_sink const& rows);
-  /// Row k is the frame on display at first + k hop seconds; `count` rows, or 0: until the end. A still picture gives
-  /// one. Returns the number of rows.
-  std::size_t frames(std::filesystem::path const& file, row_sink const& rows, double first = 0, std::size_t count = 0);
+  /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but
+  /// there is always one row. Row k of pictures is the frame on display at k hop seconds, of aligned ones half a second
+  /// later. A still picture gives one. Ends early when `go_on` says no.
+  ///
+  /// Errors  numeric_error: a feature that is not finite; what the sink throws. Files that cannot be read are refused.
+  void run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on);
 
  private:
-  class reading;
-  void alone(reading& source, row_sink const& rows);
-  void together(reading& source, row_sink const& rows);
-  void flush(modality what, std::size_t n, row_sink const& rows);
-  void keep(std::size_t values, row_sink const& rows);
+  /// Items of one kind that wait to be computed together, and whose they are.
+  struct waiting {
+    struct share {
+      std::size_t job, rows;
+      std::optional<reading_outcome> end;
+    };
+    std::vector<float> items;
+    std::size_t count = 0;
+    std::vector<share> shares;
+  };
+  void add(reading_piece const& piece, row_sink& to);
+  void compute(modality what, row_sink& to);
+  std::span<float const> finite(std::size_t values) const;
+  std::size_t size_of(modality what) const {
+    return what == modality::frame ? input_.frame_size() : input_.sound_size();
+  }
+  std::size_t batch_of(modality what) const { return what == modality::sound && shares() ? 1 : settings_.batch; }
 
   engine& net_;
   model_input const& input_;
   embedder_settings settings_;
-  std::size_t windows_ = 0;  ///< embedded at a time where they share
-  decode_limits limits_;
-  std::vector<float> inputs_, outputs_, spectrum_;
+  reading_rules rules_;
+  waiting frames_, sounds_;
+  std::vector<float> outputs_;
 };
 
 /// The part of a network by its name on the command line: pool1, pool2, pool3, conv4_2, pool4; none: conv4_2 where a

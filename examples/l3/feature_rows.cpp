@@ -50,6 +50,34 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
   return false;
 }
 
+/// Rows of one kind, file after file.
+class collected final : public row_sink {
+ public:
+  collected(common_options const& o, labelled_set const& set, feature_rows& to, progress& bar)
+      : o_(o), set_(set), to_(to), bar_(bar) {}
+  void rows(std::size_t, modality, std::span<float const> some) override {
+    to_.values.insert(to_.values.end(), some.begin(), some.end());
+  }
+  void end(std::size_t job, modality, reading_outcome const& met) override {
+    if (!met.refused.empty()) {
+      to_.values.resize(to_.count() * to_.width);
+      to_.refused.emplace_back(job, met.refused);
+      o_.warn("refused " + met.refused);
+    } else {
+      to_.shorter += met.is_short ? 1 : 0;
+      to_.silent += met.is_silent ? 1 : 0;
+    }
+    to_.first.push_back(static_cast<std::int64_t>(to_.values.size() / to_.width));
+    bar_.update(static_cast<double>(job + 1), set_.files[job].name);
+  }
+
+ private:
+  common_options const& o_;
+  labelled_set const& set_;
+  feature_rows& to_;
+  progress& bar_;
+};
+
 }  // namespace
 
 feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
@@ -68,36 +96,15 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   }
   rows = {};
   rows.width = width;
-  embedder made(*of.net, *of.input, settings);
-  progress bar(o, "files", static_cast<double>(set.files.size()));
+  embedder by(*of.net, *of.input, settings);
+  std::vector<reading_job> jobs;
+  for (labelled_file const& f : set.files)
+    jobs.push_back({.file = f.file, .sounds = settings.sounds, .frames = settings.frames});
+  progress bar(o, "files", static_cast<double>(jobs.size()));
   interruption guard;
-  row_sink const keep = [&](std::span<float const> some) {
-    rows.values.insert(rows.values.end(), some.begin(), some.end());
-  };
-  for (std::size_t k = 0; k != set.files.size(); ++k) {
-    if (interruption::signal() != 0) throw interrupted{interruption::signal()};
-    std::size_t const before = rows.values.size();
-    auto const refuse = [&](char const* why) {
-      rows.values.resize(before);
-      rows.refused.emplace_back(k, why);
-      o.warn(std::string("refused ") + why);
-    };
-    try {
-      if (what == modality::sound) {
-        auto const met = made.sounds(set.files[k].file, keep);
-        rows.shorter += met.is_short ? 1 : 0;
-        rows.silent += met.is_silent ? 1 : 0;
-      } else {
-        made.frames(set.files[k].file, keep);
-      }
-    } catch (file_error const& e) {
-      refuse(e.what());
-    } catch (media_error const& e) {
-      refuse(e.what());
-    }
-    rows.first.push_back(static_cast<std::int64_t>(rows.values.size() / width));
-    bar.update(static_cast<double>(k + 1), set.files[k].name);
-  }
+  collected to(o, set, rows, bar);
+  by.run(jobs, to, [] { return interruption::signal() == 0; });
+  if (interruption::signal() != 0 && rows.first.size() <= jobs.size()) throw interrupted{interruption::signal()};
   bar.finish();
   rows.seconds = bar.seconds();
   if (!cache.empty()) {

@@ -31,7 +31,7 @@ struct probe_options : common_options {
   // The classifier.
   double hop = 0.5, tolerance = 0.01;
   std::vector<double> costs{1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
-  std::size_t batch = 32;
+  std::size_t batch = 32, workers = 0;
   // Clustering.
   std::string what = "audio";
   std::size_t clusters = 0, starts = 10;
@@ -242,7 +242,8 @@ embedder_settings settings_of(probe_options const& o) {
   return {.which = feature_named(o.layer, o.pool),
           .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
           .batch = o.batch,
-          .repeats = o.fill == "repeat"};
+          .repeats = o.fill == "repeat",
+          .workers = o.workers != 0 ? o.workers : o.threads};
 }
 
 /// What the paper reports of this protocol, in per cent: learned, and with random weights.
@@ -418,6 +419,9 @@ void add_features(CLI::App& command, probe_options& o) {
   command.add_option("--batch", o.batch, "Rows computed at a time; does not change them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command.add_option("--workers", o.workers, "Threads that read files; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""));
   o.add_to(command);
 }
 void add_classifier(CLI::App& command, probe_options& o) {

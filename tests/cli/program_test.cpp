@@ -453,6 +453,55 @@ TEST_CASE("embeddings have the sizes and times that they should") {
   }
 }
 
+TEST_CASE("files are read ahead by any number of threads, and embedded together, and give what each gives alone") {
+  std::string const checkpoint = " --checkpoint " + (made_up_run() / "best.safetensors").string();
+  fs::path const files = scratch() / "ahead", out = scratch() / "ahead_embeddings";
+  fs::create_directories(files);
+  std::size_t videos = 0;
+  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos")) {
+    fs::copy_file(each.path(), files / each.path().filename(), fs::copy_options::overwrite_existing);
+    if (++videos == 7) break;
+  }
+  std::string const make = "ffmpeg -v error -y -f lavfi -i ";
+  for (auto const& [name, seconds] : {std::pair{"a_long", "9.3"}, std::pair{"z_short", "1.05"}})
+    REQUIRE(std::system((make + "testsrc=s=96x72:r=10:d=" + seconds + " -f lavfi -i sine=d=" + seconds + " " +
+                         (files / name).string() + ".mp4")
+                            .c_str()) == 0);
+  REQUIRE(std::system((make + "testsrc=s=96x72:r=10:d=1 " + (files / "mute.mp4").string()).c_str()) == 0);
+  std::ofstream(files / "broken.mp4") << "no video at all";
+
+  auto const embed = [&](fs::path const& from, std::string const& options, fs::path const& to) {
+    outcome const r = l3("embed video " + from.string() + checkpoint + options + " --json --out " + to.string());
+    INFO(r.err);
+    CHECK(r.code == (fs::is_directory(from) ? 3 : 0));
+    return json::parse(r.out);
+  };
+  for (std::string const options : {" --hop 0.25", " --hop 1 --align"}) {
+    auto const all = embed(files, options + " --batch 5 --workers 5", out / options.substr(7));
+    CHECK(all.at("outputs").size() == 2 * (videos + 2) + (options.ends_with("align") ? 0 : 1));
+    std::string before;
+    for (json const& made : all.at("outputs")) {
+      fs::path const source = made.at("file").get<std::string>(), file = made.at("output").get<std::string>();
+      INFO(file);
+      CHECK(before <= source);
+      before = source;
+      if (source.stem() == "mute") continue;
+      embed(source, options + " --batch 1 --workers 1 --overwrite", scratch() / "alone");
+      CHECK(content(scratch() / "alone" / file.filename()) == content(file));
+    }
+    REQUIRE(all.at("refused").size() == 2);
+    CHECK_THAT(all.at("refused")[0].dump(), Contains("broken.mp4"));
+    CHECK_THAT(all.at("refused")[1].dump(), Contains("mute.mp4") && Contains("a file with sound"));
+  }
+  SECTION("where a file cannot be written the work has failed") {
+    fs::create_directories(out / "wall" / "a_long_audio.npz" / "in the way");
+    outcome const r =
+        l3("embed video " + files.string() + checkpoint + " --hop 1 --overwrite --out " + (out / "wall").string());
+    CHECK(r.code == 1);
+    CHECK_THAT(r.err, Contains("a_long_audio.npz"));
+  }
+}
+
 TEST_CASE("real media: every stream there is gives embeddings, every missing one a reason") {
   fs::path const zoo = shared_data("media-zoo");
   if (zoo.empty()) {

@@ -1,0 +1,263 @@
+// Threads read files ahead; one asks for what is in them, in order.
+#include "item_reader.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <l3/data/decode.hpp>
+
+namespace l3::program {
+
+/// A sound on its way through a buffer.
+class item_reader::sound_window {
+ public:
+  sound_window(clip_reader const& from, std::string const& name, std::size_t samples, bool repeats)
+      : source_(from.sound_from_start()), buffer(samples) {
+    filled = read(buffer);
+    if (filled == 0) throw media_error({name, "at least one sample of sound", "none"});
+    is_short = filled < sound_rate;
+    if (is_short && repeats)  // up to a second, which it is then
+      for (std::size_t k = filled; k < sound_rate; ++k) buffer[k] = buffer[k - filled];
+  }
+  std::size_t read(std::span<float> out) {
+    std::size_t const got = source_.read(out);
+    for (float const x : out.first(got)) loudest_ = std::max(loudest_, std::abs(x));
+    return got;
+  }
+  bool is_silent() const { return loudest_ < 0.5f / 32768; }
+  /// Moves the buffer's beginning on; false when the sound does not fill it any more.
+  bool advance(std::size_t hop) {
+    std::size_t const kept = buffer.size() > hop ? buffer.size() - hop : 0;
+    std::copy(buffer.end() - static_cast<std::ptrdiff_t>(kept), buffer.end(), buffer.begin());
+    for (std::size_t gap = hop - (buffer.size() - kept); gap > 0;) {  // a hop longer than the buffer
+      skipped_.resize(std::min<std::size_t>(gap, sound_rate));
+      std::size_t const got = read(skipped_);
+      if (got == 0) return false;
+      gap -= got;
+    }
+    return read(std::span(buffer).subspan(kept)) == buffer.size() - kept;
+  }
+
+ private:
+  sound_source source_;
+  float loudest_ = 0;
+  std::vector<float> skipped_;
+
+ public:
+  std::vector<float> buffer;
+  std::size_t filled = 0;
+  bool is_short = false;
+};
+
+item_reader::item_reader(std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules,
+                         std::size_t items, std::size_t room, std::size_t threads)
+    : jobs_(jobs), input_(input), rules_(rules), items_(items), room_(room) {
+  limits_.seconds = 0;  // the whole file
+  std::size_t const most = threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
+  for (std::size_t k = 0; k < std::min(most, jobs.size()); ++k) threads_.emplace_back([this] { work(); });
+}
+item_reader::~item_reader() {
+  {
+    std::lock_guard const lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+}
+
+std::optional<reading_piece> item_reader::next() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] {
+      return lanes_.empty() ? begun_ == jobs_.size() : !lanes_.front()->pieces.empty() || lanes_.front()->done;
+    });
+    if (lanes_.empty()) return {};
+    lane& first = *lanes_.front();
+    if (first.pieces.empty()) {
+      lanes_.pop_front();
+      changed_.notify_all();  // the next one may go beyond the room
+      continue;
+    }
+    auto piece = std::move(first.pieces.front());
+    first.pieces.pop_front();
+    held_ -= piece.values.size();
+    changed_.notify_all();
+    if (piece.failure) std::rethrow_exception(piece.failure);
+    return piece;
+  }
+}
+void item_reader::recycle(reading_piece&& used) {
+  if (used.values.capacity() == 0) return;
+  std::lock_guard const lock(mutex_);
+  if (spare_.size() < 2 * threads_.size()) spare_.push_back(std::move(used.values));
+}
+
+void item_reader::work() {
+  for (;;) {
+    std::size_t job = 0;
+    auto const mine = std::make_shared<lane>();
+    {
+      std::unique_lock lock(mutex_);
+      // Jobs that have failed hold no memory to speak of; but there shall not be any number of them.
+      changed_.wait(lock, [&] {
+        return stopping_ || begun_ == jobs_.size() || lanes_.empty() || (held_ < room_ && lanes_.size() < 1024);
+      });
+      if (stopping_ || begun_ == jobs_.size()) return;
+      job = begun_++;
+      lanes_.push_back(mine);
+    }
+    std::exception_ptr failure;
+    try {
+      read(job, *mine);
+    } catch (stopped) {
+      return;
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    {
+      std::lock_guard const lock(mutex_);
+      if (failure) mine->pieces.push_back({.job = job, .failure = failure});
+      mine->done = true;
+    }
+    changed_.notify_all();
+  }
+}
+
+void item_reader::hand_out(lane& to, reading_piece&& piece) {
+  {
+    std::unique_lock lock(mutex_);
+    // What is asked for next finds room always.
+    changed_.wait(lock, [&] {
+      return stopping_ || held_ + piece.values.size() <= room_ || (lanes_.front().get() == &to && to.pieces.empty());
+    });
+    if (stopping_) throw stopped();
+    held_ += piece.values.size();
+    to.pieces.push_back(std::move(piece));
+  }
+  changed_.notify_all();
+}
+std::vector<float> item_reader::values(std::size_t count) {
+  std::vector<float> space;
+  {
+    std::lock_guard const lock(mutex_);
+    if (stopping_) throw stopped();
+    if (!spare_.empty()) {
+      space = std::move(spare_.back());
+      spare_.pop_back();
+    }
+  }
+  space.resize(count);
+  return space;
+}
+
+void item_reader::read(std::size_t job, lane& to) {
+  reading_job const& j = jobs_[job];
+  std::optional<clip_reader> file;
+  bool refused = false;  // as a whole
+  // The items of one kind, as make(met) hands them out; returns how many.
+  auto const kind = [&](modality what, bool wanted, auto&& make) {
+    reading_outcome met;
+    if (!wanted) return met.items;
+    if (!refused) {
+      bool opened = file.has_value();
+      try {
+        if (!opened) file.emplace(j.file, limits_);
+        opened = true;
+        make(met);
+      } catch (file_error const& e) {
+        refused = true;
+        met.refused = e.what();
+      } catch (media_error const& e) {
+        refused = !opened;
+        met.refused = e.what();
+      }
+    }
+    std::size_t const items = met.refused.empty() ? met.items : 0;
+    hand_out(to, {.job = job, .what = what, .end = std::move(met)});
+    return items;
+  };
+  std::size_t const seconds =
+      kind(modality::sound, j.sounds, [&](reading_outcome& met) { read_sounds(job, to, *file, met); });
+  refused = refused || (j.aligned && seconds == 0);
+  kind(modality::frame, j.frames, [&](reading_outcome& met) { read_frames(job, to, *file, seconds, met); });
+}
+
+void item_reader::read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met) {
+  auto const& file = jobs_[job].file;
+  if (!from.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
+  std::size_t const windows = std::max<std::size_t>(rules_.windows, 1);
+  sound_window source(from, file.string(), sound_rate + (windows - 1) * rules_.hop, rules_.repeats);
+  if (rules_.windows > 0)
+    read_together(job, to, source, met);
+  else
+    read_alone(job, to, source, met);
+  met.is_short = source.is_short;
+  met.is_silent = source.is_silent();
+}
+void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
+  std::size_t const size = input_.sound_size();
+  for (bool more = true; more;) {
+    reading_piece piece{.job = job, .what = modality::sound, .values = values(items_ * size)};
+    for (; piece.items < items_ && more; ++piece.items) {
+      input_.spectrum(source.buffer, std::span(piece.values).subspan(piece.items * size, size));
+      more = !source.is_short && source.advance(rules_.hop);
+    }
+    piece.values.resize(piece.items * size);
+    met.items += piece.items;
+    hand_out(to, std::move(piece));
+  }
+}
+void item_reader::read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
+  constexpr std::size_t few = 3;  // so many seconds have more edges than they share
+  std::size_t const size = input_.sound_size();
+  auto& samples = source.buffer;
+  for (;;) {
+    std::size_t const n = source.is_short ? 1 : (source.filled - sound_rate) / rules_.hop + 1;
+    reading_piece piece{.job = job, .what = modality::sound, .items = n, .shared = n > few};
+    if (piece.shared) {
+      std::size_t const width = input_.sound_columns() + (n - 1) * (rules_.hop / input_.column_samples());
+      piece.values = values(size / input_.sound_columns() * width);
+      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * rules_.hop), piece.values);
+    } else {
+      piece.values = values(n * size);
+      for (std::size_t k = 0; k < n; ++k)
+        input_.spectrum(std::span(samples).subspan(k * rules_.hop, sound_rate),
+                        std::span(piece.values).subspan(k * size, size));
+    }
+    met.items += n;
+    hand_out(to, std::move(piece));
+    if (source.filled < samples.size()) return;  // the sound has ended
+    auto const kept =
+        std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * rules_.hop), samples.end(), samples.begin());
+    source.filled = static_cast<std::size_t>(kept - samples.begin());
+    source.filled += source.read(std::span(samples).subspan(source.filled));
+    if (source.filled < sound_rate) return;
+  }
+}
+
+void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met) {
+  reading_job const& j = jobs_[job];
+  if (!from.facts().has_video) throw media_error({j.file.string(), "a file with pictures", "none"});
+  std::size_t const size = input_.frame_size();
+  reading_piece piece;
+  auto const finish = [&] {
+    piece.values.resize(piece.items * size);
+    met.items += piece.items;
+    hand_out(to, std::exchange(piece, {}));
+  };
+  auto const take = [&](rgb_frame const& frame) {
+    if (piece.items == 0)
+      piece = {.job = job, .what = modality::frame, .values = values(from.facts().still_image ? size : items_ * size)};
+    input_.picture(frame, std::span(piece.values).subspan(piece.items++ * size, size));
+    if (piece.items == items_) finish();
+  };
+  if (from.facts().still_image)
+    take(from.frame(0, input_.frame_side()));
+  else
+    from.for_each_frame(
+        static_cast<double>(rules_.hop) / sound_rate, input_.frame_side(),
+        [&](std::size_t, rgb_frame const& frame) { take(frame); }, j.aligned ? sound_seconds / 2 : 0,
+        j.aligned ? seconds : j.most_frames);
+  if (piece.items > 0) finish();
+  if (met.items == 0) throw media_error({j.file.string(), "at least one picture", "none"});
+}
+
+}  // namespace l3::program

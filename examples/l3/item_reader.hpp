@@ -1,0 +1,110 @@
+/// @file  examples/l3/item_reader.hpp: files -> pictures and spectrograms for a network, read ahead by threads and
+/// handed out in order.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine.hpp"
+#include "feed.hpp"
+
+namespace l3::program {
+
+/// What is wanted of a file: sounds, pictures or both.
+struct reading_job {
+  std::filesystem::path file;
+  bool sounds = false, frames = false;
+  std::size_t most_frames = 0;  ///< 0: until the end
+  bool aligned = false;         ///< a picture from the middle of each second of sound, and no more
+};
+
+/// How sounds and pictures of all jobs are cut.
+struct reading_rules {
+  std::size_t hop = sound_rate;  ///< samples at 48 kHz from one item to the next
+  std::size_t windows = 0;       ///< where seconds share their work: so many in one long spectrogram; 0: each its own
+  bool repeats = false;          ///< a sound shorter than a second is filled up with itself, not with silence
+};
+
+/// What was met in a file's sound or pictures.
+struct reading_outcome {
+  std::size_t items = 0;
+  std::string refused{};   ///< why there are no more; empty: these are all
+  bool is_short = false;   ///< a sound of less than one second
+  bool is_silent = false;  ///< nowhere louder than half a step of 16 bits
+};
+
+/// A part of a job's sounds or pictures.
+struct reading_piece {
+  std::size_t job = 0;
+  modality what{};
+  std::size_t items = 0;
+  bool shared = false;                   ///< `values` are one spectrogram, whose seconds are the items
+  std::vector<float> values{};           ///< item after item
+  std::optional<reading_outcome> end{};  ///< the last piece: there are no more of its job and kind
+  std::exception_ptr failure{};          ///< no fault of the file
+};
+
+/// Reads the files of jobs, each by one thread, as many at a time as there are threads, and hands out what is in them
+/// in the order of the jobs: of each the sounds, then the pictures. Every job ends as often as it wants kinds; a kind
+/// that ends without items and without a refusal was not tried, for the file had been refused before.
+///
+/// Memory  for `room` floats ahead, and a piece for each thread.
+class item_reader {
+ public:
+  /// Pieces hold up to `items`. Keeps references to jobs and input. Threads: zero means one a core.
+  item_reader(std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules,
+              std::size_t items, std::size_t room, std::size_t threads);
+  /// Waits for the items being read at this moment.
+  ~item_reader();
+  item_reader(item_reader const&) = delete;
+  item_reader& operator=(item_reader const&) = delete;
+
+  /// The next piece; none: all jobs are done. Errors: those that are no fault of a file.
+  std::optional<reading_piece> next();
+  /// Takes a piece's memory to use it again.
+  void recycle(reading_piece&& used);
+
+ private:
+  class sound_window;
+  /// The pieces of a job that nobody has taken yet.
+  struct lane {
+    std::deque<reading_piece> pieces;
+    bool done = false;
+  };
+  struct stopped {};
+
+  void work();
+  void read(std::size_t job, lane& to);
+  void read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met);
+  void read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met);
+  void read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met);
+  void read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met);
+  void hand_out(lane& to, reading_piece&& piece);
+  /// Memory for `count` floats.
+  std::vector<float> values(std::size_t count);
+
+  std::span<reading_job const> jobs_;
+  model_input const& input_;
+  reading_rules rules_;
+  std::size_t items_, room_;
+  decode_limits limits_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<lane>> lanes_;  ///< of jobs begun and not handed out yet
+  std::size_t begun_ = 0;                    ///< jobs
+  std::size_t held_ = 0;                     ///< floats in lanes
+  std::vector<std::vector<float>> spare_;
+  bool stopping_ = false;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace l3::program
