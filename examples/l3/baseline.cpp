@@ -93,7 +93,7 @@ struct trained_classifier {
     net->prepare_inference(64);
   }
   /// (count, classes), each row's sum 1.
-  std::vector<float> probabilities(std::span<float const> items, std::size_t count) {
+  std::vector<float> probabilities(item_spans const& items, std::size_t count) {
     std::vector<float> p(count * names.size());
     net->score(items, count, p);
     for (std::size_t k = 0; k != count; ++k) {
@@ -131,9 +131,10 @@ std::pair<outcome, outcome> direct(baseline_options const& o, std::string const&
   auto const scores_of = [&](std::string const& data, std::uint32_t count) {
     std::vector<judged> all;
     progress bar(o, "pairs", count);
-    fixed_pairs pairs(*input, open_collection(data), fixed_pair_options(o, count), 0);
+    fixed_pairs pairs(*input, open_collection(data), fixed_pair_options(o, count), frames.net->takes_raw(), 0);
     pairs.for_each([&](feed_batch const& b) {
-      auto const p = frames.probabilities(b.frames, b.count), q = sounds.probabilities(b.sounds, b.count);
+      auto const p = frames.probabilities(items_of(b, modality::frame), b.count);
+      auto const q = sounds.probabilities(items_of(b, modality::sound), b.count);
       std::size_t const classes = frames.names.size();
       for (std::size_t k = 0; k != b.count; ++k) {
         double product = 0;
@@ -173,7 +174,7 @@ outcome correspondence_of(baseline_options const& o, std::string const& checkpoi
     net->initialise(o.seed);
   net->prepare_inference(64);
   auto const input = make_input(model);
-  fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), 0);
+  fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), net->takes_raw(), 0);
   progress bar(o, "pairs", o.test_pairs);
   std::size_t seen = 0;
   crew alone;

@@ -97,8 +97,19 @@ int net_run(net_options const& o) {
     } else {
       net->prepare_inference(o.batch);
       modality const m = what == "audio" ? modality::sound : modality::frame;
-      auto const& items = m == modality::sound ? sounds : frames;
-      seconds = median_seconds(o.seconds, [&] { net->embed(m, {}, items, o.batch, features); });
+      item_spans items;
+      if (net->takes_raw())
+        items = {.crops = crops, .seconds = moments};
+      else
+        items.values = m == modality::sound ? sounds : frames;
+      std::size_t begun = 0;
+      seconds = median_seconds(o.seconds, [&] {
+        net->begin_embed(m, {}, items, o.batch);
+        if (++begun < net->most_in_flight()) return;
+        net->finish_embed(features);
+        --begun;
+      });
+      for (; begun > 0; --begun) net->finish_embed(features);
     }
     double const rate = static_cast<double>(o.batch) / seconds;
     o.answer(text("%-8s batch %zu: %.2f ms, %.1f per s", what.c_str(), o.batch, seconds * 1e3, rate));

@@ -13,7 +13,10 @@ namespace l3::program {
 namespace fs = std::filesystem;
 
 embedder::embedder(engine& net, model_input const& input, embedder_settings const& settings)
-    : net_(net), input_(input), settings_(settings), rules_{.hop = settings.hop, .repeats = settings.repeats} {
+    : net_(net),
+      input_(input),
+      settings_(settings),
+      rules_{.hop = settings.hop, .repeats = settings.repeats, .raw = net.takes_raw()} {
   // Where sounds are all there is and share their work, nothing comes in batches: no memory for them.
   net.prepare_inference(settings.frames ? settings.batch : 1);
   if (settings.sounds && settings.which.from >= depth::conv4_2 && settings.hop % input.column_samples() == 0) {
@@ -23,18 +26,22 @@ embedder::embedder(engine& net, model_input const& input, embedder_settings cons
     if (net.prepare_sliding(hop, windows)) rules_.windows = windows;
   }
   if (!settings.frames && !shares()) net.prepare_inference(settings.batch);
-  if (settings.frames) frames_.items.resize(settings.batch * input.frame_size());
-  if (settings.sounds) sounds_.items.resize(batch_of(modality::sound) * input.sound_size());
+  if (settings.frames) frames_.items.resize(settings.batch * size_of(modality::frame));
+  if (settings.sounds) sounds_.items.resize(batch_of(modality::sound) * size_of(modality::sound));
+  std::size_t const sounds = settings.sounds ? std::max(batch_of(modality::sound), rules_.windows) : 0;
   outputs_.resize(
-      std::max(settings.frames ? settings.batch * width(modality::frame) : 0,
-               settings.sounds ? std::max(batch_of(modality::sound), rules_.windows) * width(modality::sound) : 0));
+      std::max((settings.frames ? settings.batch : 0) * width(modality::frame), sounds * width(modality::sound)));
 }
 
 void embedder::run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on) {
-  for (auto* const left : {&frames_, &sounds_}) left->count = 0, left->shares.clear();  // by a run that ended early
+  // What a run left that ended early.
+  for (auto* const left : {&frames_, &sounds_}) left->count = 0, left->shares.clear();
+  for (; !begun_.empty(); begun_.pop_front())
+    if (computing const& c = begun_.front(); c.count > 0)
+      net_.finish_embed(std::span(outputs_).first(c.count * width(c.what)));
   // While one batch is computed the next one is read; and more than an item is handed over at a time.
   std::size_t const room =
-      2 * settings_.batch * std::max(settings_.frames ? input_.frame_size() : 0, input_.sound_size());
+      2 * settings_.batch * std::max(settings_.frames ? size_of(modality::frame) : 0, size_of(modality::sound));
   item_reader files(jobs, input_, rules_, std::min<std::size_t>(settings_.batch, 8), room, settings_.workers);
   while (auto piece = files.next()) {
     if (!go_on()) return;
@@ -43,20 +50,24 @@ void embedder::run(std::span<reading_job const> jobs, row_sink& to, std::functio
   }
   for (auto const what : {modality::sound, modality::frame})
     if (go_on()) compute(what, to);
+  if (go_on()) finish(0, to);
 }
 
 void embedder::add(reading_piece const& piece, row_sink& to) {
   waiting& all = piece.what == modality::frame ? frames_ : sounds_;
   if (piece.shared) {
     compute(piece.what, to);  // first what came before
-    net_.embed_sliding(settings_.which, piece.values, piece.items, outputs_);
+    finish(0, to);
+    net_.embed_sliding(settings_.which,
+                       {reinterpret_cast<float const*>(piece.data.data()), piece.data.size() / sizeof(float)},
+                       piece.items, outputs_);
     to.rows(piece.job, piece.what, finite(piece.items * width(piece.what)));
     return;
   }
   std::size_t const size = size_of(piece.what), most = batch_of(piece.what);
   for (std::size_t done = 0; done < piece.items;) {
     std::size_t const n = std::min(piece.items - done, most - all.count);
-    std::copy_n(piece.values.begin() + static_cast<std::ptrdiff_t>(done * size), n * size,
+    std::copy_n(piece.data.begin() + static_cast<std::ptrdiff_t>(done * size), n * size,
                 all.items.begin() + static_cast<std::ptrdiff_t>(all.count * size));
     all.shares.push_back({piece.job, n, {}});
     done += n;
@@ -69,16 +80,40 @@ void embedder::add(reading_piece const& piece, row_sink& to) {
 
 void embedder::compute(modality what, row_sink& to) {
   waiting& all = what == modality::frame ? frames_ : sounds_;
-  std::size_t const size = size_of(what), wide = width(what);
-  if (all.count > 0) net_.embed(what, settings_.which, {all.items.data(), all.count * size}, all.count, outputs_);
-  auto rows = finite(all.count * wide);
-  for (auto const& s : all.shares) {
-    if (s.rows > 0) to.rows(s.job, what, rows.first(s.rows * wide));
-    rows = rows.subspan(s.rows * wide);
-    if (s.end) to.end(s.job, what, *s.end);
+  if (all.count > 0) {
+    auto const* const data = all.items.data();
+    std::size_t const bytes = all.count * size_of(what), floats = bytes / sizeof(float);
+    item_spans items;
+    if (!rules_.raw)
+      items.values = {reinterpret_cast<float const*>(data), floats};
+    else if (what == modality::frame)
+      items.crops = {reinterpret_cast<std::uint8_t const*>(data), bytes};
+    else
+      items.seconds = {reinterpret_cast<float const*>(data), floats};
+    finish(net_.most_in_flight() - 1, to);  // or there is no room for one more
+    net_.begin_embed(what, settings_.which, items, all.count);
   }
+  begun_.push_back({what, all.count, std::move(all.shares)});
   all.count = 0;
   all.shares.clear();
+  finish(net_.most_in_flight() - 1, to);
+}
+
+void embedder::finish(std::size_t still_computed, row_sink& to) {
+  auto const computed = [](computing const& c) { return c.count > 0; };
+  while (static_cast<std::size_t>(std::ranges::count_if(begun_, computed)) > still_computed ||
+         (!begun_.empty() && !computed(begun_.front()))) {
+    auto const [what, count, shares] = std::move(begun_.front());
+    begun_.pop_front();
+    std::size_t const wide = width(what);
+    if (count > 0) net_.finish_embed(std::span(outputs_).first(count * wide));
+    auto rows = finite(count * wide);
+    for (auto const& s : shares) {
+      if (s.rows > 0) to.rows(s.job, what, rows.first(s.rows * wide));
+      rows = rows.subspan(s.rows * wide);
+      if (s.end) to.end(s.job, what, *s.end);
+    }
+  }
 }
 
 std::span<float const> embedder::finite(std::size_t values) const {

@@ -1,5 +1,6 @@
 /// @file  examples/l3/embedder.hpp: sounds and pictures of files -> rows of features, in constant memory.
 #pragma once
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -57,16 +58,21 @@ class embedder {
       std::size_t job, rows;
       std::optional<reading_outcome> end;
     };
-    std::vector<float> items;
+    std::vector<std::byte> items;
     std::size_t count = 0;
     std::vector<share> shares;
   };
+  /// Items being computed: their number, and whose they are.
+  struct computing {
+    modality what;
+    std::size_t count;
+    std::vector<waiting::share> shares;
+  };
   void add(reading_piece const& piece, row_sink& to);
   void compute(modality what, row_sink& to);
+  void finish(std::size_t still_computed, row_sink& to);
   std::span<float const> finite(std::size_t values) const;
-  std::size_t size_of(modality what) const {
-    return what == modality::frame ? input_.frame_size() : input_.sound_size();
-  }
+  std::size_t size_of(modality what) const { return item_reader::size_of(what, input_, rules_.raw); }
   std::size_t batch_of(modality what) const { return what == modality::sound && shares() ? 1 : settings_.batch; }
 
   engine& net_;
@@ -74,6 +80,7 @@ class embedder {
   embedder_settings settings_;
   reading_rules rules_;
   waiting frames_, sounds_;
+  std::deque<computing> begun_;
   std::vector<float> outputs_;
 };
 

@@ -89,6 +89,14 @@ struct raw_spans {
   std::span<float const> volumes;
 };
 
+/// Pictures or sounds: as values, or (for an engine that takes_raw()) as bytes of centre crops, or as samples of
+/// seconds.
+struct item_spans {
+  std::span<float const> values{};
+  std::span<std::uint8_t const> crops{};
+  std::span<float const> seconds{};
+};
+
 /// A network at work. All spans are packed, NHWC.
 class engine {
  public:
@@ -110,10 +118,10 @@ class engine {
   virtual std::span<float const> weights() = 0;
   /// Steps whose reports were fetched, in this run and before.
   virtual std::uint64_t steps() = 0;
-  /// A device may have steps begun while others are not finished yet: at most so many. Where the processor computes, a
-  /// step is done when it is begun.
+  /// A device may have work begun while other work is not finished yet: at most so many steps, or batches embedded.
+  /// Where the processor computes, they are done when they are begun.
   virtual std::size_t most_in_flight() const = 0;
-  virtual std::size_t in_flight() const = 0;
+  virtual std::size_t in_flight() const = 0;  ///< steps
   virtual void begin_step(std::span<float const> frames, std::span<float const> sounds,
                           std::span<std::int32_t const> labels, std::size_t count) = 0;
   /// Whether it makes frames of bytes and spectrograms of samples itself.
@@ -126,9 +134,17 @@ class engine {
   /// logits (count, 2) of frame k with sound k.
   virtual void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
                      std::span<float> logits) = 0;
-  /// Features (count, width_of(what, which)).
-  virtual void embed(modality what, feature which, std::span<float const> items, std::size_t count,
-                     std::span<float> out) = 0;
+  virtual void score(raw_spans const& pairs, std::span<float> logits) = 0;
+  /// Begins to make features of items, which may be changed as soon as this returns. At most most_in_flight() may be
+  /// begun and not finished.
+  virtual void begin_embed(modality what, feature which, item_spans const& items, std::size_t count) = 0;
+  /// Features (count, width_of(what, which)) of what was begun first.
+  virtual void finish_embed(std::span<float> out) = 0;
+  /// Both, with none in flight.
+  void embed(modality what, feature which, std::span<float const> items, std::size_t count, std::span<float> out) {
+    begin_embed(what, which, {.values = items}, count);
+    finish_embed(out.first(count * width_of(what, which)));
+  }
   /// Maps of conv4_2 (count, map_size(what), embedding), of pictures behind the ReLU, of sounds before it.
   virtual extent2 map_size(modality what) const = 0;
   virtual void map(modality what, std::span<float const> items, std::size_t count, std::span<float> out) = 0;
@@ -175,7 +191,7 @@ class classifier_engine {
 
   virtual void prepare_inference(std::size_t items) = 0;
   /// Scores (count, classes), of which the largest is the class's.
-  virtual void score(std::span<float const> items, std::size_t count, std::span<float> scores) = 0;
+  virtual void score(item_spans const& items, std::size_t count, std::span<float> scores) = 0;
 };
 
 /// Names of the models there are.

@@ -25,21 +25,6 @@
 
 namespace l3::program {
 
-/// A map's windows when it is pooled to at most rows x columns: bin i covers [floor(i H / rows), ceil((i + 1) H /
-/// rows)), which is the paper's equal kernel and stride wherever the map divides evenly.
-template <image_shape Map>
-void pool_to_grid(float const* map, extent2 grid, float* out) {
-  for (std::size_t i = 0; i < grid.height; ++i)
-    for (std::size_t j = 0; j < grid.width; ++j, out += Map::channels) {
-      std::fill_n(out, Map::channels, -std::numeric_limits<float>::infinity());
-      for (std::size_t r = i * Map::height / grid.height; r < ((i + 1) * Map::height + grid.height - 1) / grid.height;
-           ++r)
-        for (std::size_t s = j * Map::width / grid.width; s < ((j + 1) * Map::width + grid.width - 1) / grid.width; ++s)
-          for (std::size_t c = 0; c < Map::channels; ++c)
-            out[c] = std::max(out[c], map[(r * Map::width + s) * Map::channels + c]);
-    }
-}
-
 namespace detail_of_engine {
 /// Stands for what a backend does not have.
 struct nothing {};
@@ -275,15 +260,51 @@ class network_engine final : public engine {
   }
   void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
              std::span<float> logits) override {
-    in_use().score({frames.data(), count}, {sounds.data(), count}, {logits.data(), count});
+    in_use().score(batch_view<float const, typename network::frame>(frames.data(), count),
+                   batch_view<float const, typename network::sound>(sounds.data(), count), {logits.data(), count});
   }
-  void embed(modality what, feature which, std::span<float const> items, std::size_t count,
-             std::span<float> out) override {
+  void score(raw_spans const& b, std::span<float> logits) override {
+    if constexpr (on_host) {
+      detail_of_engine::refuse_raw<B>();
+    } else {
+      std::size_t const count = b.jitters.size();
+      in_use().score(typename user::frames_in::raw_view{{b.crops.data(), count}, b.jitters},
+                     typename user::sounds_in::raw_view{{b.seconds.data(), count}, b.volumes}, {logits.data(), count});
+    }
+  }
+  void begin_embed(modality what, feature which, item_spans const& items, std::size_t count) override {
     in_use();
-    if (what == modality::frame)
-      embed_items<of_frames>(which, {items.data(), count}, out);
-    else
-      embed_items<of_sounds>(which, {items.data(), count}, out);
+    using frames = batch_view<float const, typename network::frame>;
+    using sounds = batch_view<float const, typename network::sound>;
+    if constexpr (on_host) {
+      if (items.values.empty() && count > 0) detail_of_engine::refuse_raw<B>();
+      embedded_.resize(count * width_of(what, which));
+      if (what == modality::frame)
+        embed_items<of_frames>(which, frames(items.values.data(), count));
+      else
+        embed_items<of_sounds>(which, sounds(items.values.data(), count));
+    } else {
+      as_they_are_.resize(std::max(as_they_are_.size(), count));
+      full_volume_.resize(std::max(full_volume_.size(), count), 1.0f);
+      if (what == modality::frame && items.crops.empty())
+        embed_items<of_frames>(which, frames(items.values.data(), count));
+      else if (what == modality::frame)
+        embed_items<of_frames>(which, typename user::frames_in::raw_view{{items.crops.data(), count},
+                                                                         std::span(as_they_are_).first(count)});
+      else if (items.seconds.empty())
+        embed_items<of_sounds>(which, sounds(items.values.data(), count));
+      else
+        embed_items<of_sounds>(which, typename user::sounds_in::raw_view{{items.seconds.data(), count},
+                                                                         std::span(full_volume_).first(count)});
+    }
+  }
+  void finish_embed(std::span<float> out) override {
+    if constexpr (on_host) {
+      require_same_count("features", embedded_.size(), out.size());
+      std::copy(embedded_.begin(), embedded_.end(), out.begin());
+    } else {
+      user_->finish(out);
+    }
   }
   extent2 map_size(modality what) const override {
     using frames = typename user::vision_map::output;
@@ -315,7 +336,7 @@ class network_engine final : public engine {
       using map = typename user::audio_map::output;
       map_.resize(std::max(map_.size(), count * map::size));
       sliding_->map(spectrogram.data(), {map_.data(), count});
-      pool_maps<of_sounds, map>(which.pool, {map_.data(), count}, out.data());
+      pool_regions(regions_of<of_sounds, map>(which.pool, count), map_.data(), out.data());
     }
   }
 
@@ -330,11 +351,11 @@ class network_engine final : public engine {
     template <std::size_t Blocks>
     using map = typename user::template vision_blocks<Blocks>::output;
     template <std::size_t Blocks>
-    static void pool(user& net, auto x, auto y) {
+    static void pool(auto& net, auto x, auto y) {
       net.template pool_frames<Blocks>(x, y);
     }
-    static void last(user& net, auto x, auto y) { net.map_frames(x, y); }
-    static void embed(user& net, auto x, auto y) { net.embed_frames(x, y); }
+    static void last(auto& net, auto x, auto y) { net.map_frames(x, y); }
+    static void embed(auto& net, auto x, auto y) { net.embed_frames(x, y); }
   };
   struct of_sounds {
     using shape = typename network::sound;
@@ -343,18 +364,18 @@ class network_engine final : public engine {
     template <std::size_t Blocks>
     using map = typename user::template audio_blocks<Blocks>::output;
     template <std::size_t Blocks>
-    static void pool(user& net, auto x, auto y) {
+    static void pool(auto& net, auto x, auto y) {
       net.template pool_sounds<Blocks>(x, y);
     }
-    static void last(user& net, auto x, auto y) { net.map_sounds(x, y); }
-    static void embed(user& net, auto x, auto y) { net.embed_sounds(x, y); }
+    static void last(auto& net, auto x, auto y) { net.map_sounds(x, y); }
+    static void embed(auto& net, auto x, auto y) { net.embed_sounds(x, y); }
   };
 
-  template <class Side>
-  void embed_items(feature which, batch_view<float const, typename Side::shape> items, std::span<float> out) {
+  template <class Side, class Items>
+  void embed_items(feature which, Items const& items) {
     auto const blocks = [&]<std::size_t Blocks>() {
       embed_maps<Side, typename Side::template map<Blocks>>(
-          which.pool, items, out, [&](auto x, auto y) { Side::template pool<Blocks>(*user_, x, y); });
+          which.pool, items, [](auto& net, auto x, auto y) { Side::template pool<Blocks>(net, x, y); });
     };
     switch (which.from) {
       case depth::pool1:
@@ -364,31 +385,38 @@ class network_engine final : public engine {
       case depth::pool3:
         return blocks.template operator()<3>();
       case depth::conv4_2:
-        return embed_maps<Side, typename Side::last_map>(which.pool, items, out,
-                                                         [&](auto x, auto y) { Side::last(*user_, x, y); });
+        return embed_maps<Side, typename Side::last_map>(which.pool, items,
+                                                         [](auto& net, auto x, auto y) { Side::last(net, x, y); });
       case depth::pool4:
-        return Side::embed(*user_, items, batch_view<float, typename network::embedding>(out.data(), items.count));
+        if constexpr (on_host)
+          return Side::embed(*user_, items,
+                             batch_view<float, typename network::embedding>(embedded_.data(), items.count));
+        else
+          return user_->begin_embed(items);
     }
   }
-  /// Maps are large: so many at a time as 64 MiB hold.
-  template <class Side, class Map, class Make>
-  void embed_maps(pooling pool, batch_view<float const, typename Side::shape> items, std::span<float> out,
-                  Make&& make) {
-    constexpr std::size_t together = std::max<std::size_t>(1, (std::size_t{64} << 20) / (Map::size * sizeof(float)));
-    map_.resize(std::max(map_.size(), std::min(together, items.count) * Map::size));
-    std::size_t const width = Map::channels * (pool == pooling::grid ? Side::grid.height * Side::grid.width : 1);
-    for (std::size_t first = 0; first < items.count; first += together) {
-      std::size_t const n = std::min(together, items.count - first);
-      batch_view<float, Map> const maps(map_.data(), n);
-      make(items.slice(first, n), maps);
-      pool_maps<Side, Map>(pool, maps, out.data() + first * width);
+  /// What is left of maps that `make(net, x, y)` has a network make.
+  template <class Side, class Map, class Items, class Make>
+  void embed_maps(pooling pool, Items const& items, Make const& make) {
+    if constexpr (on_host) {
+      // Maps are large: so many at a time as 64 MiB hold.
+      constexpr std::size_t together = std::max<std::size_t>(1, (std::size_t{64} << 20) / (Map::size * sizeof(float)));
+      map_.resize(std::max(map_.size(), std::min(together, items.count) * Map::size));
+      float* out = embedded_.data();
+      for (std::size_t first = 0; first < items.count; first += together) {
+        std::size_t const n = std::min(together, items.count - first);
+        make(*user_, items.slice(first, n), batch_view<float, Map>(map_.data(), n));
+        auto const regions = regions_of<Side, Map>(pool, n);
+        pool_regions(regions, map_.data(), out);
+        out += regions.regions() * Map::channels;
+      }
+    } else {
+      user_->template begin_regions<Map>(items, regions_of<Side, Map>(pool, 0).grid, make);
     }
   }
   template <class Side, class Map>
-  static void pool_maps(pooling pool, batch_view<float const, Map> maps, float* out) {
-    extent2 const grid = pool == pooling::grid ? Side::grid : extent2{};
-    for (std::size_t k = 0; k < maps.count; ++k)
-      pool_to_grid<Map>(maps[k].data(), grid, out + k * grid.height * grid.width * Map::channels);
+  static region_dims regions_of(pooling pool, std::size_t count) {
+    return {count, Map::height, Map::width, Map::channels, pool == pooling::grid ? Side::grid : extent2{}};
   }
 
   template <class Chain>
@@ -454,7 +482,9 @@ class network_engine final : public engine {
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
-  std::vector<float> map_;
+  std::vector<float> map_, embedded_;
+  std::vector<image_jitter> as_they_are_;  // of crops that nothing is done to
+  std::vector<float> full_volume_;
 };
 
 template <backend B, class Side>
@@ -525,14 +555,22 @@ class network_classifier final : public classifier_engine {
       user_.emplace(on_, net_, head_.weights(), head_.biases(), items);
     changed_ = false;
   }
-  void score(std::span<float const> items, std::size_t count, std::span<float> scores) override {
+  void score(item_spans const& items, std::size_t count, std::span<float> scores) override {
     if (changed_) teacher_.fetch(), refresh();
     changed_ = false;
+    batch_view<float const, typename network::input> const values(items.values.data(), count);
     if constexpr (on_host) {
-      user_->hidden({items.data(), count}, hidden_.view().slice(0, count));
+      if (items.values.empty() && count > 0) detail_of_engine::refuse_raw<B>();
+      user_->hidden(values, hidden_.view().slice(0, count));
       head_.scores(on_, count, hidden_.data(), scores.data());
+    } else if (!items.values.empty()) {
+      user_->scores(values, scores);
+    } else if constexpr (std::same_as<Side, vision_of<typename Side::config>>) {
+      std::vector<image_jitter> const as_they_are(count);
+      user_->scores(typename user::items_in::raw_view{{items.crops.data(), count}, as_they_are}, scores);
     } else {
-      user_->scores({items.data(), count}, scores);
+      std::vector<float> const full_volume(count, 1.0f);
+      user_->scores(typename user::items_in::raw_view{{items.seconds.data(), count}, full_volume}, scores);
     }
   }
 

@@ -5,18 +5,36 @@
 
 namespace l3::program {
 
-fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_options options, std::size_t budget_bytes)
+fixed_pairs::kept_batch::kept_batch(feed_batch const& b)
+    : frames(b.frames.begin(), b.frames.end()),
+      sounds(b.sounds.begin(), b.sounds.end()),
+      labels(b.labels.begin(), b.labels.end()),
+      frame_clips(b.frame_clips.begin(), b.frame_clips.end()),
+      sound_clips(b.sound_clips.begin(), b.sound_clips.end()),
+      frame_times(b.frame_times.begin(), b.frame_times.end()),
+      sound_starts(b.sound_starts.begin(), b.sound_starts.end()),
+      crops(b.crops.begin(), b.crops.end()),
+      seconds(b.seconds.begin(), b.seconds.end()),
+      jitters(b.jitters.begin(), b.jitters.end()),
+      volumes(b.volumes.begin(), b.volumes.end()) {}
+feed_batch fixed_pairs::kept_batch::view() const {
+  return {labels.size(), frames,       sounds, labels,  frame_clips, sound_clips,
+          frame_times,   sound_starts, crops,  seconds, jitters,     volumes};
+}
+
+fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_options options, bool raw,
+                         std::size_t budget_bytes)
     : input_(input),
       data_(std::move(data)),
       options_(std::move(options)),
+      raw_(raw),
       keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {
   if (options_.batch > 2) options_.batch -= options_.batch % 2;  // as the loader does
 }
 
 void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std::size_t process, std::size_t of) {
   if (!kept_.empty()) {
-    for (kept_batch const& b : kept_)
-      f({b.labels.size(), b.frames, b.sounds, b.labels, b.frame_clips, b.sound_clips, b.frame_times, b.sound_starts});
+    for (kept_batch const& b : kept_) f(b.view());
     return;
   }
   std::size_t const batches = (options_.evaluation_pairs + options_.batch - 1) / options_.batch;
@@ -24,18 +42,11 @@ void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std:
   options.first = batches * process / of;
   options.batches = batches * (process + 1) / of - options.first;
   if (options.batches == 0) return;
-  auto const source = input_.open(data_, options);
+  auto const source = input_.open(data_, options, raw_);
   std::vector<kept_batch> kept;
   for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
     f(b);
-    if (keep_)
-      kept.push_back({{b.frames.begin(), b.frames.end()},
-                      {b.sounds.begin(), b.sounds.end()},
-                      {b.labels.begin(), b.labels.end()},
-                      {b.frame_clips.begin(), b.frame_clips.end()},
-                      {b.sound_clips.begin(), b.sound_clips.end()},
-                      {b.frame_times.begin(), b.frame_times.end()},
-                      {b.sound_starts.begin(), b.sound_starts.end()}});
+    if (keep_) kept.emplace_back(b);
   }
   kept_ = std::move(kept);
 }
@@ -63,7 +74,10 @@ evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& a
   pairs.for_each(
       [&](feed_batch const& b) {
         logits.resize(2 * b.count);
-        net.score(b.frames, b.sounds, b.count, logits);
+        if (b.crops.empty())
+          net.score(b.frames, b.sounds, b.count, logits);
+        else
+          net.score(raw_of(b), logits);
         for (std::size_t k = 0; k != b.count; ++k)
           mine.push_back({{logits[2 * k], logits[2 * k + 1]},
                           b.labels[k],

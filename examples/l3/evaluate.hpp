@@ -11,11 +11,19 @@
 
 namespace l3::program {
 
+/// A batch's frames or sounds, and both as bytes and samples, if so they came.
+inline item_spans items_of(feed_batch const& b, modality what) {
+  if (what == modality::frame) return {.values = b.frames, .crops = b.crops};
+  return {.values = b.sounds, .seconds = b.seconds};
+}
+inline raw_spans raw_of(feed_batch const& b) { return {b.crops, b.seconds, b.jitters, b.volumes}; }
+
 /// Fixed, seeded, balanced pairs of a data set. They are decoded once and kept if they fit the budget, else decoded
 /// anew each time.
 class fixed_pairs {
  public:
-  fixed_pairs(model_input const& input, collection data, loader_options options,
+  /// `raw`: not as values, for an engine that takes_raw().
+  fixed_pairs(model_input const& input, collection data, loader_options options, bool raw,
               std::size_t budget_bytes = std::size_t{1} << 30);
   /// Calls f(batch) for each batch; or for each of those that one process of several takes, whose place is always the
   /// same.
@@ -23,15 +31,21 @@ class fixed_pairs {
 
  private:
   struct kept_batch {
+    explicit kept_batch(feed_batch const& b);
+    feed_batch view() const;
     std::vector<float> frames, sounds;
     std::vector<std::int32_t> labels;
     std::vector<std::uint32_t> frame_clips, sound_clips;
     std::vector<double> frame_times, sound_starts;
+    std::vector<std::uint8_t> crops;
+    std::vector<float> seconds;
+    std::vector<image_jitter> jitters;
+    std::vector<float> volumes;
   };
   model_input const& input_;
   collection data_;
   loader_options options_;
-  bool keep_;
+  bool raw_, keep_;
   std::vector<kept_batch> kept_;
 };
 

@@ -50,6 +50,9 @@ class input_of final : public model_input {
   void picture(rgb_frame const& from, std::span<float> out) const override {
     centre_image<frame>(from, out.first<frame::size>());
   }
+  void crop(rgb_frame const& from, std::span<std::uint8_t> out) const override {
+    crop_image<frame>(from, centre_crop<frame>(from.width, from.height), out.first<frame::size>());
+  }
   void random_view(rgb_frame const& from, generator random, std::span<float> out) const override {
     image_jitter view = draw_image_jitter<frame>(from.width, from.height, random);
     view.brightness = 0, view.saturation = 1;

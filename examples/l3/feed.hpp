@@ -43,6 +43,8 @@ class model_input {
   virtual std::size_t sound_size() const = 0;  ///< floats of one second's picture
   /// Centre crop of an RGB frame.
   virtual void picture(rgb_frame const& from, std::span<float> out) const = 0;
+  /// The same crop as bytes.
+  virtual void crop(rgb_frame const& from, std::span<std::uint8_t> out) const = 0;
   /// A crop at a random place, mirrored half of the time, colours as they are.
   virtual void random_view(rgb_frame const& from, generator random, std::span<float> out) const = 0;
   /// Front end on one second of mono sound at 48 kHz.

@@ -162,7 +162,7 @@ int units_run(inspect_options const& o) {
   moments_seen frames, sounds;
   {
     progress bar(o, "moments", o.moments);
-    fixed_pairs pairs(*inside.network().input, data, reading, 0);
+    fixed_pairs pairs(*inside.network().input, data, reading, false, 0);
     std::vector<float> features(64 * width);
     pairs.for_each([&](feed_batch const& b) {
       auto const keep = [&](modality what, std::span<float const> items, auto clips, auto times, moments_seen& to) {

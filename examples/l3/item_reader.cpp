@@ -78,16 +78,16 @@ std::optional<reading_piece> item_reader::next() {
     }
     auto piece = std::move(first.pieces.front());
     first.pieces.pop_front();
-    held_ -= piece.values.size();
+    held_ -= piece.data.size();
     changed_.notify_all();
     if (piece.failure) std::rethrow_exception(piece.failure);
     return piece;
   }
 }
 void item_reader::recycle(reading_piece&& used) {
-  if (used.values.capacity() == 0) return;
+  if (used.data.capacity() == 0) return;
   std::lock_guard const lock(mutex_);
-  if (spare_.size() < 2 * threads_.size()) spare_.push_back(std::move(used.values));
+  if (spare_.size() < 2 * threads_.size()) spare_.push_back(std::move(used.data));
 }
 
 void item_reader::work() {
@@ -126,16 +126,16 @@ void item_reader::hand_out(lane& to, reading_piece&& piece) {
     std::unique_lock lock(mutex_);
     // What is asked for next finds room always.
     changed_.wait(lock, [&] {
-      return stopping_ || held_ + piece.values.size() <= room_ || (lanes_.front().get() == &to && to.pieces.empty());
+      return stopping_ || held_ + piece.data.size() <= room_ || (lanes_.front().get() == &to && to.pieces.empty());
     });
     if (stopping_) throw stopped();
-    held_ += piece.values.size();
+    held_ += piece.data.size();
     to.pieces.push_back(std::move(piece));
   }
   changed_.notify_all();
 }
-std::vector<float> item_reader::values(std::size_t count) {
-  std::vector<float> space;
+std::vector<std::byte> item_reader::memory(std::size_t bytes) {
+  std::vector<std::byte> space;
   {
     std::lock_guard const lock(mutex_);
     if (stopping_) throw stopped();
@@ -144,7 +144,7 @@ std::vector<float> item_reader::values(std::size_t count) {
       spare_.pop_back();
     }
   }
-  space.resize(count);
+  space.resize(bytes);
   return space;
 }
 
@@ -192,35 +192,43 @@ void item_reader::read_sounds(std::size_t job, lane& to, clip_reader const& from
   met.is_short = source.is_short;
   met.is_silent = source.is_silent();
 }
+void item_reader::put_second(std::span<float const> samples, std::byte* to) const {
+  auto const out = std::span(reinterpret_cast<float*>(to), rules_.raw ? samples.size() : input_.sound_size());
+  if (rules_.raw)
+    std::copy(samples.begin(), samples.end(), out.begin());
+  else
+    input_.spectrum(samples, out);
+}
 void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
-  std::size_t const size = input_.sound_size();
+  std::size_t const size = size_of(modality::sound, input_, rules_.raw);
   for (bool more = true; more;) {
-    reading_piece piece{.job = job, .what = modality::sound, .values = values(items_ * size)};
+    reading_piece piece{.job = job, .what = modality::sound, .data = memory(items_ * size)};
     for (; piece.items < items_ && more; ++piece.items) {
-      input_.spectrum(source.buffer, std::span(piece.values).subspan(piece.items * size, size));
+      put_second(source.buffer, piece.data.data() + piece.items * size);
       more = !source.is_short && source.advance(rules_.hop);
     }
-    piece.values.resize(piece.items * size);
+    piece.data.resize(piece.items * size);
     met.items += piece.items;
     hand_out(to, std::move(piece));
   }
 }
 void item_reader::read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
   constexpr std::size_t few = 3;  // so many seconds have more edges than they share
-  std::size_t const size = input_.sound_size();
+  std::size_t const size = size_of(modality::sound, input_, rules_.raw);
   auto& samples = source.buffer;
   for (;;) {
     std::size_t const n = source.is_short ? 1 : (source.filled - sound_rate) / rules_.hop + 1;
     reading_piece piece{.job = job, .what = modality::sound, .items = n, .shared = n > few};
     if (piece.shared) {
       std::size_t const width = input_.sound_columns() + (n - 1) * (rules_.hop / input_.column_samples());
-      piece.values = values(size / input_.sound_columns() * width);
-      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * rules_.hop), piece.values);
+      std::size_t const values = input_.sound_size() / input_.sound_columns() * width;
+      piece.data = memory(values * sizeof(float));
+      input_.long_spectrum(std::span(samples).first(sound_rate + (n - 1) * rules_.hop),
+                           {reinterpret_cast<float*>(piece.data.data()), values});
     } else {
-      piece.values = values(n * size);
+      piece.data = memory(n * size);
       for (std::size_t k = 0; k < n; ++k)
-        input_.spectrum(std::span(samples).subspan(k * rules_.hop, sound_rate),
-                        std::span(piece.values).subspan(k * size, size));
+        put_second(std::span(samples).subspan(k * rules_.hop, sound_rate), piece.data.data() + k * size);
     }
     met.items += n;
     hand_out(to, std::move(piece));
@@ -236,17 +244,21 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
 void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met) {
   reading_job const& j = jobs_[job];
   if (!from.facts().has_video) throw media_error({j.file.string(), "a file with pictures", "none"});
-  std::size_t const size = input_.frame_size();
+  std::size_t const size = size_of(modality::frame, input_, rules_.raw), values = input_.frame_size();
   reading_piece piece;
   auto const finish = [&] {
-    piece.values.resize(piece.items * size);
+    piece.data.resize(piece.items * size);
     met.items += piece.items;
     hand_out(to, std::exchange(piece, {}));
   };
   auto const take = [&](rgb_frame const& frame) {
     if (piece.items == 0)
-      piece = {.job = job, .what = modality::frame, .values = values(from.facts().still_image ? size : items_ * size)};
-    input_.picture(frame, std::span(piece.values).subspan(piece.items++ * size, size));
+      piece = {.job = job, .what = modality::frame, .data = memory(from.facts().still_image ? size : items_ * size)};
+    std::byte* const out = piece.data.data() + piece.items++ * size;
+    if (rules_.raw)
+      input_.crop(frame, {reinterpret_cast<std::uint8_t*>(out), values});
+    else
+      input_.picture(frame, {reinterpret_cast<float*>(out), values});
     if (piece.items == items_) finish();
   };
   if (from.facts().still_image)

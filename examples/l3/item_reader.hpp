@@ -31,6 +31,7 @@ struct reading_rules {
   std::size_t hop = sound_rate;  ///< samples at 48 kHz from one item to the next
   std::size_t windows = 0;       ///< where seconds share their work: so many in one long spectrogram; 0: each its own
   bool repeats = false;          ///< a sound shorter than a second is filled up with itself, not with silence
+  bool raw = false;              ///< pictures as bytes of crops and sounds as samples, not as values
 };
 
 /// What was met in a file's sound or pictures.
@@ -46,8 +47,8 @@ struct reading_piece {
   std::size_t job = 0;
   modality what{};
   std::size_t items = 0;
-  bool shared = false;                   ///< `values` are one spectrogram, whose seconds are the items
-  std::vector<float> values{};           ///< item after item
+  bool shared = false;                   ///< `data` is one spectrogram, whose seconds are the items
+  std::vector<std::byte> data{};         ///< item after item: floats, or bytes of colours
   std::optional<reading_outcome> end{};  ///< the last piece: there are no more of its job and kind
   std::exception_ptr failure{};          ///< no fault of the file
 };
@@ -56,7 +57,7 @@ struct reading_piece {
 /// in the order of the jobs: of each the sounds, then the pictures. Every job ends as often as it wants kinds; a kind
 /// that ends without items and without a refusal was not tried, for the file had been refused before.
 ///
-/// Memory  for `room` floats ahead, and a piece for each thread.
+/// Memory  `room` bytes ahead, and a piece for each thread.
 class item_reader {
  public:
   /// Pieces hold up to `items`. Keeps references to jobs and input. Threads: zero means one a core.
@@ -71,6 +72,12 @@ class item_reader {
   std::optional<reading_piece> next();
   /// Takes a piece's memory to use it again.
   void recycle(reading_piece&& used);
+
+  /// Bytes of an item.
+  static std::size_t size_of(modality what, model_input const& input, bool raw) {
+    if (what == modality::frame) return input.frame_size() * (raw ? 1 : sizeof(float));
+    return (raw ? sound_rate : input.sound_size()) * sizeof(float);
+  }
 
  private:
   class sound_window;
@@ -88,8 +95,9 @@ class item_reader {
   void read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met);
   void read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met);
   void hand_out(lane& to, reading_piece&& piece);
-  /// Memory for `count` floats.
-  std::vector<float> values(std::size_t count);
+  std::vector<std::byte> memory(std::size_t bytes);
+  /// A second of sound as an item.
+  void put_second(std::span<float const> samples, std::byte* to) const;
 
   std::span<reading_job const> jobs_;
   model_input const& input_;
@@ -101,8 +109,8 @@ class item_reader {
   std::condition_variable changed_;
   std::deque<std::shared_ptr<lane>> lanes_;  ///< of jobs begun and not handed out yet
   std::size_t begun_ = 0;                    ///< jobs
-  std::size_t held_ = 0;                     ///< floats in lanes
-  std::vector<std::vector<float>> spare_;
+  std::size_t held_ = 0;                     ///< bytes in lanes
+  std::vector<std::vector<std::byte>> spare_;
   bool stopping_ = false;
   std::vector<std::jthread> threads_;
 };

@@ -87,9 +87,9 @@ void classifier_lesson::begin(feed_batch const& b) {
   batch_labels_.clear();
   for (auto const clip : clips_of(b)) batch_labels_.push_back(classes_.labels[clip]);
   if (b.crops.empty())
-    net_->begin_step(items_of(b), batch_labels_);
+    net_->begin_step(items_of(b, what_).values, batch_labels_);
   else
-    net_->begin_step({b.crops, b.seconds, b.jitters, b.volumes}, batch_labels_);
+    net_->begin_step(raw_of(b), batch_labels_);
 }
 class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
   class_score score;
@@ -98,7 +98,7 @@ class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
   pairs.for_each([&](feed_batch const& b) {
     std::size_t const classes = net_->classes();
     scores.resize(b.count * classes);
-    net_->score(items_of(b), b.count, scores);
+    net_->score(items_of(b, what_), b.count, scores);
     for (std::size_t k = 0; k != b.count; ++k) {
       auto const row = std::span(scores).subspan(k * classes, classes);
       auto const label = static_cast<std::size_t>(valid_labels_[clips_of(b)[k]]);

@@ -30,7 +30,7 @@ class correspondence_lesson final : public lesson {
     if (b.crops.empty())
       net_->begin_step(b.frames, b.sounds, b.labels, b.count);
     else
-      net_->begin_step({b.crops, b.seconds, b.jitters, b.volumes}, b.labels);
+      net_->begin_step(raw_of(b), b.labels);
   }
   step_report finish() override { return net_->finish_step(); }
   class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
@@ -84,7 +84,6 @@ class classifier_lesson final : public lesson {
   void load(std::filesystem::path const& file) override { net_->load(file, true); }
 
  private:
-  std::span<float const> items_of(feed_batch const& b) const { return what_ == modality::frame ? b.frames : b.sounds; }
   std::span<std::uint32_t const> clips_of(feed_batch const& b) const {
     return what_ == modality::frame ? b.frame_clips : b.sound_clips;
   }

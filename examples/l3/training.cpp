@@ -234,7 +234,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     std::string const what = "validation: refused " + r.why;
     all.size() == 1 ? o.warn(what) : void(refused_in_validation += what + '\n');
   };
-  fixed_pairs valid(*input, valid_data, validating);
+  fixed_pairs valid(*input, valid_data, validating, net->takes_raw());
 
   if (!guard) guard.emplace();
   o.say(text("Training %s on %zu videos, %s; batch %zu%s, %s threads; chance is %s", net->title().c_str(), clips.size(),

@@ -2,8 +2,9 @@
 /// compiler reads, the GPU's in place of SIMD.
 #pragma once
 #include <l3/core/config.hpp>
-#include <l3/kernels/dims.hpp>       // plain sizes and settings
-#include <l3/kernels/reference.hpp>  // every operation as plain loops: the contract
+#include <l3/kernels/dims.hpp>         // plain sizes and settings
+#include <l3/kernels/reference.hpp>    // every operation as plain loops: the contract
+#include <l3/kernels/region_pool.hpp>  // the largest values of a map's regions
 #if !defined(__CUDACC__)
 #include <l3/kernels/cpu/amx.hpp>                       // matrix registers
 #include <l3/kernels/cpu/batch_norm.hpp>                // batch norm, rectifier and pooling in one pass

@@ -4,8 +4,9 @@
 #include <l3/core/cuda.cuh>
 #include <l3/kernels/kernels.hpp>
 #include <l3/model/classifier.hpp>
+#include <l3/model/gpu_batch.cuh>
+#include <l3/model/gpu_requests.cuh>
 #include <span>
-#include <string>
 
 namespace l3::inline L3_ISA {
 
@@ -18,8 +19,8 @@ class hosted_classifier {
  public:
   using B = typename Network::backend_type;
   using value = value_of<B>;
-  using input = typename Network::input;
   using hidden = typename Network::hidden;
+  using items_in = gpu_items<Network>;
 
   /// Room for batches of up to `items`; takes the weights as they are now, of the last layer (classes, hidden) and
   /// (classes).
@@ -28,10 +29,10 @@ class hosted_classifier {
       : on_(on),
         classes_(biases.size()),
         inner_(on, net, items),
-        floats_(per_item<float>(input::size).bytes(items, 1)),
-        values_((per_item<value>(input::size) + per_item<value>(hidden::size)).bytes(items, 1)),
+        items_(on, items),
+        hidden_(per_item<value>(hidden::size).bytes(items, 1)),
         head_((hidden::size + 1) * classes_ * sizeof(float)),
-        scores_(items * classes_ * sizeof(float)) {
+        requests_(on, items_in::sent.bytes(items, 1)) {
     take_last_layer(weights, biases);
   }
   /// Takes the weights as they are now.
@@ -39,19 +40,20 @@ class hosted_classifier {
     inner_.refresh(net);
     take_last_layer(weights, biases);
   }
-  /// Scores (count, classes) of items.
-  void scores(batch_view<float const, input> x, std::span<float> out) {
-    require_same_count("classifier: scores for the items", x.count * classes_, out.size());
-    auto* const items = reinterpret_cast<value*>(values_.data());
-    auto* const h = items + per_item<value>(input::size).bytes(x.count, 1) / sizeof(value);
-    auto* const found = reinterpret_cast<float*>(scores_.data());
-    inner_.require_room(x.count);
-    upload(on_, x.size(), x.data, reinterpret_cast<float*>(floats_.data()));
-    convert(on_, x.size(), reinterpret_cast<float const*>(floats_.data()), items);
-    inner_.hidden({items, x.count}, {h, x.count});
-    dense_forward(on_, {x.count, hidden::size, classes_}, static_cast<value const*>(h), weights_at(),
-                  weights_at() + hidden::size * classes_, found, nullptr);
-    download(on_, out.size(), static_cast<float const*>(found), out.data());
+  /// Scores (count, classes) of items: values, or bytes or samples (see gpu_frames, gpu_sounds).
+  template <class Items>
+  void scores(Items const& x, std::span<float> out) {
+    std::size_t const count = count_of(x);
+    require_same_count("classifier: scores for the items", count * classes_, out.size());
+    inner_.require_room(count);
+    requests_.ask(
+        out, [&](gpu_parcel& in) { return items_in::put(in, x); },
+        [&](auto const& place, float* found) {
+          auto* const h = reinterpret_cast<value*>(hidden_.data());
+          inner_.hidden(items_.make(on_, place, count), {h, count});
+          dense_forward(on_, {count, hidden::size, classes_}, static_cast<value const*>(h), weights_at(),
+                        weights_at() + hidden::size * classes_, found, nullptr);
+        });
   }
 
  private:
@@ -65,7 +67,9 @@ class hosted_classifier {
   context<B>& on_;
   std::size_t classes_;
   classifier_inference<Network> inner_;
-  device_block floats_, values_, head_, scores_;
+  items_in items_;
+  device_block hidden_, head_;
+  gpu_requests<B> requests_;
 };
 
 }  // namespace l3::inline L3_ISA

@@ -2,16 +2,27 @@
 /// in the machine's memory.
 #pragma once
 #include <algorithm>
+#include <concepts>
 #include <l3/core/cuda.cuh>
 #include <l3/kernels/kernels.hpp>
+#include <l3/model/gpu_batch.cuh>
+#include <l3/model/gpu_requests.cuh>
 #include <l3/model/network.hpp>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
 
 namespace l3::inline L3_ISA {
 
-/// `inference` with floats of the machine's memory on both sides; every call waits for its results.
+/// `inference` with the machine's memory on both sides. Pictures come as values or, a quarter of the bytes, as crops;
+/// sounds as values or as samples, see gpu_frames and gpu_sounds. Results are floats.
 ///
-/// Errors  as inference; device_error. Memory  of the GPU, at construction; more for maps when they are first asked
-/// for.
+/// What begins with `begin_` returns at once, and `finish` waits for the results of what was begun first; while one
+/// batch is computed the next one can be on its way. All else waits, and is not for when something is in flight.
+///
+/// Errors  as inference and gpu_requests; device_error. Memory  of the GPU, at construction; more for maps and results
+///         when they are first asked for.
 template <class Network>
 class hosted_inference {
  public:
@@ -19,105 +30,174 @@ class hosted_inference {
   using value = value_of<B>;
   using scalar = float;
   using inner = inference<Network>;
+  using frames_in = gpu_frames<B, typename Network::frame>;
+  using sounds_in = gpu_sounds<B, typename Network::config::front_end>;
   using vision_map = typename inner::vision_map;
   using audio_map = typename inner::audio_map;
   template <std::size_t Blocks>
   using vision_blocks = typename inner::template vision_blocks<Blocks>;
   template <std::size_t Blocks>
   using audio_blocks = typename inner::template audio_blocks<Blocks>;
+  using embedding = typename Network::embedding;
   template <class Shape>
   using from = batch_view<float const, Shape>;
   template <class Shape>
   using to = batch_view<float, Shape>;
 
-  /// A frame and a sound, as floats and as values.
-  static constexpr footprint input = per_item<float>(std::max(Network::frame::size, Network::sound::size)) +
-                                     per_item<value>(Network::frame::size) + per_item<value>(Network::sound::size);
-  static constexpr footprint plan = inner::plan + input;
-  static_assert(std::min(Network::frame::size, Network::sound::size) >= Network::embedding::size,
-                "l3::hosted_inference: features are scored by way of the room for frames and sounds");
+  /// Frames and sounds on their way, of two batches, and as the network takes them; and features.
+  static constexpr footprint sent = frames_in::sent + sounds_in::sent;
+  static constexpr footprint features = per_item<value>(embedding::size);
+  static constexpr footprint plan = inner::plan + sent + sent + frames_in::made + sounds_in::made + features + features;
+  static_assert(2 * embedding::size * sizeof(float) <= sent.per_item,
+                "l3::hosted_inference: features are sent by way of the room for frames and sounds");
 
-  hosted_inference(context<B>& on, Network const& net, std::size_t items)
-      : on_(on), items_(items), inner_(on, net, items), input_(input.bytes(items, 1)) {}
+  /// Room for batches of up to `items`. Maps whose regions are asked for are made in about `map_bytes`, some at a time.
+  hosted_inference(context<B>& on, Network const& net, std::size_t items, std::size_t map_bytes = std::size_t{64} << 20)
+      : on_(on),
+        items_(items),
+        map_bytes_(map_bytes),
+        inner_(on, net, items),
+        frames_(on, items),
+        sounds_(on, items),
+        features_((features + features).bytes(items, 1)),
+        requests_(on, sent.bytes(items, 1)) {}
   void refresh(Network const& net) { inner_.refresh(net); }
-
-  void embed_frames(from<typename Network::frame> x, to<typename Network::embedding> y) {
-    run(x, frames(), y, [&](auto in, auto out) { inner_.embed_frames(in, out); });
-  }
-  void embed_sounds(from<typename Network::sound> x, to<typename Network::embedding> y) {
-    run(x, sounds(), y, [&](auto in, auto out) { inner_.embed_sounds(in, out); });
-  }
-  void map_frames(from<typename Network::frame> x, to<typename vision_map::output> y) {
-    run(x, frames(), y, [&](auto in, auto out) { inner_.map_frames(in, out); });
-  }
-  void map_sounds(from<typename Network::sound> x, to<typename audio_map::output> y) {
-    run(x, sounds(), y, [&](auto in, auto out) { inner_.map_sounds(in, out); });
-  }
-  template <std::size_t Blocks>
-  void pool_frames(from<typename Network::frame> x, to<typename vision_blocks<Blocks>::output> y) {
-    run(x, frames(), y, [&](auto in, auto out) { inner_.template pool_frames<Blocks>(in, out); });
-  }
-  template <std::size_t Blocks>
-  void pool_sounds(from<typename Network::sound> x, to<typename audio_blocks<Blocks>::output> y) {
-    run(x, sounds(), y, [&](auto in, auto out) { inner_.template pool_sounds<Blocks>(in, out); });
-  }
-  void score(from<typename Network::frame> f, from<typename Network::sound> s, to<features<2>> logits) {
-    auto const v = send(f, frames());
-    auto const a = send(s, sounds());
-    scored(logits, [&](auto out) { inner_.score(v, a, out); });
-  }
-  void score_features(from<typename Network::embedding> v, from<typename Network::embedding> a,
-                      to<features<2>> logits) {
-    auto const dv = send(v, frames());
-    auto const da = send(a, sounds());
-    scored(logits, [&](auto out) { inner_.score_features(dv, da, out); });
-  }
   std::size_t room() const { return items_; }
 
- private:
-  float* floats() { return reinterpret_cast<float*>(input_.data()); }
-  value* frames() {
-    return reinterpret_cast<value*>(
-        input_.data() + per_item<float>(std::max(Network::frame::size, Network::sound::size)).bytes(items_, 1));
+  static constexpr std::size_t most_in_flight = gpu_requests<B>::most;
+  std::size_t in_flight() const { return requests_.in_flight(); }
+  void finish(std::span<float> out) { requests_.finish(out); }
+  /// "pool4" of frames or of sounds, in any of their forms; (N, embedding).
+  template <class Items>
+  void begin_embed(Items const& x) {
+    std::size_t const n = counted(x);
+    requests_.begin(n * embedding::size, putting(x), embedding_of(x, n));
   }
-  value* sounds() { return frames() + per_item<value>(Network::frame::size).bytes(items_, 1) / sizeof(value); }
+  /// What is left of maps when the largest value of each region is taken (see region_dims); (N, grid.height,
+  /// grid.width, Map::channels). `make(net, x, y)` has `net`, the inference on the GPU, make maps y of values x.
+  template <image_shape Map, class Items, class Make>
+  void begin_regions(Items const& x, extent2 grid, Make const& make) {
+    std::size_t const n = counted(x), width = grid.height * grid.width * Map::channels;
+    requests_.begin(n * width, putting(x), [&](auto const& place, float* out) {
+      in_pieces<Map>(input(x).make(on_, place, n), make, [&](std::size_t first, batch_view<value const, Map> maps) {
+        pool_regions(on_, {maps.count, Map::height, Map::width, Map::channels, grid}, maps.data, out + first * width);
+      });
+    });
+  }
 
-  /// The values at `at`, in the backend's type.
-  template <class Shape>
-  batch_view<value const, Shape> send(from<Shape> x, value* at) {
-    if (x.count > items_)
-      throw shape_error({"inference batch", "at most " + std::to_string(items_) + " items", std::to_string(x.count)});
-    upload(on_, x.size(), x.data, floats());
-    convert(on_, x.size(), static_cast<float const*>(floats()), at);
-    return {at, x.count};
+  template <class Items>
+  void embed_frames(Items const& x, to<embedding> y) {
+    embed(x, y);
   }
-  /// Room for `bytes` of results, and as many behind them.
-  std::byte* results(std::size_t bytes) {
-    std::size_t const size = round_up(bytes, alignment);
-    if (results_.size() < 2 * size) results_ = device_block(), results_ = device_block(2 * size);
-    return results_.data();
+  template <class Items>
+  void embed_sounds(Items const& x, to<embedding> y) {
+    embed(x, y);
   }
-  template <class In, class Out, class F>
-  void run(from<In> x, value* at, to<Out> y, F&& f) {
-    auto const in = send(x, at);
-    std::size_t const bytes = y.size() * sizeof(float);
-    auto* const out = reinterpret_cast<value*>(results(bytes));
-    auto* const as_floats = reinterpret_cast<float*>(results_.data() + round_up(bytes, alignment));
-    f(in, batch_view<value, Out>(out, y.count));
-    convert(on_, y.size(), static_cast<value const*>(out), as_floats);
-    download(on_, y.size(), static_cast<float const*>(as_floats), y.data);
+  void map_frames(from<typename Network::frame> x, to<typename vision_map::output> y) {
+    map(x, y, [](inner& net, auto in, auto out) { net.map_frames(in, out); });
   }
-  template <class F>
-  void scored(to<features<2>> logits, F&& f) {
-    auto* const out = reinterpret_cast<float*>(results(logits.size() * sizeof(float)));
-    f(to<features<2>>(out, logits.count));
-    download(on_, logits.size(), static_cast<float const*>(out), logits.data);
+  void map_sounds(from<typename Network::sound> x, to<typename audio_map::output> y) {
+    map(x, y, [](inner& net, auto in, auto out) { net.map_sounds(in, out); });
+  }
+  /// Of frames and sounds in any of their forms.
+  template <class Frames, class Sounds>
+  void score(Frames const& f, Sounds const& s, to<l3::features<2>> logits) {
+    std::size_t const n = counted(f);
+    require_same_count("pairs to score: sounds for the frames", n, counted(s));
+    requests_.ask(
+        logits.values(), [&](gpu_parcel& in) { return std::pair(frames_.put(in, f), sounds_.put(in, s)); },
+        [&](auto const& places, float* out) {
+          inner_.score(frames_.make(on_, places.first, n), sounds_.make(on_, places.second, n), {out, logits.count});
+        });
+  }
+  void score_features(from<embedding> v, from<embedding> a, to<l3::features<2>> logits) {
+    require_room(std::max(v.count, a.count));
+    auto* const at = reinterpret_cast<value*>(features_.data());
+    batch_view<value, embedding> const dv(at, v.count), da(at + features.bytes(items_, 1) / sizeof(value), a.count);
+    requests_.ask(
+        logits.values(), [&](gpu_parcel& in) { return std::pair(in.put(v.values()), in.put(a.values())); },
+        [&](auto const& places, float* out) {
+          convert(on_, v.size(), places.first, dv.data);
+          convert(on_, a.size(), places.second, da.data);
+          inner_.score_features(dv, da, {out, logits.count});
+        });
+  }
+
+ private:
+  frames_in& input(typename frames_in::values_view const&) { return frames_; }
+  frames_in& input(typename frames_in::raw_view const&) { return frames_; }
+  sounds_in& input(typename sounds_in::values_view const&) { return sounds_; }
+  sounds_in& input(typename sounds_in::raw_view const&) { return sounds_; }
+  void require_room(std::size_t count) const {
+    if (count > items_)
+      throw shape_error({"inference batch", "at most " + std::to_string(items_) + " items", std::to_string(count)});
+  }
+  /// How many there are, which have to be no more than there is room for.
+  template <class Items>
+  std::size_t counted(Items const& x) const {
+    std::size_t const count = count_of(x);
+    require_room(count);
+    return count;
+  }
+  template <class Items>
+  auto putting(Items const& x) {
+    return [this, &x](gpu_parcel& in) { return input(x).put(in, x); };
+  }
+  template <class Items>
+  auto embedding_of(Items const& x, std::size_t n) {
+    return [this, &x, n](auto const& place, float* out) {
+      batch_view<value, embedding> const y(reinterpret_cast<value*>(features_.data()), n);
+      auto const in = input(x).make(on_, place, n);
+      if constexpr (std::same_as<std::remove_cvref_t<decltype(input(x))>, frames_in>)
+        inner_.embed_frames(in, y);
+      else
+        inner_.embed_sounds(in, y);
+      convert(on_, y.size(), static_cast<value const*>(y.data), out);
+    };
+  }
+  template <class Items>
+  void embed(Items const& x, to<embedding> y) {
+    std::size_t const n = counted(x);
+    requests_.ask(y.values(), putting(x), embedding_of(x, n));
+  }
+  template <class Items, class Map, class Make>
+  void map(Items const& x, to<Map> y, Make const& make) {
+    std::size_t const n = counted(x);
+    requests_.ask(y.values(), putting(x), [&](auto const& place, float* out) {
+      in_pieces<Map>(input(x).make(on_, place, n), make, [&](std::size_t first, batch_view<value const, Map> maps) {
+        convert(on_, maps.size(), maps.data, out + first * Map::size);
+      });
+    });
+  }
+  /// Calls use(first, maps) with the maps of items [first, first + maps.count), some at a time.
+  template <class Map, class Shape, class Make, class Use>
+  void in_pieces(batch_view<value const, Shape> in, Make const& make, Use const& use) {
+    std::size_t const together = std::max<std::size_t>(1, map_bytes_ / (Map::size * sizeof(value)));
+    for (std::size_t first = 0; first < in.count; first += together) {
+      std::size_t const count = std::min(together, in.count - first);
+      batch_view<value, Map> const maps(room_for_maps<Map>(count), count);
+      make(inner_, in.slice(first, count), maps);
+      use(first, batch_view<value const, Map>(maps.data, count));
+    }
+  }
+  template <class Map>
+  value* room_for_maps(std::size_t count) {
+    std::size_t const bytes = count * Map::size * sizeof(value);
+    if (maps_.size() < bytes) {
+      on_.stream().wait();  // for who uses what there is
+      maps_ = {};
+      maps_ = device_block(bytes);
+    }
+    return reinterpret_cast<value*>(maps_.data());
   }
 
   context<B>& on_;
-  std::size_t items_;
+  std::size_t items_, map_bytes_;
   inner inner_;
-  device_block input_, results_;
+  frames_in frames_;
+  sounds_in sounds_;
+  device_block features_, maps_;
+  gpu_requests<B> requests_;
 };
 
 }  // namespace l3::inline L3_ISA

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <l3/model/gpu_batch.cuh>
 #include <l3/train/classifier_trainer.hpp>
-#include <l3/train/gpu_batch.cuh>
 #include <l3/train/gpu_steps.cuh>
 #include <span>
 #include <string>
@@ -22,15 +22,13 @@ template <class Network>
 requires gpu_backend<typename Network::backend_type>
 class classifier_trainer<Network> : public gpu_steps<Network> {
   using base = gpu_steps<Network>;
-  using config = typename Network::config;
 
  public:
   using typename base::B;
   using typename base::value;
   using pass_type = classifier_training<Network>;
   /// Pictures, or sounds.
-  using input = std::conditional_t<std::same_as<typename Network::side, vision_of<config>>,
-                                   gpu_frames<B, typename config::frame>, gpu_sounds<B, typename config::front_end>>;
+  using input = gpu_items<Network>;
   using values_view = typename input::values_view;
   using raw_items = typename input::raw_view;
 

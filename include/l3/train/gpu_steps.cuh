@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <l3/core/cuda.cuh>
 #include <l3/core/gpu_group.cuh>
-#include <l3/train/gpu_batch.cuh>
+#include <l3/model/gpu_batch.cuh>
 #include <l3/train/trainer.hpp>
 #include <span>
 #include <string>

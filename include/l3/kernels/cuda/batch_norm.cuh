@@ -298,14 +298,6 @@ void norm_backward(context<cuda<P>>& on, pool_dims const& d, T const* x, norm_st
          static_cast<float>(d.rows()), dx);
 }
 
-/// Calls f.operator()<V>() with whole vectors, or single values where channels are no multiple of one.
-template <class T, class F>
-void by_vector(std::size_t channels, F&& f) {
-  if (channels % vector_size<T> == 0)
-    f.template operator()<vector_size<T>>();
-  else
-    f.template operator()<1>();
-}
 constexpr bool pools_nothing(pool_dims const& d) { return d.window == extent2{1, 1} && d.stride == extent2{1, 1}; }
 constexpr bool pools_2x2(pool_dims const& d) { return d.window == extent2{2, 2} && d.stride == extent2{2, 2}; }
 

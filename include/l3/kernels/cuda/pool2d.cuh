@@ -2,6 +2,7 @@
 #pragma once
 #include <l3/kernels/cuda/vector.cuh>
 #include <l3/kernels/dims.hpp>
+#include <l3/kernels/region_pool.hpp>
 
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
@@ -21,6 +22,12 @@ struct affine {
   }
   __device__ float before_relu(float x, int k) const { return fmaf(x, scale[k], shift[k]); }
   __device__ float rectified(float x) const { return relu && x <= 0 ? 0 : x; }
+};
+
+/// A window's first pixel, counted over all items, and its size.
+struct pixel_window {
+  unsigned first;
+  int height, width;
 };
 
 struct pool_job {
@@ -44,36 +51,62 @@ struct pool_job {
         by_out_height(d.out_height()),
         by_width(d.width),
         by_height(d.height) {}
-  /// The first pixel of a window.
-  __device__ unsigned first_pixel(unsigned window) const {
-    unsigned const line = by_out_width.quotient(window), item = by_out_height.quotient(line);
-    unsigned const j = window - line * by_out_width.by, i = line - item * by_out_height.by;
-    return (item * by_height.by + i * static_cast<unsigned>(stride_height)) * by_width.by +
-           j * static_cast<unsigned>(stride_width);
+  __device__ pixel_window window(unsigned number) const {
+    unsigned const line = by_out_width.quotient(number), item = by_out_height.quotient(line);
+    unsigned const j = number - line * by_out_width.by, i = line - item * by_out_height.by;
+    return {(item * by_height.by + i * static_cast<unsigned>(stride_height)) * by_width.by +
+                j * static_cast<unsigned>(stride_width),
+            window_height, window_width};
+  }
+};
+
+/// Regions as windows.
+struct region_job {
+  unsigned height, rows, columns;
+  int width, channels;
+  unsigned outputs;  ///< regions of all items
+  divider by_rows, by_columns;
+
+  explicit region_job(region_dims const& d)
+      : height(narrow(d.height)),
+        rows(narrow(d.grid.height)),
+        columns(narrow(d.grid.width)),
+        width(static_cast<int>(d.width)),
+        channels(static_cast<int>(d.channels)),
+        outputs(narrow(d.regions())),
+        by_rows(d.grid.height),
+        by_columns(d.grid.width) {}
+  __device__ pixel_window window(unsigned number) const {
+    unsigned const line = by_columns.quotient(number), item = by_rows.quotient(line);
+    unsigned const j = number - line * columns, i = line - item * rows, across = static_cast<unsigned>(width);
+    unsigned const top = i * height / rows, bottom = ((i + 1) * height + rows - 1) / rows;
+    unsigned const left = j * across / columns, right = ((j + 1) * across + columns - 1) / columns;
+    return {(item * height + top) * across + left, static_cast<int>(bottom - top), static_cast<int>(right - left)};
   }
 };
 
 /// The largest value of each window. `Lanes` threads share a window's pixels, each takes V channels.
-template <class T, int V, int Lanes>
-__global__ __launch_bounds__(256) void pool_windows(pool_job const job, T const* x, float const* scale,
-                                                    float const* shift, bool relu, T* y) {
+template <class T, int V, int Lanes, class Job, class Out>
+__global__ __launch_bounds__(256) void pool_windows(Job const job, T const* x, float const* scale, float const* shift,
+                                                    bool relu, Out* y) {
   float* const shared = shared_memory<float>();
   constexpr unsigned places = 256 / Lanes;  // of windows' channels in a block
   unsigned const place = threadIdx.x % places, part = threadIdx.x / places;
   unsigned const chunks = static_cast<unsigned>(job.channels) / V;
   std::size_t const at = std::size_t{blockIdx.x} * places + place;
   bool const valid = at < std::size_t{job.outputs} * chunks;
-  auto const window = valid ? static_cast<unsigned>(at / chunks) : 0;
+  auto const number = valid ? static_cast<unsigned>(at / chunks) : 0;
+  pixel_window const window = job.window(number);
   unsigned const c = valid ? static_cast<unsigned>(at % chunks) * V : 0;
   affine<V> norm;
   norm.load(scale, shift, c, relu);
   values<T, V> best;
 #pragma unroll
   for (int k = 0; k < V; ++k) best.v[k] = as_float(0xFF800000u);  // minus infinity
-  T const* const first = x + (std::size_t{job.first_pixel(window)} * job.channels + c);
-  int const pixels = job.window_height * job.window_width;
+  T const* const first = x + (std::size_t{window.first} * job.channels + c);
+  int const pixels = window.height * window.width;
   for (int p = static_cast<int>(part); p < pixels; p += Lanes) {
-    int const r = p / job.window_width, s = p - r * job.window_width;
+    int const r = p / window.width, s = p - r * window.width;
     values<T, V> v;
     v.load(first + (static_cast<std::ptrdiff_t>(r) * job.width + s) * job.channels);
 #pragma unroll
@@ -98,28 +131,36 @@ __global__ __launch_bounds__(256) void pool_windows(pool_job const job, T const*
   if (part != 0 || !valid) return;
 #pragma unroll
   for (int k = 0; k < V; ++k) best.v[k] = norm.rectified(best.v[k]);
-  best.store(y + (std::size_t{window} * job.channels + c));
+  Out* const to = y + (std::size_t{number} * job.channels + c);
+  if constexpr (std::is_same_v<T, Out>) {
+    best.store(to);
+  } else {
+#pragma unroll
+    for (int k = 0; k < V; ++k) to[k] = best.v[k];
+  }
 }
 
+/// `pixels`: of a window.
+template <class T, int V, class Job, class Out>
+void launch_windows(cudaStream_t in, Job const& job, std::size_t pixels, T const* x, float const* scale,
+                    float const* shift, bool relu, Out* y) {
+  std::size_t const threads = std::size_t{job.outputs} * (static_cast<std::size_t>(job.channels) / V);
+  if (pixels >= 64)
+    launch(in, pool_windows<T, V, 32, Job, Out>, dim3(blocks_for(threads, 8)), 256, 256 * sizeof(float), job, x, scale,
+           shift, relu, y);
+  else
+    launch(in, pool_windows<T, V, 1, Job, Out>, dim3(blocks_for(threads, 256)), 256, 0, job, x, scale, shift, relu, y);
+}
 template <class T, int V>
 void launch_pool(cudaStream_t in, pool_dims const& d, T const* x, float const* scale, float const* shift, bool relu,
                  T* y) {
-  pool_job const job(d);
-  std::size_t const threads = job.outputs * (d.channels / V);
-  if (d.window.height * d.window.width >= 64)
-    launch(in, pool_windows<T, V, 32>, dim3(blocks_for(threads, 8)), 256, 256 * sizeof(float), job, x, scale, shift,
-           relu, y);
-  else
-    launch(in, pool_windows<T, V, 1>, dim3(blocks_for(threads, 256)), 256, 0, job, x, scale, shift, relu, y);
+  launch_windows<T, V>(in, pool_job(d), d.window.height * d.window.width, x, scale, shift, relu, y);
 }
 /// y = pool(relu(x scale + shift)).
 template <class T>
 void pool_forward(cudaStream_t in, pool_dims const& d, T const* x, float const* scale, float const* shift, bool relu,
                   T* y) {
-  if (d.channels % vector_size<T> == 0)
-    launch_pool<T, vector_size<T>>(in, d, x, scale, shift, relu, y);
-  else
-    launch_pool<T, 1>(in, d, x, scale, shift, relu, y);
+  by_vector<T>(d.channels, [&]<int V>() { launch_pool<T, V>(in, d, x, scale, shift, relu, y); });
 }
 
 /// dx: what each pixel gets of the windows it is in and is the first of the largest of. A thread's pixel asks all of
@@ -206,6 +247,15 @@ void pool_backward(cudaStream_t in, pool_dims const& d, T const* x, float const*
 template <class P>
 void max_pool_forward(context<cuda<P>>& on, pool_dims const& d, value_of<cuda<P>> const* x, value_of<cuda<P>>* y) {
   detail::gpu::pool_forward(on.stream(), d, x, nullptr, nullptr, false, y);
+}
+/// pool_regions of the machine's memory (kernels/region_pool.hpp) on a GPU.
+template <class P>
+void pool_regions(context<cuda<P>>& on, region_dims const& d, value_of<cuda<P>> const* x, float* y) {
+  using T = value_of<cuda<P>>;
+  std::size_t const pixels = d.height * d.width / (d.grid.height * d.grid.width);  // about
+  detail::gpu::by_vector<T>(d.channels, [&]<int V>() {
+    detail::gpu::launch_windows<T, V>(on.stream(), detail::gpu::region_job(d), pixels, x, nullptr, nullptr, false, y);
+  });
 }
 template <class P>
 void max_pool_backward(context<cuda<P>>& on, pool_dims const& d, value_of<cuda<P>> const* x,

@@ -54,6 +54,15 @@ struct values {
   }
 };
 
+/// Calls f.operator()<V>() with whole vectors, or single values where channels are no multiple of one.
+template <class T, class F>
+void by_vector(std::size_t channels, F&& f) {
+  if (channels % vector_size<T> == 0)
+    f.template operator()<vector_size<T>>();
+  else
+    f.template operator()<1>();
+}
+
 /// Two neighbours as they will be read again, and stored at once.
 template <class T>
 __device__ inline void round_pair(float& a, float& b) {

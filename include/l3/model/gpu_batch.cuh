@@ -1,6 +1,7 @@
-/// @file  include/l3/train/gpu_batch.cuh: how a batch gets to a GPU, and becomes there what a network takes.
+/// @file  include/l3/model/gpu_batch.cuh: how a batch gets to a GPU, and becomes there what a network takes.
 #pragma once
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <l3/core/cuda.cuh>
@@ -8,7 +9,9 @@
 #include <l3/core/jitter.hpp>
 #include <l3/core/tensor.hpp>
 #include <l3/kernels/kernels.hpp>
+#include <l3/model/classifier.hpp>
 #include <span>
+#include <type_traits>
 
 namespace l3::inline L3_ISA {
 
@@ -48,7 +51,7 @@ class gpu_frames {
     std::span<image_jitter const> jitters;
     std::size_t count() const { return crops.count; }
     /// Throws shape_error unless there is as much of everything.
-    void check() const { require_same_count("training batch: jitters for the frames", count(), jitters.size()); }
+    void check() const { require_same_count("batch: jitters for the frames", count(), jitters.size()); }
   };
   static constexpr bool takes_raw = true;
   /// On the way, and as the network takes them.
@@ -111,7 +114,7 @@ class gpu_sounds {
     std::span<float const> volumes;
     std::size_t count() const { return seconds.count; }
     /// Throws shape_error unless there is as much of everything.
-    void check() const { require_same_count("training batch: volumes for the seconds", count(), volumes.size()); }
+    void check() const { require_same_count("batch: volumes for the seconds", count(), volumes.size()); }
   };
   /// On the way, and as the network takes them.
   static constexpr footprint sent = per_item<float>(std::max(sound::size, samples)) + per_item<float>(1);
@@ -145,5 +148,20 @@ class gpu_sounds {
   [[no_unique_address]] detail::gpu::ear<B, FrontEnd> ear_;
   device_block values_;
 };
+
+/// How the items of a trunk_classifier get to a GPU: as pictures or as sounds.
+template <class Network>
+using gpu_items = std::conditional_t<std::same_as<typename Network::side, vision_of<typename Network::config>>,
+                                     gpu_frames<typename Network::backend_type, typename Network::config::frame>,
+                                     gpu_sounds<typename Network::backend_type, typename Network::config::front_end>>;
+
+/// How many items there are, in any of their forms. Errors: shape_error unless there is as much of everything.
+template <class Items>
+std::size_t count_of(Items const& x) {
+  if constexpr (requires { x.check(); })
+    return x.check(), x.count();
+  else
+    return x.count;
+}
 
 }  // namespace l3::inline L3_ISA
