@@ -1,23 +1,19 @@
 // l3 embed: sounds, pictures and videos become vectors.
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <condition_variable>
-#include <deque>
-#include <exception>
-#include <functional>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
 #include <limits>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string_view>
-#include <thread>
 
 #include "embedder.hpp"
 #include "program.hpp"
+#include "writers.hpp"
 
 namespace l3::program {
 namespace {
@@ -156,67 +152,6 @@ class table {
   std::size_t taken_ = 0;
 };
 
-/// Threads that write files, of which each waits for its disk.
-class writers {
- public:
-  writers() {
-    for (int k = 0; k < 4; ++k) threads_.emplace_back([this] { work(); });
-  }
-  /// Drops what nobody has begun.
-  ~writers() {
-    {
-      std::lock_guard const lock(mutex_);
-      waiting_.clear();
-      stopping_ = true;
-    }
-    changed_.notify_all();
-  }
-  /// Waits while much is to be written already. Errors: what earlier files met.
-  void add(std::function<void()> write) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return failure_ || waiting_.size() < 64; });
-    if (failure_) std::rethrow_exception(failure_);
-    waiting_.push_back(std::move(write));
-    changed_.notify_all();
-  }
-  /// Until all is written. Errors: what files met.
-  void finish() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return failure_ || (waiting_.empty() && busy_ == 0); });
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-      if (waiting_.empty()) return;
-      auto const write = std::move(waiting_.front());
-      waiting_.pop_front();
-      ++busy_;
-      lock.unlock();
-      std::exception_ptr failure;
-      try {
-        write();
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      --busy_;
-      if (failure && !failure_) failure_ = failure;
-      changed_.notify_all();
-    }
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::function<void()>> waiting_;
-  std::size_t busy_ = 0;
-  std::exception_ptr failure_;
-  bool stopping_ = false;
-  std::vector<std::jthread> threads_;
-};
-
 /// Writes the rows of each job's kinds where they go, and keeps account of what became of it.
 class outputs final : public row_sink {
  public:
@@ -242,6 +177,7 @@ class outputs final : public row_sink {
 
   void work_with(embedder const& by, progress& bar) { by_ = &by, bar_ = &bar; }
   void rows(std::size_t at, modality what, std::span<float const> some) override {
+    writers_.check();
     auto& open = open_[what == modality::frame];
     if (!open) {
       fs::path const to = target(doing_[at].job, what);
@@ -254,12 +190,13 @@ class outputs final : public row_sink {
     auto& [k, left] = doing_[at];
     auto& open = open_[what == modality::frame];
     if (!outcome.refused.empty()) {
-      refused_.push_back({k, outcome.refused});
+      refused_.push_back({k, what, outcome.refused});
       o_.warn(outcome.refused);
     } else if (open) {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
       rows_[k][what == modality::frame] = open->rows();
-      writers_.add([made = open, hop = by_->hop_seconds()] { made->commit(hop); });
+      writers_.add(open->rows() * by_->width(what) * sizeof(float),
+                   [made = open, hop = by_->hop_seconds()] { made->commit(hop); });
     }
     open.reset();
     if (--left == 0)
@@ -280,7 +217,7 @@ class outputs final : public row_sink {
   }
   json refused() const {
     auto some = refused_;
-    std::ranges::stable_sort(some, {}, &refusal::job);
+    std::ranges::sort(some, {}, [](refusal const& r) { return std::pair(r.job, r.what == modality::frame); });
     json list = json::array();
     for (refusal const& r : some) list.push_back({{"file", jobs_[r.job].file.string()}, {"why", r.why}});
     return list;
@@ -289,6 +226,7 @@ class outputs final : public row_sink {
  private:
   struct refusal {
     std::size_t job;
+    modality what;
     std::string why;
   };
   struct doing {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <l3/data/clip_list.hpp>
 #include <string_view>
+#include <utility>
 
 namespace l3::program {
 
@@ -17,15 +18,16 @@ embedder::embedder(engine& net, model_input const& input, embedder_settings cons
       input_(input),
       settings_(settings),
       rules_{.hop = settings.hop, .repeats = settings.repeats, .raw = net.takes_raw()} {
-  // Where sounds are all there is and share their work, nothing comes in batches: no memory for them.
-  net.prepare_inference(settings.frames ? settings.batch : 1);
+  // Where sounds are all there is and share their work, little comes in batches, which a GPU alone has memory for.
+  bool const in_batches = settings.frames || net.takes_raw();
+  net.prepare_inference(in_batches ? settings.batch : 1);
   if (settings.sounds && settings.which.from >= depth::conv4_2 && settings.hop % input.column_samples() == 0) {
     std::size_t const hop = settings.hop / input.column_samples();
     // Whatever the batch, so that it does not change the rows; and no more than 12 seconds, which take memory.
     std::size_t const windows = std::min<std::size_t>(12 * input.sound_columns() / hop, 128);
     if (net.prepare_sliding(hop, windows)) rules_.windows = windows;
   }
-  if (!settings.frames && !shares()) net.prepare_inference(settings.batch);
+  if (!in_batches && !shares()) net.prepare_inference(settings.batch);
   if (settings.frames) frames_.items.resize(settings.batch * size_of(modality::frame));
   if (settings.sounds) sounds_.items.resize(batch_of(modality::sound) * size_of(modality::sound));
   std::size_t const sounds = settings.sounds ? std::max(batch_of(modality::sound), rules_.windows) : 0;
@@ -34,35 +36,31 @@ embedder::embedder(engine& net, model_input const& input, embedder_settings cons
 }
 
 void embedder::run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on) {
-  // What a run left that ended early.
-  for (auto* const left : {&frames_, &sounds_}) left->count = 0, left->shares.clear();
-  for (; !begun_.empty(); begun_.pop_front())
-    if (computing const& c = begun_.front(); c.count > 0)
-      net_.finish_embed(std::span(outputs_).first(c.count * width(c.what)));
-  // While one batch is computed the next one is read; and more than an item is handed over at a time.
+  jobs_ = jobs;
+  // While one batch is computed the next one is read. Pieces are much smaller than a batch, so that many files can be
+  // ahead.
   std::size_t const room =
       2 * settings_.batch * std::max(settings_.frames ? size_of(modality::frame) : 0, size_of(modality::sound));
   item_reader files(jobs, input_, rules_, std::min<std::size_t>(settings_.batch, 8), room, settings_.workers);
   while (auto piece = files.next()) {
-    if (!go_on()) return;
+    if (!go_on()) break;
     add(*piece, to);
     files.recycle(std::move(*piece));
   }
-  for (auto const what : {modality::sound, modality::frame})
-    if (go_on()) compute(what, to);
-  if (go_on()) finish(0, to);
+  for (auto const what : {modality::sound, modality::frame}) compute(what, to);
+  finish(0, to);
 }
 
 void embedder::add(reading_piece const& piece, row_sink& to) {
   waiting& all = piece.what == modality::frame ? frames_ : sounds_;
+  if (piece.end) return end(piece, to);
   if (piece.shared) {
     compute(piece.what, to);  // first what came before
-    finish(0, to);
-    net_.embed_sliding(settings_.which,
+    before_begin(to);
+    net_.begin_sliding(settings_.which,
                        {reinterpret_cast<float const*>(piece.data.data()), piece.data.size() / sizeof(float)},
-                       piece.items, outputs_);
-    to.rows(piece.job, piece.what, finite(piece.items * width(piece.what)));
-    return;
+                       piece.items);
+    return begun({piece.what, piece.items, {{piece.job, piece.items, {}}}}, to);
   }
   std::size_t const size = size_of(piece.what), most = batch_of(piece.what);
   for (std::size_t done = 0; done < piece.items;) {
@@ -73,54 +71,64 @@ void embedder::add(reading_piece const& piece, row_sink& to) {
     done += n;
     if ((all.count += n) == most) compute(piece.what, to);
   }
-  if (!piece.end) return;
-  all.shares.push_back({piece.job, 0, piece.end});
-  if (all.count == 0) compute(piece.what, to);  // nothing to wait for
+}
+
+void embedder::end(reading_piece const& piece, row_sink& to) {
+  waiting& all = piece.what == modality::frame ? frames_ : sounds_;
+  waiting::share share{piece.job, 0, piece.end};
+  // Behind the rows that came before, wherever these are.
+  if (all.count > 0) {
+    constexpr std::size_t many = 1000;  // files that wait for no more than a few rows
+    all.shares.push_back(std::move(share));
+    if (all.shares.size() >= many) compute(piece.what, to);
+    return;
+  }
+  auto const last =
+      std::find_if(begun_.rbegin(), begun_.rend(), [&](computing const& c) { return c.what == piece.what; });
+  if (last == begun_.rend()) return to.end(piece.job, piece.what, *piece.end);
+  last->shares.push_back(std::move(share));
 }
 
 void embedder::compute(modality what, row_sink& to) {
   waiting& all = what == modality::frame ? frames_ : sounds_;
-  if (all.count > 0) {
-    auto const* const data = all.items.data();
-    std::size_t const bytes = all.count * size_of(what), floats = bytes / sizeof(float);
-    item_spans items;
-    if (!rules_.raw)
-      items.values = {reinterpret_cast<float const*>(data), floats};
-    else if (what == modality::frame)
-      items.crops = {reinterpret_cast<std::uint8_t const*>(data), bytes};
-    else
-      items.seconds = {reinterpret_cast<float const*>(data), floats};
-    finish(net_.most_in_flight() - 1, to);  // or there is no room for one more
-    net_.begin_embed(what, settings_.which, items, all.count);
-  }
-  begun_.push_back({what, all.count, std::move(all.shares)});
-  all.count = 0;
-  all.shares.clear();
-  finish(net_.most_in_flight() - 1, to);
+  if (all.count == 0) return;
+  auto const* const data = all.items.data();
+  std::size_t const bytes = all.count * size_of(what), floats = bytes / sizeof(float);
+  item_spans items;
+  if (!rules_.raw)
+    items.values = {reinterpret_cast<float const*>(data), floats};
+  else if (what == modality::frame)
+    items.crops = {reinterpret_cast<std::uint8_t const*>(data), bytes};
+  else
+    items.seconds = {reinterpret_cast<float const*>(data), floats};
+  before_begin(to);
+  net_.begin_embed(what, settings_.which, items, all.count);
+  std::size_t const count = std::exchange(all.count, 0);
+  begun({what, count, std::exchange(all.shares, {})}, to);
+}
+
+void embedder::begun(computing&& one, row_sink& to) {
+  begun_.push_back(std::move(one));
+  if (net_.most_in_flight() == 1) finish(0, to);  // it is done
 }
 
 void embedder::finish(std::size_t still_computed, row_sink& to) {
-  auto const computed = [](computing const& c) { return c.count > 0; };
-  while (static_cast<std::size_t>(std::ranges::count_if(begun_, computed)) > still_computed ||
-         (!begun_.empty() && !computed(begun_.front()))) {
+  while (begun_.size() > still_computed) {
     auto const [what, count, shares] = std::move(begun_.front());
     begun_.pop_front();
     std::size_t const wide = width(what);
-    if (count > 0) net_.finish_embed(std::span(outputs_).first(count * wide));
-    auto rows = finite(count * wide);
+    std::span<float const> rows = std::span(outputs_).first(count * wide);
+    net_.finish_embed(std::span(outputs_).first(count * wide));
     for (auto const& s : shares) {
-      if (s.rows > 0) to.rows(s.job, what, rows.first(s.rows * wide));
-      rows = rows.subspan(s.rows * wide);
+      auto const some = rows.first(s.rows * wide);
+      for (float const v : some)
+        if (!std::isfinite(v))
+          throw numeric_error({"embedding of " + jobs_[s.job].file.string(), "finite values", std::to_string(v)});
+      if (s.rows > 0) to.rows(s.job, what, some);
+      rows = rows.subspan(some.size());
       if (s.end) to.end(s.job, what, *s.end);
     }
   }
-}
-
-std::span<float const> embedder::finite(std::size_t values) const {
-  auto const found = std::span(outputs_).first(values);
-  for (float const v : found)
-    if (!std::isfinite(v)) throw numeric_error({"embedding", "finite values", std::to_string(v)});
-  return found;
 }
 
 namespace {

@@ -46,7 +46,8 @@ class embedder {
 
   /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but
   /// there is always one row. Row k of pictures is the frame on display at k hop seconds, of aligned ones half a second
-  /// later. A still picture gives one. Ends early when `go_on` says no.
+  /// later. A still picture gives one. When `go_on` says no, what has been read
+  /// is computed yet. Once for an embedder.
   ///
   /// Errors  numeric_error: a feature that is not finite; what the sink throws. Files that cannot be read are refused.
   void run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on);
@@ -69,17 +70,25 @@ class embedder {
     std::vector<waiting::share> shares;
   };
   void add(reading_piece const& piece, row_sink& to);
+  void end(reading_piece const& piece, row_sink& to);
   void compute(modality what, row_sink& to);
+  /// Makes room to begin something; and what is to be done when it has begun.
+  void before_begin(row_sink& to) { finish(net_.most_in_flight() - 1, to); }
+  void begun(computing&& one, row_sink& to);
   void finish(std::size_t still_computed, row_sink& to);
-  std::span<float const> finite(std::size_t values) const;
-  std::size_t size_of(modality what) const { return item_reader::size_of(what, input_, rules_.raw); }
-  std::size_t batch_of(modality what) const { return what == modality::sound && shares() ? 1 : settings_.batch; }
+  std::size_t size_of(modality what) const {
+    return what == modality::frame ? input_.frame_bytes(rules_.raw) : input_.sound_bytes(rules_.raw);
+  }
+  std::size_t batch_of(modality what) const {
+    return what == modality::sound && shares() && !rules_.raw ? 1 : settings_.batch;
+  }
 
   engine& net_;
   model_input const& input_;
   embedder_settings settings_;
   reading_rules rules_;
   waiting frames_, sounds_;
+  std::span<reading_job const> jobs_;
   std::deque<computing> begun_;
   std::vector<float> outputs_;
 };

@@ -138,7 +138,7 @@ class engine {
   /// Begins to make features of items, which may be changed as soon as this returns. At most most_in_flight() may be
   /// begun and not finished.
   virtual void begin_embed(modality what, feature which, item_spans const& items, std::size_t count) = 0;
-  /// Features (count, width_of(what, which)) of what was begun first.
+  /// Features (count, width_of(what, which)) of what was begun first, and is not finished.
   virtual void finish_embed(std::span<float> out) = 0;
   /// Both, with none in flight.
   void embed(modality what, feature which, std::span<float const> items, std::size_t count, std::span<float> out) {
@@ -155,9 +155,8 @@ class engine {
   /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
   /// prepare_inference, which undoes it.
   virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
-  /// Features (count, width_of(modality::sound, which)) of the windows of one spectrogram; from conv4_2 or pool4.
-  virtual void embed_sliding(feature which, std::span<float const> spectrogram, std::size_t count,
-                             std::span<float> out) = 0;
+  /// As begin_embed, with the `count` windows of one spectrogram for items; from conv4_2 or pool4.
+  virtual void begin_sliding(feature which, std::span<float const> spectrogram, std::size_t count) = 0;
   std::size_t width_of(modality what, feature which) const {
     std::size_t const channels = facts().embedding >> (3 - std::min(static_cast<int>(which.from), 3));
     return channels * (which.pool == pooling::global || which.from == depth::pool4 ? 1

@@ -13,6 +13,7 @@
 #if L3_CUDA
 #include <l3/model/hosted_classifier.cuh>
 #include <l3/model/hosted_inference.cuh>
+#include <l3/model/hosted_sliding.cuh>
 #include <l3/train/classifier_trainer.cuh>
 #include <l3/train/fusion_trainer.cuh>
 #include <l3/train/trainer.cuh>
@@ -26,8 +27,6 @@
 namespace l3::program {
 
 namespace detail_of_engine {
-/// Stands for what a backend does not have.
-struct nothing {};
 /// Networks in use, for values of the machine's memory.
 #if L3_CUDA
 template <class Network>
@@ -36,11 +35,16 @@ using user_of =
 template <class Network>
 using classifier_user_of = std::conditional_t<host_backend<typename Network::backend_type>,
                                               classifier_inference<Network>, hosted_classifier<Network>>;
+template <class Network>
+using sliding_of =
+    std::conditional_t<host_backend<typename Network::backend_type>, sliding_sounds<Network>, hosted_sliding<Network>>;
 #else
 template <class Network>
 using user_of = inference<Network>;
 template <class Network>
 using classifier_user_of = classifier_inference<Network>;
+template <class Network>
+using sliding_of = sliding_sounds<Network>;
 #endif
 
 /// On so many threads of the processor, or on this machine's GPU number `device`.
@@ -149,6 +153,24 @@ void with_plan(context<B>& on, [[maybe_unused]] model_facts const& facts, [[mayb
     }
   }
 }
+/// Bytes and samples that nothing is done to.
+class unchanged {
+ public:
+  template <class Frames>
+  typename Frames::raw_view frames(item_spans const& x, std::size_t count) {
+    jitters_.resize(std::max(jitters_.size(), count));
+    return {{x.crops.data(), count}, std::span(jitters_).first(count)};
+  }
+  template <class Sounds>
+  typename Sounds::raw_view sounds(item_spans const& x, std::size_t count) {
+    volumes_.resize(std::max(volumes_.size(), count), 1.0f);
+    return {{x.seconds.data(), count}, std::span(volumes_).first(count)};
+  }
+
+ private:
+  std::vector<image_jitter> jitters_;
+  std::vector<float> volumes_;
+};
 template <backend B>
 [[noreturn]] void refuse_raw() {
   throw setting_error({"a batch of bytes and samples", "a backend that takes them", B::name});
@@ -284,18 +306,15 @@ class network_engine final : public engine {
       else
         embed_items<of_sounds>(which, sounds(items.values.data(), count));
     } else {
-      as_they_are_.resize(std::max(as_they_are_.size(), count));
-      full_volume_.resize(std::max(full_volume_.size(), count), 1.0f);
+      static_assert(trainer<network>::slots == user::most_in_flight, "l3: most_in_flight() is of both");
       if (what == modality::frame && items.crops.empty())
         embed_items<of_frames>(which, frames(items.values.data(), count));
       else if (what == modality::frame)
-        embed_items<of_frames>(which, typename user::frames_in::raw_view{{items.crops.data(), count},
-                                                                         std::span(as_they_are_).first(count)});
+        embed_items<of_frames>(which, unchanged_.template frames<typename user::frames_in>(items, count));
       else if (items.seconds.empty())
         embed_items<of_sounds>(which, sounds(items.values.data(), count));
       else
-        embed_items<of_sounds>(which, typename user::sounds_in::raw_view{{items.seconds.data(), count},
-                                                                         std::span(full_volume_).first(count)});
+        embed_items<of_sounds>(which, unchanged_.template sounds<typename user::sounds_in>(items, count));
     }
   }
   void finish_embed(std::span<float> out) override {
@@ -324,24 +343,29 @@ class network_engine final : public engine {
   bool prepare_sliding(std::size_t hop, std::size_t windows) override {
     sliding_.reset();
     constexpr double worthwhile = 0.9;  // copying columns costs a few per cent too
-    if constexpr (on_host)
-      if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
+    if (hop > 0 && sliding::cost(hop) < worthwhile) sliding_.emplace(on_, *user_, hop, windows);
     return sliding_.has_value();
   }
-  void embed_sliding(feature which, std::span<float const> spectrogram, std::size_t count,
-                     std::span<float> out) override {
+  void begin_sliding(feature which, std::span<float const> spectrogram, std::size_t count) override {
     in_use();  // sliding_ reads its weights
-    if constexpr (on_host) {
-      if (which.from == depth::pool4) return sliding_->embed(spectrogram.data(), {out.data(), count});
-      using map = typename user::audio_map::output;
+    using map = typename user::audio_map::output;
+    region_dims const regions = regions_of<of_sounds, map>(which.pool, count);
+    if constexpr (!on_host) {
+      if (which.from == depth::pool4)
+        sliding_->begin_embed(spectrogram, count);
+      else
+        sliding_->begin_regions(spectrogram, count, regions.grid);
+    } else {
+      embedded_.resize(count * width_of(modality::sound, which));
+      if (which.from == depth::pool4) return sliding_->embed(spectrogram.data(), {embedded_.data(), count});
       map_.resize(std::max(map_.size(), count * map::size));
       sliding_->map(spectrogram.data(), {map_.data(), count});
-      pool_regions(regions_of<of_sounds, map>(which.pool, count), map_.data(), out.data());
+      pool_regions(regions, map_.data(), embedded_.data());
     }
   }
 
  private:
-  using sliding = std::conditional_t<on_host, sliding_sounds<network>, detail_of_engine::nothing>;
+  using sliding = detail_of_engine::sliding_of<network>;
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
@@ -483,8 +507,7 @@ class network_engine final : public engine {
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
   std::vector<float> map_, embedded_;
-  std::vector<image_jitter> as_they_are_;  // of crops that nothing is done to
-  std::vector<float> full_volume_;
+  detail_of_engine::unchanged unchanged_;
 };
 
 template <backend B, class Side>
@@ -566,11 +589,9 @@ class network_classifier final : public classifier_engine {
     } else if (!items.values.empty()) {
       user_->scores(values, scores);
     } else if constexpr (std::same_as<Side, vision_of<typename Side::config>>) {
-      std::vector<image_jitter> const as_they_are(count);
-      user_->scores(typename user::items_in::raw_view{{items.crops.data(), count}, as_they_are}, scores);
+      user_->scores(unchanged_.template frames<typename user::items_in>(items, count), scores);
     } else {
-      std::vector<float> const full_volume(count, 1.0f);
-      user_->scores(typename user::items_in::raw_view{{items.seconds.data(), count}, full_volume}, scores);
+      user_->scores(unchanged_.template sounds<typename user::items_in>(items, count), scores);
     }
   }
 
@@ -594,6 +615,7 @@ class network_classifier final : public classifier_engine {
   tensor<float, typename network::hidden> hidden_;
   detail_of_engine::teacher<B, classifier_trainer<network>> teacher_;
   std::optional<user> user_;
+  detail_of_engine::unchanged unchanged_;
   bool changed_ = false;  // since user_ took over the weights
 };
 

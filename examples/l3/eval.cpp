@@ -153,7 +153,8 @@ int eval_run(eval_options o, crew& all) {
   reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why); };
   if (!o.out.empty() && all.is_first()) make_folder(o.out);
   net->prepare_inference(o.batch);
-  fixed_pairs pairs(*input, data, reading, net->takes_raw() && o.dump.empty(), 0);
+  bool const raw = net->takes_raw() && o.dump.empty();  // a dump is of values, which then the processor makes
+  fixed_pairs pairs(*input, data, reading, raw, 0);
   progress bar(o, "pairs", static_cast<double>(o.pairs));
   std::size_t batches = 0, seen = 0;
   std::optional<batch_dump> dump;

@@ -28,7 +28,7 @@ fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_optio
       data_(std::move(data)),
       options_(std::move(options)),
       raw_(raw),
-      keep_(options_.evaluation_pairs * (input.frame_size() + input.sound_size()) * sizeof(float) <= budget_bytes) {
+      keep_(options_.evaluation_pairs * (input.frame_bytes(raw) + input.sound_bytes(raw)) <= budget_bytes) {
   if (options_.batch > 2) options_.batch -= options_.batch % 2;  // as the loader does
 }
 

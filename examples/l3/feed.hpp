@@ -34,13 +34,16 @@ class feed {
   virtual loader_report const& report() const = 0;
 };
 
-/// What one model eats.
+/// What one model eats. Any number of threads may use it.
 class model_input {
  public:
   virtual ~model_input() = default;
   virtual std::size_t frame_side() const = 0;  ///< smallest side of the pictures that `picture` takes
   virtual std::size_t frame_size() const = 0;  ///< floats of one frame
   virtual std::size_t sound_size() const = 0;  ///< floats of one second's picture
+  /// Bytes of one of each: as values, or as what these are made from, for an engine that takes_raw().
+  std::size_t frame_bytes(bool raw) const { return frame_size() * (raw ? 1 : sizeof(float)); }
+  std::size_t sound_bytes(bool raw) const { return (raw ? sound_rate : sound_size()) * sizeof(float); }
   /// Centre crop of an RGB frame.
   virtual void picture(rgb_frame const& from, std::span<float> out) const = 0;
   /// The same crop as bytes.

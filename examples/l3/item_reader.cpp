@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <l3/data/decode.hpp>
+#include <system_error>
+#include <utility>
 
 namespace l3::program {
 
@@ -53,7 +55,12 @@ item_reader::item_reader(std::span<reading_job const> jobs, model_input const& i
     : jobs_(jobs), input_(input), rules_(rules), items_(items), room_(room) {
   limits_.seconds = 0;  // the whole file
   std::size_t const most = threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
-  for (std::size_t k = 0; k < std::min(most, jobs.size()); ++k) threads_.emplace_back([this] { work(); });
+  for (std::size_t k = 0; k < std::min(most, jobs.size()); ++k) try {
+      threads_.emplace_back([this] { work(); });
+    } catch (std::system_error const&) {  // no more threads: fewer do too
+      if (threads_.empty()) throw;
+      break;
+    }
 }
 item_reader::~item_reader() {
   {
@@ -78,7 +85,7 @@ std::optional<reading_piece> item_reader::next() {
     }
     auto piece = std::move(first.pieces.front());
     first.pieces.pop_front();
-    held_ -= piece.data.size();
+    held_ -= piece.data.capacity();
     changed_.notify_all();
     if (piece.failure) std::rethrow_exception(piece.failure);
     return piece;
@@ -87,7 +94,8 @@ std::optional<reading_piece> item_reader::next() {
 void item_reader::recycle(reading_piece&& used) {
   if (used.data.capacity() == 0) return;
   std::lock_guard const lock(mutex_);
-  if (spare_.size() < 2 * threads_.size()) spare_.push_back(std::move(used.data));
+  if (spare_.size() == 2 * threads_.size()) spare_.erase(spare_.begin());  // perhaps of a size that nobody wants now
+  spare_.push_back(std::move(used.data));
 }
 
 void item_reader::work() {
@@ -122,14 +130,15 @@ void item_reader::work() {
 }
 
 void item_reader::hand_out(lane& to, reading_piece&& piece) {
+  if (2 * piece.data.size() < piece.data.capacity()) piece.data.shrink_to_fit();
   {
     std::unique_lock lock(mutex_);
     // What is asked for next finds room always.
     changed_.wait(lock, [&] {
-      return stopping_ || held_ + piece.data.size() <= room_ || (lanes_.front().get() == &to && to.pieces.empty());
+      return stopping_ || held_ + piece.data.capacity() <= room_ || (lanes_.front().get() == &to && to.pieces.empty());
     });
     if (stopping_) throw stopped();
-    held_ += piece.data.size();
+    held_ += piece.data.capacity();
     to.pieces.push_back(std::move(piece));
   }
   changed_.notify_all();
@@ -139,7 +148,10 @@ std::vector<std::byte> item_reader::memory(std::size_t bytes) {
   {
     std::lock_guard const lock(mutex_);
     if (stopping_) throw stopped();
-    if (!spare_.empty()) {
+    auto const fits =
+        std::ranges::find_if(spare_, [&](auto const& s) { return bytes <= s.capacity() && s.capacity() <= 2 * bytes; });
+    if (fits != spare_.end()) {
+      std::swap(*fits, spare_.back());
       space = std::move(spare_.back());
       spare_.pop_back();
     }
@@ -200,7 +212,7 @@ void item_reader::put_second(std::span<float const> samples, std::byte* to) cons
     input_.spectrum(samples, out);
 }
 void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
-  std::size_t const size = size_of(modality::sound, input_, rules_.raw);
+  std::size_t const size = size_of(modality::sound);
   for (bool more = true; more;) {
     reading_piece piece{.job = job, .what = modality::sound, .data = memory(items_ * size)};
     for (; piece.items < items_ && more; ++piece.items) {
@@ -214,7 +226,7 @@ void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, re
 }
 void item_reader::read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
   constexpr std::size_t few = 3;  // so many seconds have more edges than they share
-  std::size_t const size = size_of(modality::sound, input_, rules_.raw);
+  std::size_t const size = size_of(modality::sound);
   auto& samples = source.buffer;
   for (;;) {
     std::size_t const n = source.is_short ? 1 : (source.filled - sound_rate) / rules_.hop + 1;
@@ -244,7 +256,7 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
 void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met) {
   reading_job const& j = jobs_[job];
   if (!from.facts().has_video) throw media_error({j.file.string(), "a file with pictures", "none"});
-  std::size_t const size = size_of(modality::frame, input_, rules_.raw), values = input_.frame_size();
+  std::size_t const size = size_of(modality::frame), values = input_.frame_size();
   reading_piece piece;
   auto const finish = [&] {
     piece.data.resize(piece.items * size);

@@ -57,7 +57,7 @@ struct reading_piece {
 /// in the order of the jobs: of each the sounds, then the pictures. Every job ends as often as it wants kinds; a kind
 /// that ends without items and without a refusal was not tried, for the file had been refused before.
 ///
-/// Memory  `room` bytes ahead, and a piece for each thread.
+/// Memory  `room` bytes ahead; and for each thread a piece, two that are kept to be used again, and an open file.
 class item_reader {
  public:
   /// Pieces hold up to `items`. Keeps references to jobs and input. Threads: zero means one a core.
@@ -73,12 +73,6 @@ class item_reader {
   /// Takes a piece's memory to use it again.
   void recycle(reading_piece&& used);
 
-  /// Bytes of an item.
-  static std::size_t size_of(modality what, model_input const& input, bool raw) {
-    if (what == modality::frame) return input.frame_size() * (raw ? 1 : sizeof(float));
-    return (raw ? sound_rate : input.sound_size()) * sizeof(float);
-  }
-
  private:
   class sound_window;
   /// The pieces of a job that nobody has taken yet.
@@ -88,6 +82,9 @@ class item_reader {
   };
   struct stopped {};
 
+  std::size_t size_of(modality what) const {
+    return what == modality::frame ? input_.frame_bytes(rules_.raw) : input_.sound_bytes(rules_.raw);
+  }
   void work();
   void read(std::size_t job, lane& to);
   void read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met);

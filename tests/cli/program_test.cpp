@@ -502,6 +502,31 @@ TEST_CASE("files are read ahead by any number of threads, and embedded together,
   }
 }
 
+TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next run makes the others") {
+  fs::path const files = scratch() / "many", out = scratch() / "many_embeddings";
+  fs::create_directories(files);
+  fs::path const video = fs::absolute(fs::directory_iterator(made_up_videos() / "videos")->path());
+  std::size_t const count = 400;
+  for (std::size_t k = 0; k < count; ++k) fs::create_symlink(video, files / (std::to_string(1000 + k) + ".mp4"));
+  std::string const command = "embed audio " + files.string() + " --checkpoint " +
+                              (made_up_run() / "best.safetensors").string() + " --hop 0.1 --out " + out.string();
+  int const status =
+      std::system(("(set -m; '" L3_PROGRAM "' " + command + " --quiet 2>" + (scratch() / "said").string() +
+                   " & pid=$!; for k in $(seq 3000); do test -e " + (out / "1010.npz").string() +
+                   " && break; kill -0 $pid || break; sleep 0.01; done; kill -INT $pid; wait $pid; exit $?)")
+                      .c_str());
+  CHECK(WEXITSTATUS(status) == 130);
+  std::size_t made = 0;
+  for (auto const& each : fs::directory_iterator(out)) made += each.path().extension() == ".npz" ? 1 : 1000;
+  CHECK((made > 0 && made < count));
+  outcome const rest = l3(command + " --json");
+  INFO(rest.err);
+  CHECK(rest.code == 0);
+  CHECK(json::parse(rest.out).at("skipped") == made);
+  CHECK(json::parse(rest.out).at("outputs").size() == count - made);
+  CHECK(content(out / "1000.npz") == content(out / "1399.npz"));
+}
+
 TEST_CASE("real media: every stream there is gives embeddings, every missing one a reason") {
   fs::path const zoo = shared_data("media-zoo");
   if (zoo.empty()) {

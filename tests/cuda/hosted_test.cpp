@@ -1,6 +1,7 @@
 // Networks in use on a GPU, for inputs and results in the machine's memory.
 #include <l3/model/hosted_classifier.cuh>
 #include <l3/model/hosted_inference.cuh>
+#include <l3/model/hosted_sliding.cuh>
 
 #include "../support/device.hpp"
 #include "../support/micro.hpp"
@@ -231,10 +232,17 @@ TEST_CASE("a network on a GPU refuses what does not fit, and takes new weights")
   tensor<float, network::embedding> y(hosted_items);
   CHECK_THROWS_AS(u.embed_frames(b.raw_frames(), y.view()), shape_error);
   CHECK_THROWS_AS(u.embed_sounds(b.sounds.view(), y.view()), shape_error);
+  tensor<float, network::embedding> fewer(1);
+  CHECK_THROWS_AS(u.embed_frames(b.raw_frames(2), fewer.view()), shape_error);
+  tensor<float, hosted_inference<network>::vision_map::output> fewer_maps(1);
+  CHECK_THROWS_AS(u.map_frames(b.frames.view().slice(0, 2), fewer_maps.view()), shape_error);
   auto torn = b.raw_frames(2);
   torn.jitters = torn.jitters.first(1);
   CHECK_THROWS_AS(u.begin_embed(torn), shape_error);
-  tensor<float, features<2>> logits(2);
+  tensor<float, features<2>> logits(2), one(1);
+  for (int k = 0; k < 2; ++k) u.score(b.raw_frames(1), b.raw_sounds(1), one.view());  // room for its results,
+  u.score(b.raw_frames(2), b.raw_sounds(2), logits.view());                           // and then for more
+  CHECK(logits.view()[0][0] == one.view()[0][0]);
   CHECK_THROWS_AS(u.score(b.raw_frames(2), b.raw_sounds(1), logits.view()), shape_error);
   CHECK_THROWS_AS(u.score(b.raw_frames(1), b.raw_sounds(1), logits.view()), shape_error);
   CHECK(u.in_flight() == 0);
@@ -270,4 +278,62 @@ TEST_CASE("a classifier in use on a GPU makes the same of values and of bytes") 
   };
   check(trunk_classifier<cuda<bf16>, vision_of<listening>>(), b.frames.view(), b.raw_frames());
   check(trunk_classifier<cuda<bf16>, audio_of<listening>>(), b.sounds.view(), b.raw_sounds());
+}
+
+namespace {
+/// Largest difference between windows of one sound computed together and one by one on a GPU, features and regions of
+/// maps, relative to the largest value.
+template <class P>
+float strays(std::size_t hop, std::size_t windows) {
+  using network = l3_network<cuda<P>, listening>;
+  using user = hosted_inference<network>;
+  using sound = typename network::sound;
+  using map = typename user::audio_map::output;
+  context<cuda<P>> on;
+  network net;
+  net.initialise(3);
+  user u(on, net, windows);
+  hosted_sliding<network> together(on, u, hop, windows + 2);
+  std::size_t const columns = (windows - 1) * hop + sound::width;
+  std::vector<float> whole(sound::height * columns);
+  for (std::size_t k = 0; k < whole.size(); ++k)
+    whole[k] = static_cast<float>(generator(1, stream::user, 0, static_cast<std::uint32_t>(k)).uniform(-1, 1));
+  tensor<float, sound> apart(windows);
+  for (std::size_t k = 0; k < windows; ++k)
+    for (std::size_t r = 0; r < sound::height; ++r)
+      std::copy_n(whole.data() + r * columns + k * hop, sound::width, apart.view()[k].data() + r * sound::width);
+  extent2 const grid{2, 2};
+  std::vector<float> features(windows * network::embedding::size), alone(features);
+  std::vector<float> regions(windows * grid.height * grid.width * map::channels), alone_regions(regions);
+  together.begin_embed(whole, windows);
+  together.begin_regions(whole, windows, grid);
+  u.finish(features), u.finish(regions);
+  u.begin_embed(apart.view());
+  u.template begin_regions<map>(apart.view(), grid, [](auto& inside, auto x, auto y) { inside.map_sounds(x, y); });
+  u.finish(alone), u.finish(alone_regions);
+  CHECK(std::any_of(alone.begin(), alone.end(), [&](float x) { return x != alone[0]; }));
+  return std::max(furthest(features, alone), furthest(regions, alone_regions));
+}
+}  // namespace
+
+TEST_CASE("windows on a GPU that share their common columns get what each alone would get") {
+  if (!has_gpu()) return;
+  for (std::size_t const hop : {1, 2, 12}) {
+    CAPTURE(hop);
+    CHECK(strays<fp32>(hop, 4) < 1e-5f);
+  }
+  CHECK(strays<fp32>(97, 2) < 1e-5f);
+  CHECK(strays<bf16>(10, 3) < 2e-2f);
+  using network = l3_network<cuda<bf16>, listening>;
+  context<cuda<bf16>> on;
+  network net;
+  net.initialise(3);
+  hosted_inference<network> u(on, net, 1);
+  CHECK_THROWS_AS((hosted_sliding<network>(on, u, 0, 3)), shape_error);
+  hosted_sliding<network> together(on, u, 10, 3);
+  std::vector<float> const sound(network::sound::height * (network::sound::width + 30), 0.5f);
+  CHECK_THROWS_AS(together.begin_embed(sound, 4), shape_error);
+  CHECK_THROWS_AS(together.begin_embed(sound, 0), shape_error);
+  CHECK_THROWS_AS(together.begin_embed(sound, 3), shape_error);
+  CHECK(u.in_flight() == 0);
 }

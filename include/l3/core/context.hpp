@@ -87,4 +87,10 @@ void upload(context<B>&, std::size_t count, T const* from, T* to) {
   std::copy_n(from, count, to);
 }
 
+/// Makes `count` values zeros, behind what runs there already.
+template <backend B, class T>
+void clear(context<B>&, std::size_t count, T* values) {
+  std::fill_n(values, count, T{});
+}
+
 }  // namespace l3::inline L3_ISA

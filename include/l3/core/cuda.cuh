@@ -296,6 +296,10 @@ void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
   if (count > 0)
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
 }
+template <class P, class T>
+void clear(context<cuda<P>>& on, std::size_t count, T* values) {
+  cuda_check(cudaMemsetAsync(values, 0, count * sizeof(T), on.stream()), "clearing values");
+}
 /// The way back; waits for it.
 template <class P, class T>
 void download(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {

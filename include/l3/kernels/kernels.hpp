@@ -2,6 +2,7 @@
 /// compiler reads, the GPU's in place of SIMD.
 #pragma once
 #include <l3/core/config.hpp>
+#include <l3/kernels/column_copy.hpp>  // columns of pictures to others
 #include <l3/kernels/dims.hpp>         // plain sizes and settings
 #include <l3/kernels/reference.hpp>    // every operation as plain loops: the contract
 #include <l3/kernels/region_pool.hpp>  // the largest values of a map's regions
@@ -26,6 +27,7 @@
 #if L3_CUDA
 #include <l3/kernels/cuda/augment.cuh>               // mirror and colours of frames
 #include <l3/kernels/cuda/batch_norm.cuh>            // batch norm, rectifier and pooling in few passes
+#include <l3/kernels/cuda/column_copy.cuh>           // columns of pictures to others
 #include <l3/kernels/cuda/conv2d.cuh>                // convolution as a matrix product
 #include <l3/kernels/cuda/conv_direct.cuh>           // whose taps read the same pixels in shared memory
 #include <l3/kernels/cuda/conv_thin.cuh>             // of few channels, with its batch norm

@@ -1,7 +1,6 @@
 /// @file  include/l3/model/gpu_requests.cuh: work for a GPU whose inputs and results lie in the machine's memory: one
 /// is sent while another is computed.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <l3/core/cuda.cuh>
@@ -9,6 +8,7 @@
 #include <l3/model/gpu_batch.cuh>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace l3::inline L3_ISA {
 
@@ -21,14 +21,16 @@ class gpu_requests {
   static constexpr std::size_t most = 2;
 
   /// Inputs take at most `bytes`.
-  gpu_requests(context<B>& on, std::size_t bytes) : on_(on) {
-    for (slot& s : slots_) s.parcel = gpu_parcel(bytes);
-  }
-  ~gpu_requests() {
-    cudaStreamSynchronize(copies_);
-    cudaStreamSynchronize(on_.stream());
-  }
+  gpu_requests(context<B>& on, std::size_t bytes) : on_(on) { reserve(bytes); }
+  ~gpu_requests() { drain(); }
 
+  /// Room for inputs of so many bytes too. Errors  setting_error: something is in flight.
+  void reserve(std::size_t bytes) {
+    if (bytes <= room_) return;
+    if (in_flight() > 0) throw setting_error({"more room for requests to a GPU", "none in flight", "one"});
+    for (slot& s : slots_) s.parcel = {}, s.parcel = gpu_parcel(bytes);
+    room_ = bytes;
+  }
   std::size_t in_flight() const { return begun_ - finished_; }
   /// Begins a request: `put` copies its inputs into a gpu_parcel and returns where they will lie on the GPU, and
   /// `work`, called with that and with where `results` floats go there, puts what makes these into the stream. The
@@ -46,11 +48,17 @@ class gpu_requests {
     s.sent.record(copies_);
     s.sent.hold(on_.stream());
     std::size_t const bytes = results * sizeof(float);
-    if (s.there.size() < bytes) {
-      s.there = {}, s.here = {};
-      s.there = device_block(bytes), s.here = pinned_block(bytes);
+    try {
+      if (s.here.size() < bytes) {
+        s.there = {}, s.here = {};
+        device_block there(bytes);
+        s.here = pinned_block(bytes), s.there = std::move(there);
+      }
+      work(inputs, reinterpret_cast<float*>(s.there.data()));
+    } catch (...) {
+      drain();  // the slot is free again
+      throw;
     }
-    work(inputs, reinterpret_cast<float*>(s.there.data()));
     if (bytes > 0)
       cuda_check(cudaMemcpyAsync(s.here.data(), s.there.data(), bytes, cudaMemcpyDeviceToHost, on_.stream()),
                  "fetching results");
@@ -87,10 +95,15 @@ class gpu_requests {
     gpu_event sent, done;
   };
 
+  void drain() const {
+    cudaStreamSynchronize(copies_);
+    cudaStreamSynchronize(on_.stream());
+  }
+
   context<B>& on_;
   gpu_stream copies_;
   std::array<slot, most> slots_;
-  std::size_t begun_ = 0, finished_ = 0;
+  std::size_t begun_ = 0, finished_ = 0, room_ = 0;
 };
 
 }  // namespace l3::inline L3_ISA

@@ -18,8 +18,9 @@ namespace l3::inline L3_ISA {
 /// `inference` with the machine's memory on both sides. Pictures come as values or, a quarter of the bytes, as crops;
 /// sounds as values or as samples, see gpu_frames and gpu_sounds. Results are floats.
 ///
-/// What begins with `begin_` returns at once, and `finish` waits for the results of what was begun first; while one
-/// batch is computed the next one can be on its way. All else waits, and is not for when something is in flight.
+/// What begins with `begin_` returns when its inputs are copied, and `finish` waits for the results of what was begun
+/// first; while one batch is computed the next one can be on its way. All else waits, and is not for when something is
+/// in flight.
 ///
 /// Errors  as inference and gpu_requests; device_error. Memory  of the GPU, at construction; more for maps and results
 ///         when they are first asked for.
@@ -43,12 +44,16 @@ class hosted_inference {
   using from = batch_view<float const, Shape>;
   template <class Shape>
   using to = batch_view<float, Shape>;
+  /// Frames, or sounds, in one of their forms.
+  template <class Items, class In>
+  static constexpr bool is_of =
+      std::convertible_to<Items const&, typename In::values_view> || std::same_as<Items, typename In::raw_view>;
 
   /// Frames and sounds on their way, of two batches, and as the network takes them; and features.
   static constexpr footprint sent = frames_in::sent + sounds_in::sent;
   static constexpr footprint features = per_item<value>(embedding::size);
   static constexpr footprint plan = inner::plan + sent + sent + frames_in::made + sounds_in::made + features + features;
-  static_assert(2 * embedding::size * sizeof(float) <= sent.per_item,
+  static_assert((per_item<float>(embedding::size) + per_item<float>(embedding::size)).per_item <= sent.per_item,
                 "l3::hosted_inference: features are sent by way of the room for frames and sounds");
 
   /// Room for batches of up to `items`. Maps whose regions are asked for are made in about `map_bytes`, some at a time.
@@ -63,6 +68,10 @@ class hosted_inference {
         requests_(on, sent.bytes(items, 1)) {}
   void refresh(Network const& net) { inner_.refresh(net); }
   std::size_t room() const { return items_; }
+
+  /// The inference on the GPU, and the way of all requests: for who has more to ask (hosted_sliding).
+  inner const& inside() const { return inner_; }
+  gpu_requests<B>& requests() { return requests_; }
 
   static constexpr std::size_t most_in_flight = gpu_requests<B>::most;
   std::size_t in_flight() const { return requests_.in_flight(); }
@@ -85,14 +94,12 @@ class hosted_inference {
     });
   }
 
-  template <class Items>
-  void embed_frames(Items const& x, to<embedding> y) {
-    embed(x, y);
-  }
-  template <class Items>
-  void embed_sounds(Items const& x, to<embedding> y) {
-    embed(x, y);
-  }
+  template <class Frames>
+  requires is_of<Frames, frames_in>
+  void embed_frames(Frames const& x, to<embedding> y) { embed(x, y); }
+  template <class Sounds>
+  requires is_of<Sounds, sounds_in>
+  void embed_sounds(Sounds const& x, to<embedding> y) { embed(x, y); }
   void map_frames(from<typename Network::frame> x, to<typename vision_map::output> y) {
     map(x, y, [](inner& net, auto in, auto out) { net.map_frames(in, out); });
   }
@@ -158,11 +165,13 @@ class hosted_inference {
   template <class Items>
   void embed(Items const& x, to<embedding> y) {
     std::size_t const n = counted(x);
+    require_same_count("inference: outputs for the inputs", n, y.count);
     requests_.ask(y.values(), putting(x), embedding_of(x, n));
   }
   template <class Items, class Map, class Make>
   void map(Items const& x, to<Map> y, Make const& make) {
     std::size_t const n = counted(x);
+    require_same_count("inference: outputs for the inputs", n, y.count);
     requests_.ask(y.values(), putting(x), [&](auto const& place, float* out) {
       in_pieces<Map>(input(x).make(on_, place, n), make, [&](std::size_t first, batch_view<value const, Map> maps) {
         convert(on_, maps.size(), maps.data, out + first * Map::size);

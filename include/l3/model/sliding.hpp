@@ -8,13 +8,14 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <l3/core/tensor.hpp>
+#include <l3/kernels/kernels.hpp>
 #include <l3/model/network.hpp>
 #include <numeric>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace l3::inline L3_ISA {
 
@@ -86,7 +87,8 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
 /// Convolutions share while that saves work; the deepest ones, whose maps are narrow, may be left to each window alone.
 ///
 /// The results are those of `inference::embed_sounds` and `map_sounds` to rounding, and do not depend on the number of
-/// threads. Values that are not finite reach neighbouring windows too.
+/// threads. Values that are not finite reach neighbouring windows too. On a GPU everything lies in its memory, and
+/// calls put their work into the context's stream.
 ///
 /// Shapes  spectrogram (F, columns(windows), 1), features (windows, Network::embedding), maps (windows,
 ///         inference::audio_map::output).
@@ -100,9 +102,8 @@ class sliding_sounds {
  public:
   using user = inference<Network>;
   using B = typename user::B;
-  using scalar = typename user::scalar;
+  using value = value_of<B>;
   using audio_map = typename user::audio_map;
-  static_assert(host_backend<B>);
 
   /// FLOPs of a window among many that are `hop` columns apart, as a part of those of a window alone: at 1 there is
   /// nothing to gain.
@@ -110,25 +111,18 @@ class sliding_sounds {
 
   /// Room for up to `windows` at a time. Sharing works among those: many are better than few.
   sliding_sounds(context<B>& on, user const& net, std::size_t hop, std::size_t windows)
-      : on_(on),
-        net_(net),
-        hop_(hop),
-        windows_(windows),
-        shared_(plan(hop).shared),
-        column_(windows),
-        phase_(windows),
-        starts_(windows) {
+      : on_(on), net_(net), hop_(hop), windows_(windows), shared_(plan(hop).shared) {
     if (hop == 0) throw shape_error({"sliding_sounds", "a hop of at least one column", "0"});
     walk(windows, [&]<std::size_t I>(level const& at) {
       using node = typename audio::template layer_at<I>;
       using out = typename node::conv_output;
       constexpr std::size_t column = std::max(node::input::height * node::input::channels, out::height * out::channels);
-      map_[I % 2] = either(map_[I % 2], fixed<scalar>(at.phases * at.columns * out::height * out::channels /
-                                                      (at.pools ? at.splits ? 2 : 4 : 1)));
-      edge_ = either(edge_, fixed<scalar>(windows * std::max(at.picture.left, at.picture.right) * column));
+      map_[I % 2] = either(map_[I % 2], fixed<value>(at.phases * at.columns * out::height * out::channels /
+                                                     (at.pools ? at.splits ? 2 : 4 : 1)));
+      edge_ = either(edge_, fixed<value>(windows * std::max(at.picture.left, at.picture.right) * column));
       // The pool of a second phase reads one pixel past the end.
       if (at.splits)
-        unpooled_ = either(unpooled_, fixed<scalar>((at.phases * out::height * at.columns + 1) * out::channels));
+        unpooled_ = either(unpooled_, fixed<value>((at.phases * out::height * at.columns + 1) * out::channels));
       auto const region = [&](std::size_t items, std::size_t width, bool pools) {
         auto const size = node::template region_scratch<B>({node::input::height, width}, windows_of(pools));
         scratch_ = either(scratch_, {.fixed = size.bytes(items, on.threads())});
@@ -137,27 +131,32 @@ class sliding_sounds {
       region(windows, at.picture.right, at.pools);
       region(at.phases, at.columns, at.pools && !at.splits);
     });
-    alone_ = per_item<scalar>(audio_map::output::size);
+    alone_ = per_item<value>(audio_map::output::size);
     each([&]<std::size_t I>() {
       using node = typename audio::template layer_at<I>;
       if (I < shared_) return;
-      alone_ = either(alone_, per_item<scalar>(node::input::size));
+      alone_ = either(alone_, per_item<value>(node::input::size));
       scratch_ = either(scratch_, {.fixed = node::template infer_scratch<B>.bytes(slice, on.threads())});
     });
-    memory_ = arena((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
-                        .bytes(slice, on.threads()));
+    memory_ = memory_on<B>((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
+                               .bytes(slice, on.threads()));
   }
 
   /// Columns of the spectrogram that hold so many windows.
   std::size_t columns(std::size_t windows) const { return (windows - 1) * hop_ + audio::input::width; }
   std::size_t room() const { return windows_; }
+  /// Throws shape_error if there is no room for so many windows, or there are none.
+  void require_room(std::size_t windows) const {
+    if (windows == 0 || windows > windows_)
+      throw shape_error({"sliding_sounds", "1 to " + std::to_string(windows_) + " windows", std::to_string(windows)});
+  }
 
   /// "pool4" of windows.
-  void embed(scalar const* spectrogram, batch_view<scalar, typename Network::embedding> out) {
+  void embed(value const* spectrogram, batch_view<value, typename Network::embedding> out) {
     run<audio>(spectrogram, out.count, out.data);
   }
   /// The last convolution's map of windows, after batch norm and before ReLU.
-  void map(scalar const* spectrogram, batch_view<scalar, typename audio_map::output> out) {
+  void map(value const* spectrogram, batch_view<value, typename audio_map::output> out) {
     run<audio_map>(spectrogram, out.count, out.data);
   }
 
@@ -192,12 +191,6 @@ class sliding_sounds {
     std::size_t phases, columns;
     bool splits;  ///< its pool makes two phases of each
   };
-  /// Pictures in a block, in pixels: where each begins and the width of its rows.
-  struct pictures {
-    std::size_t item, row;
-    std::size_t const* starts = nullptr;  ///< null: one after the other
-    std::size_t start(std::size_t k) const { return starts != nullptr ? starts[k] : k * item; }
-  };
 
   /// f.operator()<I>() for all nodes.
   template <class F>
@@ -223,75 +216,72 @@ class sliding_sounds {
 
   /// Columns [from_column, + n) of `count` pictures to columns [to_column, + n) of others.
   template <image_shape Shape>
-  void copy(std::size_t count, scalar const* x, pictures const& from, std::size_t from_column, scalar* y,
-            pictures const& to, std::size_t to_column, std::size_t n) {
-    if (n == 0) return;
-    on_.team().run(count, [&](std::size_t k, std::size_t) {
-      for (std::size_t r = 0; r < Shape::height; ++r)
-        std::copy_n(x + (from.start(k) + r * from.row + from_column) * Shape::channels, n * Shape::channels,
-                    y + (to.start(k) + r * to.row + to_column) * Shape::channels);
-    });
+  void copy(std::size_t count, value const* x, picture_places const& from, std::size_t from_column, value* y,
+            picture_places const& to, std::size_t to_column, std::size_t n) {
+    copy_columns(on_, {count, Shape::height, Shape::channels, from, from_column, to, to_column, n}, x, y);
   }
 
   /// What a node leaves for the next: the map of all of the sound, and of each window its own columns.
   struct shared_map {
-    scalar const* all;
-    std::size_t columns;
-    scalar *left, *right;
+    value const* all;
+    std::size_t columns, halvings;
+    value *left, *right;
     detail::edge_step::sides width, own;  ///< of the pictures `left` and `right`, and their own columns
   };
   template <image_shape Shape>
-  static pictures of_width(std::size_t width) {
+  static picture_places of_width(std::size_t width) {
     return {Shape::height * width, width};
   }
-  /// Where the windows are in the map of all of the sound.
+  /// Where the windows from `first` on are in the map of all of the sound.
   template <image_shape Shape>
-  pictures windows_in(shared_map const& from, std::size_t count) {
-    for (std::size_t k = 0; k < count; ++k) starts_[k] = phase_[k] * Shape::height * from.columns + column_[k];
-    return {0, from.columns, starts_.data()};
+  picture_places windows_in(shared_map const& from, std::size_t first) const {
+    return {Shape::height * from.columns,
+            from.columns,
+            hop_,
+            from.halvings,
+            static_cast<std::size_t>(std::countr_zero(hop_)),
+            first};
   }
   /// Windows [first, first + n), put together.
   template <image_shape Shape>
-  void assemble(shared_map const& from, pictures const& windows, std::size_t first, std::size_t n, scalar* to) {
+  void assemble(shared_map const& from, std::size_t first, std::size_t n, value* to) {
     auto const [own_left, own_right] = from.own;
     auto const left = of_width<Shape>(from.width.left), right = of_width<Shape>(from.width.right),
                whole = of_width<Shape>(Shape::width);
     copy<Shape>(n, from.left + first * left.item * Shape::channels, left, 0, to, whole, 0, own_left);
-    copy<Shape>(n, from.all, {0, windows.row, windows.starts + first}, own_left, to, whole, own_left,
+    copy<Shape>(n, from.all, windows_in<Shape>(from, first), own_left, to, whole, own_left,
                 Shape::width - own_left - own_right);
     copy<Shape>(n, from.right + first * right.item * Shape::channels, right, from.width.right - own_right, to, whole,
                 Shape::width - own_right, own_right);
   }
 
   template <class Chain>
-  void run(scalar const* spectrogram, std::size_t count, scalar* y) {
-    if (count == 0 || count > windows_)
-      throw shape_error({"sliding_sounds", "1 to " + std::to_string(windows_) + " windows", std::to_string(count)});
+  void run(value const* spectrogram, std::size_t count, value* y) {
+    require_room(count);
     carver space(memory_.data(), slice, on_.threads());
-    scalar* const map[2] = {space.template take<scalar>(map_[0]), space.template take<scalar>(map_[1])};
-    scalar* const unpooled = space.template take<scalar>(unpooled_);
-    scalar* const edge = space.template take<scalar>(edge_);
-    shared_map now{spectrogram, columns(count), {}, {}, {}, {}};
-    now.left = space.template take<scalar>(edge_);
-    now.right = space.template take<scalar>(edge_);
-    scalar* const slot[2] = {space.template take<scalar>(alone_), space.template take<scalar>(alone_)};
+    value* const map[2] = {space.template take<value>(map_[0]), space.template take<value>(map_[1])};
+    value* const unpooled = space.template take<value>(unpooled_);
+    value* const edge = space.template take<value>(edge_);
+    shared_map now{spectrogram, columns(count), 0, {}, {}, {}, {}};
+    now.left = space.template take<value>(edge_);
+    now.right = space.template take<value>(edge_);
+    value* const slot[2] = {space.template take<value>(alone_), space.template take<value>(alone_)};
     std::byte* const scratch = space.rest();
     auto const weights_of = [&]<std::size_t I>() {
       return net_.audio_weights() + Chain::template prepared_before<B, I>.fixed;
     };
 
-    for (std::size_t k = 0; k < count; ++k) column_[k] = k * hop_, phase_[k] = 0;
     walk(count, [&]<std::size_t I>(level const& at) {
       using node = typename Chain::template layer_at<I>;
       using in = typename node::input;
       using out = typename node::conv_output;
-      auto const convolve = [&](std::size_t items, std::size_t width, std::size_t wanted, bool pools, scalar const* x,
-                                scalar* to) {
+      auto const convolve = [&](std::size_t items, std::size_t width, std::size_t wanted, bool pools, value const* x,
+                                value* to) {
         node::infer_region(pass<B>{on_, items, scratch}, {in::height, width}, windows_of(pools),
                            weights_of.template operator()<I>(), x, to, wanted);
       };
       // The edges: a window's own columns, and inwards from there what it shares.
-      auto const windows = windows_in<in>(now, count);
+      auto const windows = windows_in<in>(now, 0);
       std::size_t const l = at.picture.left, r = at.picture.right;
       copy<in>(count, now.left, of_width<in>(now.width.left), 0, edge, of_width<in>(l), 0, at.own.left);
       copy<in>(count, now.all, windows, at.own.left, edge, of_width<in>(l), at.own.left, l - at.own.left);
@@ -301,7 +291,7 @@ class sliding_sounds {
                r - at.own.right, at.own.right);
       convolve(count, r, r, at.pools, edge, now.right);
       // All of the sound.
-      scalar* const next = map[I % 2];
+      value* const next = map[I % 2];
       if (!at.splits) {
         convolve(at.phases, at.columns, at.columns, at.pools, now.all, next);
       } else {
@@ -311,44 +301,37 @@ class sliding_sounds {
         // From column 1 on: where the width is even a row's last pair is of two rows, the very last one reaches past
         // the map. No window looks there, but a Winograd tile may, and what it adds cancels to rounding only: so it is
         // always the same.
-        std::fill_n(unpooled + dims.rows() * out::channels, out::channels, scalar{0});
+        clear(on_, out::channels, unpooled + dims.rows() * out::channels);
         max_pool_forward(on_, dims, unpooled + out::channels,
                          next + at.phases * dims.out_height() * dims.out_width() * out::channels);
       }
       now.all = next;
       now.width = at.result, now.own = at.leaves;
       if (!at.pools) return;
-      now.columns /= 2;
-      for (std::size_t k = 0; k < count; ++k) {
-        if (at.splits) phase_[k] += column_[k] % 2 * at.phases;
-        column_[k] /= 2;
-      }
+      now.columns /= 2, ++now.halvings;
     });
 
     // From here on each window alone.
-    pictures windows{};
     for (std::size_t first = 0; first < count; first += slice) {
       std::size_t const n = std::min(slice, count - first);
-      scalar* const to = y + first * Chain::output::size;
+      value* const to = y + first * Chain::output::size;
       pass<B> const p{on_, n, scratch};
-      scalar const* x = nullptr;
+      value const* x = nullptr;
       each([&]<std::size_t I>() {
         using node = typename Chain::template layer_at<I>;
         using in = typename node::input;
         if (I < shared_) return;
         if (I == shared_) {
-          if (first == 0) windows = windows_in<in>(now, count);
-          assemble<in>(now, windows, first, n, slot[(I + 1) % 2]);
+          assemble<in>(now, first, n, slot[(I + 1) % 2]);
           x = slot[(I + 1) % 2];
         }
-        scalar* const out = I + 1 == length ? to : slot[I % 2];
+        value* const out = I + 1 == length ? to : slot[I % 2];
         node::infer_prepared(p, weights_of.template operator()<I>(), std::exchange(x, out), out);
       });
       if (shared_ < length) continue;
       using last = typename Chain::template layer_at<length - 1>;
       using map_shape = typename last::conv_output;
-      if (first == 0) windows = windows_in<map_shape>(now, count);
-      assemble<map_shape>(now, windows, first, n, last::whole ? to : slot[0]);
+      assemble<map_shape>(now, first, n, last::whole ? to : slot[0]);
       if constexpr (!last::whole) max_pool_forward(on_, last::dims(n), slot[0], to);
     }
   }
@@ -356,10 +339,9 @@ class sliding_sounds {
   context<B>& on_;
   user const& net_;
   std::size_t hop_, windows_, shared_;
-  std::vector<std::size_t> column_, phase_, starts_;  // of each window: in the map of its phase; which; first pixel
-  footprint map_[2];                                  // node k's map lies in slot k % 2
+  footprint map_[2];  // node k's map lies in slot k % 2
   footprint unpooled_, edge_, alone_, scratch_;
-  arena memory_;
+  memory_on<B> memory_;
 };
 
 }  // namespace l3::inline L3_ISA

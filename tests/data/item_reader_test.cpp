@@ -1,0 +1,152 @@
+// What `l3 embed` reads files ahead with, with a made-up model: order, cuts, refusals, and ends at any moment.
+#include "l3/item_reader.hpp"
+
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <fstream>
+#include <l3/files/wav.hpp>
+#include <map>
+#include <stdexcept>
+
+#include "l3/writers.hpp"
+
+namespace {
+using namespace l3;
+using namespace l3::program;
+namespace fs = std::filesystem;
+
+constexpr std::size_t column = 480;  // samples
+
+/// A second's picture is the first sample of each of its hundredths.
+struct sampled final : model_input {
+  std::size_t frame_side() const override { return 8; }
+  std::size_t frame_size() const override { return 3; }
+  std::size_t sound_size() const override { return sound_columns(); }
+  void picture(rgb_frame const&, std::span<float>) const override {}
+  void crop(rgb_frame const&, std::span<std::uint8_t>) const override {}
+  void random_view(rgb_frame const&, generator, std::span<float>) const override {}
+  void spectrum(std::span<float const> samples, std::span<float> out) const override {
+    if (samples.size() != sound_rate) throw std::logic_error("not a second");
+    long_spectrum(samples, out);
+  }
+  std::size_t column_samples() const override { return column; }
+  void long_spectrum(std::span<float const> samples, std::span<float> out) const override {
+    if (out.size() != samples.size() / column) throw std::logic_error("columns for other samples");
+    for (std::size_t k = 0; k < out.size(); ++k) out[k] = samples[k * column];
+  }
+  std::size_t sound_columns() const override { return sound_rate / column; }
+  std::unique_ptr<feed> open(collection const&, loader_options, bool) const override { return {}; }
+};
+
+float sample(std::size_t file, std::size_t n) {
+  return static_cast<float>((n / column * 7 + file * 1000) % 20000) / 32768.0f;
+}
+
+struct files {
+  fs::path folder = fs::temp_directory_path() / ("l3-items-" + std::to_string(::getpid()));
+  std::vector<double> seconds{2.35, 0.5, 1, 5.02, 1.3, 0, 3.1, -1, 1.05, 4};  // 0: no such file; below: no media
+  std::vector<reading_job> jobs;
+  files() {
+    fs::create_directories(folder);
+    for (std::size_t k = 0; k < seconds.size(); ++k) {
+      fs::path const file = folder / (std::to_string(k) + ".wav");
+      jobs.push_back({.file = file, .sounds = true});
+      if (seconds[k] == 0) continue;
+      std::vector<float> samples(static_cast<std::size_t>(std::abs(seconds[k]) * sound_rate));
+      for (std::size_t n = 0; n < samples.size(); ++n) samples[n] = sample(k, n);
+      std::ofstream(file, std::ios::binary) << (seconds[k] < 0 ? "no media" : wav_of(samples, sound_rate));
+    }
+  }
+  ~files() { fs::remove_all(folder); }
+};
+
+/// All rows of all files, as far as they are right.
+std::map<std::size_t, std::size_t> read_all(files const& f, reading_rules const& rules, std::size_t items,
+                                            std::size_t room, std::size_t threads) {
+  sampled const input;
+  item_reader reader(f.jobs, input, rules, items, room, threads);
+  std::map<std::size_t, std::size_t> rows;
+  std::size_t next = 0;
+  while (auto piece = reader.next()) {
+    REQUIRE(piece->job == next);
+    if (piece->end) {
+      bool const is_missing = f.seconds[next] == 0, is_broken = f.seconds[next] < 0;
+      CHECK(piece->end->refused.empty() == !(is_missing || is_broken));
+      CHECK(piece->end->items == rows[next]);
+      CHECK(piece->end->is_short == (f.seconds[next] == 0.5));
+      ++next;
+      continue;
+    }
+    if (!piece->shared) CHECK(piece->items <= items);
+    auto const* const values = reinterpret_cast<float const*>(piece->data.data());
+    std::size_t const width = rules.raw ? sound_rate : input.sound_columns(), step = rules.raw ? 1 : column;
+    for (std::size_t k = 0; k < piece->items; ++k) {
+      float const* const row = values + (piece->shared ? k * rules.hop / column : k * width);
+      std::size_t wrong = 0;
+      for (std::size_t j = 0; j < width; ++j) {
+        std::size_t const n = (rows[next] + k) * rules.hop + j * step;
+        bool const inside = n < static_cast<std::size_t>(f.seconds[next] * sound_rate);
+        wrong += row[j] != (inside ? sample(next, n) : 0.0f);
+      }
+      CHECK(wrong == 0);
+    }
+    rows[next] += piece->items;
+    reader.recycle(std::move(*piece));
+  }
+  CHECK(next == f.jobs.size());
+  return rows;
+}
+}  // namespace
+
+TEST_CASE("files are cut into seconds in order, by any number of threads, in any room") {
+  files const f;
+  for (std::size_t const hop : {4800, 60000}) {
+    std::map<std::size_t, std::size_t> expected;
+    for (std::size_t k = 0; k < f.seconds.size(); ++k)
+      expected[k] = f.seconds[k] <= 0 ? 0
+                                      : static_cast<std::size_t>(std::max(
+                                            0.0, std::floor((f.seconds[k] - 1) * sound_rate / double(hop) + 1e-9))) +
+                                            1;
+    for (bool const raw : {false, true})
+      for (std::size_t const windows : {0, 4}) {
+        if (windows > 0 && hop > 4800) continue;
+        for (std::size_t const threads : {1, 6})
+          for (std::size_t const room : {1, 100000000}) {
+            CAPTURE(hop, raw, windows, threads, room);
+            CHECK(read_all(f, {.hop = hop, .windows = windows, .raw = raw && windows == 0}, 3, room, threads) ==
+                  expected);
+          }
+      }
+  }
+}
+
+TEST_CASE("reading ahead ends at any moment") {
+  files const f;
+  sampled const input;
+  for (std::size_t const threads : {1, 5})
+    for (int pieces = 0; pieces < 4; ++pieces) {
+      item_reader reader(f.jobs, input, {.hop = 4800}, 2, 1000, threads);
+      for (int k = 0; k < pieces; ++k) REQUIRE(reader.next());
+    }
+  item_reader none({}, input, {}, 2, 1000, 3);
+  CHECK_FALSE(none.next());
+}
+
+TEST_CASE("writers write all that waits, and pass on what fails") {
+  std::atomic<int> written = 0;
+  {
+    writers some;
+    for (int k = 0; k < 500; ++k) some.add(k % 5 == 0 ? 300 << 20 : 1000, [&] { ++written; });
+    some.finish();
+    CHECK(written == 500);
+    for (int k = 0; k < 20; ++k) some.add(1, [&] { ++written; });
+  }
+  CHECK(written == 520);
+  writers failing;
+  failing.add(1, [] { throw std::runtime_error("a full disk"); });
+  CHECK_THROWS_WITH(failing.finish(), "a full disk");
+  CHECK_THROWS_WITH(failing.check(), "a full disk");
+  CHECK_THROWS_WITH(failing.add(1, [] {}), "a full disk");
+}
