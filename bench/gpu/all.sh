@@ -7,8 +7,9 @@
 #   bench/gpu/all.sh DIR OUT train SECONDS       packs the videos; trains the paper's network on them for so long, from where
 #                                                it stopped the last time; the test accuracy; the weights, in pieces
 #   bench/gpu/all.sh DIR OUT loader              how fast the loader alone is here
+#   bench/gpu/all.sh DIR OUT embed               how fast a network in use is: on its own, and on files as `l3 embed` reads them
 set -euo pipefail
-(($# >= 3)) || { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+(($# >= 3)) || { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 dir=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd) stage=$3
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -83,5 +84,33 @@ END
     pack
     for how in "" --raw; do "$l3" bench loader "$data/train" --model paper --batch 64 --pairs 20000 $how; done | tee "$out/loader.log"
     ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  embed)
+    "$l3" bench net --model paper --what audio,vision --batch 64 --backend cuda | tee "$out/embed.log"
+    weights=$run/best.safetensors
+    if [[ ! -e $weights ]]; then  # how good it is does not matter here
+      pack
+      "$l3" train --train "$data/valid" --valid "$data/test" --valid-pairs 2 --model paper --batch 16 --pairs 16 --backend cuda \
+        --out build/gpu/any --quiet
+      weights=build/gpu/any/last.safetensors
+    fi
+    python3 - build/gpu/noise.wav << 'END'
+import array, random, sys, wave
+with wave.open(sys.argv[1], "wb") as f:
+    f.setparams((1, 2, 48000, 0, "NONE", ""))
+    second = array.array("h", (random.Random(1).randrange(-9000, 9000) for _ in range(48000))).tobytes()
+    f.writeframes(second * 1200)  # twenty minutes
+END
+    measure() {  # rows and seconds of `l3 embed ARGUMENTS...`, with its start and the reading of the weights
+      local began=$EPOCHREALTIME
+      "$l3" embed "$@" --checkpoint "$weights" --backend cuda --out build/gpu/embedded --overwrite --quiet --json > "$out/embed.json"
+      python3 -c 'import json, sys; rows = sum(o["rows"] for o in json.load(open(sys.argv[1]))["outputs"])
+s = float(sys.argv[3]) - float(sys.argv[2]); print(f"{rows} rows in {s:.2f} s, {rows / s:.0f}/s:", *sys.argv[4:])' \
+        "$out/embed.json" "$began" "$EPOCHREALTIME" "$@" | tee -a "$out/embed.log"
+    }
+    measure audio build/gpu/noise.wav --hop 0.1
+    measure audio build/gpu/noise.wav --hop 1
+    measure video "$dir/videos" --hop 0.1
+    measure video "$dir/videos" --hop 0.1 --pool grid
+    ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
