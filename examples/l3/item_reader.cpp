@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <l3/data/decode.hpp>
-#include <system_error>
 #include <utility>
 
 namespace l3::program {
@@ -55,9 +55,10 @@ item_reader::item_reader(std::span<reading_job const> jobs, model_input const& i
     : jobs_(jobs), input_(input), rules_(rules), items_(items), room_(room) {
   limits_.seconds = 0;  // the whole file
   std::size_t const most = threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
+  threads_.reserve(std::min(most, jobs.size()));
   for (std::size_t k = 0; k < std::min(most, jobs.size()); ++k) try {
       threads_.emplace_back([this] { work(); });
-    } catch (std::system_error const&) {  // no more threads: fewer do too
+    } catch (std::exception const&) {  // no more threads: fewer do too
       if (threads_.empty()) throw;
       break;
     }

@@ -6,7 +6,6 @@
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,9 +16,10 @@ namespace l3::program {
 class writers {
  public:
   writers() {
+    threads_.reserve(4);
     for (int k = 0; k < 4; ++k) try {
         threads_.emplace_back([this] { work(); });
-      } catch (std::system_error const&) {  // no more threads: fewer do too
+      } catch (std::exception const&) {  // no more threads: fewer do too
         if (threads_.empty()) throw;
       }
   }

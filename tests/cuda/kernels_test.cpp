@@ -355,3 +355,30 @@ TEST_CASE("bfloat16 is the nearest one, even on a tie") {
   CHECK(std::isnan(static_cast<float>(bfloat16(std::numeric_limits<float>::quiet_NaN()))));
   CHECK(bfloat16(-std::numeric_limits<float>::infinity()).bits == 0xFF80);
 }
+
+TEMPLATE_TEST_CASE("columns of windows and of pictures are copied on a GPU as on a processor", "", fp32, bf16) {
+  if (!has_gpu()) return;
+  using B = cuda<TestType>;
+  context<B> on;
+  context<reference<float>> host(1);
+  for (std::size_t const channels : {1, 5, 16}) {
+    CAPTURE(channels);
+    // Windows of 9 columns, 3 apart, of a picture that was halved twice, the second time in two phases; the last 4
+    // of 5.
+    picture_places const windows{4 * 12, 12, 6, 2, 1, 1}, pictures{4 * 10, 10};
+    column_copy const c{4, 4, channels, windows, 2, pictures, 3, 5};
+    std::vector<float> x(2 * 4 * 12 * channels), expected(4 * 4 * 10 * channels, 7.0f);
+    for (std::size_t k = 0; k < x.size(); ++k) x[k] = static_cast<float>(k % 251);
+    auto const found = both_orders([&] {
+      on_device<value_of<B>> from(x), to(expected);
+      copy_columns(on, c, static_cast<value_of<B> const*>(from.data()), to.data());
+      return to.values(on);
+    });
+    copy_columns(host, c, x.data(), expected.data());
+    CHECK(found == expected);
+    CHECK(std::count(found.begin(), found.end(), 7.0f) < static_cast<std::ptrdiff_t>(found.size()));
+  }
+  CHECK(picture_places{100, 12, 6, 2, 1}.start(1) == 100 + 1);  // column 6: 3 after one halving, of the odd phase
+  CHECK(picture_places{100, 12, 6, 2, 1}.start(2) == 3);
+  CHECK(picture_places{100, 12, 8, 2, 3}.start(3) == 6);
+}

@@ -28,7 +28,9 @@ class gpu_requests {
   void reserve(std::size_t bytes) {
     if (bytes <= room_) return;
     if (in_flight() > 0) throw setting_error({"more room for requests to a GPU", "none in flight", "one"});
-    for (slot& s : slots_) s.parcel = {}, s.parcel = gpu_parcel(bytes);
+    std::array<gpu_parcel, most> parcels;
+    for (gpu_parcel& p : parcels) p = gpu_parcel(bytes);
+    for (std::size_t k = 0; k < most; ++k) slots_[k].parcel = std::move(parcels[k]);
     room_ = bytes;
   }
   std::size_t in_flight() const { return begun_ - finished_; }

@@ -25,7 +25,7 @@ class hosted_sliding {
   using value = value_of<B>;
   using embedding = typename Network::embedding;
 
-  /// As sliding_sounds; nothing may be in flight.
+  /// As sliding_sounds. Where requests have to grow for it, nothing may be in flight.
   hosted_sliding(context<B>& on, hosted_inference<Network>& net, std::size_t hop, std::size_t windows)
       : on_(on),
         net_(net),
@@ -34,10 +34,12 @@ class hosted_sliding {
         features_(windows * embedding::size * sizeof(value)) {
     net.requests().reserve(rows * together_.columns(windows) * sizeof(float));
   }
+  ~hosted_sliding() { cudaStreamSynchronize(on_.stream()); }  // for what is in flight
   static constexpr double cost(std::size_t hop) { return together::cost(hop); }
 
   /// Begins "pool4" of the windows of one spectrogram (F, columns(windows)); (windows, embedding).
   void begin_embed(std::span<float const> spectrogram, std::size_t windows) {
+    check(spectrogram, windows);
     begin(spectrogram, windows, embedding::size, [this, windows](value const* x, float* out) {
       auto* const y = reinterpret_cast<value*>(features_.data());
       together_.embed(x, {y, windows});
@@ -46,6 +48,7 @@ class hosted_sliding {
   }
   /// What is left of their maps when the largest value of each region is taken (see region_dims).
   void begin_regions(std::span<float const> spectrogram, std::size_t windows, extent2 grid) {
+    check(spectrogram, windows);
     std::size_t const bytes = windows * map::size * sizeof(value);
     if (maps_.size() < bytes) {
       on_.stream().wait();  // for who uses what there is
@@ -62,11 +65,13 @@ class hosted_sliding {
   }
 
  private:
-  template <class Work>
-  void begin(std::span<float const> spectrogram, std::size_t windows, std::size_t width, Work const& work) {
+  void check(std::span<float const> spectrogram, std::size_t windows) const {
     together_.require_room(windows);
     require_same_count("windows of a sound: values of the spectrogram", rows * together_.columns(windows),
                        spectrogram.size());
+  }
+  template <class Work>
+  void begin(std::span<float const> spectrogram, std::size_t windows, std::size_t width, Work const& work) {
     net_.requests().begin(
         windows * width, [&](gpu_parcel& in) { return in.put(spectrogram); },
         [&](float const* sent, float* out) {

@@ -92,7 +92,7 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
 ///
 /// Shapes  spectrogram (F, columns(windows), 1), features (windows, Network::embedding), maps (windows,
 ///         inference::audio_map::output).
-/// Errors  shape_error: a hop of zero, more windows than there is room for.
+/// Errors  shape_error: a hop of zero, no windows or more than there is room for.
 template <class Network>
 class sliding_sounds {
   using audio = typename Network::audio;
