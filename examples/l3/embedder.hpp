@@ -76,9 +76,7 @@ class embedder {
   void before_begin(row_sink& to) { finish(net_.most_in_flight() - 1, to); }
   void begun(computing&& one, row_sink& to);
   void finish(std::size_t still_computed, row_sink& to);
-  std::size_t size_of(modality what) const {
-    return what == modality::frame ? input_.frame_bytes(rules_.raw) : input_.sound_bytes(rules_.raw);
-  }
+  std::size_t size_of(modality what) const { return item_bytes(input_, what, rules_.raw); }
   std::size_t batch_of(modality what) const {
     return what == modality::sound && shares() && !rules_.raw ? 1 : settings_.batch;
   }

@@ -369,7 +369,6 @@ class network_engine final : public engine {
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
-    using shape = typename network::frame;
     static constexpr extent2 grid = frame_grid;
     using last_map = typename user::vision_map::output;
     template <std::size_t Blocks>
@@ -382,7 +381,6 @@ class network_engine final : public engine {
     static void embed(auto& net, auto x, auto y) { net.embed_frames(x, y); }
   };
   struct of_sounds {
-    using shape = typename network::sound;
     static constexpr extent2 grid = sound_grid;
     using last_map = typename user::audio_map::output;
     template <std::size_t Blocks>

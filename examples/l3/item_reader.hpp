@@ -18,6 +18,11 @@
 
 namespace l3::program {
 
+/// Bytes of a frame or of a sound, as model_input says.
+inline std::size_t item_bytes(model_input const& input, modality what, bool raw) {
+  return what == modality::frame ? input.frame_bytes(raw) : input.sound_bytes(raw);
+}
+
 /// What is wanted of a file: sounds, pictures or both.
 struct reading_job {
   std::filesystem::path file;
@@ -82,9 +87,7 @@ class item_reader {
   };
   struct stopped {};
 
-  std::size_t size_of(modality what) const {
-    return what == modality::frame ? input_.frame_bytes(rules_.raw) : input_.sound_bytes(rules_.raw);
-  }
+  std::size_t size_of(modality what) const { return item_bytes(input_, what, rules_.raw); }
   void work();
   void read(std::size_t job, lane& to);
   void read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met);

@@ -296,6 +296,15 @@ void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
   if (count > 0)
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
 }
+/// Makes a block at least so large; what it held is lost. Waits for work that may use it.
+template <class P>
+void grow(context<cuda<P>>& on, device_block& block, std::size_t bytes) {
+  if (block.size() >= bytes) return;
+  on.stream().wait();
+  block = {};
+  block = device_block(bytes);
+}
+
 template <class P, class T>
 void clear(context<cuda<P>>& on, std::size_t count, T* values) {
   cuda_check(cudaMemsetAsync(values, 0, count * sizeof(T), on.stream()), "clearing values");

@@ -191,12 +191,7 @@ class hosted_inference {
   }
   template <class Map>
   value* room_for_maps(std::size_t count) {
-    std::size_t const bytes = count * Map::size * sizeof(value);
-    if (maps_.size() < bytes) {
-      on_.stream().wait();  // for who uses what there is
-      maps_ = {};
-      maps_ = device_block(bytes);
-    }
+    grow(on_, maps_, count * Map::size * sizeof(value));
     return reinterpret_cast<value*>(maps_.data());
   }
 

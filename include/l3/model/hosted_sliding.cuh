@@ -49,12 +49,7 @@ class hosted_sliding {
   /// What is left of their maps when the largest value of each region is taken (see region_dims).
   void begin_regions(std::span<float const> spectrogram, std::size_t windows, extent2 grid) {
     check(spectrogram, windows);
-    std::size_t const bytes = windows * map::size * sizeof(value);
-    if (maps_.size() < bytes) {
-      on_.stream().wait();  // for who uses what there is
-      maps_ = {};
-      maps_ = device_block(bytes);
-    }
+    grow(on_, maps_, windows * map::size * sizeof(value));
     begin(
         spectrogram, windows, grid.height * grid.width * map::channels,
         [this, windows, grid](value const* x, float* out) {
