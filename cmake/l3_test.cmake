@@ -5,7 +5,8 @@ include_guard(GLOBAL)
 #
 # Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
 # the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
-# Cases tagged [slow] get the label `slow`, all others `fast`. Of what CTest runs at once, the programs that take long
+# Cases tagged [slow] get the label `slow`, all others `fast`. Of the kernels' those tagged [values] ask what comes out of
+# code whose memory other cases reach as well, and are left out under sanitizers unless L3_SANITIZE_ALL is on. Of what CTest runs at once, the programs that take long
 # begin first (COST, in about seconds), so that none is left alone at the end.
 function(l3_add_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "FILES")
@@ -30,6 +31,9 @@ function(l3_add_tests name)
       l3_files_with_slow_cases(slow_files ${arg_FILES})
       if(tier STREQUAL "fast" OR slow_files)
         set(spec "$<IF:$<STREQUAL:${tier},slow>,[slow],~[slow]>")
+        if(L3_SANITIZE AND NOT L3_SANITIZE_ALL)
+          string(APPEND spec "~[values]")
+        endif()
         add_test(NAME ${name}.${tier} COMMAND ${target} "${spec}")
         set_tests_properties(${name}.${tier} PROPERTIES SKIP_RETURN_CODE 77 LABELS ${tier} TIMEOUT 900 COST 100)
       endif()

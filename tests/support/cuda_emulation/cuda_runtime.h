@@ -14,6 +14,7 @@
 #include <ucontext.h>
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,9 @@
 #include <vector>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 #define __global__
@@ -138,6 +142,14 @@ struct warp {
   void const* kind = nullptr;
   void* operands[32] = {};
 };
+/// An operand of products of warpgroups: `lines` of 16 values. All threads of a group want the same ones.
+struct operand_values {
+  std::uint64_t descriptor;
+  int lines;
+  bool across;
+  std::uint32_t begin, end;  ///< where they are, in shared memory
+  std::vector<float> values;
+};
 struct machine {
   place scheduler;
   void* scheduler_stack = nullptr;  ///< what the address sanitizer wants to know
@@ -151,6 +163,7 @@ struct machine {
   std::byte* shared_begin = nullptr;
   std::size_t shared_size = 0;
   std::unique_ptr<std::byte[]> shown;               ///< shared memory as products of warpgroups see it
+  std::vector<operand_values> read;                 ///< from there, where it has not changed since
   std::vector<std::vector<group_product>> history;  ///< what each warpgroup's first thread to come began
   fiber* now = nullptr;
   unsigned now_index = 0;
@@ -208,13 +221,15 @@ inline void run_block(unsigned threads, std::size_t shared) {
   if (m.fibers.size() < threads) m.fibers.resize(threads);
   m.warps.assign(threads / 32, {});
   // Exactly so many bytes, so that a sanitizer sees the first one beyond; not-a-numbers, in float and in bfloat16.
-  m.shared.reset(new std::byte[shared + 128]);
+  if (m.shared == nullptr || m.shared_size != shared) {
+    m.shared.reset(new std::byte[shared + 128]);
+    m.shown.reset(new std::byte[shared]);
+    m.shared_size = shared;
+  }
   std::memset(m.shared.get(), 0xFF, shared + 128);
+  std::memset(m.shown.get(), 0xFF, shared);
   auto const address = reinterpret_cast<std::uintptr_t>(m.shared.get());
   m.shared_begin = m.shared.get() + (128 - address % 128) % 128;
-  m.shared_size = shared;
-  m.shown.reset(new std::byte[shared]);
-  std::memset(m.shown.get(), 0xFF, shared);
   m.history.assign((threads + 127) / 128, {});
   m.threads = m.running = threads, m.arrived = 0;
   for (unsigned k = 0; k < threads; ++k) {
@@ -458,6 +473,11 @@ inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
   *all = emulated::memory, *left = emulated::memory - emulated::taken;
   return cudaSuccess;
 }
+#if defined(__GLIBC__)
+/// A GPU's memory comes and goes by the thousand blocks here: to give it back to the system each time, and to get it
+/// again page by page, would be a third of the tests' time.
+inline bool const keeps_memory = mallopt(M_MMAP_THRESHOLD, 32 << 20) != 0 && mallopt(M_TRIM_THRESHOLD, 1 << 30) != 0;
+#endif
 inline cudaError_t cudaMalloc(void** block, std::size_t size) {
   if (size > emulated::memory - emulated::taken) return cudaErrorMemoryAllocation;
   // The size lies in front of the block; what is behind it is a sanitizer's to watch.
@@ -613,10 +633,16 @@ inline void copy_now(copy const& c) {
   else
     std::memset(c.to, 0, 16);
 }
+/// 16 bytes that products of warpgroups see have changed.
+inline void forget(std::uint32_t at) {
+  std::erase_if(the_machine().read, [at](operand_values const& each) { return at + 16 > each.begin && at < each.end; });
+}
 /// Lets products of warpgroups see 16 bytes of shared memory.
 inline void show(void const* p) {
   machine& m = the_machine();
-  std::memcpy(m.shown.get() + (static_cast<std::byte const*>(p) - m.shared_begin), p, 16);
+  auto const at = static_cast<std::byte const*>(p) - m.shared_begin;
+  std::memcpy(m.shown.get() + at, p, 16);
+  forget(static_cast<std::uint32_t>(at));
 }
 inline void copy_async(void* shared, void const* global, bool valid) {
   auto const aligned = [](void const* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
@@ -705,6 +731,7 @@ inline void store_matrices_transposed(void* row, unsigned const (&r)[4]) {
         line[k] = static_cast<std::uint16_t>(static_cast<operand*>(all[4 * k + l % 8 / 2])->r[l / 8] >> 16 * (l % 2));
       std::memcpy(to, line, 16);
       std::memset(m.shown.get() + (to - m.shared_begin), 0xFF, 16);
+      forget(static_cast<std::uint32_t>(to - m.shared_begin));
     }
   });
 }
@@ -778,8 +805,8 @@ struct operand {
   std::uint64_t bits;
   bool across;
 
-  /// Of row `line` (or column, of the right operand), the value for `term` of the sum.
-  float value(int line, int term) const {
+  /// Of row `line` (or column, of the right operand) where the value for `term` of the sum is in shared memory.
+  std::uint32_t place_of(int line, int term) const {
     auto const field = [&](int at) { return static_cast<std::uint32_t>(bits >> at & 0x3FFF) << 4; };
     // Atoms are 8 rows of 128 bytes; rows run along the sum, or across it.
     int const row = across ? term : line, column = across ? line : term;
@@ -787,11 +814,25 @@ struct operand {
         static_cast<std::uint32_t>(row / 8) * field(32) + static_cast<std::uint32_t>(column / 64) * field(16);
     std::uint32_t address = field(0) + atom + static_cast<std::uint32_t>(row % 8 * 128 + column % 64 * 2);
     address ^= address >> 3 & 0x70;  // by where it is in shared memory, not in the operand
-    machine const& m = the_machine();
-    if (address < shared_base || address + 2 > shared_base + m.shared_size) stop("wgmma outside of shared memory");
-    std::uint16_t half;
-    std::memcpy(&half, m.shown.get() + (address - shared_base), 2);
-    return upper(static_cast<unsigned>(half) << 16);
+    if (address < shared_base || address + 2 > shared_base + the_machine().shared_size)
+      stop("wgmma outside of shared memory");
+    return address - shared_base;
+  }
+  /// The 16 values of each of the first `lines`, until something changes where they are.
+  float const* values(int lines) const {
+    machine& m = the_machine();
+    for (operand_values const& each : m.read)
+      if (each.descriptor == bits && each.lines == lines && each.across == across) return each.values.data();
+    auto& now = m.read.emplace_back(operand_values{bits, lines, across, ~0u, 0, {}});
+    for (int line = 0; line < lines; ++line)
+      for (int term = 0; term < 16; ++term) {
+        std::uint32_t const at = place_of(line, term);
+        now.begin = std::min(now.begin, at), now.end = std::max(now.end, at + 2);
+        std::uint16_t half;
+        std::memcpy(&half, m.shown.get() + at, 2);
+        now.values.push_back(upper(static_cast<unsigned>(half) << 16));
+      }
+    return now.values.data();
   }
 };
 
@@ -810,20 +851,16 @@ inline void multiply_now(group_product const& of) {
   for (sums_on_way& s : f.sums)
     if (s.c == of.c) sums = s.values.data();
   int const thread = static_cast<int>(the_machine().now_index) % 128, lane = thread % 32;
-  operand const left{of.a, of.across}, right{of.b, of.across};
-  float rows[2][16];
-  for (int h = 0; h < 2; ++h)
-    for (int k = 0; k < 16; ++k) rows[h][k] = left.value(thread / 32 * 16 + lane / 4 + 8 * h, k);
+  int const row = thread / 32 * 16 + lane / 4;
+  float const* const left = operand{of.a, of.across}.values(64) + 16 * row;
+  float const* const right = operand{of.b, of.across}.values(8 * of.blocks) + 16 * (2 * (lane % 4));
   for (int n = 0; n < of.blocks; ++n)
-    for (int e = 0; e < 2; ++e) {
-      float column[16];
-      for (int k = 0; k < 16; ++k) column[k] = right.value(8 * n + 2 * (lane % 4) + e, k);
+    for (int e = 0; e < 2; ++e)
       for (int h = 0; h < 2; ++h) {
         float sum = 0;
-        for (int k = 0; k < 16; ++k) sum += rows[h][k] * column[k];
+        for (int k = 0; k < 16; ++k) sum += left[16 * 8 * h + k] * right[16 * (8 * n + e) + k];
         sums[4 * n + 2 * h + e] += sum;
       }
-    }
 }
 /// wgmma.mma_async, m64 n(8 blocks) k16. No thread waits for another here, as on a GPU; that all begin the same
 /// products is seen by comparing with the first to come.
