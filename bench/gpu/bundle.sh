@@ -2,11 +2,12 @@
 # Builds everything that wants a GPU and puts it into a folder small enough to be taken to a machine where nothing can be
 # installed and little is there beside a driver: programs, the libraries that they load, and videos to train on.
 #   bench/gpu/bundle.sh DIR [VIDEOS]     VIDEOS: a folder with train.csv, valid.csv and test.csv
+# For Hopper, or for CUDA_ARCHITECTURES (80-real: Ampere).
 # There, bench/gpu/all.sh runs it. FFmpeg and libarchive are built from Debian's sources with the few formats that are
 # needed, for theirs load a hundred other libraries. Needs what tests/run.sh installs, and nvcc; runs where glibc is as new
 # as here, on processors with AVX2.
 set -euo pipefail
-(($# == 1 || $# == 2)) || { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+(($# == 1 || $# == 2)) || { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 videos=${2:+$(cd "$2" && pwd)}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -53,7 +54,7 @@ fi
 
 echo "== l3"
 cmake -S . -B "$work/l3" -G Ninja -DCMAKE_BUILD_TYPE=Release -DL3_CUDA=ON -DL3_MPI=OFF -DL3_ARCH=x86-64-v3 \
-  -DCMAKE_CUDA_ARCHITECTURES="80-real;90a-real" -DCMAKE_CUDA_FLAGS=-lineinfo -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON \
+  -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES:-90a-real}" -DCMAKE_CUDA_FLAGS=-lineinfo -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON \
   -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags > "$work/l3.log"
 cmake --build "$work/l3" --target l3 l3_cuda_tests bench_gpu_step -j "$(nproc)" >> "$work/l3.log" || { tail -n 40 "$work/l3.log" >&2; exit 1; }
 for program in l3 tests/l3_cuda_tests bench/bench_gpu_step; do

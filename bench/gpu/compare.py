@@ -1,42 +1,40 @@
 #!/usr/bin/env python3
 """The paper's network on one GPU, in l3 and in PyTorch, in one run.
 
-    bench/gpu/compare.py --step build/cuda/bench/bench_gpu_step [--batches 16 64 256] [--seconds 3] [--json FILE]
+    bench/gpu/compare.py --step build/cuda/bench/bench_gpu_step [--batches 64 256 16] [--seconds 2] [--json FILE]
 
 PyTorch runs as one would run it there: bf16 autocast, channels last, fused Adam; eager, compiled, and each recorded as a CUDA graph.
 The fusion head's first layer is split in two as l3's is, so that the pairs cost it no more. The best of all is what l3 is measured
 against. That l3 computes what PyTorch does is for tests/cuda to show. PyTorch's times lack the transfers that l3's
 training has. Ceilings measured
-in the same run: a matrix product of 8192 in bf16, and a copy of 2 GiB counting bytes read and written."""
+in the same run: a matrix product of 8192 in bf16, and a copy of 2 GiB counting bytes read and written.
+
+Each thing is measured by a process of its own, so that one that fails or hangs takes no other along."""
 import argparse
-import gc
+import collections
 import json
-import math
 import pathlib
 import subprocess
 import sys
 import time
-
-import torch
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"))
 FLOPS_A_PAIR = 122.6e9  # bench/gpu/floors.py
 
 
 def median_ms(run, seconds):
+    """What a call takes of many that follow each other, two of them on their way, as l3's steps do."""
     for _ in range(3):
         run()
     torch.cuda.synchronize()
-    times = []
+    times, on_way = [], collections.deque()
     while len(times) < 5 or (sum(times) < seconds * 1e3 and len(times) < 1000):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
+        on_way.append(torch.cuda.Event(enable_timing=True))
+        on_way[-1].record()
         run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
+        if len(on_way) == 3:
+            on_way[1].synchronize()
+            times.append(on_way.popleft().elapsed_time(on_way[0]))
     return sorted(times)[len(times) // 2]
 
 
@@ -126,61 +124,104 @@ def inference(batch, what, compiled):
     return run
 
 
+def measure(what, batch, compiled, seconds):
+    """In a process of its own: a line of JSON for each figure."""
+    global torch, F, fuse_conv_bn_eval
+    import torch
+    from torch.nn import functional as F
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    torch.backends.cudnn.benchmark = True
+    tell = lambda **what: print(json.dumps(what), flush=True)
+    if what == "ceilings":
+        product, copy = ceilings()
+        return tell(gpu=torch.cuda.get_device_name(), torch=torch.__version__, product_tflops=product, copy_gbytes=copy)
+    run = training_step(batch, compiled) if what == "train" else inference(batch, what, compiled)
+    run()
+    name = "PyTorch " + ("compiled" if compiled else "eager")
+    tell(program=name, ms=median_ms(run, seconds))
+    tell(program=name + ", graph", ms=median_ms(graphed(run), seconds))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step", required=True, help="the program bench_gpu_step")
-    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--step", help="the program bench_gpu_step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 16])
+    parser.add_argument("--seconds", type=float, default=2, help="for each figure")
+    parser.add_argument("--until", type=float, default=1800, help="seconds after which nothing more is begun")
     parser.add_argument("--what", nargs="+", default=["train", "vision", "audio"])
     parser.add_argument("--json", help="all figures as a file too")
+    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "BATCH", "COMPILED"), help=argparse.SUPPRESS)
     o = parser.parse_args()
-    torch.backends.cudnn.benchmark = True
-    product, copy = ceilings()
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}: products {product:.0f} TFLOP/s, copy {copy:.0f} GB/s\n")
-    print("| what | batch | program | ms | a second | times the best PyTorch so far |\n| --- | ---: | --- | ---: | ---: | ---: |", flush=True)
-    figures = []
+    if o.measure:
+        return measure(o.measure[0], int(o.measure[1]), o.measure[2] == "True", o.seconds)
+    if not o.step:
+        parser.error("--step is needed")
+    end = time.monotonic() + o.until
 
-    def note(what, batch, name, ms, best):
+    def lines(name, command, limit):
+        """Its lines of JSON, also those that came before it failed."""
+        left = end - time.monotonic()
+        if left < 10:
+            return print(f"{name}: no time left", file=sys.stderr) or []
+        began = time.monotonic()
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=min(limit, left))
+            said, why = done.stdout, f"exit code {done.returncode}: {done.stderr[-600:]}" if done.returncode else ""
+        except subprocess.TimeoutExpired as e:
+            said, why = (e.stdout or b"").decode(), f"ended after {e.timeout:.0f} s"
+        print(f"{name}: {time.monotonic() - began:.0f} s {why}", file=sys.stderr)
+        return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+    def ours(what, batch, *how):
+        return lines(f"{what} {batch} l3 {' '.join(how)}", [o.step, what, str(batch), str(o.seconds), *how],
+                     20 + 5 * o.seconds)
+
+    def theirs(what, batch, compiled):
+        return lines(f"{what} {batch} PyTorch {'compiled' if compiled else 'eager'}",
+                     [sys.executable, __file__, "--seconds", str(o.seconds), "--measure", what, str(batch), str(compiled)], 150)
+
+    found = {"rows": [], "summary": []}
+
+    def note(what, batch, rows):
         """Told as soon as it is known: whatever fails later, it is not lost."""
-        print(f"| {what} | {batch} | {name} | {ms:.2f} | {batch / ms * 1e3:.0f} | {best / ms:.2f} |", flush=True)
-        figures.append({"what": what, "batch": batch, "program": name, "ms": ms})
+        for row in rows:
+            program = row.get("program") or f"l3, {row['products']}"
+            print(f"| {what} | {batch} | {program} | {row['ms']:.2f} | {batch / row['ms'] * 1e3:.0f} |", flush=True)
+            found["rows"].append({"what": what, "batch": batch, "program": program, "ms": row["ms"]})
         if o.json:
-            pathlib.Path(o.json).write_text(json.dumps({"product_tflops": product, "copy_gbytes": copy, "rows": figures}))
+            pathlib.Path(o.json).write_text(json.dumps(found))
 
+    for ceiling in theirs("ceilings", 0, False):
+        found.update(ceiling)
+        print(f"{ceiling['gpu']}, PyTorch {ceiling['torch']}: products {ceiling['product_tflops']:.0f} TFLOP/s, copy "
+              f"{ceiling['copy_gbytes']:.0f} GB/s\n")
+    print("| what | batch | program | ms | a second |\n| --- | ---: | --- | ---: | ---: |", flush=True)
     for what in o.what:
         for batch in o.batches:
-            best = math.inf
+            best_way = ours(what, batch)
+            note(what, batch, best_way)
+            if what == "train" and batch == o.batches[0]:
+                for products in "warpgroup", "warp":
+                    note(what, batch, ours(what, batch, "--products", products))
+            peers = []
             for compiled in False, True:
-                for graph in False, True:
-                    name = "PyTorch " + ("compiled" if compiled else "eager") + (", graph" if graph else "")
-                    began = time.time()
-                    try:
-                        run = training_step(batch, compiled) if what == "train" else inference(batch, what, compiled)
-                        run()
-                        ms = median_ms(graphed(run) if graph else run, o.seconds)
-                        best = min(best, ms)
-                        note(what, batch, name, ms, best)
-                    except Exception as e:  # a variant that does not work there is no peer
-                        print(f"{name} at batch {batch}: {(str(e).splitlines() or [repr(e)])[0][:120]}", file=sys.stderr)
-                    run = None
-                    torch.compiler.reset()
-                    gc.collect()
-                    torch.cuda.empty_cache()
-                    print(f"{what} {batch} {name}: {time.time() - began:.0f} s", file=sys.stderr)
-            ways = {"l3": [], "l3, pixels copied for each tap": ["--products", "warpgroup"],
-                    "l3, products by warps": ["--products", "warp"]}
-            for name, how in ways.items():
-                try:
-                    said = subprocess.run([o.step, what, str(batch), str(o.seconds), *how], capture_output=True, text=True,
-                                          timeout=60 + 10 * o.seconds, check=True)
-                except subprocess.SubprocessError as e:  # a way that this GPU does not have, or that fails
-                    print(f"{name} at batch {batch}: {e}; {(e.stderr or b'')!s}", file=sys.stderr)
-                    continue
-                ms = json.loads(said.stdout)["ms"]
-                note(what, batch, name, ms, best)
-                if what == "train":
-                    share = FLOPS_A_PAIR * batch / ms * 1e-9 / product
-                    print(f"{name}: {100 * share:.0f} % of the matrix product's rate", file=sys.stderr)
+                rows = theirs(what, batch, compiled)
+                note(what, batch, rows)
+                peers += rows
+            if best_way and peers:
+                peer, ms = min(peers, key=lambda row: row["ms"]), best_way[0]["ms"]
+                row = {"what": what, "batch": batch, "l3_ms": ms, "best": peer["program"], "best_ms": peer["ms"]}
+                if what == "train" and "product_tflops" in found:
+                    row["share_of_products"] = FLOPS_A_PAIR * batch / ms * 1e-9 / found["product_tflops"]
+                found["summary"].append(row)
+    note("", 0, [])
+    print("\n| what | batch | l3, ms | best of PyTorch | ms | times l3 | share of the products' rate |\n"
+          "| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+    for row in found["summary"]:
+        share = f"{row['share_of_products']:.2f}" if "share_of_products" in row else ""
+        print(f"| {row['what']} | {row['batch']} | {row['l3_ms']:.2f} | {row['best']} | {row['best_ms']:.2f} | "
+              f"{row['best_ms'] / row['l3_ms']:.2f} | {share} |")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,13 @@ def main():
     parser.add_argument("--model", default="paper")
     parser.add_argument("--tflops", type=float, default=790, help="matrix products, 10^12 operations a second")
     parser.add_argument("--gbytes", type=float, default=3000, help="memory, 10^9 bytes a second")
+    parser.add_argument("--ceilings", help="the JSON of compare.py, whose two numbers are taken if they are there")
     parser.add_argument("--measured", nargs="+", default=[], help="files of bench_gpu_step layers")
     args = parser.parse_args()
+    if args.ceilings and pathlib.Path(args.ceilings).exists():
+        found = json.loads(pathlib.Path(args.ceilings).read_text())
+        args.tflops = found.get("product_tflops", args.tflops)
+        args.gbytes = found.get("copy_gbytes", args.gbytes)
     runs = []  # of each file: microseconds an item by layer
     for file in args.measured:
         rows = [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]

@@ -51,20 +51,20 @@ class stopwatch {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-/// Values as training has them: normal, and none of them zero.
+/// Values as training has them: normal, and none of them zero. A short period is enough, and the drawing is slow.
 template <class U>
 device_block noise(context<B>& on, std::size_t count, double deviation = 1) {
   device_block block(count * sizeof(U));
-  std::vector<U> host(count);
-  for (std::size_t k = 0; k < count; ++k) {
-    // A short period is enough, and the drawing is slow.
-    constexpr std::size_t period = std::size_t{1} << 16;
-    host[k] =
-        k < period
-            ? U(static_cast<float>(deviation * generator(1, stream::user, 0, static_cast<std::uint32_t>(k)).normal()))
-            : host[k - period];
+  std::vector<U> period(std::min(count, std::size_t{1} << 16));
+  for (std::size_t k = 0; k < period.size(); ++k) {
+    generator draw(1, stream::user, 0, static_cast<std::uint32_t>(k));
+    period[k] = U(static_cast<float>(deviation * draw.normal()));
   }
-  upload(on, count, host.data(), reinterpret_cast<U*>(block.data()));
+  upload(on, period.size(), period.data(), reinterpret_cast<U*>(block.data()));
+  for (std::size_t done = period.size(); done < count; done *= 2)
+    cuda_check(cudaMemcpyAsync(block.data() + done * sizeof(U), block.data(), std::min(done, count - done) * sizeof(U),
+                               cudaMemcpyDeviceToDevice, on.stream()),
+               "filling");
   on.stream().wait();
   return block;
 }
