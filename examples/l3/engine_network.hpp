@@ -65,9 +65,10 @@ class teacher {
  public:
   template <class Trainer, class... Arguments>
   void emplace(Arguments&&... arguments) {
-    one_.template emplace<std::monostate>();  // what has been begun uses what is made anew
+    clear();  // what has been begun uses what is made anew
     one_.template emplace<Trainer>(arguments...);
   }
+  void clear() { one_.template emplace<std::monostate>(); }
   /// Null: there is no trainer.
   auto* optimizer() {
     decltype(&std::declval<first&>().optimizer()) found = nullptr;
@@ -237,6 +238,7 @@ class network_engine final : public engine {
   }
 
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
+    teacher_.clear();  // what it has recorded uses the group that it was made with
     auto* const partner = partners(fusion_alone ? nullptr : group);
     if (fusion_alone)
       detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<fusion_trainer<network>>(), "",

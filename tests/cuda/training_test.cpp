@@ -135,7 +135,11 @@ class twins final : public gpu_group {
     cuda_check(cudaMemcpyAsync(mine, parts, count * sizeof(float), cudaMemcpyDeviceToDevice, in), "summing");
     for (std::size_t r = 1; r != count_; ++r) add(in, count, parts + r * count, 1.0f, mine);
   }
+  void check() override {
+    if (gone) throw group_error({"the other GPU", "an answer", "none"});
+  }
   int means = 0;
+  bool gone = false;
 
  private:
   static void add(cudaStream_t in, std::size_t count, float const* x, float factor, float* y) {
@@ -280,6 +284,27 @@ TEST_CASE("a step's report counts every GPU, however many there are") {
     CHECK(a.score.accuracy == b.score.accuracy);
     CHECK(a.pairs == count * b.pairs);
   }
+}
+
+TEST_CASE("a step whose other GPU is gone is not waited for, and what it leaves is not taken for learned") {
+  if (!has_gpu()) return;
+  using network = l3_network<cuda<fp32>, mini>;
+  session<cuda<fp32>, mini> alone(settings_of(pairing::paper));
+  context<cuda<fp32>> on;
+  twins group;
+  network net;
+  net.initialise(7);
+  trainer<network> t(on, net, settings_of(pairing::paper), &group);
+  take(t, alone.batch(1));
+  t.fetch();
+  std::vector<float> const learned(net.data(), net.data() + network::parameter_room);
+  auto const next = alone.batch(2);
+  t.begin(next.frames.view(), next.sounds.view(), next.labels);
+  group.gone = true;
+  for (int k = 0; k != 2; ++k) CHECK_THROWS_AS(t.finish(), group_error);
+  CHECK(t.in_flight() == 1);
+  CHECK_THROWS_AS(t.fetch(), setting_error);
+  CHECK(std::equal(learned.begin(), learned.end(), net.data()));
 }
 
 TEST_CASE("a step of two GPUs with one batch norm is that of one with both batches") {

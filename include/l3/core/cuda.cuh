@@ -23,8 +23,10 @@ namespace l3::inline L3_ISA {
 inline void cuda_check(cudaError_t code, std::string const& doing) {
   if (code == cudaSuccess) return;
   cudaGetLastError();  // a mistake that can be mended must not meet the next call
-  throw device_error(complaint{"the GPU, " + doing, "success",
-                               std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")"});
+  complaint const why{"the GPU, " + doing, "success",
+                      std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")"};
+  if (code == cudaErrorMemoryAllocation) throw device_memory_error(why);
+  throw device_error(why);
 }
 
 /// What a GPU is, for people to read.
@@ -161,6 +163,15 @@ class gpu_event {
   void record(cudaStream_t in) { cuda_check(cudaEventRecord(event_, in), "marking a place in its work"); }
   void hold(cudaStream_t other) const { cuda_check(cudaStreamWaitEvent(other, event_, 0), "ordering its work"); }
   void wait() const { cuda_check(cudaEventSynchronize(event_), "waiting for its work"); }
+  /// Whether it would not wait.
+  bool has_come() const {
+    cudaError_t const code = cudaEventQuery(event_);
+    if (code == cudaErrorNotReady)
+      cudaGetLastError();  // is none
+    else
+      cuda_check(code, "asking for its work");
+    return code == cudaSuccess;
+  }
 
  private:
   cudaEvent_t event_ = nullptr;

@@ -5,12 +5,14 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <exception>
 #include <l3/core/cuda.cuh>
 #include <l3/core/error.hpp>
 #include <l3/core/gpu_group.cuh>
 #include <l3/core/process_group.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -47,12 +49,23 @@ class nccl_group final : public gpu_group {
     check(ncclCommInitRank(&comm_, static_cast<int>(size()), id, static_cast<int>(rank_)), "connecting");
   }
   ~nccl_group() override {
+    // To say goodbye waits for the others. Where something has failed they may wait for this process, which is ending.
+    if (comm_ == nullptr || std::uncaught_exceptions() > 0) return;
     if (has_mean_) ncclRedOpDestroy(mean_, comm_);
     ncclCommDestroy(comm_);
   }
   std::size_t rank() const override { return rank_; }
   std::size_t size() const override { return names_.size(); }
   std::string name(std::size_t rank) const override { return names_[rank]; }
+  void check() override {
+    ncclResult_t now = ncclSuccess;
+    if (comm_ != nullptr) check(ncclCommGetAsyncError(comm_, &now), "asking for errors");
+    if (now != ncclSuccess && now != ncclInProgress) {
+      failed_ = said(now, comm_);
+      ncclCommAbort(std::exchange(comm_, nullptr));
+    }
+    if (comm_ == nullptr) throw group_error({"NCCL, messages between the GPUs", "success", failed_});
+  }
 
   void mean(float* values, std::size_t count, float factor, cudaStream_t in) override {
     if (!has_mean_)
@@ -68,9 +81,13 @@ class nccl_group final : public gpu_group {
   }
 
  private:
-  static void check(ncclResult_t code, char const* doing) {
+  void check(ncclResult_t code, char const* doing) const {
     if (code != ncclSuccess && code != ncclInProgress)
-      throw group_error({std::string("NCCL, ") + doing, "success", ncclGetErrorString(code)});
+      throw group_error({std::string("NCCL, ") + doing, "success", said(code, comm_)});
+  }
+  static std::string said(ncclResult_t code, ncclComm_t comm) {
+    std::string const more = ncclGetLastError(comm);
+    return ncclGetErrorString(code) + (more.empty() ? "" : ": " + more);
   }
 
   std::size_t rank_;
@@ -78,6 +95,7 @@ class nccl_group final : public gpu_group {
   ncclComm_t comm_ = nullptr;
   ncclRedOp_t mean_{};
   bool has_mean_ = false;
+  std::string failed_;  ///< why there is no connection any more
 };
 
 }  // namespace l3::inline L3_ISA

@@ -2,6 +2,7 @@
 /// while it runs the next batch is on its way.
 #pragma once
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <l3/train/trainer.hpp>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -137,11 +139,11 @@ class gpu_steps {
   /// Steps begun whose reports are not yet fetched.
   std::size_t in_flight() const { return static_cast<std::size_t>(begun_ - finished_); }
   /// Waits for the first step in flight. Errors: numeric_error if loss or gradients are not finite: everything is then
-  /// as it was before the step; device_error.
+  /// as it was before the step; device_error; group_error: the step stays in flight, and none will ever end.
   step_report finish() {
     if (begun_ == finished_) throw setting_error({"training on a GPU", "a step that was begun", "none"});
     slot& s = slots_[finished_ % slots];
-    s.done.wait();
+    await(s.done);
     step_report report;
     report.step = optimizer_.steps() + 1 - in_flight();
     auto const results = s.results().subspan(group_ != nullptr ? 1 : 0, processes());
@@ -165,6 +167,7 @@ class gpu_steps {
   /// Copies the network and the optimizer's averages from the GPU. Errors: setting_error with steps in flight.
   void fetch() {
     require_none_in_flight();
+    if (std::exchange(fetched_, begun_) == begun_) return;
     for (piece const& p : pieces()) {
       download(on_, p.count, weights() + p.begin, p.weights);
       download(on_, p.count, first() + p.begin, p.first);
@@ -180,6 +183,7 @@ class gpu_steps {
       upload(on_, p.count, p.second, second() + p.begin);
     }
     on_.stream().wait();
+    fetched_ = begun_;
   }
 
   Network& network() { return net_; }
@@ -322,6 +326,15 @@ class gpu_steps {
   detail::gpu::line_role const* roles() const { return reinterpret_cast<detail::gpu::line_role const*>(roles_.data()); }
   void keep_averages() { copy_averages(weights(), first()); }
 
+  /// Where others take part, a step whose messages do not come has no end that could be waited for.
+  void await(gpu_event const& e) const {
+    if (group_ == nullptr) return e.wait();
+    while (!e.has_come()) {
+      group_->check();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    group_->check();
+  }
   void require_none_in_flight() const {
     if (in_flight() > 0)
       throw setting_error({"training on a GPU, what was learned", "no step in flight", std::to_string(in_flight())});
@@ -371,7 +384,7 @@ class gpu_steps {
   device_block weights_, roles_, results_;  // results: this process's, then all
   gpu_stream copies_;
   std::array<slot, slots> slots_;
-  std::uint64_t begun_ = 0, finished_ = 0;
+  std::uint64_t begun_ = 0, finished_ = 0, fetched_ = 0;
 };
 
 }  // namespace l3::inline L3_ISA

@@ -110,6 +110,7 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
         apart(each, b.frames.data, b.sounds.data, b.labels);
     } catch (...) {
       on_.norm_over(nullptr);
+      bucket_begin_ = bucket_end_ = 0;
       throw;
     }
     on_.norm_over(nullptr);

@@ -358,6 +358,7 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
   cudaErrorNoDevice = 100,
+  cudaErrorNotReady = 600,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 constexpr int cudaStreamNonBlocking = 1, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
@@ -388,6 +389,7 @@ struct stream {
 struct event {
   task_ptr at = nullptr;
   std::shared_ptr<graph> captured = nullptr;
+  bool asked = false;
 };
 inline std::vector<stream*> streams;
 /// All of a GPU's memory, its number, and what was taken.
@@ -555,8 +557,14 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t in) {
-  event->at = in->end();
+  event->at = in->end(), event->asked = false;
   event->captured = in->is_captured() ? in->captured : nullptr;
+  return cudaSuccess;
+}
+/// Asked for the first time, its work is not done yet.
+inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (!std::exchange(event->asked, true)) return cudaErrorNotReady;
+  emulated::run(event->at);
   return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
