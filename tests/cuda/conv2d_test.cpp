@@ -144,44 +144,6 @@ void with_each_size(F const& f) {
       for (auto const& d : group_sizes) f(d, products), f({d.batch, d.height, d.width, d.out, d.in}, products);
   });
 }
-/// c (64, 64) = a (64, 64) b^T, of whose 80 rows of 64 it takes those from `first` on. Across, c (64, 192) = a^T b,
-/// three times beside each other, with the rows from `first` on, from first + 1 on and from first + 2 on. `base_offset`
-/// is the right operand's. (Empty where there are no such products.)
-template <bool Across>
-__global__ void products_from_row(int first, int base_offset, bfloat16 const* a, bfloat16 const* b, float* c) {
-  if constexpr (detail::gpu::warpgroup_code) {
-    using namespace detail::gpu;
-    constexpr int blocks = Across ? 24 : 8;
-    int const thread = static_cast<int>(threadIdx.x), lane = thread & 31;
-    swizzled_tile<64> const left{swizzled_memory()};
-    swizzled_tile<80> const right{left.base + 64 * 128};
-    for (int k = thread; k < (64 + 80) * 8; k += 128) {
-      int const row = k / 8, chunk = k % 8;
-      char* const to = row < 64 ? left.at(row, chunk) : right.at(row - 64, chunk);
-      copy_async(to, row < 64 ? a + k * 8 : b + (k - 64 * 8) * 8, true);
-    }
-    commit_copies();
-    wait_copies<0>();
-    show_to_groups();
-    __syncthreads();
-    float sums[1][blocks][4] = {};
-    hold(sums);
-    std::uint64_t const more = std::uint64_t(base_offset & 7) << 49;
-    begin_group_products();
-    for (int at = 0; at < 8; at += 2) {
-      if constexpr (Across)
-        multiply_groups<true>(sums[0], left.across(0, at * 8), right.shifted(first + at * 8) | more);
-      else
-        multiply_groups<false>(sums[0], left.straight(0, at), right.straight(first, at) | more);
-    }
-    commit_group_products();
-    wait_group_products<0>();
-    hold(sums);
-    for (int n = 0; n < blocks; ++n)
-      for (int k = 0; k < 4; ++k)
-        c[(thread / 32 * 16 + lane / 4 + k / 2 * 8) * 8 * blocks + 8 * n + lane % 4 * 2 + k % 2] = sums[0][n][k];
-  }
-}
 }  // namespace
 
 TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern") {
@@ -189,47 +151,49 @@ TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern"
   with_each_product<bf16>([](made_by products) {
     if (products != made_by::direct) return;
     context<cuda<bf16>> on;
-    auto const a = normal_of<bfloat16>(64 * 64, 1), b = normal_of<bfloat16>(80 * 64, 2);
-    on_device<bfloat16> left(a), right(b);
-    // How far off each block of 64 columns is.
-    auto const off = [&](auto kernel, std::size_t first, int base_offset, std::size_t columns, auto const& term) {
-      on_device<float> c(64 * columns);
-      detail::gpu::launch(on.stream(), kernel, dim3(1), 128, (64 + 80) * 128 + detail::gpu::swizzle_bytes,
-                          static_cast<int>(first), base_offset, left.data(), right.data(), c.data());
-      auto const found = c.values(on);
-      std::vector<double> each;
-      for (std::size_t block = 0; block != columns; block += 64) {
-        std::vector<float> part;
-        std::vector<double> expected;
-        for (std::size_t i = 0; i < 64; ++i)
-          for (std::size_t j = block; j < block + 64; ++j) {
-            part.push_back(found[i * columns + j]), expected.push_back(0);
-            for (std::size_t k = 0; k < 64; ++k) expected.back() += term(first, i, j, k);
-          }
-        each.push_back(apart(part, expected));
-      }
-      return each;
-    };
-    auto const check = [&](auto kernel, std::size_t columns, auto const& term) {
+    auto const left_values = normal_of<bfloat16>(64 * 64, 1), right_values = normal_of<bfloat16>(80 * 64, 2);
+    std::vector<bfloat16> const a(left_values.begin(), left_values.end()), b(right_values.begin(), right_values.end());
+    on_device<bfloat16> left(left_values), right(right_values);
+    auto const check = [&]<bool Across>(std::bool_constant<Across>) {
+      constexpr std::size_t columns = detail::gpu::product_columns<Across>;
+      // How far off each block of 64 columns is.
+      auto const off = [&](std::size_t first, int base_offset) {
+        on_device<float> c(64 * columns);
+        detail::gpu::launch_products_of_rows<Across>(on.stream(), static_cast<int>(first), static_cast<int>(first) + 1,
+                                                     std::uint64_t(base_offset) << 49, left.data(), right.data(),
+                                                     c.data());
+        auto const found = c.values(on);
+        std::vector<double> each;
+        for (std::size_t block = 0; block != columns; block += 64) {
+          std::vector<float> part;
+          std::vector<double> expected;
+          for (std::size_t i = 0; i < 64; ++i)
+            for (std::size_t j = block; j < block + 64; ++j) {
+              part.push_back(found[i * columns + j]);
+              expected.push_back(double(detail::gpu::product_of_rows<Across>(first, a.data(), b.data(), i, j)));
+            }
+          each.push_back(apart(part, expected));
+        }
+        return each;
+      };
       for (std::size_t first = 0; first <= 8; ++first) {
-        auto const found = off(kernel, first, 0, columns, term);
+        auto const found = off(first, 0);
         bool const right_so = std::all_of(found.begin(), found.end(), [](double x) { return x < 1e-5; });
         CAPTURE(first, columns, found);
         CHECK(right_so);  // (a Hopper GPU cuts its sums' last digits off)
 #if defined(__CUDACC__)
         // Which rule the GPU has instead, if it disagrees.
         for (int base_offset = 1; !right_so && base_offset != 8; ++base_offset)
-          for (double const x : off(kernel, first, base_offset, columns, term))
+          for (double const x : off(first, base_offset))
             std::printf("columns %zu, first row %zu, base offset %d: %g\n", columns, first, base_offset, x);
 #endif
       }
     };
-    check(products_from_row<false>, 64, [&](std::size_t first, std::size_t i, std::size_t j, std::size_t k) {
-      return double(a[i * 64 + k]) * b[(j + first) * 64 + k];
-    });
-    check(products_from_row<true>, 192, [&](std::size_t first, std::size_t i, std::size_t j, std::size_t k) {
-      return double(a[k * 64 + i]) * b[(k + first + j / 64) * 64 + j % 64];
-    });
+    check(std::false_type{}), check(std::true_type{});
+    CHECK(detail::gpu::reads_rows_anywhere());
+    // One that does not is not asked to.
+    CHECK((on.direct() && !on.direct([] { return false; }) && !on.direct([] { return true; })));
+    CHECK(on.products() == std::string("warpgroup"));
   });
 }
 

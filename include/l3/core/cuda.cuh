@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 namespace l3::inline L3_ISA {
 
@@ -267,10 +268,16 @@ class context<cuda<P>> {
   /// those of whole blocks of channels are so with all taps reading the same pixels in shared memory
   /// (kernels/cuda/conv_direct.cuh, conv_weight_direct.cuh), or copy them for each tap.
   bool warpgroups() const { return warpgroups_; }
-  bool direct() const { return warpgroups_ && direct_; }
+  bool direct() const { return warpgroups_ && direct_ && can_direct_; }
+  /// The same for who is about to do so: what that rests on is asked of the GPU by `holds`, the first time.
+  template <class F>
+  bool direct(F&& holds) {
+    if (direct() && !std::exchange(asked_, true)) can_direct_ = holds();
+    return direct();
+  }
   /// Both by name: "warp", "warpgroup" or "direct". It begins with the last of these that the GPU, and the code for it,
-  /// can do, or with what the environment's L3_CUDA_PRODUCTS says; asked for more, it does what it can. A step that has
-  /// been recorded stays as it was. Errors: setting_error: another name.
+  /// can do as far as is known, or with what the environment's L3_CUDA_PRODUCTS says; asked for more, it does what it
+  /// can. A step that has been recorded stays as it was. Errors: setting_error: another name.
   char const* products() const { return direct() ? "direct" : warpgroups() ? "warpgroup" : "warp"; }
   void products(std::string_view name) {
     if (name != "warp" && name != "warpgroup" && name != "direct")
@@ -296,7 +303,7 @@ class context<cuda<P>> {
  private:
   gpu_facts facts_;
   gpu_stream stream_;
-  bool can_group_ = false, warpgroups_ = false, direct_ = true;
+  bool can_group_ = false, warpgroups_ = false, direct_ = true, asked_ = false, can_direct_ = true;
   unsigned most_blocks_ = static_cast<unsigned>(facts_.multiprocessors);
   gpu_group* norm_group_ = nullptr;
   std::byte* norm_room_ = nullptr;

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/cuda/vector.cuh>
+#include <l3/kernels/cuda/warpgroup_rows.cuh>
 #include <l3/kernels/cuda/warpgroups.cuh>
 #include <l3/kernels/dims.hpp>
 #include <type_traits>
