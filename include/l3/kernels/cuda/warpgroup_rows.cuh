@@ -37,18 +37,19 @@ __global__ __launch_bounds__(128) void products_of_rows(int begin, int end, std:
     show_to_groups();
     __syncthreads();
     float sums[1][columns / 8][4] = {};
-    hold(sums);
-    begin_group_products();
-    for (int first = begin; first < end; ++first)
+    for (int first = begin; first < end; ++first) {
+      hold(sums);
+      begin_group_products();
       for (int at = 0; at < 8; at += 2) {
         if constexpr (Across)
           multiply_groups<true>(sums[0], left.across(0, at * 8), right.shifted(first + at * 8) + more);
         else
           multiply_groups<false>(sums[0], left.straight(0, at), right.straight(first, at) + more);
       }
-    commit_group_products();
-    wait_group_products<0>();
-    hold(sums);
+      commit_group_products();
+      wait_group_products<0>();
+      hold(sums);
+    }
     for (int n = 0; n < columns / 8; ++n)
       for (int k = 0; k < 4; ++k)
         c[(thread / 32 * 16 + lane / 4 + k / 2 * 8) * columns + 8 * n + lane % 4 * 2 + k % 2] = sums[0][n][k];
