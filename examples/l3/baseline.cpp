@@ -70,11 +70,8 @@ json as_json(outcome const& r) {
 }
 
 loader_options fixed_pair_options(baseline_options const& o, std::uint32_t pairs) {
-  loader_options reading{.seed = o.seed,
-                         .batch = 64,
-                         .pairs = pairing::paper,
-                         .evaluation_pairs = pairs,
-                         .workers = o.workers != 0 ? o.workers : o.threads};
+  loader_options reading{
+      .seed = o.seed, .batch = 64, .pairs = pairing::paper, .evaluation_pairs = pairs, .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = [&o](refusal const& r) { o.warn("refused " + r.why); };
   return reading;

@@ -173,8 +173,7 @@ int loader_run(loader_bench_options const& o) {
   if (!o.dump.empty()) throw setting_error({"--dump", "a build with FFmpeg", "one without"});
 #endif
   std::size_t failures = 0;
-  loader_options reading{
-      .seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.workers != 0 ? o.workers : o.threads};
+  loader_options reading{.seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
   o.opening.set(reading);
   reading.on_refusal = [&](refusal const& r) {

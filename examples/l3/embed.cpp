@@ -279,7 +279,7 @@ int embed_run(embed_options o) {
                  .which = feature_named(o.layer, o.pool),
                  .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
                  .batch = o.batch,
-                 .workers = o.workers != 0 ? o.workers : o.threads});
+                 .workers = o.readers(o.workers)});
   outputs made(o, jobs);
   auto const to_do = made.to_do();
   progress bar(o, "files", static_cast<double>(jobs.size()));

@@ -148,7 +148,7 @@ int eval_run(eval_options o, crew& all) {
                          .batch = o.batch,
                          .pairs = pairing::paper,
                          .evaluation_pairs = o.pairs,
-                         .workers = o.workers != 0 ? o.workers : o.threads};
+                         .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why); };
   if (!o.out.empty() && all.is_first()) make_folder(o.out);

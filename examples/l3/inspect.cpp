@@ -155,7 +155,7 @@ int units_run(inspect_options const& o) {
                          .batch = 64,
                          .pairs = pairing::paper,
                          .evaluation_pairs = o.moments,
-                         .workers = o.workers != 0 ? o.workers : o.threads};
+                         .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = [&](refusal const& r) { o.warn("refused " + r.why); };
   std::size_t const width = inside.features();

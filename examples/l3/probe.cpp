@@ -243,7 +243,7 @@ embedder_settings settings_of(probe_options const& o) {
           .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
           .batch = o.batch,
           .repeats = o.fill == "repeat",
-          .workers = o.workers != 0 ? o.workers : o.threads};
+          .workers = o.readers(o.workers)};
 }
 
 /// What the paper reports of this protocol, in per cent: learned, and with random weights.

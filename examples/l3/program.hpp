@@ -22,6 +22,8 @@ struct common_options {
   bool as_json = false;     ///< one JSON document on standard output, all else on standard error
   bool quiet = false;       ///< no progress, no remarks; errors are still said
   std::size_t threads = 0;  ///< zero: one a core
+  /// Threads that read, of so many wanted; zero: as many as compute.
+  std::size_t readers(std::size_t wanted) const { return wanted != 0 ? wanted : threads; }
 
   void add_to(CLI::App& command);
   /// A remark for people: standard output, or standard error when that belongs to JSON; nothing when quiet.

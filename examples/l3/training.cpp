@@ -217,7 +217,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                          .whole = together == own ? 0 : together,
                          .part_begin = all.rank() * own,
                          .worker = together == o.batch ? 0 : o.batch,
-                         .workers = o.workers != 0 ? o.workers : o.threads};
+                         .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
   o.opening.set(reading);
   reading.known = run->refused();
