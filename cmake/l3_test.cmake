@@ -6,8 +6,9 @@ include_guard(GLOBAL)
 # Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
 # the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
 # Cases tagged [slow] get the label `slow`, all others `fast`. Of the kernels' those tagged [values] ask what comes out of
-# code whose memory other cases reach as well, and are left out under sanitizers unless L3_SANITIZE_ALL is on. Of what CTest runs at once, the programs that take long
-# begin first (COST, in about seconds), so that none is left alone at the end.
+# code whose memory other cases reach as well, and are left out under sanitizers unless L3_SANITIZE_ALL is on. Of what
+# CTest runs at once, the programs that take long begin first (COST, in about seconds), so that none is left alone at
+# the end.
 function(l3_add_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "FILES")
   set(target l3_${name}_tests)

@@ -17,7 +17,7 @@ shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work=$PWD/build/gpu
 mkdir -p "$work/results"
-[[ -e $work/bin && ! $dir/programs.tar.gz -nt $work/bin ]] || { tar -xzmf "$dir/programs.tar.gz" -C "$work" && touch "$work/bin"; }
+[[ -e $work/unpacked && ! $dir/programs.tar.gz -nt $work/unpacked ]] || { tar -xzf "$dir/programs.tar.gz" -C "$work" && touch "$work/unpacked"; }
 found=$work/results data=$work/packed run=$work/run
 l3=$work/bin/l3 step=$work/bin/bench_gpu_step tests=$work/bin/l3_cuda_tests
 export L3_SOURCE=$PWD PATH=$PATH:/usr/local/cuda/bin PYTHONUNBUFFERED=1
@@ -25,12 +25,13 @@ export L3_SOURCE=$PWD PATH=$PATH:/usr/local/cuda/bin PYTHONUNBUFFERED=1
 # Whatever ends this early, what was found by then is in OUT.
 hand_over() {
   cp "$run"/{log.csv,config.json} "$work/train.log" "$found/" 2> /dev/null || true
-  tar -czf "$out/.new" -C "$work" results || true  # (1: something was still written)
-  mv "$out/.new" "$out/results.tar.gz"
+  local new=$out/.new.$BASHPID
+  tar -czf "$new" -C "$work" results || true  # (1: something was still written)
+  mv "$new" "$out/results.tar.gz"
 }
-(while sleep 15; do hand_over 2> /dev/null; done) &
+(while sleep 15; do hand_over; done) > /dev/null 2>&1 &
 renewing=$!
-trap 'kill $renewing 2> /dev/null; hand_over' EXIT
+trap 'kill $renewing 2> /dev/null || true; hand_over' EXIT
 
 pack() {
   for part in train valid test; do
@@ -39,71 +40,76 @@ pack() {
 }
 
 # one_test LOG LIMIT NAME COMMAND...: a process each, for behind a fault a GPU answers no further call of that process. After a few
-# that hang, the others are not begun (255 ends xargs).
+# that hang, the others are not begun.
 one_test() {
   local log=$1 limit=$2 name=$3 began=$SECONDS result=passed said
   shift 3
+  (($(grep -cE "FAILED \((124|137)\)" "$log") < 4)) || return 0
   said=$(timeout -k 2 "$limit" "$@" -w NoTests "$(sed 's/[][\\,"]/\\&/g' <<< "$name")" 2>&1) || result="FAILED ($?)"
   if [[ $said == *SKIPPED* ]]; then result="FAILED (skipped)"; fi
   {
     echo "$result in $((SECONDS - began)) s: $name"
     if [[ $result != passed ]]; then tail -n 25 <<< "$said"; fi
   } | tee -a "$log"
-  (($(grep -cE "FAILED \((124|137)\)" "$log") < 4)) || return 255
 }
 export -f one_test
-# each_test LOG LIMIT PATTERN COMMAND...: of all tests whose names hold the pattern.
+# each_test LOG LIMIT PATTERN WITHOUT COMMAND...: all tests whose names hold the pattern, and not the other one.
 each_test() {
-  local log=$1 limit=$2 pattern=$3
-  shift 3
+  local log=$1 limit=$2 names
+  names=$("$tests" --list-test-names-only | { grep -F -- "$3" || true; } | { grep -vF -- "$4" || true; } | sort)
+  shift 4
   : > "$log"
-  "$tests" --list-test-names-only | { grep -F -- "$pattern" || true; } | sort |
-    xargs -d '\n' -P 4 -I{} bash -c 'name=$1; shift; one_test "'"$log"'" '"$limit"' "$name" "$@"' _ {} "$@" || true
-  local passed failed
+  xargs -a <(echo "$names") -d '\n' -P 4 -I{} bash -c 'name=$1; shift; one_test "'"$log"'" '"$limit"' "$name" "$@"' _ {} "$@" || true
+  local passed failed all
+  all=$(wc -l <<< "$names")
   passed=$(grep -c "^passed" "$log") || true
   failed=$(grep -c "^FAILED" "$log") || true
-  echo "$passed passed, $failed failed" | tee -a "$log"
-  ((passed > 0 && failed == 0))
+  echo "$passed passed, $failed failed of $all" | tee -a "$log"
+  ((passed > 0 && passed == all))
 }
 
 check() {
   nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv | tee "$found/gpu.csv" || true
   "$l3" info --model paper --backend cuda | tee "$found/info.txt" || true
-  each_test "$found/tests.log" 40 "${1:-}" "$tests"
+  each_test "$found/tests.log" 40 "${1:-}" "(none)" "$tests"
 }
 
 sanitize() {
   compute-sanitizer --version | tee "$found/sanitizer.txt"  # older ones misread what warpgroups read
   local tool at_work=()
   for tool in memcheck racecheck; do
-    each_test "$found/$tool.log" 120 "${1:-}" compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" &
+    each_test "$found/$tool.log" 120 "${1:-}" "learns to tell" compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" &
     at_work+=($!)
   done
-  wait "${at_work[0]}"
-  wait "${at_work[1]}"
+  local code=0
+  wait "${at_work[0]}" || code=1
+  wait "${at_work[1]}" || code=1
+  return $code
 }
 
 compare() {
   timeout -k 5 500 python3 bench/gpu/compare.py --step "$step" --until 480 --batches "${@:-64}" --json "$found/compare.json" \
-    > >(tee "$found/compare.md") 2> >(tee "$found/compare.err" >&2) 
+    > >(tee "$found/compare.md") 2> >(tee "$found/compare.err" >&2)
 }
 
 layers() {
-  local products
+  local products code=0
   for products in warp warpgroup direct; do
-    timeout -k 5 100 "$step" layers "${1:-64}" 5 --products $products > "$found/layers-$products.jsonl" || echo "$products: exit code $?"
+    timeout -k 5 100 "$step" layers "${1:-64}" 5 --products $products > "$found/layers-$products.jsonl" || code=$?
   done
   python3 bench/gpu/floors.py --l3 "$l3" --measured "$found"/layers-{warp,warpgroup,direct}.jsonl \
     --ceilings "$found/compare.json" | tee "$found/layers.md"
+  return $code
 }
 
 begin() {
+  : "${1:?seconds}"
   pack
   local how=(--train "$data/train" --valid "$data/valid" --model paper --batch 64 --pairs 20000000 --lr 1e-4 --log-every 50
     --valid-every 1000 --save-every 10000 --valid-pairs 1000 --seed 1 --backend cuda)
   if [[ -e $run/last.safetensors ]]; then how=(--resume); fi
   # In a session of its own, so that it outlives this script.
-  setsid timeout --signal=INT -k 30 "${1:?seconds}" "$l3" train --out "$run" "${how[@]}" >> "$work/train.log" 2>&1 < /dev/null &
+  setsid timeout --signal=INT -k 30 "$1" "$l3" train --out "$run" "${how[@]}" >> "$work/train.log" 2>&1 < /dev/null &
   echo $! > "$work/train.pid"
 }
 

@@ -132,7 +132,10 @@ def measure(what, batch, compiled, seconds):
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     torch.backends.cudnn.benchmark = True
-    tell = lambda **what: print(json.dumps(what), flush=True)
+
+    def tell(**figures):
+        print(json.dumps(figures), flush=True)
+
     if what == "ceilings":
         product, copy = ceilings()
         return tell(gpu=torch.cuda.get_device_name(), torch=torch.__version__, product_tflops=product, copy_gbytes=copy)
@@ -216,6 +219,8 @@ def main():
                     row["share_of_products"] = FLOPS_A_PAIR * batch / ms * 1e-9 / found["product_tflops"]
                 found["summary"].append(row)
     note("", 0, [])
+    if not found["summary"]:
+        sys.exit("nothing could be compared")
     print("\n| what | batch | l3, ms | best of PyTorch | ms | times l3 | share of the products' rate |\n"
           "| --- | ---: | ---: | --- | ---: | ---: | ---: |")
     for row in found["summary"]:

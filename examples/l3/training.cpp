@@ -336,7 +336,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   auto const is_last = [&](std::uint64_t step) { return step == last_step; };
   auto const validates_at = [&](std::uint64_t step) { return step % o.valid_every == 0 || is_last(step); };
   auto const saves_at = [&](std::uint64_t step) { return step % o.save_every == 0 || is_last(step); };
-  bool const ahead = net->most_in_flight() > 1 && !dump;
+  bool const ahead = net->most_in_flight() > 1 && o.dump.empty();
   auto const compares_at = [&](std::uint64_t step) {
     return all.size() > 1 && (step % 100 == 0 || validates_at(step) || saves_at(step));
   };

@@ -190,7 +190,8 @@ TEMPLATE_LIST_TEST_CASE("conv2d gives the same bits on any number of threads", "
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("conv2d in inference gives the same bits on any number of threads", "[values]", fast_conv_backends) {
+TEMPLATE_LIST_TEST_CASE("conv2d in inference gives the same bits on any number of threads", "[values]",
+                        fast_conv_backends) {
   for (auto const& d : shared_sizes(2)) {
     CAPTURE(d.batch, d.height, d.width, d.in, d.out);
     inputs const in(d);
@@ -210,7 +211,8 @@ TEMPLATE_LIST_TEST_CASE("conv2d of an empty batch is nothing, its weight gradien
 }
 
 // 12,000 tiles: the sums of a batch of large pictures.
-TEMPLATE_LIST_TEST_CASE("conv2d weight gradient does not lose digits over many pixels", "[values]", fast_conv_backends) {
+TEMPLATE_LIST_TEST_CASE("conv2d weight gradient does not lose digits over many pixels", "[values]",
+                        fast_conv_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
   inputs const in({3, 256, 250, 16, 16});

@@ -15,7 +15,6 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 namespace l3::inline L3_ISA {
 
@@ -119,7 +118,11 @@ class pinned_block {
   pinned_block() = default;
   explicit pinned_block(std::size_t bytes) : size_(bytes) {
     void* block = nullptr;
-    if (bytes > 0) cuda_check(cudaMallocHost(&block, bytes), "taking memory of the machine's for transfers");
+    if (bytes > 0 && cudaMallocHost(&block, bytes) != cudaSuccess) {
+      cudaGetLastError();
+      throw device_error(
+          complaint{"memory of the machine for transfers to the GPU", std::to_string(bytes) + " bytes", "less"});
+    }
     block_.reset(static_cast<std::byte*>(block));
   }
   std::byte* data() const noexcept { return block_.get(); }
@@ -272,7 +275,7 @@ class context<cuda<P>> {
   /// The same for who is about to do so: what that rests on is asked of the GPU by `holds`, the first time.
   template <class F>
   bool direct(F&& holds) {
-    if (direct() && !std::exchange(asked_, true)) can_direct_ = holds();
+    if (direct() && !asked_) can_direct_ = holds(), asked_ = true;
     return direct();
   }
   /// Both by name: "warp", "warpgroup" or "direct". It begins with the last of these that the GPU, and the code for it,

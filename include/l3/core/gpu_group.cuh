@@ -23,9 +23,11 @@ class gpu_group {
   virtual std::size_t rank() const = 0;
   virtual std::size_t size() const = 0;
   virtual std::string name(std::size_t rank) const { return "process " + std::to_string(rank); }
-  /// Throws if what has been asked for will never be done. From then on it always does: what a stream does behind it is
-  /// done on values that nobody sent.
+  /// Throws if what has been asked for will never be done: what streams do behind it is done on values nobody sent.
   virtual void check() {}
+  /// Ends what will never be done, so that streams do not wait for it; the group is of no more use, and says so. No
+  /// recorded work may be left that uses it.
+  virtual void abandon() {}
 
   /// Puts everyone's sum times `factor`, the same at each call, in the place of these values.
   virtual void mean(float* values, std::size_t count, float factor, cudaStream_t in) = 0;

@@ -58,13 +58,13 @@ class nccl_group final : public gpu_group {
   std::size_t size() const override { return names_.size(); }
   std::string name(std::size_t rank) const override { return names_[rank]; }
   void check() override {
+    if (comm_ == nullptr) throw group_error({"NCCL", "a connection", "one that was given up"});
     ncclResult_t now = ncclSuccess;
-    if (comm_ != nullptr) check(ncclCommGetAsyncError(comm_, &now), "asking for errors");
-    if (now != ncclSuccess && now != ncclInProgress) {
-      failed_ = said(now, comm_);
-      ncclCommAbort(std::exchange(comm_, nullptr));
-    }
-    if (comm_ == nullptr) throw group_error({"NCCL, messages between the GPUs", "success", failed_});
+    check(ncclCommGetAsyncError(comm_, &now), "asking for errors");
+    check(now, "messages between the GPUs");
+  }
+  void abandon() override {
+    if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));  // (which waits for recorded work to be gone)
   }
 
   void mean(float* values, std::size_t count, float factor, cudaStream_t in) override {
@@ -95,7 +95,6 @@ class nccl_group final : public gpu_group {
   ncclComm_t comm_ = nullptr;
   ncclRedOp_t mean_{};
   bool has_mean_ = false;
-  std::string failed_;  ///< why there is no connection any more
 };
 
 }  // namespace l3::inline L3_ISA

@@ -167,12 +167,13 @@ class gpu_steps {
   /// Copies the network and the optimizer's averages from the GPU. Errors: setting_error with steps in flight.
   void fetch() {
     require_none_in_flight();
-    if (std::exchange(fetched_, begun_) == begun_) return;
+    if (fetched_ == begun_) return;
     for (piece const& p : pieces()) {
       download(on_, p.count, weights() + p.begin, p.weights);
       download(on_, p.count, first() + p.begin, p.first);
       download(on_, p.count, second() + p.begin, p.second);
     }
+    fetched_ = begun_;
   }
   /// Goes on from the network and the optimizer as they are now.
   void adopt() {
@@ -327,13 +328,19 @@ class gpu_steps {
   void keep_averages() { copy_averages(weights(), first()); }
 
   /// Where others take part, a step whose messages do not come has no end that could be waited for.
-  void await(gpu_event const& e) const {
+  void await(gpu_event const& e) {
     if (group_ == nullptr) return e.wait();
-    while (!e.has_come()) {
+    try {
+      while (!e.has_come()) {
+        group_->check();
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
       group_->check();
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    } catch (group_error const&) {
+      for (slot& s : slots_) s.work = {};
+      group_->abandon();
+      throw;
     }
-    group_->check();
   }
   void require_none_in_flight() const {
     if (in_flight() > 0)

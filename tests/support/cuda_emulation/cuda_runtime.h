@@ -228,6 +228,7 @@ inline void run_block(unsigned threads, std::size_t shared) {
   }
   std::memset(m.shared.get(), 0xFF, shared + 128);
   std::memset(m.shown.get(), 0xFF, shared);
+  m.read.clear();
   auto const address = reinterpret_cast<std::uintptr_t>(m.shared.get());
   m.shared_begin = m.shared.get() + (128 - address % 128) % 128;
   m.history.assign((threads + 127) / 128, {});

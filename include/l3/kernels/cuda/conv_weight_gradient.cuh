@@ -324,7 +324,8 @@ std::size_t run_gradient(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
                          value_of<cuda<P>> const* dy, float* to) {
   using T = value_of<cuda<P>>;
   if constexpr (std::is_same_v<P, bf16>)
-    if (conv_can_be_direct<P>(d.in, d.out) && on.direct(reads_rows_anywhere)) return run_weights_direct(on, d, x, dy, to);
+    if (conv_can_be_direct<P>(d.in, d.out) && on.direct(reads_rows_anywhere))
+      return run_weights_direct(on, d, x, dy, to);
   constexpr std::size_t step = gradient_step<T>;
   std::size_t const steps = (d.rows() + step - 1) / step;
   std::size_t const wanted =

@@ -35,8 +35,8 @@ struct swizzled_tile {
   }
   /// An operand whose rows run along the sum: rows from `first` on; terms from `chunk` on. That may be in the midst of
   /// a pattern: chunks are exchanged by where they lie in shared memory (bits 7 to 9 of the address), not in the
-  /// operand, and the descriptor's base offset stays 0, as patterns begin where they do. (Of that, and of `shifted`, see
-  /// warpgroup_rows.cuh.)
+  /// operand, and the descriptor's base offset stays 0, as patterns begin where they do. (Of that, and of `shifted`,
+  /// see warpgroup_rows.cuh.)
   __device__ std::uint64_t straight(int first, int chunk) const {
     return begin(16) + static_cast<unsigned>(first * 8 + chunk);  // (the distance has no meaning here)
   }
