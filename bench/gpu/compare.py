@@ -166,7 +166,8 @@ def main():
         """Its lines of JSON, also those that came before it failed."""
         left = end - time.monotonic()
         if left < 10:
-            return print(f"{name}: no time left", file=sys.stderr) or []
+            print(f"{name}: no time left", file=sys.stderr)
+            return []
         began = time.monotonic()
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=min(limit, left))
@@ -186,14 +187,17 @@ def main():
 
     found = {"rows": [], "summary": []}
 
+    def save():
+        if o.json:
+            pathlib.Path(o.json).write_text(json.dumps(found))
+
     def note(what, batch, rows):
         """Told as soon as it is known: whatever fails later, it is not lost."""
         for row in rows:
             program = row.get("program") or f"l3, {row['products']}"
             print(f"| {what} | {batch} | {program} | {row['ms']:.2f} | {batch / row['ms'] * 1e3:.0f} |", flush=True)
             found["rows"].append({"what": what, "batch": batch, "program": program, "ms": row["ms"]})
-        if o.json:
-            pathlib.Path(o.json).write_text(json.dumps(found))
+        save()
 
     for ceiling in theirs("ceilings", 0, False):
         found.update(ceiling)
@@ -218,7 +222,7 @@ def main():
                 if what == "train" and "product_tflops" in found:
                     row["share_of_products"] = FLOPS_A_PAIR * batch / ms * 1e-9 / found["product_tflops"]
                 found["summary"].append(row)
-    note("", 0, [])
+                save()
     if not found["summary"]:
         sys.exit("nothing could be compared")
     print("\n| what | batch | l3, ms | best of PyTorch | ms | times l3 | share of the products' rate |\n"

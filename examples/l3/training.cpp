@@ -337,8 +337,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   auto const validates_at = [&](std::uint64_t step) { return step % o.valid_every == 0 || is_last(step); };
   auto const saves_at = [&](std::uint64_t step) { return step % o.save_every == 0 || is_last(step); };
   bool const ahead = net->most_in_flight() > 1 && o.dump.empty();
-  auto const compares_at = [&](std::uint64_t step) {
-    return all.size() > 1 && (step % 100 == 0 || validates_at(step) || saves_at(step));
+  auto const needs_weights_at = [&](std::uint64_t step) {
+    return validates_at(step) || saves_at(step) || (all.size() > 1 && step % 100 == 0);
   };
   auto const one_step = [&](bool may_begin) {
     auto const start = clock::now();
@@ -355,7 +355,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       if (net->in_flight() == 0) begin();
       // The step behind it begins before this one has ended, unless what comes between needs its weights.
       std::uint64_t const now = net->steps() + 1;
-      if (ahead && may_begin && !validates_at(now) && !saves_at(now) && !compares_at(now)) begin();
+      if (ahead && may_begin && !needs_weights_at(now)) begin();
       wait += waited;
       report = net->finish();
     } catch (numeric_error const& e) {
@@ -370,7 +370,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     row.loss += report.score.loss, row.accuracy += report.score.accuracy;
     ++rows_steps;
     bool const validates = validates_at(report.step), saves = saves_at(report.step);
-    exchange({spent, waited, compares_at(report.step) ? net->print() : 0, interruption::signal(),
+    bool const compares = all.size() > 1 && needs_weights_at(report.step);
+    exchange({spent, waited, compares ? net->print() : 0, interruption::signal(),
               static_cast<std::uint32_t>(refusals.size())},
              report.step);
     if (dump) {

@@ -170,7 +170,7 @@ TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern"
           for (std::size_t i = 0; i < 64; ++i)
             for (std::size_t j = block; j < block + 64; ++j) {
               part.push_back(found[i * columns + j]);
-              expected.push_back(double(detail::gpu::product_of_rows<Across>(first, a.data(), b.data(), i, j)));
+              expected.push_back(detail::gpu::product_of_rows<Across>(first, a.data(), b.data(), i, j));
             }
           each.push_back(apart(part, expected));
         }

@@ -12,6 +12,7 @@
 #include <l3/core/gpu_group.cuh>
 #include <l3/core/memory.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -118,11 +119,13 @@ class pinned_block {
   pinned_block() = default;
   explicit pinned_block(std::size_t bytes) : size_(bytes) {
     void* block = nullptr;
-    if (bytes > 0 && cudaMallocHost(&block, bytes) != cudaSuccess) {
+    cudaError_t const code = bytes > 0 ? cudaMallocHost(&block, bytes) : cudaSuccess;
+    if (code == cudaErrorMemoryAllocation) {  // no matter of the GPU's memory, nor of the batch that fits there
       cudaGetLastError();
       throw device_error(
           complaint{"memory of the machine for transfers to the GPU", std::to_string(bytes) + " bytes", "less"});
     }
+    cuda_check(code, "taking memory of the machine's for transfers");
     block_.reset(static_cast<std::byte*>(block));
   }
   std::byte* data() const noexcept { return block_.get(); }
@@ -271,11 +274,11 @@ class context<cuda<P>> {
   /// those of whole blocks of channels are so with all taps reading the same pixels in shared memory
   /// (kernels/cuda/conv_direct.cuh, conv_weight_direct.cuh), or copy them for each tap.
   bool warpgroups() const { return warpgroups_; }
-  bool direct() const { return warpgroups_ && direct_ && can_direct_; }
+  bool direct() const { return warpgroups_ && direct_ && can_direct_.value_or(true); }
   /// The same for who is about to do so: what that rests on is asked of the GPU by `holds`, the first time.
   template <class F>
   bool direct(F&& holds) {
-    if (direct() && !asked_) can_direct_ = holds(), asked_ = true;
+    if (direct() && !can_direct_) can_direct_ = holds();
     return direct();
   }
   /// Both by name: "warp", "warpgroup" or "direct". It begins with the last of these that the GPU, and the code for it,
@@ -306,7 +309,8 @@ class context<cuda<P>> {
  private:
   gpu_facts facts_;
   gpu_stream stream_;
-  bool can_group_ = false, warpgroups_ = false, direct_ = true, asked_ = false, can_direct_ = true;
+  bool can_group_ = false, warpgroups_ = false, direct_ = true;
+  std::optional<bool> can_direct_;  ///< once it has been asked
   unsigned most_blocks_ = static_cast<unsigned>(facts_.multiprocessors);
   gpu_group* norm_group_ = nullptr;
   std::byte* norm_room_ = nullptr;

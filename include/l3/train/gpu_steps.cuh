@@ -327,7 +327,8 @@ class gpu_steps {
   detail::gpu::line_role const* roles() const { return reinterpret_cast<detail::gpu::line_role const*>(roles_.data()); }
   void keep_averages() { copy_averages(weights(), first()); }
 
-  /// Where others take part, a step whose messages do not come has no end that could be waited for.
+  /// Where others take part, a step whose messages do not come has no end: as mpi_group does, it is asked for, and CUDA
+  /// knows no waiting that ends of itself.
   void await(gpu_event const& e) {
     if (group_ == nullptr) return e.wait();
     try {

@@ -63,8 +63,8 @@ void launch_products_of_rows(cudaStream_t in, int begin, int end, std::uint64_t 
 }
 /// A value of what that should be, for one `first`.
 template <bool Across>
-float product_of_rows(std::size_t first, bfloat16 const* a, bfloat16 const* b, std::size_t i, std::size_t j) {
-  float sum = 0;
+double product_of_rows(std::size_t first, bfloat16 const* a, bfloat16 const* b, std::size_t i, std::size_t j) {
+  double sum = 0;
   for (std::size_t k = 0; k != 64; ++k)
     sum += Across ? float(a[k * 64 + i]) * float(b[(k + first + j / 64) * 64 + j % 64])
                   : float(a[i * 64 + k]) * float(b[(j + first) * 64 + k]);
@@ -90,9 +90,9 @@ inline bool reads_rows_anywhere() {
   auto const agrees = [&]<bool Across>(std::bool_constant<Across>, float const* found) {
     for (std::size_t i = 0; i != left_rows; ++i)
       for (std::size_t j = 0; j != product_columns<Across>; ++j) {
-        float sum = 0;
+        double sum = 0;
         for (std::size_t first = begin; first != end; ++first) sum += product_of_rows<Across>(first, a, b, i, j);
-        if (found[i * product_columns<Across> + j] != sum) return false;
+        if (double(found[i * product_columns<Across> + j]) != sum) return false;
       }
     return true;
   };
