@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and tests l3, on a fresh Debian 12 too: installs the packages that are missing, builds the `ci` preset (warnings
+# Builds and tests l3, on a fresh Debian 12 or 13 too: installs the packages that are missing, builds the `ci` preset (warnings
 # are errors, each header compiles alone), runs its tests, then the tests under the address and undefined-behaviour
 # sanitizers.
 #   tests/run.sh          the fast tier

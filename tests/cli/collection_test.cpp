@@ -1,11 +1,10 @@
 /// @file  tests/cli/collection_test.cpp: l3 index and l3 pack as a user meets them, and what other programs read of
 /// their files.
-#include <catch2/catch.hpp>
 #include <iostream>
 
+#include "../support/catch.hpp"
 #include "run_program.hpp"
 
-using Catch::Contains;
 using nlohmann::json;
 namespace fs = std::filesystem;
 

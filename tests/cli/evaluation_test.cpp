@@ -1,10 +1,9 @@
 /// @file  tests/cli/evaluation_test.cpp: l3 eval, probe and baseline as a user meets them.
-#include <catch2/catch.hpp>
 #include <map>
 
+#include "../support/catch.hpp"
 #include "run_program.hpp"
 
-using Catch::Contains;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
@@ -76,10 +75,10 @@ TEST_CASE("eval ranks pairs, names classes and shows its mistakes") {
   CHECK(std::count(table.begin(), table.end(), '\n') == 65);
   REQUIRE(result.at("mistakes").size() > 0);  // it learned for a moment only
   for (json const& m : result.at("mistakes")) {
-    CHECK_THAT(content(out / m.at("picture").get<std::string>()), Catch::StartsWith("\x89PNG\r\n"));
+    CHECK_THAT(content(out / m.at("picture").get<std::string>()), StartsWith("\x89PNG\r\n"));
     std::string const wav = content(out / m.at("sound").get<std::string>());
     CHECK(wav.size() == 44 + 2 * 48000);
-    CHECK_THAT(wav, Catch::StartsWith("RIFF") && Contains("WAVEfmt "));
+    CHECK_THAT(wav, StartsWith("RIFF") && Contains("WAVEfmt "));
     bool const said_yes = m.at("said") == "correspond";
     CHECK((m.at("score") > 0) == said_yes);
     CHECK((m.at("frame_of") == m.at("sound_of")) == !said_yes);
@@ -107,7 +106,7 @@ TEST_CASE("a probe of one's own sounds: folds, results, features kept, files tha
   for (json const& f : a.at("folds")) tested += f.at("test").get<std::size_t>();
   CHECK(tested == labelled().size());
   CHECK(json::parse(content(out / "result.json")) == a);
-  CHECK_THAT(content(out / "confusion.svg"), Catch::StartsWith("<svg") && Contains("</svg>"));
+  CHECK_THAT(content(out / "confusion.svg"), StartsWith("<svg") && Contains("</svg>"));
   std::string const predictions = content(out / "predictions.csv");
   CHECK(std::count(predictions.begin(), predictions.end(), '\n') == std::ptrdiff_t(labelled().size() + 1));
 

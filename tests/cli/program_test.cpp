@@ -1,10 +1,8 @@
 #include <sys/stat.h>
 
-#include <catch2/catch.hpp>
-
+#include "../support/catch.hpp"
 #include "run_program.hpp"
 
-using Catch::Contains;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
@@ -105,7 +103,7 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
       "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,batches_ready,"
       "open_ms,"
       "picture_ms,sound_ms,assemble_ms\n";
-  CHECK_THAT(log, Catch::StartsWith(header));
+  CHECK_THAT(log, StartsWith(header));
   CHECK_THAT(log, Contains("\n4,16,"));
   CHECK(fs::exists(run / "best.safetensors"));
   CHECK_FALSE(fs::exists(run / "refused.jsonl"));

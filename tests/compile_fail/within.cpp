@@ -1,4 +1,4 @@
-// expect: l3: the window is taller than the image.*(High = 14; Value = 28|28 <= 14)
+// expect: l3: the window is taller than the image.*(High = 14; Value = 28|Value = 28; High = 14|28 <= 14)
 #include <l3/core/shape.hpp>
 
 #ifdef L3_BROKEN

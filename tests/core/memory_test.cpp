@@ -1,9 +1,10 @@
-#include <catch2/catch.hpp>
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/tensor.hpp>
 #include <numeric>
 #include <vector>
+
+#include "../support/catch.hpp"
 
 TEST_CASE("footprints add up, share, and keep every piece on a cache line") {
   constexpr l3::footprint a = l3::per_item<float>(3), b = l3::fixed<double>(9), c = l3::per_thread<float>(17);

@@ -1,7 +1,8 @@
-#include <catch2/catch.hpp>
 #include <l3/core/random.hpp>
 #include <set>
 #include <vector>
+
+#include "../support/catch.hpp"
 
 using l3::generator;
 using l3::stream;

@@ -259,7 +259,8 @@ TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
   with_each_product<TestType>([&](made_by products) {  // several parts
     check({3, 40, 33, 8, 8}, products);
     if (products == made_by::warpgroups)
-      for (auto const& d : {conv_dims{2, 31, 37, 24, 40}, {2, 31, 37, 24, 72}, {1, 33, 32, 256, 72}})
+      for (auto const& d :
+           std::initializer_list<conv_dims>{{2, 31, 37, 24, 40}, {2, 31, 37, 24, 72}, {1, 33, 32, 256, 72}})
         check(d, products);
     if (products == made_by::direct)
       for (auto const& d : weight_sizes) check(d, products);
@@ -269,7 +270,8 @@ TEMPLATE_TEST_CASE("conv2d weight gradient on a GPU", "", fp32, tf32, bf16) {
 TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp32, tf32, bf16) {
   if (!has_gpu()) return;
   with_each_product<TestType>([](made_by products) {
-    for (conv_dims const& d : {conv_dims{2, 4, 12, 16, 16}, {2, 4, 12, 16, 48}, {2, 4, 12, 64, 64}}) {
+    for (conv_dims const& d :
+         std::initializer_list<conv_dims>{{2, 4, 12, 16, 16}, {2, 4, 12, 16, 48}, {2, 4, 12, 64, 64}}) {
       if ((products == made_by::direct) != (d.out == 64)) continue;
       convolutions<TestType> c(d, products);
       // Of the first picture the pixels (0, 0) and (3, 11), which reach their neighbours and nobody else.

@@ -137,8 +137,8 @@ TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both",
   if (!has_gpu()) return;
   using T = value<TestType>;
   context<judge> plain(1);
-  for (auto const& d :
-       {pool_dims{4, 6, 5, 24, {2, 2}, {2, 2}}, {2, 7, 9, 16, {1, 1}, {1, 1}}, {2, 4, 4, 5, {4, 4}, {4, 4}}}) {
+  for (auto const& d : std::initializer_list<pool_dims>{
+           {4, 6, 5, 24, {2, 2}, {2, 2}}, {2, 7, 9, 16, {1, 1}, {1, 1}}, {2, 4, 4, 5, {4, 4}, {4, 4}}}) {
     CAPTURE(d.height, d.width, d.channels, d.window.height);
     std::size_t const c = d.channels, values = d.rows() * c;
     std::size_t const outputs = d.batch * d.out_height() * d.out_width() * c;
@@ -190,15 +190,21 @@ TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both",
                                     dx.begin() + static_cast<std::ptrdiff_t>((rank + 1) * values / 2));
       // The sums are each one's own; both together are the whole's.
       std::vector<float> const at(found[rank].begin(), found[rank].end());
-      CHECK(apart({at.begin(), at.begin() + static_cast<std::ptrdiff_t>(values / 2)}, own) < 2 * stored_as<TestType>);
-      auto const rest = at.begin() + static_cast<std::ptrdiff_t>(values / 2 + 2 * c);
-      CHECK(apart({rest, rest + static_cast<std::ptrdiff_t>(c)}, running) < kept);
-      CHECK(apart({rest + static_cast<std::ptrdiff_t>(c), at.end()}, running_variance) < kept);
+      auto const part = [&at](std::size_t first, std::size_t count) {
+        auto const from = at.begin() + static_cast<std::ptrdiff_t>(first);
+        return std::vector<float>(from, from + static_cast<std::ptrdiff_t>(count));
+      };
+      CHECK(apart(part(0, values / 2), own) < 2 * stored_as<TestType>);
+      CHECK(apart(part(values / 2 + 2 * c, c), running) < kept);
+      CHECK(apart(part(values / 2 + 3 * c, c), running_variance) < kept);
     }
-    std::vector<float> sums(2 * c);
-    for (std::size_t k = 0; k != 2 * c; ++k) sums[k] = found[0][values / 2 + k] + found[1][values / 2 + k];
-    CHECK(apart({sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(c)}, dgamma) < 1e-4);
-    CHECK(apart({sums.begin() + static_cast<std::ptrdiff_t>(c), sums.end()}, dbeta) < 1e-4);
+    std::vector<float> scales(c), shifts(c);
+    for (std::size_t k = 0; k != c; ++k) {
+      scales[k] = found[0][values / 2 + k] + found[1][values / 2 + k];
+      shifts[k] = found[0][values / 2 + c + k] + found[1][values / 2 + c + k];
+    }
+    CHECK(apart(scales, dgamma) < 1e-4);
+    CHECK(apart(shifts, dbeta) < 1e-4);
   }
 }
 

@@ -233,7 +233,8 @@ TEST_CASE("a step on a GPU in fp32 is the processor's") {
 TEST_CASE("a step of two GPUs is that of two parts of one process") {
   if (!has_gpu()) return;
   using network = l3_network<cuda<fp32>, mini>;
-  for (auto const& [which, across] : {std::pair{pairing::all, true}, {pairing::all, false}, {pairing::paper, false}}) {
+  for (auto const& [which, across] : std::initializer_list<std::pair<pairing, bool>>{
+           {pairing::all, true}, {pairing::all, false}, {pairing::paper, false}}) {
     CAPTURE(which == pairing::all, across);
 #if !defined(__CUDACC__)
     emulated::order = 1 - emulated::order;  // messages as early as can be, or as late
@@ -261,7 +262,7 @@ TEST_CASE("a step of two GPUs is that of two parts of one process") {
     }
     batch_of<network> bad(4, 2);
     bad.frames.data()[99] = std::numeric_limits<float>::quiet_NaN();
-    CHECK_THROWS_WITH(take(t, bad), Catch::Contains("step 3") && Catch::Contains("at process 0"));
+    CHECK_THROWS_WITH(take(t, bad), Contains("step 3") && Contains("at process 0"));
   }
 #if !defined(__CUDACC__)
   emulated::order = 0;
@@ -469,7 +470,7 @@ TEST_CASE("a step on a GPU that is not finite leaves everything as it was and sa
   auto const good = s.batch(2);
   s.t.begin(bad.frames.view(), bad.sounds.view(), bad.labels);
   s.t.begin(good.frames.view(), good.sounds.view(), good.labels);  // is without effect
-  CHECK_THROWS_WITH(s.t.finish(), Catch::Contains("step 2") && Catch::Contains("finite"));
+  CHECK_THROWS_WITH(s.t.finish(), Contains("step 2") && Contains("finite"));
   CHECK(s.t.in_flight() == 0);
   CHECK(s.t.steps() == 1);
   CHECK(s.weights() == untouched.weights());
@@ -594,21 +595,21 @@ TEST_CASE("NCCL: a group of one GPU changes nothing, and two processes do not sh
         }
       });
   }
-  for (std::string const& each : said) CHECK_THAT(each, Catch::Contains("one for each"));
+  for (std::string const& each : said) CHECK_THAT(each, Contains("one for each"));
 }
 #endif
 
 #if !defined(__CUDACC__)
 TEST_CASE("a machine without a GPU, and one with too little memory, are told so") {
   emulated::devices = 0;
-  CHECK_THROWS_WITH(context<cuda<bf16>>(), Catch::Contains("NVIDIA GPU") && Catch::Contains("no CUDA-capable device"));
+  CHECK_THROWS_WITH(context<cuda<bf16>>(), Contains("NVIDIA GPU") && Contains("no CUDA-capable device"));
   emulated::devices = 1;
   context<cuda<bf16>> on;
   std::size_t const memory = std::exchange(emulated::memory, emulated::taken + (std::size_t{1} << 20));
-  CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Catch::Contains("2 MiB more") && Catch::Contains("1 MiB left"));
+  CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Contains("2 MiB more") && Contains("1 MiB left"));
   emulated::memory = memory;
   CHECK_THROWS_AS(context<cuda<bf16>>(0, 3), device_error);
-  CHECK_THROWS_WITH(on.products("many"), Catch::Contains("warp, warpgroup or direct") && Catch::Contains("many"));
+  CHECK_THROWS_WITH(on.products("many"), Contains("warp, warpgroup or direct") && Contains("many"));
   ::setenv("L3_CUDA_PRODUCTS", "warp", 1);
   emulated::capability = 9;
   CHECK(context<cuda<bf16>>().products() == std::string("warp"));

@@ -1,10 +1,11 @@
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <l3/core/random.hpp>
 #include <l3/data/augment.hpp>
 #include <vector>
+
+#include "../support/catch.hpp"
 
 namespace {
 

@@ -2,7 +2,6 @@
 /// refusals.
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <l3/data/clip_list.hpp>
@@ -10,10 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "../support/catch.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
 using names = std::vector<std::string>;
 
 /// A folder that goes away with the test.

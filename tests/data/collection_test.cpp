@@ -1,7 +1,6 @@
 /// @file  tests/data/collection_test.cpp: indexes say what the files are; packed collections give what the videos give,
 /// are the same files for any number of threads and after an interruption, and notice a changed byte.
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -18,12 +17,12 @@
 #include <string>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "decode_fixtures.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
 
 /// Six videos that can be used, of different sizes and lengths, and some that cannot.
 struct media {

@@ -1,5 +1,4 @@
 // Decoding, judged by the ffmpeg program: the same pictures and samples, bit for bit, at the same times.
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include <random>
 #include <tuple>
 
+#include "../support/catch.hpp"
 #include "decode_fixtures.hpp"
 
 #ifndef L3_SOURCE_DIR
@@ -535,7 +535,6 @@ std::string complaint_of(Work work) {
 }  // namespace
 
 TEST_CASE("files that cannot be read say why") {
-  using Catch::Contains;
   auto const open = [](path const& p) { return [p] { l3::clip_reader reader(p); }; };
   CHECK_THAT(complaint_of<l3::file_error>(open("/no/such/file.mp4")),
              Contains("/no/such/file.mp4") && Contains("No such file"));
@@ -589,7 +588,6 @@ TEST_CASE("budgets refuse") {
       reader.frame(1.5);
     });
   };
-  using Catch::Contains;
   CHECK(with({}) == "no such error");
   CHECK_THAT(with({.packets = 20}), Contains("at most 20 packets") && Contains("refused"));
   CHECK_THAT(with({.frames = 10}), Contains("at most 10 frames") && Contains("refused"));
@@ -636,7 +634,7 @@ TEST_CASE("sample media") {
     });
     if (given == "no such error") continue;
     ++refused;
-    CHECK_THAT(given, Catch::Contains("corrupted.mp4") && Catch::Contains("damaged"));
+    CHECK_THAT(given, Contains("corrupted.mp4") && Contains("damaged"));
   }
   CHECK(refused == 2);
 }

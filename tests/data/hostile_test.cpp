@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -20,12 +19,12 @@
 #include <utility>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "decode_fixtures.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
 
 bool no_ffmpeg() {
   if (!fixtures::have_ffmpeg()) std::cout << "SKIPPED: no ffmpeg program\n";

@@ -3,13 +3,13 @@
 
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
 #include <l3/files/wav.hpp>
 #include <map>
 #include <stdexcept>
 
+#include "../support/catch.hpp"
 #include "l3/writers.hpp"
 
 namespace {

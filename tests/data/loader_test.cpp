@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -22,12 +21,12 @@
 #include <utility>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "decode_fixtures.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
 
 /// Cheap, and with sides that differ.
 struct small_model {

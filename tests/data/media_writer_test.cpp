@@ -1,6 +1,5 @@
 // What media_writer writes is judged by FFmpeg's own programs: ffprobe for the facts, ffmpeg for pictures and sound.
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "files/scratch.hpp"
 
 namespace {

@@ -2,7 +2,6 @@
 /// thousands of files.
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -11,10 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "../support/catch.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
 
 struct scratch_folder {
   fs::path path = fs::temp_directory_path() / ("l3-sets-test-" + std::to_string(::getpid()));

@@ -2,7 +2,6 @@
 /// from any step on.
 #include <algorithm>
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <l3/data/reservoir.hpp>
@@ -11,7 +10,7 @@
 #include <set>
 #include <vector>
 
-using Catch::Matchers::Contains;
+#include "../support/catch.hpp"
 
 TEST_CASE("a reservoir uses every draw of every opening once, in different batches, and no lane idles") {
   for (auto const& [batch, draws, least] :

@@ -1,6 +1,5 @@
 /// @file  tests/data/resize_test.cpp: pictures of another size, against Pillow's.
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -8,6 +7,8 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "../support/catch.hpp"
 
 namespace {
 /// As tests/golden/make_resize_golden.py makes it.

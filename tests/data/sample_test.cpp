@@ -2,7 +2,6 @@
 /// nothing but the correspondence tells them apart.
 #include <algorithm>
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <l3/data/sample.hpp>
@@ -13,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-namespace {
+#include "../support/catch.hpp"
 
-using Catch::Matchers::Contains;
+namespace {
 
 /// What an item of a batch is made of.
 struct item {

@@ -1,7 +1,6 @@
 #include <oneapi/tbb/parallel_for.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <complex>
 #include <fstream>
@@ -14,6 +13,8 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "../support/catch.hpp"
 
 namespace {
 

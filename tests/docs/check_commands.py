@@ -81,7 +81,9 @@ def options_of_help(l3, command):
             continue
         words = match[2][:1] == " " and not match[2].startswith("  ") and match[2].split("  ")[0].split() or []
         words = [word for word in words if word != "..."]  # takes several
-        default = re.search(r"[=\[]([^=\[\]]+?)\]?$", words[0] if len(words) == 1 else " ".join(words[:2]))
+        said = " ".join(words)  # TYPE=default or TYPE=[several]; from CLI11 2.4 on TYPE [default] or TYPE [[several]]
+        said = said[: said.rindex("]")] if "]" in said else " ".join(words[:2])
+        default = re.search(r"[=\[]([^=\[\]]+?)\]?$", said)
         for name in match[1].split(","):
             found[name] = (bool(words), default and default[1], "REQUIRED" in words)
     return found

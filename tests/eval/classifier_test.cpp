@@ -1,5 +1,4 @@
 // Classifiers and clusterings, judged by scikit-learn's numbers (tests/golden/make_eval_golden.py) and liblinear.
-#include <catch2/catch.hpp>
 #include <fstream>
 #include <l3/eval/clustering.hpp>
 #include <l3/eval/colour_map.hpp>
@@ -14,6 +13,8 @@
 #if __has_include(<linear.h>) && defined(L3_HAS_LIBLINEAR)
 #include <linear.h>
 #endif
+
+#include "../support/catch.hpp"
 
 namespace {
 using namespace l3;
@@ -188,7 +189,7 @@ TEST_CASE("machines that cannot be trained say why") {
   std::vector<float> const x{1, 2, 3, 4};
   std::vector<std::int32_t> const labels{0, 1}, one_kind{0, 0}, beyond{0, 2};
   CHECK_THROWS_AS(linear_svm(team, x, 3, labels, 2), shape_error);
-  CHECK_THROWS_WITH(linear_svm(team, x, 2, one_kind, 2), Catch::Contains("class 1"));
+  CHECK_THROWS_WITH(linear_svm(team, x, 2, one_kind, 2), Contains("class 1"));
   CHECK_THROWS_AS(linear_svm(team, x, 2, beyond, 2), setting_error);
   CHECK_THROWS_AS(linear_svm(team, x, 2, one_kind, 1), setting_error);
   CHECK_THROWS_AS(linear_svm(team, x, 2, labels, 2, {.cost = 0}), setting_error);

@@ -1,5 +1,6 @@
-#include <catch2/catch.hpp>
 #include <l3/eval/metrics.hpp>
+
+#include "../support/catch.hpp"
 
 using namespace l3;
 

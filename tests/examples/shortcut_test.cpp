@@ -2,12 +2,12 @@
 // label.
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <l3/data/loader.hpp>
 #include <l3/data/video_files.hpp>
 #include <l3/eval/metrics.hpp>
 #include <l3/train/trainer.hpp>
 
+#include "../support/catch.hpp"
 #include "l3/synth.hpp"
 
 using namespace l3;

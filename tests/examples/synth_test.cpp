@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <complex>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "files/scratch.hpp"
 
 namespace {
@@ -318,7 +318,7 @@ TEST_CASE("nothing is written where it must not be", "[synth]") {
   }
   fs::create_directory(o.out);
   l3_test::put(o.out / "mine.txt", "keep");
-  CHECK_THROWS_WITH(write_synth(o), Catch::Contains("expected an empty folder or a new one"));
+  CHECK_THROWS_WITH(write_synth(o), Contains("expected an empty folder or a new one"));
   fs::create_directory(o.out / "videos");
   l3_test::put(o.out / "videos" / "00999.mp4", "of an older, larger set");
   l3_test::put(o.out / "videos" / "holiday.mp4", "keep");

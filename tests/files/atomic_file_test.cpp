@@ -1,14 +1,13 @@
 /// @file  tests/files/atomic_file_test.cpp: a file is written whole or not at all, and nothing is left behind.
 #include <sys/stat.h>
 
-#include <catch2/catch.hpp>
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
 
+#include "../support/catch.hpp"
 #include "scratch.hpp"
 
 using namespace l3_test;
-using Catch::Matchers::Contains;
 
 TEST_CASE("atomic_file shows its content only when it is committed") {
   scratch const here;

@@ -1,11 +1,10 @@
 /// @file  tests/files/csv_test.cpp: lists as people and programs write them, and errors that name the line.
-#include <catch2/catch.hpp>
 #include <l3/files/csv.hpp>
 
+#include "../support/catch.hpp"
 #include "scratch.hpp"
 
 using namespace l3_test;
-using Catch::Matchers::Contains;
 using row = std::vector<std::string>;
 
 TEST_CASE("parse_csv reads a list") {

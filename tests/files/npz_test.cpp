@@ -1,14 +1,13 @@
 /// @file  tests/files/npz_test.cpp: NumPy's bytes, member by member. (python_readers_test.cpp asks NumPy itself.)
-#include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <l3/files/npz.hpp>
 
+#include "../support/catch.hpp"
 #include "scratch.hpp"
 
 using namespace l3_test;
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -3,7 +3,6 @@
 /// The interpreter is $L3_PYTHON, or python3; what it has not installed is named as skipped.
 #include <sys/wait.h>
 
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -11,6 +10,7 @@
 #include <l3/files/safetensors.hpp>
 #include <limits>
 
+#include "../support/catch.hpp"
 #include "scratch.hpp"
 
 using namespace l3_test;

@@ -1,14 +1,13 @@
 /// @file  tests/files/safetensors_test.cpp: the reference's bytes both ways, and files made to do harm.
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
 #include <l3/files/safetensors.hpp>
 #include <limits>
 
+#include "../support/catch.hpp"
 #include "scratch.hpp"
 
 using namespace l3_test;
-using Catch::Matchers::Contains;
 using floats = std::vector<float>;
 
 namespace {

@@ -162,7 +162,7 @@ TEMPLATE_LIST_TEST_CASE("losses give PyTorch's numbers", "", golden_backends) {
     CHECK(loss == Approx(golden(name + ".loss")[0]).epsilon(near));
     CHECK(distance(dlogits.values(), golden(name + ".dlogits")) < near);
     CHECK(softmax_cross_entropy(on, rows, logits.size() / rows, logits.data(), labels.data(), weights.data(),
-                                static_cast<S*>(nullptr)) == loss);
+                                static_cast<S*>(nullptr)) == Approx(loss).epsilon(near));
   };
   for (std::string const name : {"cross_entropy_a", "cross_entropy_b", "cross_entropy_extreme"}) {
     std::size_t const rows = shape(name + ".labels")[0];

@@ -1,7 +1,7 @@
-#include <catch2/catch.hpp>
 #include <l3/layers/sequential.hpp>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "../support/micro.hpp"
 
 using namespace l3;

@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/trainer.hpp>
 #include <set>
 
+#include "../support/catch.hpp"
 #include "../support/golden.hpp"
 #include "../support/micro.hpp"
 

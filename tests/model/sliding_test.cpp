@@ -1,6 +1,6 @@
-#include <catch2/catch.hpp>
 #include <l3/model/sliding.hpp>
 
+#include "../support/catch.hpp"
 #include "support/micro.hpp"
 
 using namespace l3;

@@ -1,6 +1,5 @@
 #include <array>
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <l3/processes/heartbeat.hpp>
 #include <memory>
@@ -8,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "../support/catch.hpp"
 #include "../support/thread_group.hpp"
 
 using namespace l3;

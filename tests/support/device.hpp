@@ -3,7 +3,6 @@
 /// tests/support/cuda_emulation, forwards and backwards.
 #pragma once
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
@@ -13,6 +12,8 @@
 #include <limits>
 #include <span>
 #include <vector>
+
+#include "catch.hpp"
 
 namespace l3::test {
 

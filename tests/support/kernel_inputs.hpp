@@ -3,7 +3,6 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -16,6 +15,8 @@
 #include <tuple>
 #include <type_traits>
 #include <vector>
+
+#include "catch.hpp"
 
 namespace l3::test {
 

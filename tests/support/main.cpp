@@ -1,6 +1,6 @@
 /// @file  tests/support/main.cpp: main of every test program.
-#define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
+#define CATCH_CONFIG_RUNNER  // version 2 is all in its header
+#include "catch.hpp"
 
 int main(int argc, char** argv) {
   int const result = Catch::Session().run(argc, argv);  // failed assertions, or listed names

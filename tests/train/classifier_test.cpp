@@ -1,7 +1,6 @@
 // Supervised subnetworks, and a fusion head that learns alone.
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cstring>
 #include <filesystem>
 #include <l3/train/classifier_checkpoint.hpp>
@@ -9,6 +8,7 @@
 #include <l3/train/fusion_trainer.hpp>
 #include <limits>
 
+#include "../support/catch.hpp"
 #include "../support/micro.hpp"
 
 using namespace l3;
@@ -176,7 +176,7 @@ TEST_CASE("a classifier's step that is not finite leaves everything as it was") 
   s.step(), untouched.step();
   float& value = s.batch.data()[77];
   float const kept = std::exchange(value, std::numeric_limits<float>::infinity());
-  CHECK_THROWS_WITH(s.step(), Catch::Contains("step 2") && Catch::Contains("finite"));
+  CHECK_THROWS_WITH(s.step(), Contains("step 2") && Contains("finite"));
   value = kept;
   CHECK(s.values() == untouched.values());
   std::vector<std::int32_t> const beyond{0, 1, 2, 3, 4, 5};
@@ -213,12 +213,12 @@ TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
   // What does not fit is refused, and nothing changes.
   auto const before = third.values();
   CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, static_cast<adam<network>*>(nullptr)), format_error);
-  CHECK_THROWS_WITH(classes_of_checkpoint(l3net), Catch::Contains("classifier"));
+  CHECK_THROWS_WITH(classes_of_checkpoint(l3net), Contains("classifier"));
   class_session<cpu, audio_of<micro>> other(1);
-  CHECK_THROWS_WITH(load_parameters(file, other.net, "audio"), Catch::Contains("subnetwork audio"));
+  CHECK_THROWS_WITH(load_parameters(file, other.net, "audio"), Contains("subnetwork audio"));
   softmax_head<cpu> wider(third.on, network::hidden::size, classes + 1, items);
   CHECK_THROWS_WITH(load_classifier(file, third.net, wider, static_cast<adam<network>*>(nullptr)),
-                    Catch::Contains("classes=6"));
+                    Contains("classes=6"));
   CHECK(third.values() == before);
   std::filesystem::remove(file);
   std::filesystem::remove(l3net);

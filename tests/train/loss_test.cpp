@@ -1,6 +1,7 @@
-#include <catch2/catch.hpp>
 #include <cmath>
 #include <l3/train/loss.hpp>
+
+#include "../support/catch.hpp"
 
 using namespace l3;
 

@@ -1,5 +1,4 @@
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +8,7 @@
 #include <limits>
 #include <new>
 
+#include "../support/catch.hpp"
 #include "../support/micro.hpp"
 
 using namespace l3;
@@ -114,7 +114,7 @@ TEST_CASE("a step that is not finite leaves everything as it was and says which 
   auto frames = uniform_batch<float, network::frame>(6, 5);
   frames.data()[1234] = std::numeric_limits<float>::quiet_NaN();
   auto const sounds = uniform_batch<float, network::sound>(6, 6);
-  CHECK_THROWS_WITH(s.t.step(frames.view(), sounds.view(), {}), Catch::Contains("step 2") && Catch::Contains("finite"));
+  CHECK_THROWS_WITH(s.t.step(frames.view(), sounds.view(), {}), Contains("step 2") && Contains("finite"));
   CHECK(same_bits(s.net, untouched.net));
   CHECK(s.net.batches_tracked() == 1);
   CHECK(s.t.steps() == 1);

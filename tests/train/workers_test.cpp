@@ -1,10 +1,10 @@
 #include <array>
-#include <catch2/catch.hpp>
 #include <cstring>
 #include <l3/train/trainer.hpp>
 #include <memory>
 #include <thread>
 
+#include "../support/catch.hpp"
 #include "../support/micro.hpp"
 #include "../support/thread_group.hpp"
 
@@ -177,7 +177,7 @@ TEST_CASE("a loss that is not finite at one worker stops all, and nothing has ch
     });
   threads.clear();
   for (std::size_t rank = 0; rank != processes; ++rank) {
-    CHECK_THAT(said[rank], Catch::Contains("training step 1, loss") && Catch::Contains("at process 1"));
+    CHECK_THAT(said[rank], Contains("training step 1, loss") && Contains("at process 1"));
     CHECK(same[rank]);
   }
 }
@@ -236,7 +236,7 @@ TEST_CASE("batch norm over all processes needs one batch for each") {
   net.initialise(7);
   auto settings = settings_of(pairing::all, true, 2);
   settings.sync_batch_norm = true;
-  CHECK_THROWS_WITH(trainer<network>(on, net, settings), Catch::Contains("one part for each"));
+  CHECK_THROWS_WITH(trainer<network>(on, net, settings), Contains("one part for each"));
 }
 
 TEST_CASE("batches that do not divide into parts are refused") {

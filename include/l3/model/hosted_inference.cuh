@@ -10,7 +10,6 @@
 #include <l3/model/network.hpp>
 #include <span>
 #include <string>
-#include <type_traits>
 #include <utility>
 
 namespace l3::inline L3_ISA {
@@ -154,13 +153,15 @@ class hosted_inference {
   auto embedding_of(Items const& x, std::size_t n) {
     return [this, &x, n](auto const& place, float* out) {
       batch_view<value, embedding> const y(reinterpret_cast<value*>(features_.data()), n);
-      auto const in = input(x).make(on_, place, n);
-      if constexpr (std::same_as<std::remove_cvref_t<decltype(input(x))>, frames_in>)
-        inner_.embed_frames(in, y);
-      else
-        inner_.embed_sounds(in, y);
+      embed_made(input(x).make(on_, place, n), y);
       convert(on_, y.size(), static_cast<value const*>(y.data), out);
     };
+  }
+  void embed_made(batch_view<value const, typename Network::frame> x, batch_view<value, embedding> y) {
+    inner_.embed_frames(x, y);
+  }
+  void embed_made(batch_view<value const, typename Network::sound> x, batch_view<value, embedding> y) {
+    inner_.embed_sounds(x, y);
   }
   template <class Items>
   void embed(Items const& x, to<embedding> y) {
