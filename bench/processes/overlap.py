@@ -26,11 +26,12 @@ batches = {"tiny": 64, "small": 64, "paper": 16}  # as `l3 train` has them
 
 def measure(program, model, pairs, steps, rounds, folder, apart=None):
     out = folder / "steps"
-    words = [program, model, batches[model], steps, rounds, pairs, out]
+    own_core = 'exec taskset -c "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" "$0" "$@"'
+    words = ["sh", "-c", own_core, program, model, batches[model], steps, rounds, pairs, out]
     if apart:
-        command = apart.command("mpirun", [["taskset", "-c", str(k), *words] for k in range(2)])
+        command = apart.command("mpirun", 2, words)
     else:
-        command = ["mpirun", "--bind-to", "none", "-n", 1, "taskset", "-c", 0, *words, ":", "-n", 1, "taskset", "-c", 1, *words]
+        command = ["mpirun", "--bind-to", "none", "-n", 2, *words]
     environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     subprocess.run(list(map(str, command)), env=environment, check=True)
     return [json.loads(pathlib.Path(f"{out}.{rank}.json").read_text()) for rank in range(2)]

@@ -52,14 +52,13 @@ class Hosts:
                     os.kill(int(process), signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
-    def command(self, mpirun, programs):
-        """What mpirun starts: a program on each host; where there are more, they take turns."""
+    def command(self, mpirun, count, program):
+        """What starts so many of a program, in turns on the hosts."""
         # Else mpirun waits for minutes for the daemon of a host that is gone.
         patience = ["--mca", "oob_tcp_keepalive_time", "5", "--mca", "oob_tcp_keepalive_intvl", "2", "--mca",
                     "oob_tcp_keepalive_probes", "3"]
         words = [mpirun, "--mca", "plm_rsh_agent", self.agent, "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include",
                  "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24", *patience, "--bind-to", "none"]
-        for k, program in enumerate(programs):
-            words += [":"] if k else []
-            words += ["--host", f"{self.addresses[k % 2]}:{len(programs)}", "-n", "1", *program]
+        words += ["--host", ",".join(f"{a}:{count // 2}" for a in self.addresses), "--map-by", "node:OVERSUBSCRIBE", "-n", count,
+                  *program]
         return [*self.on(0), "exec " + shlex.join(map(str, words))]
