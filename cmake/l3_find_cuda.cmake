@@ -40,7 +40,8 @@ function(l3_check_cuda_host found)
   string(REGEX MATCH "^[0-9]+" major "${CMAKE_CXX_COMPILER_VERSION}")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CUDA_HOST_COMPILER_ID STREQUAL "GNU" AND
       CMAKE_CUDA_HOST_COMPILER_VERSION VERSION_LESS major)
-    set(why "nvcc compiles with g++ ${CMAKE_CUDA_HOST_COMPILER_VERSION}, all else with g++ ${CMAKE_CXX_COMPILER_VERSION}: name one that nvcc takes in CMAKE_CXX_COMPILER and CMAKE_CUDA_HOST_COMPILER")
+    string(CONCAT why "nvcc compiles with g++ ${CMAKE_CUDA_HOST_COMPILER_VERSION}, all else with g++ "
+      "${CMAKE_CXX_COMPILER_VERSION}: name one that nvcc takes in CXX and CUDAHOSTCXX, and begin with a new build folder")
     if(L3_CUDA STREQUAL "AUTO")
       message(STATUS "l3: no backend cuda (${why})")
       set("${found}" FALSE PARENT_SCOPE)

@@ -2,7 +2,7 @@
 # Builds everything that wants a GPU and puts it into a folder small enough to be taken to a machine where nothing can be
 # installed and little is there beside a driver: programs, the libraries that they load, and videos to train on.
 #   bench/gpu/bundle.sh DIR [VIDEOS]     VIDEOS: a folder with train.csv, valid.csv and test.csv
-# For Hopper, or for CUDA_ARCHITECTURES (80-real: Ampere).
+# On Debian 12, whose libraries and Catch2 it knows. For Hopper, or for CUDA_ARCHITECTURES (80-real: Ampere).
 # There, bench/gpu/all.sh runs it. FFmpeg and libarchive are built from Debian's sources with the few formats that are
 # needed, for theirs load a hundred other libraries. Needs what tests/run.sh installs, and nvcc; runs where glibc is as new
 # as here, on processors with AVX2.

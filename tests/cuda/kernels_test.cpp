@@ -194,6 +194,7 @@ TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both",
         auto const from = at.begin() + static_cast<std::ptrdiff_t>(first);
         return std::vector<float>(from, from + static_cast<std::ptrdiff_t>(count));
       };
+      REQUIRE(at.size() == values / 2 + 4 * c);
       CHECK(apart(part(0, values / 2), own) < 2 * stored_as<TestType>);
       CHECK(apart(part(values / 2 + 2 * c, c), running) < kept);
       CHECK(apart(part(values / 2 + 3 * c, c), running_variance) < kept);
