@@ -185,27 +185,23 @@ TEMPLATE_TEST_CASE("batch norm over two GPUs' batches is that over one of both",
         scratch.check(on), room.check(on);
         found[rank] = joined({gradient.values(on), dg.values(on), db.values(on), rm.values(on), rv.values(on)});
       }
+    auto const slice = [](std::vector<float> const& of, std::size_t first, std::size_t count) {
+      auto const from = of.begin() + static_cast<std::ptrdiff_t>(first);
+      return std::vector<float>(from, from + static_cast<std::ptrdiff_t>(count));
+    };
     for (std::size_t rank : {0u, 1u}) {
       std::vector<double> const own(dx.begin() + static_cast<std::ptrdiff_t>(rank * values / 2),
                                     dx.begin() + static_cast<std::ptrdiff_t>((rank + 1) * values / 2));
-      // The sums are each one's own; both together are the whole's.
-      std::vector<float> const at(found[rank].begin(), found[rank].end());
-      auto const part = [&at](std::size_t first, std::size_t count) {
-        auto const from = at.begin() + static_cast<std::ptrdiff_t>(first);
-        return std::vector<float>(from, from + static_cast<std::ptrdiff_t>(count));
-      };
-      REQUIRE(at.size() == values / 2 + 4 * c);
-      CHECK(apart(part(0, values / 2), own) < 2 * stored_as<TestType>);
-      CHECK(apart(part(values / 2 + 2 * c, c), running) < kept);
-      CHECK(apart(part(values / 2 + 3 * c, c), running_variance) < kept);
+      REQUIRE(found[rank].size() == values / 2 + 4 * c);
+      CHECK(apart(slice(found[rank], 0, values / 2), own) < 2 * stored_as<TestType>);
+      CHECK(apart(slice(found[rank], values / 2 + 2 * c, c), running) < kept);
+      CHECK(apart(slice(found[rank], values / 2 + 3 * c, c), running_variance) < kept);
     }
-    std::vector<float> scales(c), shifts(c);
-    for (std::size_t k = 0; k != c; ++k) {
-      scales[k] = found[0][values / 2 + k] + found[1][values / 2 + k];
-      shifts[k] = found[0][values / 2 + c + k] + found[1][values / 2 + c + k];
-    }
-    CHECK(apart(scales, dgamma) < 1e-4);
-    CHECK(apart(shifts, dbeta) < 1e-4);
+    // The sums are each one's own; both together are the whole's.
+    std::vector<float> sums(2 * c);
+    for (std::size_t k = 0; k != 2 * c; ++k) sums[k] = found[0][values / 2 + k] + found[1][values / 2 + k];
+    CHECK(apart(slice(sums, 0, c), dgamma) < 1e-4);
+    CHECK(apart(slice(sums, c, c), dbeta) < 1e-4);
   }
 }
 

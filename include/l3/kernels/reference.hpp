@@ -473,7 +473,9 @@ double softmax_cross_entropy(context<B>&, std::size_t rows, std::size_t classes,
     S total = 0;
     for (std::size_t o = 0; o < classes; ++o) total += std::exp(x[o] - largest);
     auto const label = static_cast<std::size_t>(labels[row]);
-    loss += static_cast<double>(weights[row]) * static_cast<double>(std::log(total) - (x[label] - largest));
+    // Said in words, for a compiler that may fuse the two would do so in one of a loop's copies and not in another.
+    loss =
+        std::fma(static_cast<double>(weights[row]), static_cast<double>(std::log(total) - (x[label] - largest)), loss);
     if (dlogits == nullptr) continue;
     for (std::size_t o = 0; o < classes; ++o)
       dlogits[row * classes + o] = weights[row] * (std::exp(x[o] - largest) / total - (o == label ? S{1} : S{0}));
