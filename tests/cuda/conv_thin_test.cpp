@@ -53,8 +53,9 @@ TEST_CASE("a first layer computed again where it is needed, on a GPU") {
   lopsided_host host_group;
   lopsided_gpu group;
   for (auto const& d : sizes)
-    for (auto const& [relu, together] :
+    for (auto const& [rectified, in_group] :
          std::initializer_list<std::pair<bool, bool>>{{true, false}, {false, false}, {true, true}}) {
+      bool const relu = rectified, together = in_group;  // clang before 16 lets no lambda use the names above
       CAPTURE(d.batch, d.height, d.width, d.in, d.out, relu, together);
       REQUIRE(scratch_size<cuda<bf16>>::conv2d_is_thin(d));
       std::size_t const n = d.out, outputs = d.rows() * n;

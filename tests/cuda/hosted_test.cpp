@@ -112,16 +112,16 @@ TEST_CASE("the paper's regions have equal kernels and strides") {
 TEMPLATE_TEST_CASE("a network on a GPU makes the same of values and of bytes", "", fp32, bf16) {
   if (!has_gpu()) return;
   using network = l3_network<cuda<TestType>, listening>;
-  using judge = l3_network<reference<float>, listening>;
+  using plain_network = l3_network<reference<float>, listening>;
   using user = hosted_inference<network>;
   using embedding = typename network::embedding;
   context<cuda<TestType>> on;
   context<reference<float>> host(1);
   network net;
-  judge plain;
+  plain_network plain;
   net.initialise(3), plain.initialise(3);
   user u(on, net, hosted_items);
-  inference<judge> expected(host, plain, hosted_items);
+  inference<plain_network> expected(host, plain, hosted_items);
   hosted_batch<network> const b(1);
   float const near = std::is_same_v<TestType, fp32> ? 1e-4f : 3e-2f;
   std::size_t const few = 3;

@@ -520,19 +520,19 @@ TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16
   using B = cuda<TestType>;
   using T = value_of<B>;
   using network = l3_network<B, mini>;
-  using judge = l3_network<reference<float>, mini>;
+  using plain_network = l3_network<reference<float>, mini>;
   double const tolerance = std::is_same_v<TestType, fp32> ? 2e-5 : std::is_same_v<TestType, tf32> ? 5e-3 : 5e-2;
   context<B> on;
   context<reference<float>> host(1);
   network net;
-  judge plain;
+  plain_network plain;
   plain.initialise(5);
-  trainer<judge> t(host, plain, settings_of(pairing::all));  // running averages of some training
-  batch_of<judge> const b(4, 3);
+  trainer<plain_network> t(host, plain, settings_of(pairing::all));  // running averages of some training
+  batch_of<plain_network> const b(4, 3);
   for (int k = 0; k < 3; ++k) take(t, b);
-  std::copy_n(plain.data(), judge::parameter_room, net.data());
+  std::copy_n(plain.data(), plain_network::parameter_room, net.data());
   inference<network> user(on, net, 4);
-  inference<judge> expected(host, plain, 4);
+  inference<plain_network> expected(host, plain, 4);
   auto const check = [&]<class In, class Out>(batch_view<float const, In> in, Out, auto&& ours, auto&& theirs) {
     on_device<T> x({in.data, in.data + in.size()});
     std::vector<float> y(in.count * Out::size);
@@ -551,11 +551,11 @@ TEMPLATE_TEST_CASE("inference on a GPU is the processor's", "", fp32, tf32, bf16
       b.sounds.view(), typename network::embedding{}, [&](auto x, auto y) { user.embed_sounds(x, y); },
       [&](auto x, auto y) { expected.embed_sounds(x, y); });
   check(
-      b.frames.view(), typename inference<judge>::vision_map::output{}, [&](auto x, auto y) { user.map_frames(x, y); },
-      [&](auto x, auto y) { expected.map_frames(x, y); });
+      b.frames.view(), typename inference<plain_network>::vision_map::output{},
+      [&](auto x, auto y) { user.map_frames(x, y); }, [&](auto x, auto y) { expected.map_frames(x, y); });
   check(
-      b.sounds.view(), typename inference<judge>::audio_map::output{}, [&](auto x, auto y) { user.map_sounds(x, y); },
-      [&](auto x, auto y) { expected.map_sounds(x, y); });
+      b.sounds.view(), typename inference<plain_network>::audio_map::output{},
+      [&](auto x, auto y) { user.map_sounds(x, y); }, [&](auto x, auto y) { expected.map_sounds(x, y); });
   on_device<T> frames({b.frames.values().begin(), b.frames.values().end()}),
       sounds({b.sounds.values().begin(), b.sounds.values().end()});
   on_device<float> logits(8);

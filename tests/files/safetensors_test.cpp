@@ -8,7 +8,6 @@
 #include "scratch.hpp"
 
 using namespace l3_test;
-using floats = std::vector<float>;
 
 namespace {
 

@@ -77,7 +77,8 @@ TEMPLATE_LIST_TEST_CASE("batch_norm_relu_pool_backward agrees with the plain loo
       for (bool ties : {false, true}) {
         CAPTURE(d.batch, d.height, d.width, d.channels, d.window.height, d.window.width, relu, ties);
         inputs const in(d, ties);
-        auto const found = backward(on, in, relu), expected = backward(judge, in, relu);
+        auto const found = backward(on, in, relu);
+        auto const expected = backward(judge, in, relu);
         CHECK(distance(found[0], expected[0]) < 5e-6);
         CHECK(distance(found[1], expected[1]) < 5e-6);
         CHECK(distance(found[2], expected[2]) < 5e-6);

@@ -54,7 +54,8 @@ TEMPLATE_LIST_TEST_CASE("dense products agree with the plain loops in double", "
   for (auto const& d : sizes) {
     CAPTURE(d.batch, d.in, d.out, d.weight_stride);
     inputs const in(d);
-    auto const found = results(on, in), expected = results(judge, in);
+    auto const found = results(on, in);
+    auto const expected = results(judge, in);
     for (std::size_t k = 0; k < found.size(); ++k) {
       CAPTURE(k);
       CHECK(distance(found[k], expected[k]) < 2e-6);

@@ -46,7 +46,8 @@ TEMPLATE_LIST_TEST_CASE("channel_moments agrees with the plain loop in double", 
   for (auto const [rows, channels] : sizes) {
     CAPTURE(rows, channels);
     auto const x = normal(rows * channels, 1, 0.5);
-    auto const found = moments(on, rows, channels, x), expected = moments(judge, rows, channels, widened(x));
+    auto const found = moments(on, rows, channels, x);
+    auto const expected = moments(judge, rows, channels, widened(x));
     CHECK(distance(found[0], expected[0]) < 1e-6);
     CHECK(distance(found[1], expected[1]) < 1e-6);
   }
@@ -58,7 +59,8 @@ TEMPLATE_LIST_TEST_CASE("channel_moments is accurate when the mean is far from z
   for (double mean : {1e3, -1e4, 1e5}) {  // standard deviations
     CAPTURE(mean);
     auto const x = normal(6000 * 17, 1, mean);
-    auto const found = moments(on, 6000, 17, x), expected = moments(judge, 6000, 17, widened(x));
+    auto const found = moments(on, 6000, 17, x);
+    auto const expected = moments(judge, 6000, 17, widened(x));
     CHECK(distance(found[0], expected[0]) < 1e-7);
     CHECK(distance(found[1], expected[1]) < 2e-6);
   }
@@ -69,7 +71,8 @@ TEMPLATE_LIST_TEST_CASE("channel_moments is accurate when a chunk starts with an
   context<reference<double>> judge(1);
   auto x = normal(6000 * 16, 1);
   for (std::size_t c = 0; c < 16; ++c) x[c] = 1e4f;
-  auto const found = moments(on, 6000, 16, x), expected = moments(judge, 6000, 16, widened(x));
+  auto const found = moments(on, 6000, 16, x);
+  auto const expected = moments(judge, 6000, 16, widened(x));
   CHECK(distance(found[0], expected[0]) < 1e-5);
   CHECK(distance(found[1], expected[1]) < 1e-5);
 }

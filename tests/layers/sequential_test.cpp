@@ -8,17 +8,17 @@ using namespace l3;
 
 // 7 x 10: odd and unequal, so that swapped axes and dropped lines show.
 using seven_by_ten = image<7, 10, 3>;
-template <template <item_shape, class...> class Kind>
-using block = Kind<seven_by_ten, named<"conv1", conv3x3<5>>, named<"bn1", batch_norm<>>, relu, max_pool<>,
-                   named<"conv2", conv3x3<6, true>>, named<"bn2", batch_norm<>>, relu, named<"conv3", conv3x3<4>>,
-                   named<"bn3", batch_norm<>>, named<"conv4", conv3x3<4>>, named<"bn4", batch_norm<>>, relu,
-                   global_max_pool, named<"fc", dense<3>>, relu>;
-template <item_shape In, class... Specs>
-using fused_t = sequential<In, Specs...>;
-template <item_shape In, class... Specs>
-using plain_t = unfused_sequential<In, Specs...>;
-using fused_block = block<fused_t>;
-using plain_block = block<plain_t>;
+template <class... Specs>
+struct both {
+  using fused = sequential<seven_by_ten, Specs...>;
+  using plain = unfused_sequential<seven_by_ten, Specs...>;
+};
+using block =
+    both<named<"conv1", conv3x3<5>>, named<"bn1", batch_norm<>>, relu, max_pool<>, named<"conv2", conv3x3<6, true>>,
+         named<"bn2", batch_norm<>>, relu, named<"conv3", conv3x3<4>>, named<"bn3", batch_norm<>>,
+         named<"conv4", conv3x3<4>>, named<"bn4", batch_norm<>>, relu, global_max_pool, named<"fc", dense<3>>, relu>;
+using fused_block = block::fused;
+using plain_block = block::plain;
 
 static_assert(fused_block::length == 6);  // four convolution blocks, dense, relu
 static_assert(plain_block::length == 15);

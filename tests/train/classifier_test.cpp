@@ -16,7 +16,7 @@ using namespace l3;
 namespace {
 
 constexpr std::size_t classes = 5, items = 6;
-std::vector<std::int32_t> const labels{0, 3, 4, 1, 2, 3};
+std::vector<std::int32_t> const item_labels{0, 3, 4, 1, 2, 3};
 constexpr training_settings class_settings{.batch = items, .learning_rate = 3e-3, .warm_up_steps = 3};
 
 template <class B, class Side>
@@ -33,7 +33,7 @@ struct class_session {
       : on(threads),
         head(on, network::hidden::size, classes, items),
         t((net.initialise(1), head.initialise(1, 99), on), net, head, s, frozen) {}
-  step_report step() { return t.step(batch.view(), labels); }
+  step_report step() { return t.step(batch.view(), item_labels); }
   std::vector<scalar> values() const {
     std::vector<scalar> all(net.data(), net.data() + network::parameter_room);
     all.insert(all.end(), head.weights().begin(), head.weights().end());
@@ -70,17 +70,17 @@ void check_gradient(double* values, double const* gradients, std::size_t count, 
 
 TEMPLATE_TEST_CASE("a classifier has the gradients that finite differences find", "", vision_of<micro>,
                    audio_of<micro>) {
-  using network = trunk_classifier<reference<double>, TestType>;
+  using classifier = trunk_classifier<reference<double>, TestType>;
   context<reference<double>> on(1);
-  network net;
+  classifier net;
   net.initialise(4);
-  softmax_head<reference<double>> head(on, network::hidden::size, classes, items);
+  softmax_head<reference<double>> head(on, classifier::hidden::size, classes, items);
   head.initialise(4, 7);
-  classifier_trainer<network> t(on, net, head, standing, false);
-  auto const batch = uniform_batch<double, typename network::input>(items, 5);
-  auto const loss = [&] { return t.step(batch.view(), labels).score.loss; };
+  classifier_trainer<classifier> t(on, net, head, standing, false);
+  auto const batch = uniform_batch<double, typename classifier::input>(items, 5);
+  auto const loss = [&] { return t.step(batch.view(), item_labels).score.loss; };
   loss();
-  for (parameter const& p : network::parameters) {
+  for (parameter const& p : classifier::parameters) {
     if (!p.learned()) continue;
     CAPTURE(std::string(p.name.view()));
     loss();
@@ -93,19 +93,19 @@ TEMPLATE_TEST_CASE("a classifier has the gradients that finite differences find"
 }
 
 TEST_CASE("a fusion head that learns alone has the gradients that finite differences find") {
-  using network = l3_network<reference<double>, micro>;
+  using double_network = l3_network<reference<double>, micro>;
   context<reference<double>> on(1);
-  network net;
+  double_network net;
   net.initialise(4);
   training_settings s = standing;
   for (pairing const which : {pairing::all, pairing::paper}) {
     s.which = which;
-    fusion_trainer<network> t(on, net, s);
-    auto const frames = uniform_batch<double, network::frame>(items, 5);
-    auto const sounds = uniform_batch<double, network::sound>(items, 6);
+    fusion_trainer<double_network> t(on, net, s);
+    auto const frames = uniform_batch<double, double_network::frame>(items, 5);
+    auto const sounds = uniform_batch<double, double_network::sound>(items, 6);
     std::vector<std::int32_t> const match{1, 0, 1, 0, 0, 1};
     auto const loss = [&] { return t.step(frames.view(), sounds.view(), match).score.loss; };
-    for (parameter const& p : network::parameters) {
+    for (parameter const& p : double_network::parameters) {
       if (!p.name.view().starts_with("fusion")) continue;
       CAPTURE(std::string(p.name.view()));
       loss();
@@ -134,23 +134,23 @@ TEMPLATE_TEST_CASE("a classifier learns a batch, to the same bits on any number 
   std::size_t right = 0;
   for (std::size_t k = 0; k != items; ++k) {
     auto const row = scores.begin() + static_cast<std::ptrdiff_t>(k * classes);
-    right += std::max_element(row, row + classes) - row == labels[k];
+    right += std::max_element(row, row + classes) - row == item_labels[k];
   }
   CHECK(right >= 5);
 }
 
 TEST_CASE("a frozen subnetwork stays as it is and the layers above it learn") {
   class_session<cpu, vision_of<micro>> s(2, true);
-  using network = decltype(s)::network;
+  using classifier = decltype(s)::network;
   auto const before = s.values();
   double const first = s.step().score.loss;
   double last = first;
   for (int k = 0; k < 200; ++k) last = s.step().score.loss;
   CHECK(last < 0.5 * first);
   auto const after = s.values();
-  CHECK(std::memcmp(before.data(), after.data(), network::top_offset * sizeof(float)) == 0);
-  CHECK(std::memcmp(before.data() + network::top_offset, after.data() + network::top_offset,
-                    (before.size() - network::top_offset) * sizeof(float)) != 0);
+  CHECK(std::memcmp(before.data(), after.data(), classifier::top_offset * sizeof(float)) == 0);
+  CHECK(std::memcmp(before.data() + classifier::top_offset, after.data() + classifier::top_offset,
+                    (before.size() - classifier::top_offset) * sizeof(float)) != 0);
   CHECK(s.net.batches_tracked() == 0);
 }
 
@@ -181,7 +181,7 @@ TEST_CASE("a classifier's step that is not finite leaves everything as it was") 
   CHECK(s.values() == untouched.values());
   std::vector<std::int32_t> const beyond{0, 1, 2, 3, 4, 5};
   CHECK_THROWS_AS(s.t.step(s.batch.view(), beyond), setting_error);
-  CHECK_THROWS_AS(s.t.step(s.batch.view().slice(0, 4), labels), shape_error);
+  CHECK_THROWS_AS(s.t.step(s.batch.view().slice(0, 4), item_labels), shape_error);
   s.step(), untouched.step();
   CHECK(s.values() == untouched.values());
 }
@@ -189,7 +189,7 @@ TEST_CASE("a classifier's step that is not finite leaves everything as it was") 
 TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
   auto const file = class_file("classifier.safetensors");
   class_session<cpu, vision_of<micro>> whole(2), first(2), second(2);
-  using network = decltype(whole)::network;
+  using classifier = decltype(whole)::network;
   for (int k = 0; k < 5; ++k) whole.step();
   for (int k = 0; k < 2; ++k) first.step();
   save_classifier(file, first.net, first.head, &first.t.optimizer(), {.step = 2, .settings = R"({"classes":[]})"});
@@ -203,21 +203,21 @@ TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
   ::network both;
   both.initialise(8);
   load_parameters(file, both, "vision");
-  CHECK(std::memcmp(both.data(), first.net.data(), network::top_offset * sizeof(float)) == 0);
+  CHECK(std::memcmp(both.data(), first.net.data(), classifier::top_offset * sizeof(float)) == 0);
   auto const l3net = class_file("l3net.safetensors");
   save_checkpoint<::network>(l3net, both, nullptr, {});
   class_session<cpu, vision_of<micro>> third(1);
   load_parameters(l3net, third.net, "vision");
-  CHECK(std::memcmp(third.net.data(), first.net.data(), network::top_offset * sizeof(float)) == 0);
+  CHECK(std::memcmp(third.net.data(), first.net.data(), classifier::top_offset * sizeof(float)) == 0);
 
   // What does not fit is refused, and nothing changes.
   auto const before = third.values();
-  CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, static_cast<adam<network>*>(nullptr)), format_error);
+  CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, static_cast<adam<classifier>*>(nullptr)), format_error);
   CHECK_THROWS_WITH(classes_of_checkpoint(l3net), Contains("classifier"));
   class_session<cpu, audio_of<micro>> other(1);
   CHECK_THROWS_WITH(load_parameters(file, other.net, "audio"), Contains("subnetwork audio"));
-  softmax_head<cpu> wider(third.on, network::hidden::size, classes + 1, items);
-  CHECK_THROWS_WITH(load_classifier(file, third.net, wider, static_cast<adam<network>*>(nullptr)),
+  softmax_head<cpu> wider(third.on, classifier::hidden::size, classes + 1, items);
+  CHECK_THROWS_WITH(load_classifier(file, third.net, wider, static_cast<adam<classifier>*>(nullptr)),
                     Contains("classes=6"));
   CHECK(third.values() == before);
   std::filesystem::remove(file);

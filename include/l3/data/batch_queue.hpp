@@ -161,8 +161,8 @@ class batch_queue {
   struct job {
     slot* batch = nullptr;  ///< none: there is nothing to do
     std::size_t draw = 0;
-    std::unique_ptr<worker> by;  ///< or none, until one is needed
-    openings::share share;       ///< where the draw shares an opening
+    std::unique_ptr<worker> by;      ///< or none, until one is needed
+    typename openings::share share;  ///< where the draw shares an opening
   };
 
   std::uint64_t batches_to_make() const {
@@ -316,7 +316,7 @@ class batch_queue {
   }
 
   /// Puts a draw that an opening has kept where it belongs.
-  void use(slot& s, std::size_t which, openings::opening& from, std::unique_ptr<worker>& by) {
+  void use(slot& s, std::size_t which, typename openings::opening& from, std::unique_ptr<worker>& by) {
     draw const& d = s.sampler->draws()[which];
     auto const& place = s.sampler->place_of(d);
     kept_draw kept = std::move(from.of(place));

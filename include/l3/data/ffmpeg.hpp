@@ -184,7 +184,8 @@ inline std::int32_t const* display_matrix(AVStream const& s) {
 /// Errors  media_error where libswresample refuses.
 inline resampler_ptr mono_resampler(int rate, int to, std::string const& subject) {
 #if L3_FFMPEG_CHANNEL_LAYOUT
-  AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
+  AVChannelLayout mono{};
+  av_channel_layout_default(&mono, 1);
   SwrContext* made = nullptr;
   swr_alloc_set_opts2(&made, &mono, AV_SAMPLE_FMT_FLTP, to, &mono, AV_SAMPLE_FMT_FLTP, rate, 0, nullptr);
 #else

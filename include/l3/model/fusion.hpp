@@ -36,7 +36,7 @@ struct pair_fusion {
   static constexpr footprint kept = hidden_values<B> + hidden_values<B>;
   template <backend B>
   static constexpr footprint scratch = either(scratch_size<B>::dense(half(0)),
-                                              scratch_size<B>::pairs(pairs(0, pairing::all)));
+                                              scratch_size<B>::pairs(pairs(0, pairing::all, 0)));
 
   /// u and t, the parts of the hidden layer that pictures and sounds make on their own.
   template <backend B>
