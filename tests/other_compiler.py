@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import sys
 
 def read(compiler, unit):
     words = shlex.split(unit["command"])
-    while "clang" not in words[0] and not pathlib.Path(words[0]).name.startswith(("g++", "c++")):
-        words.pop(0)  # what the compiler is started with
+    # Before the compiler's name is what it is started with.
+    first = next(n for n, w in enumerate(words) if re.search(r"(^|-)[gc]\+\+(-|$)", pathlib.Path(w).name))
     out = words.index("-o")
-    words = [compiler, *words[1:out], *words[out + 2:], "-fsyntax-only", "-Wno-unknown-warning-option",
+    words = [compiler, *words[first + 1:out], *words[out + 2:], "-fsyntax-only", "-Wno-unknown-warning-option",
              "-Wno-deprecated-declarations"]  # (cmake/l3_warnings.cmake says why)
     return subprocess.run([w for w in words if w != "-c"], cwd=unit["directory"], text=True, capture_output=True)
 
