@@ -74,6 +74,16 @@ function(l3_files_with_slow_cases out)
   set(${out} "${found}" PARENT_SCOPE)
 endfunction()
 
+# l3_quick_cuda(<target>): CUDA units whose code is to be there soon, not to be fast, if L3_QUICK_PROGRAMS is on.
+function(l3_quick_cuda target)
+  if(L3_QUICK_PROGRAMS)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O0>)  # the processor's part
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Ofc=max>)  # the GPU's
+    endif()
+  endif()
+endfunction()
+
 # l3_finish_bench(<target>): how benchmarks are compiled: in less time beside tests, for whoever measures builds without
 # them (preset bench).
 function(l3_finish_bench target)

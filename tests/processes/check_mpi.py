@@ -37,7 +37,7 @@ class Session:
     def __init__(self, l3, mpirun, folder):
         self.l3, self.mpirun, self.folder = str(l3), mpirun, pathlib.Path(folder)
         self.data = self.folder / "data"
-        subprocess.run([self.l3, "synth", self.data, "--videos", "120", "--seconds", "2", "--seed", "5", "--quiet"],
+        subprocess.run([self.l3, "synth", self.data, "--videos", "60", "--seconds", "2", "--seed", "5", "--quiet"],
                        check=True, stdout=subprocess.DEVNULL)
         self.environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
@@ -80,7 +80,7 @@ class Session:
 
 def agree(s):
     for name, processes, batch, steps, more in [
-            ("all frames with all sounds", 4, 4, 20, []),
+            ("all frames with all sounds", 4, 4, 10, []),
             ("16 processes of 2 draws", 16, 2, 10, []),
             ("a worker's frames with its own sounds", 4, 4, 10, ["--pairing-scope", "worker"]),
             ("pairs as in the paper", 4, 4, 10, ["--pairing", "paper"]),
@@ -151,7 +151,7 @@ def wait_for(file, text, seconds=60):
 
 
 def stop(s):
-    common = ["--pairs", 2400, "--valid-every", 1000, "--log-every", 1, "--save-every", 1000]
+    common = ["--pairs", 1280, "--valid-every", 1000, "--log-every", 1, "--save-every", 1000]
     process = subprocess.Popen(list(map(str, s.together(4, *s.train("stopped", "--batch", 4, *common)))),
                                env=s.environment, stderr=subprocess.PIPE, text=True)
     expect(wait_for(s.folder / "stopped" / "log.csv", "\n5,"), "four processes step until they are stopped")
@@ -163,7 +163,7 @@ def stop(s):
     expect("killed" not in said.lower(), f"by themselves {said}")
     log = (s.folder / "stopped" / "log.csv").read_text().splitlines()
     step = int(log[-1].split(",")[0])
-    expect(5 <= step < 150, f"it was stopped at step {step}")
+    expect(5 <= step < 80, f"it was stopped at step {step}")
     expect(s.step_of("stopped") == step, "whose checkpoint is there")
     wrong = s.run(s.together(2, "train", "--out", s.folder / "stopped", "--resume", "--quiet", "--threads", 1), 60)
     expect(wrong.returncode != 0 and "16 as when the run began" in wrong.stderr, "another number of draws is refused")
@@ -171,7 +171,7 @@ def stop(s):
     expect(r.returncode == 0, f"two processes go on where four were stopped {r.stderr}")
     log = (s.folder / "stopped" / "log.csv").read_text().splitlines()
     steps = [int(line.split(",")[0]) for line in log[1:]]
-    expect(steps == list(range(1, 151)), f"every step is in the log once, up to {steps[-1]}")
+    expect(steps == list(range(1, 81)), f"every step is in the log once, up to {steps[-1]}")
 
 
 def kill(s, times):
@@ -237,7 +237,7 @@ def hosts_apart(s):
         except subprocess.CalledProcessError as e:
             print(f"SKIPPED: no network name spaces here: {e.stderr}")
             sys.exit(77)
-        common = ["--batch", 4, "--pairs", 4 * 4 * 20, "--valid-every", 20]
+        common = ["--batch", 4, "--pairs", 4 * 4 * 10, "--valid-every", 10]
         one = s.run([s.l3, *s.train("one", *common, "--workers-emulated", 4)])
         many = s.run(apart.command(s.mpirun, 4, [s.l3, *s.train("many", *common)]))
         expect(one.returncode == 0 and many.returncode == 0, f"two hosts of two processes end well {many.stderr}")

@@ -29,15 +29,18 @@ using backends_with = std::conditional_t<std::same_as<cpu, simd<arch::generic>>,
 using kernel_backends = backends_with<reference<float>>;
 using fast_backends = backends_with<>;
 
-/// Standard normal floats, held as doubles if asked. Values differ with the seed and the index only.
+/// Standard normal floats, held as doubles if asked. Values differ with the seed and the index only; long ones repeat
+/// themselves, after a prime number that no rows are apart.
 template <class S = float>
 std::vector<S> normal(std::size_t count, std::uint64_t seed, double mean = 0, double deviation = 1) {
+  constexpr std::size_t period = 1'000'003;
   generator draw(seed, stream::user, 0, 0);
   std::vector<S> values(count);
-  for (std::size_t k = 0; k < count; ++k) {
+  for (std::size_t k = 0; k < std::min(count, period); ++k) {
     if (k % 4096 == 0) draw = generator(seed, stream::user, 0, static_cast<std::uint32_t>(k / 4096));
     values[k] = static_cast<S>(static_cast<float>(mean + deviation * draw.normal()));
   }
+  for (std::size_t k = period; k < count; ++k) values[k] = values[k - period];
   return values;
 }
 template <class S>

@@ -119,41 +119,35 @@ void conv2d_infer(context<B>&, conv_dims const& d, scalar_of<B> const* x, std::b
 template <host_backend B>
 void conv2d_backward_data(context<B>&, conv_dims const& d, scalar_of<B> const* dy, scalar_of<B> const* w,
                           scalar_of<B>* dx, std::byte* /*scratch*/) {
-  using S = scalar_of<B>;
+  std::fill_n(dx, d.rows() * d.in, scalar_of<B>{0});
   for (std::size_t n = 0; n < d.batch; ++n)
     for (std::size_t i = 0; i < d.height; ++i)
-      for (std::size_t j = 0; j < d.width; ++j)
-        for (std::size_t c = 0; c < d.in; ++c) {
-          S sum = 0;
-          for (std::size_t r = 0; r < 3; ++r)
-            for (std::size_t s = 0; s < 3; ++s) {
-              if (i + 1 < r || i + 1 - r >= d.height || j + 1 < s || j + 1 - s >= d.width) continue;
-              S const* const pixel = dy + ((n * d.height + i + 1 - r) * d.width + j + 1 - s) * d.out;
-              for (std::size_t o = 0; o < d.out; ++o) sum += pixel[o] * w[((o * d.in + c) * 3 + r) * 3 + s];
-            }
-          dx[((n * d.height + i) * d.width + j) * d.in + c] = sum;
-        }
+      for (std::size_t j = 0; j < d.width; ++j, dx += d.in)
+        for (std::size_t r = 0; r < 3; ++r)
+          for (std::size_t s = 0; s < 3; ++s) {
+            if (i + 1 < r || i + 1 - r >= d.height || j + 1 < s || j + 1 - s >= d.width) continue;
+            auto const* const pixel = dy + ((n * d.height + i + 1 - r) * d.width + j + 1 - s) * d.out;
+            for (std::size_t o = 0; o < d.out; ++o)
+              for (std::size_t c = 0; c < d.in; ++c) dx[c] += pixel[o] * w[((o * d.in + c) * 3 + r) * 3 + s];
+          }
 }
 
 /// dw[o,c,r,s] = sum over n, i, j of dy[n,i,j,o] * x[n, i+r-1, j+s-1, c].
 template <host_backend B>
 void conv2d_backward_weights(context<B>&, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* dy,
                              scalar_of<B>* dw, std::byte* /*scratch*/) {
-  using S = scalar_of<B>;
+  std::fill_n(dw, d.out * d.in * 9, scalar_of<B>{0});
   for (std::size_t o = 0; o < d.out; ++o)
-    for (std::size_t c = 0; c < d.in; ++c)
-      for (std::size_t r = 0; r < 3; ++r)
-        for (std::size_t s = 0; s < 3; ++s) {
-          S sum = 0;
-          for (std::size_t n = 0; n < d.batch; ++n)
-            for (std::size_t i = 0; i < d.height; ++i)
-              for (std::size_t j = 0; j < d.width; ++j) {
-                if (i + r < 1 || i + r > d.height || j + s < 1 || j + s > d.width) continue;
-                sum += dy[((n * d.height + i) * d.width + j) * d.out + o] *
-                       x[((n * d.height + i + r - 1) * d.width + j + s - 1) * d.in + c];
-              }
-          dw[((o * d.in + c) * 3 + r) * 3 + s] = sum;
-        }
+    for (std::size_t n = 0; n < d.batch; ++n)
+      for (std::size_t i = 0; i < d.height; ++i)
+        for (std::size_t j = 0; j < d.width; ++j)
+          for (std::size_t r = 0; r < 3; ++r)
+            for (std::size_t s = 0; s < 3; ++s) {
+              if (i + r < 1 || i + r > d.height || j + s < 1 || j + s > d.width) continue;
+              auto const gradient = dy[((n * d.height + i) * d.width + j) * d.out + o];
+              auto const* const pixel = x + ((n * d.height + i + r - 1) * d.width + j + s - 1) * d.in;
+              for (std::size_t c = 0; c < d.in; ++c) dw[((o * d.in + c) * 3 + r) * 3 + s] += gradient * pixel[c];
+            }
 }
 /// @}
 
