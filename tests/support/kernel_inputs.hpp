@@ -33,7 +33,7 @@ using fast_backends = backends_with<>;
 /// themselves, after a prime number that no rows are apart.
 template <class S = float>
 std::vector<S> normal(std::size_t count, std::uint64_t seed, double mean = 0, double deviation = 1) {
-  constexpr std::size_t period = 1'000'003;
+  constexpr std::size_t period = 2'000'003;
   generator draw(seed, stream::user, 0, 0);
   std::vector<S> values(count);
   for (std::size_t k = 0; k < std::min(count, period); ++k) {
