@@ -151,7 +151,8 @@ def wait_for(file, text, seconds=60):
 
 
 def stop(s):
-    common = ["--pairs", 1280, "--valid-every", 1000, "--log-every", 1, "--save-every", 1000]
+    last = 80
+    common = ["--pairs", last * 16, "--valid-every", 1000, "--log-every", 1, "--save-every", 1000]
     process = subprocess.Popen(list(map(str, s.together(4, *s.train("stopped", "--batch", 4, *common)))),
                                env=s.environment, stderr=subprocess.PIPE, text=True)
     expect(wait_for(s.folder / "stopped" / "log.csv", "\n5,"), "four processes step until they are stopped")
@@ -163,7 +164,7 @@ def stop(s):
     expect("killed" not in said.lower(), f"by themselves {said}")
     log = (s.folder / "stopped" / "log.csv").read_text().splitlines()
     step = int(log[-1].split(",")[0])
-    expect(5 <= step < 80, f"it was stopped at step {step}")
+    expect(5 <= step < last, f"it was stopped at step {step}")
     expect(s.step_of("stopped") == step, "whose checkpoint is there")
     wrong = s.run(s.together(2, "train", "--out", s.folder / "stopped", "--resume", "--quiet", "--threads", 1), 60)
     expect(wrong.returncode != 0 and "16 as when the run began" in wrong.stderr, "another number of draws is refused")
@@ -171,7 +172,7 @@ def stop(s):
     expect(r.returncode == 0, f"two processes go on where four were stopped {r.stderr}")
     log = (s.folder / "stopped" / "log.csv").read_text().splitlines()
     steps = [int(line.split(",")[0]) for line in log[1:]]
-    expect(steps == list(range(1, 81)), f"every step is in the log once, up to {steps[-1]}")
+    expect(steps == list(range(1, last + 1)), f"every step is in the log once, up to {steps[-1]}")
 
 
 def kill(s, times):

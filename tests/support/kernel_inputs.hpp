@@ -37,11 +37,9 @@ std::vector<S> normal(std::size_t count, std::uint64_t seed, double mean = 0, do
   constexpr std::size_t period = 2'000'003;
   static std::map<std::uint64_t, std::vector<double>> made;  // tests ask for the same ones again and again
   std::vector<double>& known = made[seed];
-  generator draw(seed, stream::user, 0, 0);
-  for (std::size_t k = known.size() / 4096 * 4096; k < std::min(count, period); ++k) {
-    if (k % 4096 == 0) draw = generator(seed, stream::user, 0, static_cast<std::uint32_t>(k / 4096));
-    double const value = draw.normal();
-    if (k == known.size()) known.push_back(value);
+  while (known.size() < std::min(count, period)) {
+    generator draw(seed, stream::user, 0, static_cast<std::uint32_t>(known.size() / 4096));
+    for (int k = 0; k < 4096; ++k) known.push_back(draw.normal());
   }
   std::vector<S> values(count);
   for (std::size_t k = 0; k < count; ++k) {
