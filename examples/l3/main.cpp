@@ -34,11 +34,21 @@ std::size_t edits(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+/// Keeps the lines of descriptions and examples as they are: from CLI11 2.5 on it would fill them as paragraphs.
+template <class Formatter>
+void keep_lines(Formatter& help) {
+  if constexpr (requires { help.enable_footer_formatting(false); }) {
+    help.enable_description_formatting(false);
+    help.enable_footer_formatting(false);
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "l3 learns to see and hear from unlabelled video: it trains the network of \"Look, Listen and Learn\"\n"
       "to decide whether a frame and a second of sound belong together, and gives embeddings of both.",
       "l3"};
+  keep_lines(*app.get_formatter());
 #ifdef L3_WITH_MEDIA
   std::string const media = "FFmpeg " + l3::ffmpeg::version();
   std::string const example = "l3 synth data && l3 train --train data/train.csv --valid data/valid.csv";

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <l3/data/ffmpeg.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -105,10 +106,11 @@ inline pictures decode_pictures(fs::path const& file, std::size_t width, std::si
   // One decoder thread, as in l3: FFmpeg patches up damaged pictures differently with more. Times come from a second
   // output of the same run, in the file's own time base.
   auto const size = std::to_string(width) + ":" + std::to_string(height);
+  std::string const own_times = LIBAVFORMAT_VERSION_MAJOR < 61 ? "-1" : "demux";  // what FFmpeg 5 calls so, 9 does not
   auto const take = " -map 0:" + stream + " -fps_mode passthrough -copyts ";
   ffmpeg("-threads 1 -i '" + file.string() + "'" + take + "-vf scale=" + size +
          ":flags=bilinear+accurate_rnd+bitexact+full_chroma_int" + scale_options +
-         ",format=rgb24 -f rawvideo pictures.rgb" + take + "-enc_time_base -1 -f framecrc times.txt");
+         ",format=rgb24 -f rawvideo pictures.rgb" + take + "-enc_time_base " + own_times + " -f framecrc times.txt");
   pictures found{{}, width, height, read_file(folder() / "pictures.rgb")};
   std::ifstream lines(folder() / "times.txt");
   double numerator = 0, denominator = 1, dts = 0, pts = 0;

@@ -77,14 +77,14 @@ def options_of_help(l3, command):
     text = subprocess.run([l3, *command.split(), "--help"], check=True, capture_output=True, text=True).stdout
     found = {}
     for line in text.splitlines():
-        if not (match := re.match(r"  (?:-\w,)?(--[\w-]+(?:,--[\w-]+)*)(.*)", line)):
+        if not (match := re.match(r" {2,10}(?:-\w, *)?(--[\w-]+(?:, ?--[\w-]+)*)(.*)", line)):
             continue
         words = match[2][:1] == " " and not match[2].startswith("  ") and match[2].split("  ")[0].split() or []
         words = [word for word in words if word != "..."]  # takes several
         said = " ".join(words)  # TYPE=default or TYPE=[several]; from CLI11 2.4 on TYPE [default] or TYPE [[several]]
         said = said[: said.rindex("]")] if "]" in said else " ".join(words[:2])
         default = re.search(r"[=\[]([^=\[\]]+?)\]?$", said)
-        for name in match[1].split(","):
+        for name in match[1].replace(" ", "").split(","):
             found[name] = (bool(words), default and default[1], "REQUIRED" in words)
     return found
 
@@ -92,7 +92,7 @@ def options_of_help(l3, command):
 def commands_of_help(l3, *above):
     """Every command that does work: "train", and "bench net" of a command that has commands."""
     text = subprocess.run([l3, *above, "--help"], check=True, capture_output=True, text=True).stdout
-    names = re.findall(r"^  (\w+)  ", text.partition("Subcommands:")[2], re.MULTILINE)
+    names = re.findall(r"^  (\w+)  ", text.lower().partition("subcommands:")[2], re.MULTILINE)
     if not names:
         return [" ".join(above)]
     return [command for name in names for command in commands_of_help(l3, *above, name)]

@@ -328,14 +328,16 @@ class input {
     return av_seek_frame(context_.get(), stream_index, time_stamp, AVSEEK_FLAG_BACKWARD) >= 0;
   }
 
-  /// A new single-threaded decoder for a stream (`settings`: its options).
-  codec_ptr decoder(int index, AVDictionary** settings = nullptr) const {
+  /// A new single-threaded decoder for a stream (`settings`: its options), from its start or from any later packet.
+  codec_ptr decoder(int index, AVDictionary** settings = nullptr, bool from_start = true) const {
     auto const& s = stream(index);
     auto const* codec = avcodec_find_decoder(s.codecpar->codec_id);
     if (!codec) throw media_error({name_, "a codec that FFmpeg decodes", avcodec_get_name(s.codecpar->codec_id)});
     auto context = owned<codec_ptr>(avcodec_alloc_context3(codec));
     check(avcodec_parameters_to_context(context.get(), s.codecpar), name_, "codec parameters that make sense");
     context->pkt_timebase = s.time_base;  // without it the decoder cannot cut priming samples
+    // FFmpeg 9's decoders cut the priming samples that a file's header tells of, wherever they begin.
+    if (!from_start) context->initial_padding = context->delay = 0;
     context->thread_count = 1;
     context->max_pixels = static_cast<std::int64_t>(max_pixels_);
     check(avcodec_open2(context.get(), codec, settings), name_,

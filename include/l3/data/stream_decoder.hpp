@@ -119,7 +119,7 @@ class stream_decoder {
     bool const strict = first > 0 || !wanted_.empty();
     if (strict) settings.set("err_detect", "explode");
     try {
-      decoder_ = file.in().decoder(stream.stream, &settings);
+      decoder_ = file.in().decoder(stream.stream, &settings, first == 0);
     } catch (media_error const&) {  // its settings, too, may be damaged
       if (strict) throw strayed{};
       throw;

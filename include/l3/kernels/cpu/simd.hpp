@@ -170,6 +170,16 @@ L3_INLINE T fused(T const& a, T const& b, T const& c) {
   else
     return xsimd::fma(a, b, c);
 }
+// x86's own maximum: b if one is not a number. xsimd's may give either, and has changed it (in version 14).
+#if defined(__SSE__)
+L3_INLINE __m128 native_larger(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+#endif
+#if defined(__AVX__)
+L3_INLINE __m256 native_larger(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+#endif
+#if defined(__AVX512F__)
+L3_INLINE __m512 native_larger(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+#endif
 /// a > b ? a : b; so b if one is not a number.
 template <class T>
 L3_INLINE T larger(T const& a, T const& b) {
@@ -177,8 +187,10 @@ L3_INLINE T larger(T const& a, T const& b) {
     return a > b ? a : b;
   else if constexpr (is_plain<T>)
     return T::of([&](std::size_t k) { return a.at[k] > b.at[k] ? a.at[k] : b.at[k]; });
+  else if constexpr (requires { native_larger(a, b); })
+    return native_larger(a, b);
   else
-    return xsimd::max(a, b);
+    return xsimd::select(a > b, a, b);
 }
 /// max(v, 0); what is not a number stays so.
 template <class T>
