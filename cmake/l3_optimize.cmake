@@ -27,13 +27,17 @@ function(l3_optimize target)
 
   # Release already means -O3 unless the project says otherwise; the kernels are written for it.
   target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O3>)
+  set(flag "-march=${arg_ARCH}")
+  if(arg_ARCH STREQUAL "native" AND CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    set(flag "-mcpu=native")  # what clang takes there, and g++ as well
+  endif()
   if(NOT arg_ARCH STREQUAL "generic")
-    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-march=${arg_ARCH}>)
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:${flag}>)
   endif()
   # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
   target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<CONFIG:Release>>:-O3>)
   if(NOT arg_ARCH STREQUAL "generic")
-    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${arg_ARCH}>)
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${flag}>)
   endif()
   # g++ 12's AVX-512 headers start from deliberately undefined registers, and -Wmaybe-uninitialized reports them at every
   # intrinsic (GCC bug 105593, mended in 13): there is nothing to see there for a user.

@@ -1,13 +1,13 @@
 /// @file  include/l3/kernels/spectrum.hpp: what spectrograms are made of, on the processor and on a GPU alike: window,
 /// roots of unity, logarithm.
 #pragma once
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
 #include <numbers>
-#include <utility>
 
 namespace l3::inline L3_ISA {
 namespace detail {
@@ -18,7 +18,7 @@ inline float hann_value(std::size_t n, std::size_t window) {
       0.5 - 0.5 * std::cos(2 * std::numbers::pi * static_cast<double>(n) / static_cast<double>(window)));
 }
 /// e^(-2 pi i k / size): its real and its imaginary part.
-inline std::pair<float, float> root_of_unity(std::size_t k, std::size_t size) {
+inline std::array<float, 2> root_of_unity(std::size_t k, std::size_t size) {
   double const angle = -2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(size);
   return {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
 }
