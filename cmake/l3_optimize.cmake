@@ -10,6 +10,15 @@ include_guard(GLOBAL)
 set(L3_ARCH "native" CACHE STRING "Processor that l3_optimize() builds for")
 set_property(CACHE L3_ARCH PROPERTY STRINGS native x86-64-v3 x86-64-v4 generic)
 
+# The compiler's flag for a processor. On ARM64 clang takes `native` with another one, and so does g++.
+function(l3_arch_flag arch out)
+  if(arch STREQUAL "native" AND CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    set(${out} "-mcpu=native" PARENT_SCOPE)
+  else()
+    set(${out} "-march=${arch}" PARENT_SCOPE)
+  endif()
+endfunction()
+
 function(l3_optimize target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "")
   if(NOT arg_ARCH)
@@ -27,17 +36,11 @@ function(l3_optimize target)
 
   # Release already means -O3 unless the project says otherwise; the kernels are written for it.
   target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O3>)
-  set(flag "-march=${arg_ARCH}")
-  if(arg_ARCH STREQUAL "native" AND CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-    set(flag "-mcpu=native")  # what clang takes there, and g++ as well
-  endif()
-  if(NOT arg_ARCH STREQUAL "generic")
-    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:${flag}>)
-  endif()
-  # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
   target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<CONFIG:Release>>:-O3>)
+  # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
   if(NOT arg_ARCH STREQUAL "generic")
-    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${flag}>)
+    l3_arch_flag("${arg_ARCH}" flag)
+    target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:${flag}> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${flag}>)
   endif()
   # g++ 12's AVX-512 headers start from deliberately undefined registers, and -Wmaybe-uninitialized reports them at every
   # intrinsic (GCC bug 105593, mended in 13): there is nothing to see there for a user.

@@ -161,11 +161,12 @@ def workers_of(launcher):
 
 def stop(s):
     last = 80
+    launcher_waits = s.launcher_waits()
     common = ["--pairs", last * 16, "--valid-every", 1000, "--log-every", 1, "--save-every", 1000]
     process = subprocess.Popen(list(map(str, s.together(4, *s.train("stopped", "--batch", 4, *common)))),
                                env=s.environment, stderr=subprocess.PIPE, text=True)
     expect(wait_for(s.folder / "stopped" / "log.csv", "\n5,"), "four processes step until they are stopped")
-    os.kill(process.pid if s.launcher_waits() else workers_of(process)[2], signal.SIGTERM)
+    os.kill(process.pid if launcher_waits else workers_of(process)[2], signal.SIGTERM)
     began = time.monotonic()
     process.wait(60)
     expect(time.monotonic() - began < 30, f"SIGTERM ends all within {time.monotonic() - began:.1f} s")
