@@ -31,7 +31,7 @@ function(l3_add_tests name)
   set(skipped "SKIPPED: .*(All tests passed [(][^)]*[)]|assertions: - none -)[^A-Za-z]*$")
 
   if(arg_ARCH)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)  # most of their time is code; they go in parallel
+    set_target_properties(${target} PROPERTIES UNITY_BUILD_BATCH_SIZE 8)  # the small ones, where units are joined
     foreach(tier IN ITEMS fast slow)
       l3_files_with_slow_cases(slow_files ${arg_FILES})
       if(tier STREQUAL "fast" OR slow_files)

@@ -6,10 +6,10 @@ namespace {
 using namespace l3;
 using namespace l3::test;
 
-struct inputs {
+struct norm_inputs {
   pool_dims d;
   std::vector<float> x, dy, gamma, beta, mean, inverse_std;
-  inputs(pool_dims const& dims, bool with_ties)
+  norm_inputs(pool_dims const& dims, bool with_ties)
       : d(dims),
         x(normal(d.rows() * d.channels, 1)),
         dy(normal(d.batch * d.out_height() * d.out_width() * d.channels, 2)),
@@ -26,7 +26,7 @@ struct inputs {
 };
 
 template <class B>
-std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, bool relu) {
+std::vector<scalar_of<B>> forward(context<B>& on, norm_inputs const& in, bool relu) {
   using S = scalar_of<B>;
   std::vector<S> const x(in.x.begin(), in.x.end()), scale(in.gamma.begin(), in.gamma.end()),
       shift(in.beta.begin(), in.beta.end());
@@ -36,7 +36,7 @@ std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, bool relu) {
 }
 
 template <class B>
-std::array<std::vector<scalar_of<B>>, 3> backward(context<B>& on, inputs const& in, bool relu) {
+std::array<std::vector<scalar_of<B>>, 3> backward(context<B>& on, norm_inputs const& in, bool relu) {
   using S = scalar_of<B>;
   auto const as = [](std::vector<float> const& v) { return std::vector<S>(v.begin(), v.end()); };
   auto const x = as(in.x), dy = as(in.dy), mean = as(in.mean), inverse_std = as(in.inverse_std), gamma = as(in.gamma),
@@ -49,7 +49,7 @@ std::array<std::vector<scalar_of<B>>, 3> backward(context<B>& on, inputs const& 
 }
 
 // No pooling, the paper's pooling with odd sides, the global maximum, overlapping and odd windows.
-pool_dims const sizes[] = {
+pool_dims const norm_sizes[] = {
     {2, 5, 7, 16, {1, 1}, {1, 1}},  {1, 1, 1, 1, {1, 1}, {1, 1}},    {3, 9, 1, 33, {1, 1}, {1, 1}},
     {2, 6, 8, 16, {2, 2}, {2, 2}},  {2, 7, 9, 24, {2, 2}, {2, 2}},   {1, 3, 2, 5, {2, 2}, {2, 2}},
     {3, 2, 3, 64, {2, 2}, {2, 2}},  {1, 40, 51, 17, {2, 2}, {2, 2}}, {3, 5, 4, 33, {5, 4}, {5, 4}},
@@ -61,10 +61,10 @@ pool_dims const sizes[] = {
 TEMPLATE_LIST_TEST_CASE("affine_pool_forward agrees with the plain loop in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const& d : sizes)
+  for (auto const& d : norm_sizes)
     for (bool relu : {false, true}) {
       CAPTURE(d.batch, d.height, d.width, d.channels, d.window.height, d.window.width, relu);
-      inputs const in(d, false);
+      norm_inputs const in(d, false);
       CHECK(distance(forward(on, in, relu), forward(judge, in, relu)) < 1e-6);
     }
 }
@@ -72,11 +72,11 @@ TEMPLATE_LIST_TEST_CASE("affine_pool_forward agrees with the plain loop in doubl
 TEMPLATE_LIST_TEST_CASE("batch_norm_relu_pool_backward agrees with the plain loop in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const& d : sizes)
+  for (auto const& d : norm_sizes)
     for (bool relu : {false, true})
       for (bool ties : {false, true}) {
         CAPTURE(d.batch, d.height, d.width, d.channels, d.window.height, d.window.width, relu, ties);
-        inputs const in(d, ties);
+        norm_inputs const in(d, ties);
         auto const found = backward(on, in, relu);
         auto const expected = backward(judge, in, relu);
         CHECK(distance(found[0], expected[0]) < 5e-6);
@@ -86,9 +86,9 @@ TEMPLATE_LIST_TEST_CASE("batch_norm_relu_pool_backward agrees with the plain loo
 }
 
 TEMPLATE_LIST_TEST_CASE("batch norm's passes give the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : sizes) {
+  for (auto const& d : norm_sizes) {
     CAPTURE(d.batch, d.height, d.width, d.channels, d.window.height, d.window.width);
-    inputs const in(d, false);
+    norm_inputs const in(d, false);
     check_same_bits<TestType>([&](auto& on) { return forward(on, in, true); });
     check_same_bits<TestType>([&](auto& on) { return backward(on, in, true); });
   }
@@ -100,7 +100,7 @@ TEMPLATE_LIST_TEST_CASE("batch norm's passes over maps larger than the caches ag
   context<TestType> on(2);
   context<reference<double>> judge(1);
   for (std::size_t const side : {1, 2}) {
-    inputs const in({2, 263, 255, 64, {side, side}, {side, side}}, false);
+    norm_inputs const in({2, 263, 255, 64, {side, side}, {side, side}}, false);
     REQUIRE(in.x.size() * sizeof(float) > (std::size_t{32} << 20));
     CHECK(distance(forward(on, in, true), forward(judge, in, true)) < 1e-6);
     CHECK(distance(backward(on, in, true)[0], backward(judge, in, true)[0]) < 1e-5);

@@ -6,10 +6,10 @@ namespace {
 using namespace l3;
 using namespace l3::test;
 
-struct inputs {
+struct dense_inputs {
   dense_dims d;
   std::vector<float> x, w, bias, dy;
-  explicit inputs(dense_dims const& dims)
+  explicit dense_inputs(dense_dims const& dims)
       : d(dims),
         x(normal(d.batch * d.in, 1)),
         w(normal(d.out * d.weight_stride, 2)),
@@ -19,7 +19,7 @@ struct inputs {
 
 /// y with and without bias, dx, dw (the part of each row that the layer does not use stays not-a-number: left out).
 template <class B>
-std::array<std::vector<scalar_of<B>>, 4> results(context<B>& on, inputs const& in) {
+std::array<std::vector<scalar_of<B>>, 4> results(context<B>& on, dense_inputs const& in) {
   using S = scalar_of<B>;
   auto const& d = in.d;
   auto const as = [](std::vector<float> const& v) { return std::vector<S>(v.begin(), v.end()); };
@@ -43,17 +43,17 @@ std::array<std::vector<scalar_of<B>>, 4> results(context<B>& on, inputs const& i
   return {y.values(), unbiased.values(), dx.values(), used};
 }
 
-dense_dims const sizes[] = {{1, 1, 1},      {0, 5, 3},  {150, 40, 300},       {1, 512, 128},
-                            {4, 16, 2},     {5, 33, 7}, {64, 512, 128, 1024}, {16, 17, 34, 20},
-                            {3, 1000, 131}, {7, 3, 50}, {130, 24, 5},         {9, 500, 33}};
+dense_dims const dense_sizes[] = {{1, 1, 1},      {0, 5, 3},  {150, 40, 300},       {1, 512, 128},
+                                  {4, 16, 2},     {5, 33, 7}, {64, 512, 128, 1024}, {16, 17, 34, 20},
+                                  {3, 1000, 131}, {7, 3, 50}, {130, 24, 5},         {9, 500, 33}};
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("dense products agree with the plain loops in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const& d : sizes) {
+  for (auto const& d : dense_sizes) {
     CAPTURE(d.batch, d.in, d.out, d.weight_stride);
-    inputs const in(d);
+    dense_inputs const in(d);
     auto const found = results(on, in);
     auto const expected = results(judge, in);
     for (std::size_t k = 0; k < found.size(); ++k) {
@@ -64,8 +64,8 @@ TEMPLATE_LIST_TEST_CASE("dense products agree with the plain loops in double", "
 }
 
 TEMPLATE_LIST_TEST_CASE("dense products are the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : sizes) {
-    inputs const in(d);
+  for (auto const& d : dense_sizes) {
+    dense_inputs const in(d);
     if (d.in == d.weight_stride) check_same_bits<TestType>([&](auto& on) { return results(on, in); });
   }
 }

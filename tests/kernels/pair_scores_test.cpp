@@ -20,16 +20,16 @@ std::array<std::vector<scalar_of<B>>, 6> results(context<B>& on, pair_dims const
   return {logits.values(), du.values(), dt.values(), db1.values(), dw2.values(), db2.values()};
 }
 
-pair_dims const sizes[] = {{1, 128, 2, pairing::all},   {1, 128, 2, pairing::paper}, {7, 128, 2, pairing::all},
-                           {9, 33, 2, pairing::paper},  {5, 17, 3, pairing::all},    {3, 1, 1, pairing::all},
-                           {64, 24, 5, pairing::paper}, {33, 40, 2, pairing::all},   {3, 40, 2, pairing::all, 10},
-                           {1, 33, 2, pairing::all, 1}};
+pair_dims const pair_sizes[] = {{1, 128, 2, pairing::all},   {1, 128, 2, pairing::paper}, {7, 128, 2, pairing::all},
+                                {9, 33, 2, pairing::paper},  {5, 17, 3, pairing::all},    {3, 1, 1, pairing::all},
+                                {64, 24, 5, pairing::paper}, {33, 40, 2, pairing::all},   {3, 40, 2, pairing::all, 10},
+                                {1, 33, 2, pairing::all, 1}};
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("pair_scores agrees with the plain loops in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const& d : sizes) {
+  for (auto const& d : pair_sizes) {
     CAPTURE(d.batch, d.sounds(), d.hidden, d.classes, d.which == pairing::all);
     auto const found = results(on, d);
     auto const expected = results(judge, d);
@@ -41,5 +41,5 @@ TEMPLATE_LIST_TEST_CASE("pair_scores agrees with the plain loops in double", "",
 }
 
 TEMPLATE_LIST_TEST_CASE("pair_scores gives the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : sizes) check_same_bits<TestType>([&](auto& on) { return results(on, d); });
+  for (auto const& d : pair_sizes) check_same_bits<TestType>([&](auto& on) { return results(on, d); });
 }

@@ -20,7 +20,7 @@ std::vector<scalar_of<B>> backward(context<B>& on, pool_dims const& d, std::vect
   return dx.values();
 }
 
-pool_dims const sizes[] = {
+pool_dims const pool_sizes[] = {
     {2, 6, 8, 16, {2, 2}, {2, 2}},   {2, 7, 9, 24, {2, 2}, {2, 2}}, {1, 3, 2, 5, {2, 2}, {2, 2}},
     {3, 5, 4, 33, {5, 4}, {5, 4}},   {2, 9, 7, 13, {3, 2}, {2, 1}}, {1, 6, 6, 3, {2, 2}, {1, 1}},
     {2, 8, 9, 19, {2, 3}, {3, 4}},   {1, 1, 1, 1, {1, 1}, {1, 1}},  {1, 33, 24, 17, {33, 24}, {1, 1}},
@@ -31,7 +31,7 @@ pool_dims const sizes[] = {
 TEMPLATE_LIST_TEST_CASE("max_pool forward and backward agree exactly with the plain loops", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<float>> judge(1);
-  for (auto const& d : sizes)
+  for (auto const& d : pool_sizes)
     for (bool ties : {false, true}) {
       CAPTURE(d.height, d.width, d.channels, d.window.height, d.window.width, ties);
       auto x = normal(d.rows() * d.channels, 1);
@@ -51,7 +51,7 @@ TEMPLATE_LIST_TEST_CASE("max_pool gives a tie's gradient to the first pixel", ""
 }
 
 TEMPLATE_LIST_TEST_CASE("max_pool gives the same bits on any number of threads", "", fast_backends) {
-  for (auto const& d : sizes) {
+  for (auto const& d : pool_sizes) {
     auto const x = normal(d.rows() * d.channels, 1);
     auto const dy = normal(d.batch * d.out_height() * d.out_width() * d.channels, 2);
     check_same_bits<TestType>([&](auto& on) { return forward(on, d, x); });

@@ -23,17 +23,17 @@ std::array<std::vector<scalar_of<B>>, 2> moments(context<B>& on, std::size_t row
   return {mean.values(), variance.values()};
 }
 
-struct size {
+struct row_size {
   std::size_t rows, channels;
 };
-size const sizes[] = {{1, 1},   {1, 17},    {2, 3},     {7, 5},     {1000, 1}, {333, 16},
-                      {97, 33}, {5000, 24}, {4099, 64}, {1201, 96}, {3, 512},  {40, 512}};
+row_size const row_sizes[] = {{1, 1},   {1, 17},    {2, 3},     {7, 5},     {1000, 1}, {333, 16},
+                              {97, 33}, {5000, 24}, {4099, 64}, {1201, 96}, {3, 512},  {40, 512}};
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("channel_sums agrees with the plain loop in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const [rows, channels] : sizes) {
+  for (auto const [rows, channels] : row_sizes) {
     CAPTURE(rows, channels);
     auto const x = normal(rows * channels, 1, 0.5);
     CHECK(distance(sums(on, rows, channels, x), sums(judge, rows, channels, widened(x))) < 5e-6);
@@ -43,7 +43,7 @@ TEMPLATE_LIST_TEST_CASE("channel_sums agrees with the plain loop in double", "",
 TEMPLATE_LIST_TEST_CASE("channel_moments agrees with the plain loop in double", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);
-  for (auto const [rows, channels] : sizes) {
+  for (auto const [rows, channels] : row_sizes) {
     CAPTURE(rows, channels);
     auto const x = normal(rows * channels, 1, 0.5);
     auto const found = moments(on, rows, channels, x);
@@ -85,7 +85,7 @@ TEMPLATE_LIST_TEST_CASE("channel_moments of equal rows has variance zero", "", k
 }
 
 TEMPLATE_LIST_TEST_CASE("sums over rows are the same bits on any number of threads", "", fast_backends) {
-  for (auto const [rows, channels] : sizes) {
+  for (auto const [rows, channels] : row_sizes) {
     auto const x = normal(rows * channels, 1, 3);
     auto const r = rows, c = channels;
     check_same_bits<TestType>([&](auto& on) { return sums(on, r, c, x); });
