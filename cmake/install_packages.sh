@@ -4,7 +4,7 @@
 l3_build_packages=(
   build-essential cmake ninja-build pkg-config
   libtbb-dev libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libarchive-dev
-  libsqlite3-dev libturbojpeg0-dev
+  libsqlite3-dev libturbojpeg0-dev libhdf5-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
 )
 l3_test_packages=(catch2 clang libbenchmark-dev liblinear-dev doxygen ffmpeg python3 libopenmpi-dev openmpi-bin iproute2)

@@ -3,6 +3,7 @@
 #   goldens  the stored golden numbers are what PyTorch and scipy still say
 #   curve    trained on the same batches from the same weights, l3's losses are PyTorch's
 #   probe    the audio transfer protocol, written again in Python, finds the same accuracy
+#   openl3   Keras builds OpenL3's networks and writes their weights; l3 imports them and gives Keras's embeddings
 #   logits   PyTorch reads l3's weights and says the same of the same pairs, and l3 of PyTorch's
 # Python is $L3_PYTHON, or python3 where that has torch and safetensors.
 set -euo pipefail
@@ -22,9 +23,19 @@ if [[ $check == goldens ]]; then
   "$python" "$root/tests/golden/make_spectrogram_golden.py" --check
   "$python" -c 'import PIL' 2> /dev/null || { echo "this Python lacks Pillow (tests/requirements.txt)" >&2; exit 1; }
   "$python" "$root/tests/golden/make_resize_golden.py" --check
+  "$python" -c 'import librosa' 2> /dev/null || { echo "this Python lacks librosa (tests/requirements.txt)" >&2; exit 1; }
+  "$python" -W ignore "$root/tests/golden/make_openl3_golden.py" --check
   "$python" -c 'import sklearn' 2> /dev/null || { echo "this Python lacks scikit-learn (tests/requirements.txt)" >&2; exit 1; }
   "$python" "$root/tests/golden/make_eval_golden.py" --check
   exec "$python" "$root/tests/golden/make_goldens.py" --check
+fi
+
+if [[ $check == openl3 ]]; then
+  if ! "$python" -c 'import tensorflow, keras, h5py, librosa, PIL' 2> /dev/null; then
+    echo "SKIPPED: openl3 (this Python lacks Keras with TensorFlow, h5py, librosa or Pillow)"
+    exit 77
+  fi
+  exec "$python" -W ignore "$root/tests/parity/openl3.py" "$l3"
 fi
 
 work=$(mktemp -d)
@@ -66,5 +77,5 @@ case $check in
     "$python" "$root/tests/parity/audio_probe.py" "$work/random.safetensors" --model tiny "${of[@]}" \
       --against "$work/probe/result.json"
     ;;
-  *) echo "python_checks.sh: expected goldens, curve, logits or probe, found $check" >&2; exit 2 ;;
+  *) echo "python_checks.sh: expected goldens, curve, logits, probe or openl3, found $check" >&2; exit 2 ;;
 esac

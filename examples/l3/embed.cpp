@@ -4,6 +4,7 @@
 #include <cmath>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
+#include <l3/train/openl3_checkpoint.hpp>
 #include <limits>
 #include <map>
 #include <memory>
@@ -21,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", reduce = "none";
+  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", reduce = "none", windows;
   backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
@@ -254,10 +255,12 @@ class outputs final : public row_sink {
 int embed_run(embed_options o) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
-  std::string const model = model_of_checkpoint(o.checkpoint);
-  auto const net = make_engine(model, o.on, o.threads);
-  net->load(o.checkpoint, false);
-  auto const input = make_input(model);
+  auto const net = open_features(o.checkpoint, o.on, o.threads);
+  auto const input = make_input(net->facts().name);
+  bool const of_openl3 = is_openl3({.model = net->facts().name});
+  if (of_openl3 && o.layer.empty()) o.layer = "conv4_2";  // as far as they go
+  if (of_openl3 && o.layer != "conv4_2") throw setting_error({"--layer of OpenL3's networks", "conv4_2", o.layer});
+  if (o.windows.empty()) o.windows = of_openl3 ? "centred" : "whole";
   if (o.size != 0) {
     std::size_t const embedding = net->facts().embedding;
     std::vector<std::size_t> grids;
@@ -279,6 +282,7 @@ int embed_run(embed_options o) {
                  .which = feature_named(o.layer, o.pool),
                  .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
                  .batch = o.batch,
+                 .centred = o.windows == "centred",
                  .workers = o.readers(o.workers)});
   outputs made(o, jobs);
   auto const to_do = made.to_do();
@@ -313,7 +317,7 @@ work add_embed(CLI::App& command) {
       ->required()
       ->check(CLI::IsMember({"audio", "image", "video"}));
   command.add_option("files", o->files, "Files, or folders to search")->required();
-  command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
+  command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` or `l3 import` writes them")->required();
   command.add_option("--out,-o", o->out, "Folder for the results")->required();
   command.add_option("--hop", o->hop, "Seconds from one row to the next")
       ->capture_default_str()
@@ -323,11 +327,17 @@ work add_embed(CLI::App& command) {
       ->capture_default_str();
   command
       .add_option("--layer", o->layer,
-                  "pool1, pool2, pool3, conv4_2 or pool4; default: pool4, or with --pool grid conv4_2")
+                  "pool1, pool2, pool3, conv4_2 or pool4; default: pool4, or with --pool grid and of OpenL3 conv4_2")
       ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
   command.add_option("--reduce", o->reduce, "none: a row for each moment; mean or max of them: one row a file")
       ->check(CLI::IsMember({"none", "mean", "max"}))
       ->capture_default_str();
+  command
+      .add_option(
+          "--windows", o->windows,
+          "whole: seconds that a sound fills, row k from k HOP on (default); centred: those around k HOP until\n"
+          "its end, with silence beyond both ends (default for OpenL3's networks, as OpenL3 has them)")
+      ->check(CLI::IsMember({"whole", "centred"}));
   command.add_flag("--align", o->align,
                    "Of a video: a picture from the middle of each second of sound, so that rows go together");
   command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");

@@ -13,15 +13,20 @@ namespace l3::program {
 
 namespace fs = std::filesystem;
 
-embedder::embedder(engine& net, model_input const& input, embedder_settings const& settings)
+embedder::embedder(feature_engine& net, model_input const& input, embedder_settings const& settings)
     : net_(net),
       input_(input),
       settings_(settings),
-      rules_{.hop = settings.hop, .repeats = settings.repeats, .raw = net.takes_raw()} {
+      rules_{.hop = settings.hop, .repeats = settings.repeats, .centred = settings.centred, .raw = net.takes_raw()} {
+  if (settings.sounds && !net.has(modality::sound))
+    throw setting_error({"--checkpoint", "a checkpoint with an audio network", "one without"});
+  if (settings.frames && !net.has(modality::frame))
+    throw setting_error({"--checkpoint", "a checkpoint with an image network", "one without"});
   // Where sounds are all there is and share their work, little comes in batches, which a GPU alone has memory for.
   bool const in_batches = settings.frames || net.takes_raw();
   net.prepare_inference(in_batches ? settings.batch : 1);
-  if (settings.sounds && settings.which.from >= depth::conv4_2 && settings.hop % input.column_samples() == 0) {
+  if (settings.sounds && settings.which.from >= depth::conv4_2 && input.column_samples() > 0 &&
+      settings.hop % input.column_samples() == 0) {
     std::size_t const hop = settings.hop / input.column_samples();
     // Whatever the batch, so that it does not change the rows; and no more than 12 seconds, which take memory.
     std::size_t const windows = std::min<std::size_t>(12 * input.sound_columns() / hop, 128);

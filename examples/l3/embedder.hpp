@@ -19,6 +19,7 @@ struct embedder_settings {
   std::size_t hop = sound_rate;  ///< samples at 48 kHz from one row to the next
   std::size_t batch = 32;        ///< rows computed at a time, where sounds do not share work
   bool repeats = false;          ///< a sound shorter than a second is filled up with itself, not with silence
+  bool centred = false;          ///< seconds around each moment, not those that the sound fills
   std::size_t workers = 0;       ///< threads that read files meanwhile; zero: one a core
 };
 
@@ -36,8 +37,8 @@ class row_sink {
 /// computed together, and the features do not depend on `batch`.
 class embedder {
  public:
-  /// Takes the engine's memory for inference.
-  embedder(engine& net, model_input const& input, embedder_settings const& settings);
+  /// Takes the engine's memory for inference. Errors: setting_error: no network for what will be asked for.
+  embedder(feature_engine& net, model_input const& input, embedder_settings const& settings);
 
   /// Seconds that overlap share the work on what they have in common.
   bool shares() const { return rules_.windows > 0; }
@@ -45,8 +46,9 @@ class embedder {
   std::size_t width(modality what) const { return net_.width_of(what, settings_.which); }
 
   /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but
-  /// there is always one row. Row k of pictures is the frame on display at k hop seconds, of aligned ones half a second
-  /// later. A still picture gives one. When `go_on` says no, what has been read
+  /// there is always one row. Centred ones cover half a second to each side of k hop, as many as it takes to have all
+  /// of the sound in one, with silence where there is none. Row k of pictures is the frame on display at k hop seconds,
+  /// of aligned ones in the middle of the sound's. A still picture gives one. When `go_on` says no, what has been read
   /// is computed yet. Once for an embedder.
   ///
   /// Errors  numeric_error: a feature that is not finite; what the sink throws. Files that cannot be read are refused.
@@ -81,7 +83,7 @@ class embedder {
     return what == modality::sound && shares() && !rules_.raw ? 1 : settings_.batch;
   }
 
-  engine& net_;
+  feature_engine& net_;
   model_input const& input_;
   embedder_settings settings_;
   reading_rules rules_;

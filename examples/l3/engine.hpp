@@ -34,7 +34,7 @@ struct layer_row {
 
 /// What is known of a model before it runs.
 struct model_facts {
-  std::string name;         ///< paper, small, tiny
+  std::string name;         ///< paper, small, tiny, or of OpenL3
   std::string description;  ///< as in checkpoints
   std::string backend;
   std::string front_end;
@@ -97,12 +97,48 @@ struct item_spans {
   std::span<float const> seconds{};
 };
 
-/// A network at work. All spans are packed, NHWC.
-class engine {
+/// A network that makes features of pictures and sounds. All spans are packed, NHWC.
+class feature_engine {
  public:
-  virtual ~engine() = default;
+  virtual ~feature_engine() = default;
   virtual model_facts const& facts() const = 0;
+  /// Whether there is a network for these.
+  virtual bool has(modality) const { return true; }
+  /// Whether it makes frames of bytes and spectrograms of samples itself.
+  virtual bool takes_raw() const = 0;
+  /// A device may have work begun while other work is not finished yet: at most so many steps, or batches embedded.
+  /// Where the processor computes, they are done when they are begun.
+  virtual std::size_t most_in_flight() const = 0;
 
+  /// Takes the memory for inference on up to `items`.
+  virtual void prepare_inference(std::size_t items) = 0;
+  /// Begins to make features of items, which may be changed as soon as this returns. At most most_in_flight() may be
+  /// begun and not finished.
+  virtual void begin_embed(modality what, feature which, item_spans const& items, std::size_t count) = 0;
+  /// Features (count, width_of(what, which)) of what was begun first, and is not finished.
+  virtual void finish_embed(std::span<float> out) = 0;
+  /// Both, with none in flight.
+  void embed(modality what, feature which, std::span<float const> items, std::size_t count, std::span<float> out) {
+    begin_embed(what, which, {.values = items}, count);
+    finish_embed(out.first(count * width_of(what, which)));
+  }
+  /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
+  /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
+  /// prepare_inference, which undoes it.
+  virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
+  /// As begin_embed, with the `count` windows of one spectrogram for items; from conv4_2 or pool4.
+  virtual void begin_sliding(feature which, std::span<float const> spectrogram, std::size_t count) = 0;
+  std::size_t width_of(modality what, feature which) const {
+    std::size_t const channels = facts().embedding >> (3 - std::min(static_cast<int>(which.from), 3));
+    return channels * (which.pool == pooling::global || which.from == depth::pool4 ? 1
+                       : what == modality::frame                                   ? facts().frame_cells
+                                                                                   : facts().sound_cells);
+  }
+};
+
+/// An L³-Net at work.
+class engine : public feature_engine {
+ public:
   virtual void initialise(std::uint64_t seed) = 0;
   virtual void load(std::filesystem::path const& checkpoint, bool with_optimizer) = 0;
   virtual void save(std::filesystem::path const& checkpoint, bool with_optimizer, checkpoint_facts const&) = 0;
@@ -118,51 +154,22 @@ class engine {
   virtual std::span<float const> weights() = 0;
   /// Steps whose reports were fetched, in this run and before.
   virtual std::uint64_t steps() = 0;
-  /// A device may have work begun while other work is not finished yet: at most so many steps, or batches embedded.
-  /// Where the processor computes, they are done when they are begun.
-  virtual std::size_t most_in_flight() const = 0;
   virtual std::size_t in_flight() const = 0;  ///< steps
   virtual void begin_step(std::span<float const> frames, std::span<float const> sounds,
                           std::span<std::int32_t const> labels, std::size_t count) = 0;
-  /// Whether it makes frames of bytes and spectrograms of samples itself.
-  virtual bool takes_raw() const = 0;
   virtual void begin_step(raw_spans const& batch, std::span<std::int32_t const> labels) = 0;
   virtual step_report finish_step() = 0;
 
-  /// Takes the memory for inference on up to `items`.
-  virtual void prepare_inference(std::size_t items) = 0;
   /// logits (count, 2) of frame k with sound k.
   virtual void score(std::span<float const> frames, std::span<float const> sounds, std::size_t count,
                      std::span<float> logits) = 0;
   virtual void score(raw_spans const& pairs, std::span<float> logits) = 0;
-  /// Begins to make features of items, which may be changed as soon as this returns. At most most_in_flight() may be
-  /// begun and not finished.
-  virtual void begin_embed(modality what, feature which, item_spans const& items, std::size_t count) = 0;
-  /// Features (count, width_of(what, which)) of what was begun first, and is not finished.
-  virtual void finish_embed(std::span<float> out) = 0;
-  /// Both, with none in flight.
-  void embed(modality what, feature which, std::span<float const> items, std::size_t count, std::span<float> out) {
-    begin_embed(what, which, {.values = items}, count);
-    finish_embed(out.first(count * width_of(what, which)));
-  }
   /// Maps of conv4_2 (count, map_size(what), embedding), of pictures behind the ReLU, of sounds before it.
   virtual extent2 map_size(modality what) const = 0;
   virtual void map(modality what, std::span<float const> items, std::size_t count, std::span<float> out) = 0;
   /// logits (count, 2) of features (count, embedding) k of pictures with features k of sounds.
   virtual void score_features(std::span<float const> v, std::span<float const> a, std::size_t count,
                               std::span<float> logits) = 0;
-  /// Takes the memory to embed long sounds, `windows` at a time whose seconds begin `hop` columns of the spectrogram
-  /// apart. False, and none taken, where sharing what they have in common would save less than a tenth. After
-  /// prepare_inference, which undoes it.
-  virtual bool prepare_sliding(std::size_t hop, std::size_t windows) = 0;
-  /// As begin_embed, with the `count` windows of one spectrogram for items; from conv4_2 or pool4.
-  virtual void begin_sliding(feature which, std::span<float const> spectrogram, std::size_t count) = 0;
-  std::size_t width_of(modality what, feature which) const {
-    std::size_t const channels = facts().embedding >> (3 - std::min(static_cast<int>(which.from), 3));
-    return channels * (which.pool == pooling::global || which.from == depth::pool4 ? 1
-                       : what == modality::frame                                   ? facts().frame_cells
-                                                                                   : facts().sound_cells);
-  }
 };
 
 /// One subnetwork with a classifier on top, at work.
@@ -199,6 +206,10 @@ inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
 /// A model at work. Threads: zero means one a core. Errors: setting_error for an unknown model, or a backend or a
 /// precision that this build does not have; device_error: no fitting GPU.
 std::unique_ptr<engine> make_engine(std::string const& model, backend_choice const& on, std::size_t threads);
+/// The network of a checkpoint, for features alone: of an L³-Net, or one that `l3 import` brought. Errors: as
+/// make_engine, and those of reading a checkpoint.
+std::unique_ptr<feature_engine> open_features(std::filesystem::path const& checkpoint, backend_choice const& on,
+                                              std::size_t threads);
 /// What is known of it, for which no GPU is needed.
 model_facts describe_model(std::string const& model, backend_choice const& on);
 

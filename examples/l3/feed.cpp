@@ -1,7 +1,9 @@
 // Batches and inputs of the three models.
 #include "feed.hpp"
 
+#include <l3/data/decibel_spectrogram.hpp>
 #include <l3/model/config.hpp>
+#include <l3/model/openl3.hpp>
 #ifdef L3_WITH_MEDIA
 #include <l3/data/video_files.hpp>
 #endif
@@ -38,34 +40,54 @@ class loader_feed final : public feed {
   loader<Config, Source, Form> loader_;
 };
 
-template <class Config>
-class input_of final : public model_input {
-  using frame = typename Config::frame;
-  using sound = typename Config::front_end::output;
+/// Pictures of shape Frame, cut from such whose smallest side is FrameSide, and FrontEnd's of sounds.
+template <image_shape Frame, std::size_t FrameSide, class FrontEnd>
+class item_input : public model_input {
+  using sound = typename FrontEnd::output;
+  static constexpr bool stands_alone = log_front_end<FrontEnd>;
 
  public:
-  std::size_t frame_side() const override { return Config::frame_side; }
-  std::size_t frame_size() const override { return frame::size; }
+  std::size_t frame_side() const override { return FrameSide; }
+  std::size_t frame_size() const override { return Frame::size; }
   std::size_t sound_size() const override { return sound::size; }
   void picture(rgb_frame const& from, std::span<float> out) const override {
-    centre_image<frame>(from, out.first<frame::size>());
+    centre_image<Frame>(from, out.first<Frame::size>());
   }
   void crop(rgb_frame const& from, std::span<std::uint8_t> out) const override {
-    crop_image<frame>(from, centre_crop<frame>(from.width, from.height), out.first<frame::size>());
+    crop_image<Frame>(from, centre_crop<Frame>(from.width, from.height), out.first<Frame::size>());
   }
   void random_view(rgb_frame const& from, generator random, std::span<float> out) const override {
-    image_jitter view = draw_image_jitter<frame>(from.width, from.height, random);
+    image_jitter view = draw_image_jitter<Frame>(from.width, from.height, random);
     view.brightness = 0, view.saturation = 1;
-    augment_image<frame>(from, view, out.first<frame::size>());
+    augment_image<Frame>(from, view, out.first<Frame::size>());
   }
   void spectrum(std::span<float const> samples, std::span<float> out) const override {
     front_end_(samples, out.first<sound::size>());
   }
-  std::size_t column_samples() const override { return front_end_.apart; }
+  std::size_t column_samples() const override {
+    if constexpr (stands_alone)
+      return front_end_.apart;
+    else
+      return 0;
+  }
   std::size_t sound_columns() const override { return sound::width; }
   void long_spectrum(std::span<float const> samples, std::span<float> out) const override {
-    front_end_.of_long_sound(samples, out);
+    if constexpr (stands_alone)
+      front_end_.of_long_sound(samples, out);
+    else
+      throw setting_error({"a long sound's spectrogram", "a front end whose columns stand alone", FrontEnd::name});
   }
+  std::unique_ptr<feed> open(collection const&, loader_options, bool) const override {
+    throw setting_error({"batches", "paper, small or tiny", FrontEnd::name});
+  }
+
+ private:
+  spectrogram<FrontEnd> front_end_;
+};
+
+template <class Config>
+class input_of final : public item_input<typename Config::frame, Config::frame_side, typename Config::front_end> {
+ public:
   std::unique_ptr<feed> open(collection const& data, loader_options options, bool raw) const override {
 #ifdef L3_WITH_MEDIA
     if (!data.packed) {
@@ -83,9 +105,12 @@ class input_of final : public model_input {
       return std::make_unique<loader_feed<Config, Source, as_bytes<Config>>>(std::move(source), std::move(options));
     return std::make_unique<loader_feed<Config, Source, as_values<Config>>>(std::move(source), std::move(options));
   }
-
-  spectrogram<typename Config::front_end> front_end_;
 };
+
+template <class FrontEnd>
+std::unique_ptr<model_input> openl3_input() {
+  return std::make_unique<item_input<openl3_picture, openl3_picture_side, FrontEnd>>();
+}
 
 /// Calls look(reader) with the clip open.
 template <class Look>
@@ -128,6 +153,11 @@ std::unique_ptr<model_input> make_input(std::string const& model) {
   if (model == paper::name) return std::make_unique<input_of<paper>>();
   if (model == small::name) return std::make_unique<input_of<small>>();
   if (model == tiny::name) return std::make_unique<input_of<tiny>>();
+  if (model == openl3_linear::name || model == openl3_image_alone) return openl3_input<openl3_linear>();
+  if (model == openl3_mel128::name) return openl3_input<openl3_mel128>();
+  if (model == openl3_mel256::name) return openl3_input<openl3_mel256>();
+  if (model == openl3_04_mel128::name) return openl3_input<openl3_04_mel128>();
+  if (model == openl3_04_mel256::name) return openl3_input<openl3_04_mel256>();
   throw setting_error({"--model", "paper, small or tiny", model});
 }
 

@@ -52,9 +52,9 @@ class model_input {
   virtual void random_view(rgb_frame const& from, generator random, std::span<float> out) const = 0;
   /// Front end on one second of mono sound at 48 kHz.
   virtual void spectrum(std::span<float const> samples, std::span<float> out) const = 0;
-  /// Samples from one column of that picture to the next.
+  /// Samples from one column of that picture to the next; 0: a column depends on the whole second.
   virtual std::size_t column_samples() const = 0;
-  /// Front end on a longer sound.
+  /// Front end on a longer sound, whose columns stand alone.
   virtual void long_spectrum(std::span<float const> samples, std::span<float> out) const = 0;
   virtual std::size_t sound_columns() const = 0;  ///< of one second's picture
   /// Batches of training, without end, or the fixed pairs of evaluation, then a batch of count 0; as options say.
@@ -72,7 +72,7 @@ rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, st
                      decode_limits const& limits);
 std::vector<float> second_of(collection const& from, std::uint32_t clip, double start, decode_limits const& limits);
 
-/// The input of a model by name. Errors: setting_error.
+/// The input of a model by name: paper, small, tiny, or one of OpenL3's, which give no batches. Errors: setting_error.
 std::unique_ptr<model_input> make_input(std::string const& model);
 
 }  // namespace l3::program

@@ -2,6 +2,7 @@
 #include <l3/data/clip_index.hpp>
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/safetensors.hpp>
+#include <l3/train/openl3_checkpoint.hpp>
 #include <l3/version.hpp>
 #include <thread>
 #ifdef L3_WITH_MEDIA
@@ -106,6 +107,16 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
   o.answer(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
                 static_cast<unsigned long long>(facts.seed)));
   o.answer("settings     " + facts.settings);
+  if (is_openl3(facts)) {
+    std::size_t const embedding = open_features(o.file, {}, o.threads)->facts().embedding;  // that it is whole
+    o.answer("model        of OpenL3: " + facts.model + ", for `l3 embed`");
+    o.print({{"checkpoint", o.file},
+             {"model", facts.model},
+             {"front_end", facts.front_end},
+             {"embedding", embedding},
+             {"settings", json::parse(facts.settings, nullptr, false)}});
+    return done;
+  }
   std::string const model = model_of_checkpoint(o.file);
   make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
   json document{{"checkpoint", o.file},

@@ -9,45 +9,66 @@
 
 namespace l3::program {
 
-/// A sound on its way through a buffer.
+/// A sound on its way through a buffer. Centred, there is half a second of silence in front of it.
 class item_reader::sound_window {
  public:
-  sound_window(clip_reader const& from, std::string const& name, std::size_t samples, bool repeats)
-      : source_(from.sound_from_start()), buffer(samples) {
-    filled = read(buffer);
-    if (filled == 0) throw media_error({name, "at least one sample of sound", "none"});
-    is_short = filled < sound_rate;
-    if (is_short && repeats)  // up to a second, which it is then
+  sound_window(clip_reader const& from, std::string const& name, std::size_t samples, reading_rules const& rules)
+      : source_(from.sound_from_start()), centred_(rules.centred), buffer(samples) {
+    filled = rules.centred ? sound_rate / 2 : 0;
+    if (read_on() == 0) throw media_error({name, "at least one sample of sound", "none"});
+    if (!rules.centred && rules.repeats && is_short())  // up to a second, which it is then
       for (std::size_t k = filled; k < sound_rate; ++k) buffer[k] = buffer[k - filled];
   }
-  std::size_t read(std::span<float> out) {
-    std::size_t const got = source_.read(out);
-    for (float const x : out.first(got)) loudest_ = std::max(loudest_, std::abs(x));
+  /// Fills the buffer as far as there is sound; returns how much of it was new.
+  std::size_t read_on() {
+    std::size_t const got = read(std::span(buffer).subspan(filled));
+    filled += got;
     return got;
   }
   bool is_silent() const { return loudest_ < 0.5f / 32768; }
-  /// Moves the buffer's beginning on; false when the sound does not fill it any more.
+  /// Of what has been read.
+  bool is_short() const { return length_ < sound_rate; }
+  /// Moves a second's beginning on; false when there is no other: the sound does not fill it any more or, centred,
+  /// there is no more sound.
   bool advance(std::size_t hop) {
+    if (!centred_ && is_short()) return false;
     std::size_t const kept = buffer.size() > hop ? buffer.size() - hop : 0;
     std::copy(buffer.end() - static_cast<std::ptrdiff_t>(kept), buffer.end(), buffer.begin());
+    filled = kept;
+    std::size_t fresh = 0;
     for (std::size_t gap = hop - (buffer.size() - kept); gap > 0;) {  // a hop longer than the buffer
       skipped_.resize(std::min<std::size_t>(gap, sound_rate));
       std::size_t const got = read(skipped_);
-      if (got == 0) return false;
+      fresh += got;
+      if (got == 0) break;
       gap -= got;
     }
-    return read(std::span(buffer).subspan(kept)) == buffer.size() - kept;
+    fresh += read_on();
+    if (filled == buffer.size()) return true;
+    silence_from(filled);
+    return centred_ && fresh > 0;
+  }
+  void silence_from(std::size_t sample) {
+    std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(sample), buffer.end(), 0.0f);
   }
 
  private:
+  std::size_t read(std::span<float> out) {
+    std::size_t const got = source_.read(out);
+    for (float const x : out.first(got)) loudest_ = std::max(loudest_, std::abs(x));
+    length_ += got;
+    return got;
+  }
+
   sound_source source_;
+  bool centred_;
   float loudest_ = 0;
+  std::size_t length_ = 0;
   std::vector<float> skipped_;
 
  public:
   std::vector<float> buffer;
   std::size_t filled = 0;
-  bool is_short = false;
 };
 
 item_reader::item_reader(std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules,
@@ -197,12 +218,12 @@ void item_reader::read_sounds(std::size_t job, lane& to, clip_reader const& from
   auto const& file = jobs_[job].file;
   if (!from.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
   std::size_t const windows = std::max<std::size_t>(rules_.windows, 1);
-  sound_window source(from, file.string(), sound_rate + (windows - 1) * rules_.hop, rules_.repeats);
+  sound_window source(from, file.string(), sound_rate + (windows - 1) * rules_.hop, rules_);
   if (rules_.windows > 0)
     read_together(job, to, source, met);
   else
     read_alone(job, to, source, met);
-  met.is_short = source.is_short;
+  met.is_short = source.is_short();
   met.is_silent = source.is_silent();
 }
 void item_reader::put_second(std::span<float const> samples, std::byte* to) const {
@@ -218,7 +239,7 @@ void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, re
     reading_piece piece{.job = job, .what = modality::sound, .data = memory(items_ * size)};
     for (; piece.items < items_ && more; ++piece.items) {
       put_second(source.buffer, piece.data.data() + piece.items * size);
-      more = !source.is_short && source.advance(rules_.hop);
+      more = source.advance(rules_.hop);
     }
     piece.data.resize(piece.items * size);
     met.items += piece.items;
@@ -230,7 +251,11 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
   std::size_t const size = size_of(modality::sound);
   auto& samples = source.buffer;
   for (;;) {
-    std::size_t const n = source.is_short ? 1 : (source.filled - sound_rate) / rules_.hop + 1;
+    bool const ended = source.filled < samples.size();
+    std::size_t const beyond = source.filled > sound_rate ? source.filled - sound_rate : 0;
+    // Centred, a second that is not full ends the sound.
+    std::size_t const n = (ended && rules_.centred ? (beyond + rules_.hop - 1) : beyond) / rules_.hop + 1;
+    if (ended && rules_.centred) source.silence_from(source.filled);
     reading_piece piece{.job = job, .what = modality::sound, .items = n, .shared = n > few};
     if (piece.shared) {
       std::size_t const width = input_.sound_columns() + (n - 1) * (rules_.hop / input_.column_samples());
@@ -245,12 +270,12 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
     }
     met.items += n;
     hand_out(to, std::move(piece));
-    if (source.filled < samples.size()) return;  // the sound has ended
+    if (ended) return;
     auto const kept =
         std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * rules_.hop), samples.end(), samples.begin());
     source.filled = static_cast<std::size_t>(kept - samples.begin());
-    source.filled += source.read(std::span(samples).subspan(source.filled));
-    if (source.filled < sound_rate) return;
+    std::size_t const fresh = source.read_on();
+    if (rules_.centred ? fresh == 0 : source.filled < sound_rate) return;
   }
 }
 
@@ -279,7 +304,7 @@ void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std:
   else
     from.for_each_frame(
         static_cast<double>(rules_.hop) / sound_rate, input_.frame_side(),
-        [&](std::size_t, rgb_frame const& frame) { take(frame); }, j.aligned ? sound_seconds / 2 : 0,
+        [&](std::size_t, rgb_frame const& frame) { take(frame); }, j.aligned && !rules_.centred ? sound_seconds / 2 : 0,
         j.aligned ? seconds : j.most_frames);
   if (piece.items > 0) finish();
   if (met.items == 0) throw media_error({j.file.string(), "at least one picture", "none"});

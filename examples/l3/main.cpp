@@ -76,6 +76,7 @@ int run(int argc, char** argv) {
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
 #ifdef L3_WITH_MEDIA
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
+      {"import", "Turn OpenL3's weights into a checkpoint to embed with", add_import},
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"inspect", "Show what a network's units respond to, and where", add_inspect},

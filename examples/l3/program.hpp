@@ -54,6 +54,7 @@ work add_pack(CLI::App& command);
 work add_train(CLI::App& command);
 work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);
+work add_import(CLI::App& command);
 work add_baseline(CLI::App& command);
 work add_probe(CLI::App& command);
 work add_inspect(CLI::App& command);

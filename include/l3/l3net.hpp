@@ -32,19 +32,22 @@
 #include <l3/layers/layer.hpp>  // what a layer is
 #include <l3/layers/max_pool2d.hpp>
 #include <l3/layers/relu.hpp>
-#include <l3/layers/sequential.hpp>  // layers in a row
-#include <l3/model/classifier.hpp>   // one subnetwork, and classes
-#include <l3/model/config.hpp>       // paper, small, tiny
-#include <l3/model/fusion.hpp>       // do they belong together?
-#include <l3/model/network.hpp>      // l3_network, training, inference
-#include <l3/model/sliding.hpp>      // seconds that overlap share their work
-#include <l3/model/subnet.hpp>       // four blocks of convolutions
-#include <l3/model/weights.hpp>      // where they are, and how they begin
+#include <l3/layers/sequential.hpp>      // layers in a row
+#include <l3/model/chain_inference.hpp>  // any layers in a row, in use
+#include <l3/model/classifier.hpp>       // one subnetwork, and classes
+#include <l3/model/config.hpp>           // paper, small, tiny
+#include <l3/model/fusion.hpp>           // do they belong together?
+#include <l3/model/network.hpp>          // l3_network, training, inference
+#include <l3/model/openl3.hpp>           // OpenL3's networks
+#include <l3/model/sliding.hpp>          // seconds that overlap share their work
+#include <l3/model/subnet.hpp>           // four blocks of convolutions
+#include <l3/model/weights.hpp>          // where they are, and how they begin
 #include <l3/train/checkpoint.hpp>
 #include <l3/train/classifier_checkpoint.hpp>
 #include <l3/train/classifier_trainer.hpp>
 #include <l3/train/fusion_trainer.hpp>
 #include <l3/train/loss.hpp>
+#include <l3/train/openl3_checkpoint.hpp>
 #include <l3/train/optimizer.hpp>
 #include <l3/train/running_averages.hpp>
 #include <l3/train/softmax_head.hpp>

@@ -11,6 +11,7 @@
 #include <l3/data/sample.hpp>        // which moments make a batch, and how they are paired
 #include <l3/data/augment.hpp>       // crop, mirror, colour, loudness
 #include <l3/data/spectrogram.hpp>   // a second of sound -> image<F, T, 1>
+#include <l3/data/decibel_spectrogram.hpp>  // as OpenL3 has it
 #include <l3/data/batch.hpp>         // frames, spectra and labels of one step
 #include <l3/data/video_files.hpp>   // videos for a loader, the ones used last kept open
 #include <l3/data/loader_report.hpp> // what a loader has done, and where its time went

@@ -86,9 +86,9 @@ std::map<std::size_t, std::size_t> read_all(files const& f, reading_rules const&
       float const* const row = values + (piece->shared ? k * rules.hop / column : k * width);
       std::size_t wrong = 0;
       for (std::size_t j = 0; j < width; ++j) {
-        std::size_t const n = (rows[next] + k) * rules.hop + j * step;
-        bool const inside = n < static_cast<std::size_t>(f.seconds[next] * sound_rate);
-        wrong += row[j] != (inside ? sample(next, n) : 0.0f);
+        std::size_t const n = (rows[next] + k) * rules.hop + j * step, before = rules.centred ? sound_rate / 2 : 0;
+        bool const inside = n >= before && n - before < static_cast<std::size_t>(f.seconds[next] * sound_rate);
+        wrong += row[j] != (inside ? sample(next, n - before) : 0.0f);
       }
       CHECK(wrong == 0);
     }
@@ -102,24 +102,25 @@ std::map<std::size_t, std::size_t> read_all(files const& f, reading_rules const&
 
 TEST_CASE("files are cut into seconds in order, by any number of threads, in any room") {
   files const f;
-  for (std::size_t const hop : {4800, 60000}) {
-    std::map<std::size_t, std::size_t> expected;
-    for (std::size_t k = 0; k < f.seconds.size(); ++k)
-      expected[k] = f.seconds[k] <= 0 ? 0
-                                      : static_cast<std::size_t>(std::max(
-                                            0.0, std::floor((f.seconds[k] - 1) * sound_rate / double(hop) + 1e-9))) +
-                                            1;
-    for (bool const raw : {false, true})
-      for (std::size_t const windows : {0, 4}) {
-        if (windows > 0 && hop > 4800) continue;
-        for (std::size_t const threads : {1, 6})
-          for (std::size_t const room : {1, 100000000}) {
-            CAPTURE(hop, raw, windows, threads, room);
-            CHECK(read_all(f, {.hop = hop, .windows = windows, .raw = raw && windows == 0}, 3, room, threads) ==
-                  expected);
-          }
+  for (std::size_t const hop : {4800, 60000})
+    for (bool const centred : {false, true}) {
+      std::map<std::size_t, std::size_t> expected;
+      for (std::size_t k = 0; k < f.seconds.size(); ++k) {
+        double const more = std::max(0.0, (f.seconds[k] - (centred ? 0.5 : 1)) * sound_rate / static_cast<double>(hop));
+        expected[k] =
+            f.seconds[k] <= 0 ? 0 : 1 + static_cast<std::size_t>(centred ? std::ceil(more - 1e-9) : more + 1e-9);
       }
-  }
+      for (bool const raw : {false, true})
+        for (std::size_t const windows : {0, 4}) {
+          if (windows > 0 && hop > 4800) continue;
+          for (std::size_t const threads : {1, 6})
+            for (std::size_t const room : {1, 100000000}) {
+              CAPTURE(hop, centred, raw, windows, threads, room);
+              reading_rules const rules{.hop = hop, .windows = windows, .centred = centred, .raw = raw && windows == 0};
+              CHECK(read_all(f, rules, 3, room, threads) == expected);
+            }
+        }
+    }
 }
 
 TEST_CASE("reading ahead ends at any moment") {

@@ -45,4 +45,61 @@ struct coarse_front_end : log_spectrogram<4, 2> {
 static_assert(paper_front_end::output::height == 257 && paper_front_end::output::width == 199);
 static_assert(coarse_front_end::output::height == 64 && coarse_front_end::output::width == 99);
 
+/// How OpenL3's spectrograms gather the bins of the transform to rows.
+enum class mel_bands {
+  none,   ///< each bin is a row; frames only where there is sound for all of them
+  htk,    ///< root of the weighted sum of powers, HTK's scale, silence around the second: the frames stand centred
+  slaney  ///< weighted sum of magnitudes, Slaney's scale, silence behind the second alone
+};
+
+/// A spectrogram in decibels below the loudest value of the second: periodic Hann window of Fft samples, hop of 242
+/// (5.04 ms), triangular bands from 0 to 24 kHz, each of weight one.
+///
+/// Shapes  output image<F, T, 1>: frequency first, from low to high; then time.
+/// Units   10 log10(max(x, 1e-10)) less the largest of the picture, and no less than -80. (x is a magnitude: half of
+/// what
+///         others call its level.)
+/// Source  OpenL3 (Cramer, Wu, Salamon & Bello, ICASSP 2019), whose layers are kapre's.
+template <std::size_t Fft, std::size_t Rows, mel_bands Bands>
+struct decibel_spectrogram {
+  static constexpr int sample_rate = 48000;
+  static constexpr std::size_t samples = 48000;
+  static constexpr std::size_t fft = Fft;
+  static constexpr std::size_t window = Fft;
+  static constexpr std::size_t hop = 242;
+  static constexpr std::size_t bins = Fft / 2 + 1;
+  static constexpr mel_bands bands = Bands;
+  static constexpr std::size_t frames =
+      Bands == mel_bands::none ? (samples - window) / hop + 1 : (samples + hop - 1) / hop;
+  static constexpr std::size_t before =
+      Bands == mel_bands::htk ? ((frames - 1) * hop + window - samples) / 2 : 0;  ///< silence in front, samples
+  static constexpr float floor = -80.0f;                                          ///< decibels
+  static_assert(Bands != mel_bands::none || Rows == bins, "l3::decibel_spectrogram: without bands each bin is a row");
+  using output = image<Rows, frames, 1>;
+};
+
+/// A front end of this family.
+template <class F>
+concept decibel_front_end = std::derived_from<F, decibel_spectrogram<F::fft, F::output::height, F::bands>>;
+
+/// What OpenL3's networks were trained on, and OpenL3 up to 0.3.1 gave them. The linear one has stayed the same.
+struct openl3_linear : decibel_spectrogram<512, 257, mel_bands::none> {
+  static constexpr char const* name = "openl3-linear";
+};
+struct openl3_mel128 : decibel_spectrogram<2048, 128, mel_bands::htk> {
+  static constexpr char const* name = "openl3-mel128";
+};
+struct openl3_mel256 : decibel_spectrogram<2048, 256, mel_bands::htk> {
+  static constexpr char const* name = "openl3-mel256";
+};
+/// What OpenL3 from 0.4 on gives the same networks (its front end `kapre`): to compare embeddings with those it made.
+struct openl3_04_mel128 : decibel_spectrogram<2048, 128, mel_bands::slaney> {
+  static constexpr char const* name = "openl3-0.4-mel128";
+};
+struct openl3_04_mel256 : decibel_spectrogram<2048, 256, mel_bands::slaney> {
+  static constexpr char const* name = "openl3-0.4-mel256";
+};
+static_assert(openl3_linear::output::width == 197 && openl3_mel256::output::width == 199);
+static_assert(openl3_mel256::before == 982 && openl3_04_mel256::before == 0);
+
 }  // namespace l3::inline L3_ISA

@@ -33,6 +33,7 @@ void initialise_parameters(std::span<parameter const> parameters, S* values, std
 template <class Network, class Scalar>
 class network_weights {
  public:
+  using network = Network;
   using scalar = Scalar;
 
   network_weights() : memory_(Network::parameter_room * sizeof(scalar)) {}
