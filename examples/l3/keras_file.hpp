@@ -51,7 +51,7 @@ class keras_file {
   explicit keras_file(std::filesystem::path path) : path_(std::move(path)), file_(open(path_)), root_(find_root()) {
     for (std::string const& layer : names(root_, "layer_names")) {
       // Where a network begins with its spectrogram, that has constants.
-      if (layer.starts_with("spectrogram") || layer.starts_with("melspectrogram")) continue;
+      if (layer.find("spectrogram") != layer.npos) continue;
       hdf5_group const group(H5Gopen2(root_, layer.c_str(), H5P_DEFAULT));
       if (!group) refuse("a group for layer " + detail::excerpt(layer), "none");
       for (std::string const& name : names(group, "weight_names")) {
