@@ -257,7 +257,7 @@ int embed_run(embed_options o) {
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
   auto const net = open_features(o.checkpoint, o.on, o.threads);
   auto const input = make_input(net->facts().name);
-  bool const of_openl3 = is_openl3({.model = net->facts().name});
+  bool const of_openl3 = is_openl3(net->facts().name);
   if (of_openl3 && o.layer.empty()) o.layer = "conv4_2";  // as far as they go
   if (of_openl3 && o.layer != "conv4_2") throw setting_error({"--layer of OpenL3's networks", "conv4_2", o.layer});
   if (o.windows.empty()) o.windows = of_openl3 ? "centred" : "whole";
@@ -335,8 +335,8 @@ work add_embed(CLI::App& command) {
   command
       .add_option(
           "--windows", o->windows,
-          "whole: seconds that a sound fills, row k from k HOP on (default); centred: those around k HOP until\n"
-          "its end, with silence beyond both ends (default for OpenL3's networks, as OpenL3 has them)")
+          "whole: seconds that a sound fills, row k from k HOP on (default); centred: those around k HOP, until\n"
+          "one holds its end, silence where there is no sound (default for OpenL3's networks, as OpenL3 has them)")
       ->check(CLI::IsMember({"whole", "centred"}));
   command.add_flag("--align", o->align,
                    "Of a video: a picture from the middle of each second of sound, so that rows go together");

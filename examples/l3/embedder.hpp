@@ -46,8 +46,8 @@ class embedder {
   std::size_t width(modality what) const { return net_.width_of(what, settings_.which); }
 
   /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but
-  /// there is always one row. Centred ones cover half a second to each side of k hop, as many as it takes to have all
-  /// of the sound in one, with silence where there is none. Row k of pictures is the frame on display at k hop seconds,
+  /// there is always one row. Centred ones cover half a second to each side of k hop, until one holds the
+  /// sound's end, with silence where there is no sound. Row k of pictures is the frame on display at k hop seconds,
   /// of aligned ones in the middle of the sound's. A still picture gives one. When `go_on` says no, what has been read
   /// is computed yet. Once for an embedder.
   ///

@@ -23,6 +23,7 @@
 #endif
 
 #include "engine.hpp"
+#include "pool_maps.hpp"
 
 namespace l3::program {
 
@@ -423,17 +424,8 @@ class network_engine final : public engine {
   template <class Side, class Map, class Items, class Make>
   void embed_maps(pooling pool, Items const& items, Make const& make) {
     if constexpr (on_host) {
-      // Maps are large: so many at a time as 64 MiB hold.
-      constexpr std::size_t together = std::max<std::size_t>(1, (std::size_t{64} << 20) / (Map::size * sizeof(float)));
-      map_.resize(std::max(map_.size(), std::min(together, items.count) * Map::size));
-      float* out = embedded_.data();
-      for (std::size_t first = 0; first < items.count; first += together) {
-        std::size_t const n = std::min(together, items.count - first);
-        make(*user_, items.slice(first, n), batch_view<float, Map>(map_.data(), n));
-        auto const regions = regions_of<Side, Map>(pool, n);
-        pool_regions(regions, map_.data(), out);
-        out += regions.regions() * Map::channels;
-      }
+      pool_maps<Map>(items, regions_of<Side, Map>(pool, 0).grid, map_, embedded_.data(),
+                     [&](auto x, auto y) { make(*user_, x, y); });
     } else {
       user_->template begin_regions<Map>(items, regions_of<Side, Map>(pool, 0).grid, make);
     }

@@ -1,19 +1,19 @@
 // OpenL3's networks on the processor.
-#include <l3/kernels/region_pool.hpp>
 #include <l3/model/chain_inference.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
 #include <optional>
 
 #include "engine.hpp"
+#include "pool_maps.hpp"
 
 namespace l3::program {
 namespace {
 
 /// Both networks of a checkpoint, or the one that it has. Features are those of the last convolution, as OpenL3's.
-/// FrontEnd stands for all whose pictures have its size.
-template <decibel_front_end FrontEnd>
+/// Front ends whose pictures have the same size have the same Audio network.
+template <class Audio>
 class openl3_engine final : public feature_engine {
-  using audio = openl3_audio_map<FrontEnd>;
+  using audio = Audio;
   using image = openl3_image_map;
 
  public:
@@ -49,7 +49,7 @@ class openl3_engine final : public feature_engine {
   }
   bool prepare_sliding(std::size_t, std::size_t) override { return false; }  // each second has a level of its own
   void begin_sliding(feature, std::span<float const>, std::size_t) override {
-    throw setting_error({"seconds that share their work", "a front end whose columns stand alone", FrontEnd::name});
+    throw setting_error({"seconds that share their work", "a front end whose columns stand alone", facts_.name});
   }
 
  private:
@@ -63,7 +63,7 @@ class openl3_engine final : public feature_engine {
             .backend = std::string("cpu (") + cpu::name + ", " + cpu::precision::name + ")",
             .front_end = name,
             .frame = {openl3_picture::height, openl3_picture::width},
-            .sound = {FrontEnd::output::height, FrontEnd::output::width},
+            .sound = {audio::input::height, audio::input::width},
             .frame_side = openl3_picture_side,
             .embedding = audio::output::channels,
             .frame_cells = openl3_picture_cells.height * openl3_picture_cells.width,
@@ -78,24 +78,13 @@ class openl3_engine final : public feature_engine {
             .tensors = {}};
   }
 
-  /// The largest value of each filter, of so many items' maps at a time as 64 MiB hold, in each of `cells`.
   template <class Weights, class Chain>
   void embed(Weights const& weights, std::optional<chain_inference<Chain>>& net, extent2 cells, item_spans const& items,
              std::size_t count) {
     static_assert(Chain::parameter_room == Weights::network::parameter_room);
     if (!net) net.emplace(on_, weights.data(), items_);
-    using map = typename Chain::output;
-    constexpr std::size_t together = std::max<std::size_t>(1, (std::size_t{64} << 20) / (map::size * sizeof(float)));
-    map_.resize(std::max(map_.size(), std::min(together, count) * map::size));
-    batch_view<float const, typename Chain::input> const x(items.values.data(), count);
-    float* out = features_.data();
-    for (std::size_t first = 0; first < count; first += together) {
-      std::size_t const n = std::min(together, count - first);
-      (*net)(x.slice(first, n), {map_.data(), n});
-      region_dims const regions{n, map::height, map::width, map::channels, cells};
-      pool_regions(regions, map_.data(), out);
-      out += regions.regions() * map::channels;
-    }
+    pool_maps<typename Chain::output>(batch_view<float const, typename Chain::input>(items.values.data(), count), cells,
+                                      map_, features_.data(), *net);
   }
 
   model_facts facts_;
@@ -109,26 +98,25 @@ class openl3_engine final : public feature_engine {
   std::vector<float> map_, features_;
 };
 
-std::unique_ptr<feature_engine> open_openl3(std::filesystem::path const& checkpoint, std::string const& name,
+std::unique_ptr<feature_engine> open_openl3(safetensors_file const& file, std::string const& name,
                                             backend_choice const& on, std::size_t threads) {
   if (on.name != "cpu") throw setting_error({"--backend for OpenL3's networks", "cpu", on.name});
   if (on.products() != fp32::name) throw setting_error({"--precision for OpenL3's networks", "fp32", on.products()});
-  safetensors_file const file = safetensors_file::open(checkpoint);
-  if (name == openl3_linear::name || name == openl3_image_alone)
-    return std::make_unique<openl3_engine<openl3_linear>>(file, name, threads);
-  if (name == openl3_mel128::name || name == openl3_04_mel128::name)
-    return std::make_unique<openl3_engine<openl3_mel128>>(file, name, threads);
-  if (name == openl3_mel256::name || name == openl3_04_mel256::name)
-    return std::make_unique<openl3_engine<openl3_mel256>>(file, name, threads);
-  throw format_error({checkpoint.string(), "a model of OpenL3's that l3 knows", detail::excerpt(name)});
+  std::unique_ptr<feature_engine> made;
+  bool const known = with_openl3_front_end(name, [&]<class FrontEnd>(FrontEnd) {
+    made = std::make_unique<openl3_engine<openl3_audio_map<FrontEnd>>>(file, name, threads);
+  });
+  if (!known) throw format_error({file.path().string(), "a model of OpenL3's that l3 knows", detail::excerpt(name)});
+  return made;
 }
 
 }  // namespace
 
 std::unique_ptr<feature_engine> open_features(std::filesystem::path const& checkpoint, backend_choice const& on,
                                               std::size_t threads) {
-  checkpoint_facts const facts = read_checkpoint_facts(checkpoint);
-  if (is_openl3(facts)) return open_openl3(checkpoint, facts.model, on, threads);
+  safetensors_file const file = safetensors_file::open(checkpoint);
+  if (std::string const model = read_checkpoint_facts(file, checkpoint).model; is_openl3(model))
+    return open_openl3(file, model, on, threads);
   auto net = make_engine(model_of_checkpoint(checkpoint), on, threads);
   net->load(checkpoint, false);
   return net;

@@ -107,11 +107,6 @@ class input_of final : public item_input<typename Config::frame, Config::frame_s
   }
 };
 
-template <class FrontEnd>
-std::unique_ptr<model_input> openl3_input() {
-  return std::make_unique<item_input<openl3_picture, openl3_picture_side, FrontEnd>>();
-}
-
 /// Calls look(reader) with the clip open.
 template <class Look>
 auto with_clip(collection const& from, std::uint32_t clip, decode_limits const& limits, Look&& look) {
@@ -153,11 +148,11 @@ std::unique_ptr<model_input> make_input(std::string const& model) {
   if (model == paper::name) return std::make_unique<input_of<paper>>();
   if (model == small::name) return std::make_unique<input_of<small>>();
   if (model == tiny::name) return std::make_unique<input_of<tiny>>();
-  if (model == openl3_linear::name || model == openl3_image_alone) return openl3_input<openl3_linear>();
-  if (model == openl3_mel128::name) return openl3_input<openl3_mel128>();
-  if (model == openl3_mel256::name) return openl3_input<openl3_mel256>();
-  if (model == openl3_04_mel128::name) return openl3_input<openl3_04_mel128>();
-  if (model == openl3_04_mel256::name) return openl3_input<openl3_04_mel256>();
+  std::unique_ptr<model_input> made;
+  with_openl3_front_end(model, [&]<class FrontEnd>(FrontEnd) {
+    made = std::make_unique<item_input<openl3_picture, openl3_picture_side, FrontEnd>>();
+  });
+  if (made) return made;
   throw setting_error({"--model", "paper, small or tiny", model});
 }
 

@@ -107,7 +107,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
   o.answer(text("checkpoint   step %llu, seed %llu", static_cast<unsigned long long>(facts.step),
                 static_cast<unsigned long long>(facts.seed)));
   o.answer("settings     " + facts.settings);
-  if (is_openl3(facts)) {
+  if (is_openl3(facts.model)) {
     std::size_t const embedding = open_features(o.file, {}, o.threads)->facts().embedding;  // that it is whole
     o.answer("model        of OpenL3: " + facts.model + ", for `l3 embed`");
     o.print({{"checkpoint", o.file},

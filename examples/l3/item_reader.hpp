@@ -36,7 +36,7 @@ struct reading_rules {
   std::size_t hop = sound_rate;  ///< samples at 48 kHz from one item to the next
   std::size_t windows = 0;       ///< where seconds share their work: so many in one long spectrogram; 0: each its own
   bool repeats = false;          ///< a sound shorter than a second is filled up with itself, not with silence
-  bool centred = false;  ///< seconds around each moment until all of the sound is in one, filled up with silence
+  bool centred = false;  ///< seconds around each moment, until one holds the sound's end; silence where there is none
   bool raw = false;      ///< pictures as bytes of crops and sounds as samples, not as values
 };
 

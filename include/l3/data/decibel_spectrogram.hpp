@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <l3/core/config.hpp>
-#include <l3/core/error.hpp>
 #include <l3/core/front_end.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/data/spectrogram.hpp>
@@ -16,7 +15,6 @@
 #include <limits>
 #include <numbers>
 #include <span>
-#include <string>
 #include <type_traits>
 
 namespace l3::inline L3_ISA {
@@ -38,14 +36,8 @@ class spectrogram<F> {
   using front_end = F;
   using output = typename F::output;
 
-  spectrogram() {
-    for (std::size_t n = 0; n < F::window; ++n) window_[n] = detail::hann_value(n, F::window);
-  }
-
   void operator()(std::span<float const> samples, std::span<float, output::size> out) const {
-    if (samples.size() != F::samples)
-      throw shape_error(complaint{"sound for a spectrogram", std::to_string(F::samples) + " samples",
-                                  std::to_string(samples.size())});
+    detail::require_second<F>(samples);
     for (std::size_t done = 0; done < columns; done += together)
       some_columns(samples.data(), std::min(done, columns - together), out.data());
     float loudest = std::numeric_limits<float>::lowest();
@@ -108,7 +100,7 @@ class spectrogram<F> {
   }
 
   struct no_filters {};
-  std::array<float, F::window> window_;
+  std::array<float, F::window> window_ = detail::hann_window<F::window>();
   real_fft<F::fft> fft_;
   [[no_unique_address]] std::conditional_t<F::bands == mel_bands::none, no_filters, mel_filters<F>> filters_;
 };

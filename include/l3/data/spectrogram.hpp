@@ -15,6 +15,22 @@
 
 namespace l3::inline L3_ISA {
 
+namespace detail {
+template <std::size_t Size>
+std::array<float, Size> hann_window() {
+  std::array<float, Size> window;
+  for (std::size_t n = 0; n < Size; ++n) window[n] = hann_value(n, Size);
+  return window;
+}
+/// Throws shape_error for another number of samples than front end F takes.
+template <class F>
+void require_second(std::span<float const> samples) {
+  if (samples.size() != F::samples)
+    throw shape_error(
+        complaint{"sound for a spectrogram", std::to_string(F::samples) + " samples", std::to_string(samples.size())});
+}
+}  // namespace detail
+
 /// Computes front end F (core/front_end.hpp): `to_picture(samples, out)`.
 template <class F>
 class spectrogram;
@@ -37,14 +53,8 @@ class spectrogram<F> {
   using front_end = F;
   using output = typename F::output;
 
-  spectrogram() {
-    for (std::size_t n = 0; n < F::window; ++n) window_[n] = detail::hann_value(n, F::window);
-  }
-
   void operator()(std::span<float const> samples, std::span<float, output::size> out) const {
-    if (samples.size() != F::samples)
-      throw shape_error(complaint{"sound for a spectrogram", std::to_string(F::samples) + " samples",
-                                  std::to_string(samples.size())});
+    detail::require_second<F>(samples);
     all_columns(samples.data(), columns, out.data());
   }
 
@@ -110,7 +120,7 @@ class spectrogram<F> {
     std::fill(sound + F::window * together, sound + F::fft * together, 0.0f);
   }
 
-  std::array<float, F::window> window_;
+  std::array<float, F::window> window_ = detail::hann_window<F::window>();
   real_fft<F::fft> fft_;
 };
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <l3/core/front_end.hpp>
 #include <l3/layers/sequential.hpp>
+#include <string_view>
 
 namespace l3::inline L3_ISA {
 namespace detail {
@@ -45,6 +46,17 @@ using openl3_picture = image<224, 224, 3>;
 inline constexpr std::size_t openl3_picture_side = 256;  ///< smallest side of a picture before its middle is taken
 /// Stands for the front end in a checkpoint of the image network alone.
 inline constexpr char const* openl3_image_alone = "openl3-image";
+
+/// Calls use(FrontEnd{}) with OpenL3's front end of this name; with openl3_linear for openl3_image_alone, for which any
+/// will do. False: there is none.
+template <class Use>
+bool with_openl3_front_end(std::string_view name, Use&& use) {
+  if (name == openl3_image_alone) name = openl3_linear::name;
+  auto const one_of = [&]<class... FrontEnds>(FrontEnds... all) {
+    return (... || (name == FrontEnds::name && (use(all), true)));
+  };
+  return one_of(openl3_linear{}, openl3_mel128{}, openl3_mel256{}, openl3_04_mel128{}, openl3_04_mel256{});
+}
 
 /// OpenL3's audio network on the pictures of FrontEnd (openl3_linear, openl3_mel128, openl3_mel256, or those of OpenL3
 /// 0.4), up to the map of its last convolution. Where weights are concerned all front ends are the same.

@@ -47,7 +47,7 @@ void load_openl3(safetensors_file const& file, std::string const& half, network_
   weights.copy_from(read);
 }
 
-/// Whether a checkpoint's model is one of OpenL3's.
-inline bool is_openl3(checkpoint_facts const& facts) { return facts.model.starts_with("openl3-"); }
+/// Whether a model of this name, as checkpoints have it, is one of OpenL3's.
+inline bool is_openl3(std::string_view model) { return model.starts_with("openl3-"); }
 
 }  // namespace l3::inline L3_ISA
