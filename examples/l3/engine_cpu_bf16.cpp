@@ -6,7 +6,7 @@ namespace l3::program {
 bool const has_bf16 = multiplies<arch::best, bf16>;
 
 namespace {
-[[noreturn]] void refuse() {
+[[noreturn, maybe_unused]] void refuse() {  // a build that has it needs no way out
   throw setting_error(
       {"--precision", "fp32",
        "bf16, which needs a build for a processor with AVX512_BF16 (this one is for " + std::string(cpu::name) + ")"});
