@@ -7,7 +7,7 @@ l3_build_packages=(
   libsqlite3-dev libturbojpeg0-dev libhdf5-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
 )
-l3_test_packages=(catch2 clang libbenchmark-dev liblinear-dev doxygen ffmpeg python3 libopenmpi-dev openmpi-bin iproute2)
+l3_test_packages=(catch2 clang libbenchmark-dev liblinear-dev doxygen ffmpeg python3 python3-onnx libopenmpi-dev openmpi-bin iproute2)
 l3_full_packages=(chromium) # tests/run.sh --full
 
 # install_packages PACKAGE...: installs those that are missing, and only those. Asks nothing when none is.

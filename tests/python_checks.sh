@@ -4,12 +4,21 @@
 #   curve    trained on the same batches from the same weights, l3's losses are PyTorch's
 #   probe    the audio transfer protocol, written again in Python, finds the same accuracy
 #   openl3   Keras builds OpenL3's networks and writes their weights; l3 imports them and gives Keras's embeddings
+#   onnx     what `l3 export` writes is sound, and says what l3 says (needs onnx alone)
 #   logits   PyTorch reads l3's weights and says the same of the same pairs, and l3 of PyTorch's
-# Python is $L3_PYTHON, or python3 where that has torch and safetensors.
+# Python is $L3_PYTHON, or python3 where that has what the check needs: torch and safetensors, mostly.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 l3=${1:?usage: python_checks.sh L3 CHECK} check=${2:?usage: python_checks.sh L3 CHECK}
 python=${L3_PYTHON:-python3}
+
+if [[ $check == onnx ]]; then
+  for python in "$python" /usr/bin/python3; do  # the system's, which has the packages, need not be the first one
+    if "$python" -c 'import onnx, numpy' 2> /dev/null; then exec "$python" "$root/tests/parity/export.py" "$l3"; fi
+  done
+  echo "SKIPPED: onnx (no Python with onnx; name one in L3_PYTHON)"
+  exit 77
+fi
 
 if ! "$python" -c 'import torch, safetensors, numpy' 2> /dev/null; then
   echo "SKIPPED: $check (no Python with torch and safetensors; name one in L3_PYTHON)"
@@ -77,5 +86,5 @@ case $check in
     "$python" "$root/tests/parity/audio_probe.py" "$work/random.safetensors" --model tiny "${of[@]}" \
       --against "$work/probe/result.json"
     ;;
-  *) echo "python_checks.sh: expected goldens, curve, logits, probe or openl3, found $check" >&2; exit 2 ;;
+  *) echo "python_checks.sh: expected goldens, curve, logits, probe, openl3 or onnx, found $check" >&2; exit 2 ;;
 esac

@@ -257,10 +257,7 @@ int embed_run(embed_options o) {
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
   auto const net = open_features(o.checkpoint, o.on, o.threads);
   auto const input = make_input(net->facts().name);
-  bool const of_openl3 = is_openl3(net->facts().name);
-  if (of_openl3 && o.layer.empty()) o.layer = "conv4_2";  // as far as they go
-  if (of_openl3 && o.layer != "conv4_2") throw setting_error({"--layer of OpenL3's networks", "conv4_2", o.layer});
-  if (o.windows.empty()) o.windows = of_openl3 ? "centred" : "whole";
+  if (o.windows.empty()) o.windows = is_openl3(net->facts().name) ? "centred" : "whole";
   if (o.size != 0) {
     std::size_t const embedding = net->facts().embedding;
     std::vector<std::size_t> grids;
@@ -279,7 +276,7 @@ int embed_run(embed_options o) {
   embedder work(*net, *input,
                 {.frames = o.kind != "audio",
                  .sounds = o.kind != "image",
-                 .which = feature_named(o.layer, o.pool),
+                 .which = feature_named(o.layer, o.pool, net->facts()),
                  .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
                  .batch = o.batch,
                  .centred = o.windows == "centred",

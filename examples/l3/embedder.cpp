@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 #include <l3/data/clip_list.hpp>
+#include <l3/train/openl3_checkpoint.hpp>
 #include <string_view>
 #include <utility>
 
@@ -145,8 +146,10 @@ constexpr std::string_view picture_endings[] = {".png", ".jpg",  ".jpeg", ".bmp"
 constexpr std::array<std::string_view, 5> depth_names{"pool1", "pool2", "pool3", "conv4_2", "pool4"};
 }  // namespace
 
-feature feature_named(std::string const& layer, std::string const& pool) {
-  if (layer.empty()) return feature_named(pool == "grid" ? "conv4_2" : "pool4", pool);
+feature feature_named(std::string const& layer, std::string const& pool, model_facts const& of) {
+  bool const of_openl3 = is_openl3(of.name);
+  if (layer.empty()) return feature_named(pool == "grid" || of_openl3 ? "conv4_2" : "pool4", pool, of);
+  if (of_openl3 && layer != "conv4_2") throw setting_error({"--layer of OpenL3's networks", "conv4_2", layer});
   auto const found = std::find(depth_names.begin(), depth_names.end(), layer);
   if (found == depth_names.end()) throw setting_error({"--layer", "pool1, pool2, pool3, conv4_2 or pool4", layer});
   feature const f{static_cast<depth>(found - depth_names.begin()), pool == "grid" ? pooling::grid : pooling::global};

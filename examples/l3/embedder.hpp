@@ -94,9 +94,9 @@ class embedder {
 };
 
 /// The part of a network by its name on the command line: pool1, pool2, pool3, conv4_2, pool4; none: conv4_2 where a
-/// grid is asked for, else pool4. Errors  setting_error: another name, or a grid of pool4, of which nothing is left to
-/// pool.
-feature feature_named(std::string const& layer, std::string const& pool);
+/// grid is asked for or the network goes no further, else pool4. Errors  setting_error: another name, a layer that the
+/// network does not have, or a grid of pool4, of which nothing is left to pool.
+feature feature_named(std::string const& layer, std::string const& pool, model_facts const& of);
 /// Whether a file's ending says that it is of a kind to embed: "audio", "image" or "video".
 bool suits_embedding(std::filesystem::path const& file, std::string const& kind);
 /// "conv4_2, grid".

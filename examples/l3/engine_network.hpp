@@ -184,7 +184,6 @@ class network_engine final : public engine {
   using network = l3_network<B, Config>;
   using user = detail_of_engine::user_of<network>;
   static constexpr bool on_host = host_backend<B>;
-  static constexpr extent2 frame_grid{4, 4}, sound_grid{4, 3};
 
  public:
   /// On so many threads of the processor, or on this machine's GPU number `device`.
@@ -200,8 +199,8 @@ class network_engine final : public engine {
         .sound = {network::sound::height, network::sound::width},
         .frame_side = Config::frame_side,
         .embedding = network::embedding::size,
-        .frame_cells = frame_grid.height * frame_grid.width,
-        .sound_cells = sound_grid.height * sound_grid.width,
+        .frame_cells = picture_regions.height * picture_regions.width,
+        .sound_cells = sound_regions.height * sound_regions.width,
         .learned = network::learned,
         .weights = network::parameter_room * sizeof(float),
         .flops = network::flops,
@@ -372,7 +371,7 @@ class network_engine final : public engine {
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
-    static constexpr extent2 grid = frame_grid;
+    static constexpr extent2 grid = picture_regions;
     using last_map = typename user::vision_map::output;
     template <std::size_t Blocks>
     using map = typename user::template vision_blocks<Blocks>::output;
@@ -384,7 +383,7 @@ class network_engine final : public engine {
     static void embed(auto& net, auto x, auto y) { net.embed_frames(x, y); }
   };
   struct of_sounds {
-    static constexpr extent2 grid = sound_grid;
+    static constexpr extent2 grid = sound_regions;
     using last_map = typename user::audio_map::output;
     template <std::size_t Blocks>
     using map = typename user::template audio_blocks<Blocks>::output;

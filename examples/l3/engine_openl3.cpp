@@ -39,9 +39,9 @@ class openl3_engine final : public feature_engine {
     features_.resize(count * width_of(what, which));
     bool const grid = which.pool == pooling::grid;
     if (what == modality::sound)
-      embed(audio_, ears_, grid ? openl3_sound_cells : extent2{1, 1}, items, count);
+      embed(audio_, ears_, grid ? sound_regions : extent2{1, 1}, items, count);
     else
-      embed(image_, eyes_, grid ? openl3_picture_cells : extent2{1, 1}, items, count);
+      embed(image_, eyes_, grid ? picture_regions : extent2{1, 1}, items, count);
   }
   void finish_embed(std::span<float> out) override {
     require_same_count("features", features_.size(), out.size());
@@ -66,8 +66,8 @@ class openl3_engine final : public feature_engine {
             .sound = {audio::input::height, audio::input::width},
             .frame_side = openl3_picture_side,
             .embedding = audio::output::channels,
-            .frame_cells = openl3_picture_cells.height * openl3_picture_cells.width,
-            .sound_cells = openl3_sound_cells.height * openl3_sound_cells.width,
+            .frame_cells = picture_regions.height * picture_regions.width,
+            .sound_cells = sound_regions.height * sound_regions.width,
             .learned = 0,
             .flops = audio::flops + image::flops,
             .learning_rate = 0,

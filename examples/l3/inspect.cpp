@@ -30,10 +30,11 @@ struct inspect_options : common_options {
 class insides {
  public:
   insides(inspect_options const& o, std::size_t batch) : o_(o), of_(o.network.open(o.threads)) {
+    if (of_.l3 == nullptr) throw setting_error({"--checkpoint", "one of paper, small or tiny", of_.net->facts().name});
     of_.net->prepare_inference(batch);
   }
   chosen_network const& network() const { return of_; }
-  engine& net() const { return *of_.net; }
+  engine& net() const { return *of_.l3; }
   model_facts const& facts() const { return of_.net->facts(); }
   std::size_t features() const { return facts().embedding; }
 
@@ -387,7 +388,7 @@ int where_run(inspect_options const& o) {
 }
 
 void add_shared(CLI::App& command, inspect_options& o) {
-  o.network.add_to(command);
+  o.network.add_to(command, false);
   command.add_option("--out,-o", o.out, "Folder for the pictures (PNG) and their numbers (.npz)")->required();
   command.add_option("--side", o.side, "Pixels of a picture's smallest side before the network's crop")
       ->capture_default_str()

@@ -81,6 +81,7 @@ int run(int argc, char** argv) {
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"inspect", "Show what a network's units respond to, and where", add_inspect},
 #endif
+      {"export", "Turn a network into an ONNX file, for other programs to run", add_export},
       {"report", "Put everything that is known of a run on one page", add_report},
       {"info", "Tell what a checkpoint, a media file, a model or this build is", add_info},
       {"bench", "Measure how fast the network and the loader are here", add_bench},

@@ -5,8 +5,9 @@
 
 namespace l3::program {
 
-void network_choice::add_to(CLI::App& command) {
-  command.add_option("--checkpoint", checkpoint, "Weights, as `l3 train` writes them");
+void network_choice::add_to(CLI::App& command, bool imported) {
+  command.add_option("--checkpoint", checkpoint,
+                     std::string("Weights, as `l3 train`") + (imported ? " or `l3 import`" : "") + " writes them");
   command.add_flag("--random-weights", random, "Instead: weights as training begins with them, to compare with");
   command.add_option("--model", model, "Of random weights: paper, small or tiny; default: the checkpoint's, or small")
       ->check(CLI::IsMember({"paper", "small", "tiny"}));
@@ -17,26 +18,26 @@ void network_choice::add_to(CLI::App& command) {
 
 chosen_network network_choice::open(std::size_t threads) const {
   if (checkpoint.empty() && !random) throw setting_error({"--checkpoint", "a file, or --random-weights", "neither"});
-  std::string name = model;
-  if (!checkpoint.empty()) {
-    std::string const of_checkpoint = model_of_checkpoint(checkpoint);
-    if (!model.empty() && model != of_checkpoint)
-      throw setting_error({"--model", of_checkpoint + ", as in " + checkpoint, model});
-    name = of_checkpoint;
-  }
-  if (name.empty()) name = "small";
-  chosen_network chosen{make_engine(name, on, threads), make_input(name), "", !random};
+  chosen_network chosen{.net = nullptr, .l3 = nullptr, .input = nullptr, .identity = "", .trained = !random};
   if (random) {
-    chosen.net->initialise(seed);
+    std::string const of = !checkpoint.empty() ? model_of_checkpoint(checkpoint) : !model.empty() ? model : "small";
+    auto made = make_engine(of, on, threads);
+    made->initialise(seed);
+    chosen.net = std::move(made);
     chosen.identity = "random weights of " + chosen.net->facts().description + ", seed " + std::to_string(seed);
   } else {
-    chosen.net->load(checkpoint, false);
+    chosen.net = open_features(checkpoint, on, threads);
     std::uint64_t const print = fingerprint(read_file(checkpoint, std::size_t{1} << 34));
     chosen.identity =
         text("%s, weights %016llx", chosen.net->facts().description.c_str(), static_cast<unsigned long long>(print));
   }
+  std::string const& name = chosen.net->facts().name;
+  if (!checkpoint.empty() && !model.empty() && model != name)
+    throw setting_error({"--model", name + ", as in " + checkpoint, model});
   chosen.identity += ", " + on.identity();
-  if (!keep.empty()) chosen.net->save(keep, false, {.seed = seed});
+  chosen.input = make_input(name);
+  chosen.l3 = dynamic_cast<engine*>(chosen.net.get());
+  if (!keep.empty() && chosen.l3 != nullptr) chosen.l3->save(keep, false, {.seed = seed});
   return chosen;
 }
 

@@ -12,7 +12,8 @@ namespace l3::program {
 
 /// A network, its input, and a text that is the same for the same weights alone.
 struct chosen_network {
-  std::unique_ptr<engine> net;
+  std::unique_ptr<feature_engine> net;
+  engine* l3;  ///< the same network, if it is an L³-Net; else null
   std::unique_ptr<model_input> input;
   std::string identity;
   bool trained;
@@ -25,7 +26,8 @@ struct network_choice {
   bool random = false;
   std::uint64_t seed = 0;
 
-  void add_to(CLI::App& command);
+  /// `imported`: weights of other networks that `l3 import` brought will do.
+  void add_to(CLI::App& command, bool imported);
   /// Errors  setting_error: neither a checkpoint nor random weights, or both a checkpoint and another model; those of
   ///         reading a checkpoint.
   chosen_network open(std::size_t threads) const;

@@ -236,10 +236,10 @@ std::pair<double, double> mean_and_deviation(std::vector<fold_result> const& fol
   return {mean, folds.size() < 2 ? 0 : std::sqrt(square / static_cast<double>(folds.size() - 1))};
 }
 
-embedder_settings settings_of(probe_options const& o) {
+embedder_settings settings_of(probe_options const& o, chosen_network const& of) {
   if (!(o.hop * sound_rate >= 1))
     throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
-  return {.which = feature_named(o.layer, o.pool),
+  return {.which = feature_named(o.layer, o.pool, of.net->facts()),
           .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
           .batch = o.batch,
           .repeats = o.fill == "repeat",
@@ -264,7 +264,7 @@ int svm_run(probe_options o, labelled_set const& set) {
   make_folder(o.out);
   fs::path const out = o.out;
   chosen_network const network = o.network.open(o.threads);
-  auto const settings = settings_of(o);
+  auto const settings = settings_of(o, network);
   o.say(text("%s: %zu files of %zu classes, %zu folds tested; %s", set.name.c_str(), set.files.size(),
              set.classes.size(), set.tests.size(), network.identity.c_str()));
   feature_rows const rows = read_features(o, set, modality::sound, network, settings, out / "features.safetensors");
@@ -354,7 +354,7 @@ int cluster_run(probe_options const& o) {
   labelled_set const set = read_classes(
       o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);
-  auto const settings = settings_of(o);
+  auto const settings = settings_of(o, network);
   feature_rows const rows = read_features(o, set, what, network, settings, out / "features.safetensors");
   // A file is the mean of its rows; every feature counts as much as every other.
   std::vector<float> means;
@@ -400,7 +400,7 @@ int cluster_run(probe_options const& o) {
 
 /// Options that the sound protocols share.
 void add_features(CLI::App& command, probe_options& o) {
-  o.network.add_to(command);
+  o.network.add_to(command, true);
   command.add_option("--out,-o", o.out, "Folder for the results; features are kept there for the next time")
       ->required();
   command.add_option("--pool", o.pool, "grid: the largest value of each filter and region; global: of each filter")

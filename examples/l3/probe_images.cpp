@@ -100,7 +100,7 @@ class image_probe {
  public:
   image_probe(image_options const& o, labelled_set const& train, labelled_set const& val)
       : o_(o), train_(train), val_(val), of_(o.network.open(o.threads)), on_(o.threads) {
-    which_ = feature_named(o.layer, o.pool);
+    which_ = feature_named(o.layer, o.pool, of_.net->facts());
     of_.net->prepare_inference(o.batch);
     std::size_t const width = of_.net->width_of(modality::frame, which_);
     rows_.emplace(fs::path(o.out) / "train", train.files.size(), o.views, width);
@@ -362,7 +362,7 @@ int image_run(image_options const& o) {
 
 work add_image_probe(CLI::App& command) {
   auto const o = std::make_shared<image_options>();
-  o->network.add_to(command);
+  o->network.add_to(command, true);
   command.add_option("--train", o->train, "Folder with a folder of pictures for each class")->required();
   command.add_option("--val", o->val, "The same, to test on")->required();
   command.add_option("--out,-o", o->out, "Folder for the results; features are kept there for the next time")

@@ -11,6 +11,8 @@
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
 
+#include "backend_choice.hpp"
+
 namespace l3::program {
 
 void common_options::add_to(CLI::App& command) {

@@ -55,6 +55,7 @@ work add_train(CLI::App& command);
 work add_eval(CLI::App& command);
 work add_embed(CLI::App& command);
 work add_import(CLI::App& command);
+work add_export(CLI::App& command);
 work add_baseline(CLI::App& command);
 work add_probe(CLI::App& command);
 work add_inspect(CLI::App& command);

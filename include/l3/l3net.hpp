@@ -21,6 +21,7 @@
 #include <l3/eval/standardise.hpp>   // z-scores
 #include <l3/files/atomic_file.hpp>  // whole or not at all
 #include <l3/files/csv.hpp>          // tables of text
+#include <l3/files/onnx.hpp>         // a computation for other programs
 #include <l3/files/safetensors.hpp>
 #include <l3/files/wav.hpp>        // sound that every player reads
 #include <l3/kernels/kernels.hpp>  // the maths
@@ -47,6 +48,7 @@
 #include <l3/train/classifier_trainer.hpp>
 #include <l3/train/fusion_trainer.hpp>
 #include <l3/train/loss.hpp>
+#include <l3/train/onnx_export.hpp>  // networks for other programs
 #include <l3/train/openl3_checkpoint.hpp>
 #include <l3/train/optimizer.hpp>
 #include <l3/train/running_averages.hpp>

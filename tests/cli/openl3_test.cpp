@@ -240,10 +240,42 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
     outcome const deaf =
         l3("embed audio " + quoted(sound) + "--checkpoint " + quoted(eyes) + "--out " + quoted(scratch() / "x"));
     CHECK(deaf.code == 2);
-    CHECK_THAT(deaf.err,
-               Contains("--checkpoint: expected a checkpoint with an audio network, found one without"));
+    CHECK_THAT(deaf.err, Contains("--checkpoint: expected a checkpoint with an audio network, found one without"));
   }
-  SECTION("what these networks do not have is refused by name") {
+  SECTION("the transfer experiments read them, and what they do not have is refused by name") {
+    std::ofstream meta(scratch() / "meta.csv");
+    meta << "filename,fold,category\n";
+    for (int k = 0; k != 4; ++k) {
+      std::string const name = std::to_string(k) + ".wav";
+      sound_of(name, "1", k % 2 == 0 ? "anull" : "lowpass=f=300");
+      meta << name << ',' << k / 2 + 1 << ',' << (k % 2 == 0 ? "bright" : "dull") << '\n';
+    }
+    meta.close();
+    outcome const heard =
+        l3("probe esc50 --meta " + quoted(scratch() / "meta.csv") + "--audio " + quoted(scratch()) +
+           "--hop 1 --cost 0.01 --json --checkpoint " + quoted(both) + "--out " + quoted(scratch() / "heard"));
+    INFO(heard.err);
+    REQUIRE(heard.code == 0);
+    json const result = json::parse(heard.out);
+    CHECK(result.at("width") == 6144);
+    CHECK(result.at("rows") == 4);
+    CHECK(result.at("accuracy") == 1);
+    CHECK_THAT(result.at("network").get<std::string>(), StartsWith("openl3-mel128, weights "));
+    for (std::string const where : {"learn/a", "learn/b", "test/a", "test/b"}) {
+      fs::path const folder = scratch() / where;
+      fs::create_directories(folder);
+      REQUIRE(
+          std::system(("ffmpeg -v error -y -f lavfi -i " + std::string(where.back() == 'a' ? "testsrc" : "testsrc2") +
+                       "=s=256x256:d=1:r=1 -frames:v 1 " + quoted(folder / "one.png"))
+                          .c_str()) == 0);
+    }
+    outcome const seen = l3("probe imagenet --train " + quoted(scratch() / "learn") + "--val " +
+                            quoted(scratch() / "test") + "--views 1 --epochs 1 --pool global --json --checkpoint " +
+                            quoted(both) + "--out " + quoted(scratch() / "pictures"));
+    INFO(seen.err);
+    REQUIRE(seen.code == 0);
+    CHECK_THAT(seen.out, Contains("conv4_2, global"));
+
     std::string const embed =
         "embed audio " + quoted(sound) + "--out " + quoted(scratch() / "x") + "--checkpoint " + quoted(both);
     for (auto const& [options, said] : std::vector<std::pair<std::string, std::string>>{
@@ -255,6 +287,10 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
       CHECK(r.code != 0);
       CHECK_THAT(r.err, Contains(said));
     }
+    outcome const units =
+        l3("inspect heatmap " + quoted(sound) + "--out " + quoted(scratch() / "x") + "--checkpoint " + quoted(both));
+    CHECK(units.code == 2);
+    CHECK_THAT(units.err, Contains("--checkpoint: expected one of paper, small or tiny, found openl3-mel128"));
     outcome const eval = l3("eval --data " + quoted(made_up_videos() / "test.csv") + "--checkpoint " + quoted(both));
     CHECK(eval.code == 1);
     CHECK_THAT(eval.err, Contains("expected a checkpoint of paper, small or tiny, found one of model"));

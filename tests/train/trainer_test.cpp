@@ -34,13 +34,13 @@ __attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { 
 namespace {
 
 using network = l3_network<cpu, micro>;
-constexpr training_settings settings{.which = pairing::all, .batch = 6, .learning_rate = 3e-3, .warm_up_steps = 3};
+constexpr training_settings usual{.which = pairing::all, .batch = 6, .learning_rate = 3e-3, .warm_up_steps = 3};
 
 struct session {
   context<cpu> on;
   network net;
   trainer<network> t;
-  explicit session(std::size_t threads, training_settings const& s = settings)
+  explicit session(std::size_t threads, training_settings const& s = usual)
       : on(threads), t((net.initialise(1), on), net, s) {}
   step_report step(std::uint64_t seed) {
     auto const frames = uniform_batch<float, network::frame>(6, 2 * seed);
@@ -61,7 +61,7 @@ std::filesystem::path scratch_file(char const* name) {
 
 TEST_CASE("1, 2, 3 and 8 threads train to the same bits") {
   for (pairing const which : {pairing::all, pairing::paper}) {
-    training_settings s = settings;
+    training_settings s = usual;
     s.which = which;
     session one(1, s);
     for (std::uint64_t k = 0; k < 4; ++k) one.step(k);
@@ -128,7 +128,7 @@ TEST_CASE("batches that do not fit are refused") {
   auto const sounds = uniform_batch<float, network::sound>(7, 2);
   CHECK_THROWS_AS(s.t.step(frames.view(), sounds.view(), {}), shape_error);
   CHECK_THROWS_AS(s.t.step(frames.view().slice(0, 5), sounds.view().slice(0, 4), {}), shape_error);
-  training_settings in_pairs = settings;
+  training_settings in_pairs = usual;
   in_pairs.which = pairing::paper;
   session p(1, in_pairs), untouched(1, in_pairs);
   std::vector<std::int32_t> const signs{1, -1, 1, -1, 1, -1};

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <l3/core/front_end.hpp>
 #include <l3/layers/sequential.hpp>
+#include <l3/model/subnet.hpp>
 #include <string_view>
 
 namespace l3::inline L3_ISA {
@@ -40,8 +41,6 @@ constexpr pool openl3_pool() {
 
 }  // namespace detail
 
-/// Grids of the larger embeddings: the largest value of each filter in each cell.
-inline constexpr extent2 openl3_sound_cells{4, 3}, openl3_picture_cells{4, 4};
 using openl3_picture = image<224, 224, 3>;
 inline constexpr std::size_t openl3_picture_side = 256;  ///< smallest side of a picture before its middle is taken
 /// Stands for the front end in a checkpoint of the image network alone.
@@ -76,10 +75,9 @@ using openl3_image_map = detail::openl3_network<openl3_picture, detail::openl3_p
 template <decibel_front_end FrontEnd, std::size_t Size = 6144>
 using openl3_audio =
     detail::openl3_network<typename FrontEnd::output, detail::openl3_block<64>,
-                           max_pool<detail::openl3_pool<typename FrontEnd::output, openl3_sound_cells, Size>()>>;
+                           max_pool<detail::openl3_pool<typename FrontEnd::output, sound_regions, Size>()>>;
 template <std::size_t Size = 8192>
-using openl3_image =
-    detail::openl3_network<openl3_picture, detail::openl3_picture_block,
-                           max_pool<detail::openl3_pool<openl3_picture, openl3_picture_cells, Size>()>>;
+using openl3_image = detail::openl3_network<openl3_picture, detail::openl3_picture_block,
+                                            max_pool<detail::openl3_pool<openl3_picture, picture_regions, Size>()>>;
 
 }  // namespace l3::inline L3_ISA

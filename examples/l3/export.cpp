@@ -1,0 +1,208 @@
+// l3 export: networks for other programs to run.
+#include <array>
+#include <filesystem>
+#include <l3/model/network.hpp>
+#include <l3/train/checkpoint.hpp>
+#include <l3/train/onnx_export.hpp>
+#include <l3/train/openl3_checkpoint.hpp>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "engine.hpp"
+#include "program.hpp"
+
+namespace l3::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct export_options : common_options {
+  std::string to, what, checkpoint, out, input = "raw", pool;
+  std::size_t size = 0;
+};
+
+/// A graph that grows, and what is said of it.
+class network_file {
+ public:
+  network_file(export_options const& o, checkpoint_facts const& facts)
+      : o_(o), graph_(facts.model), input_(o.input == "raw" ? onnx_input::raw : onnx_input::prepared) {
+    graph_.metadata("l3.model", facts.model);
+    document_ = {{"output", o.out}, {"what", o.what}, {"model", facts.model}};
+  }
+
+  /// Whether an embedding is to be of a grid's regions, of maps with so many channels.
+  bool wants_grid(std::size_t channels, extent2 regions) const {
+    std::size_t const all = channels * regions.height * regions.width;
+    if (o_.size != 0 && o_.size != channels && o_.size != all)
+      throw setting_error({"--size", std::to_string(channels) + " (global) or " + std::to_string(all) + " (grid)",
+                           std::to_string(o_.size)});
+    return o_.size != 0 ? o_.size == all : o_.pool == "grid";
+  }
+
+  /// The network's embedding of a kind of items.
+  template <class FrontEnd, class Map>
+  void hear(float const* params) {
+    embed<Map>("audio.", params, sounds<FrontEnd>(), sound_regions);
+  }
+  template <class Map>
+  void see(float const* params, std::size_t side) {
+    embed<Map>("vision.", params, pictures<typename Map::input>(side), picture_regions);
+  }
+  /// Whether picture and sound belong together.
+  template <network_config Config>
+  void judge(l3_network<cpu, Config> const& net) {
+    using network = l3_network<cpu, Config>;
+    onnx_value const v = add_to_onnx<typename network::vision>(graph_, "vision.", net.data() + network::vision_offset,
+                                                               pictures<typename Config::frame>(Config::frame_side));
+    onnx_value const a = add_to_onnx<typename network::audio>(graph_, "audio.", net.data() + network::audio_offset,
+                                                              sounds<typename Config::front_end>());
+    auto const [logits, probability] =
+        add_fusion_to_onnx<typename network::fusion>(graph_, net.data() + network::fusion_offset, v, a);
+    give(probability, {}, "that picture and sound belong together");
+    give(logits, {2}, "of not belonging together, and of belonging together");
+  }
+
+  int finish() {
+    graph_.write(o_.out);
+    document_["operator_set"] = onnx_graph::operator_set;
+    document_["bytes"] = fs::file_size(o_.out);
+    auto const list = [&](char const* which) {
+      std::string all;
+      for (auto const& one : document_[which]) {
+        all += (all.empty() ? "" : ", ") + one["name"].get<std::string>() + " (N";
+        for (auto const& d : one["shape"].get<std::vector<std::size_t>>()) all += ", " + std::to_string(d);
+        all += ")";
+      }
+      return all;
+    };
+    o_.say(text("%s: %s -> %s, %sB", o_.out.c_str(), list("inputs").c_str(), list("outputs").c_str(),
+                short_number(document_["bytes"]).c_str()));
+    o_.print(document_);
+    return done;
+  }
+
+ private:
+  template <class FrontEnd>
+  onnx_value sounds() {
+    using output = typename FrontEnd::output;
+    graph_.metadata("l3.front_end", FrontEnd::name);
+    graph_.metadata("l3.sample_rate", std::to_string(FrontEnd::sample_rate));
+    if (input_ == onnx_input::raw)
+      note("inputs", "samples", {FrontEnd::samples});
+    else
+      note("inputs", "spectrogram", {1, output::height, output::width});
+    return add_sounds_to_onnx<FrontEnd>(graph_, input_);
+  }
+  template <image_shape Picture>
+  onnx_value pictures(std::size_t side) {
+    graph_.metadata("l3.picture_side", std::to_string(side));
+    if (input_ == onnx_input::raw)
+      note("inputs", "picture", {Picture::height, Picture::width, Picture::channels});
+    else
+      note("inputs", "picture", {Picture::channels, Picture::height, Picture::width});
+    return add_pictures_to_onnx<Picture>(graph_, input_);
+  }
+  template <class Map>
+  void embed(std::string const& prefix, float const* params, onnx_value const& x, extent2 regions) {
+    using map = typename Map::output;
+    bool const grid = wants_grid(map::channels, regions);
+    if (!grid) regions = {1, 1};
+    add_regions_to_onnx<map>(graph_, regions, add_to_onnx<Map>(graph_, prefix, params, x), "embedding");
+    graph_.metadata("l3.pool", grid ? "grid" : "global");
+    give("embedding", {map::channels * regions.height * regions.width}, "");
+  }
+  void give(onnx_value const& name, std::vector<std::size_t> const& dims, std::string const& about) {
+    graph_.output(name, dims, about);
+    note("outputs", name, dims);
+  }
+  void note(char const* which, std::string const& name, std::vector<std::size_t> const& dims) {
+    document_[which].push_back({{"name", name}, {"shape", dims}});
+  }
+
+  export_options const& o_;
+  onnx_graph graph_;
+  onnx_input input_;
+  json document_;
+};
+
+template <network_config Config>
+void add_l3(export_options const& o, network_file& to) {
+  using network = l3_network<cpu, Config>;
+  network net;
+  load_checkpoint<network>(o.checkpoint, net, nullptr);
+  float const *const vision = net.data() + network::vision_offset, *const audio = net.data() + network::audio_offset;
+  if (o.what == "pair")
+    to.judge(net);
+  else if (o.what == "image")
+    to.see<conv4_2<typename Config::frame, Config::width>>(vision, Config::frame_side);
+  else if (to.wants_grid(network::embedding::size, sound_regions))  // of sounds before the ReLU, as the paper has it
+    to.hear<typename Config::front_end, conv4_2_before_relu<typename network::sound, Config::width>>(audio);
+  else
+    to.hear<typename Config::front_end, conv4_2<typename network::sound, Config::width>>(audio);
+}
+
+void add_openl3(safetensors_file const& file, std::string const& model, export_options const& o, network_file& to) {
+  if (o.what == "pair") throw setting_error({"l3 export of OpenL3's networks", "audio or image", o.what});
+  if (o.what == "image") {
+    openl3_image_weights weights;
+    load_openl3(file, "vision", weights);
+    return to.see<openl3_image_map>(weights.data(), openl3_picture_side);
+  }
+  openl3_audio_weights weights;
+  load_openl3(file, "audio", weights);
+  bool const known = with_openl3_front_end(
+      model, [&]<class FrontEnd>(FrontEnd) { to.hear<FrontEnd, openl3_audio_map<FrontEnd>>(weights.data()); });
+  if (!known) throw format_error({file.path().string(), "a model of OpenL3's that l3 knows", detail::excerpt(model)});
+}
+
+int export_run(export_options const& o) {
+  if (o.what == "pair" && (o.size != 0 || !o.pool.empty()))
+    throw setting_error({o.size != 0 ? "--size" : "--pool", "audio or image, whose embedding it is about", o.what});
+  safetensors_file const file = safetensors_file::open(o.checkpoint);
+  checkpoint_facts const facts = read_checkpoint_facts(file, o.checkpoint);
+  network_file to(o, facts);
+  if (is_openl3(facts.model)) {
+    add_openl3(file, facts.model, o, to);
+  } else {
+    std::string const model = model_of_checkpoint(o.checkpoint);
+    auto const one_of = [&]<class... Config>(Config...) {
+      ((model == Config::name ? add_l3<Config>(o, to) : void()), ...);
+    };
+    one_of(paper{}, small{}, tiny{});
+  }
+  return to.finish();
+}
+
+}  // namespace
+
+work add_export(CLI::App& command) {
+  auto const o = std::make_shared<export_options>();
+  command.footer(
+      "OUT takes N items at a time: samples (N, 48000), float, of a second at 48 kHz; picture (N, height, width, 3),\n"
+      "bytes of red, green and blue, already scaled and cropped. It gives `embedding`, as `l3 embed` does, or of "
+      "pairs\n"
+      "`probability`, that they belong together, and `logits`.\n"
+      "Example:\n  l3 export onnx audio --checkpoint run/best.safetensors --out audio.onnx");
+  command.add_option("to", o->to, "onnx")->required()->check(CLI::IsMember({"onnx"}));
+  command.add_option("what", o->what, "audio or image: embeddings; pair: whether both belong together")
+      ->required()
+      ->check(CLI::IsMember({"audio", "image", "pair"}));
+  command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` or `l3 import` writes them")->required();
+  command.add_option("--out,-o", o->out, "The network, .onnx")->required();
+  command
+      .add_option("--input", o->input,
+                  "raw: samples and bytes; prepared: spectrogram (N, 1, frequencies, times) and picture\n"
+                  "(N, 3, height, width) from -1 to 1, made by whoever calls")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"raw", "prepared"}));
+  command
+      .add_option("--pool", o->pool,
+                  "global: the largest value of each filter (default); grid: of each filter and region")
+      ->check(CLI::IsMember({"global", "grid"}));
+  command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");
+  o->add_to(command);
+  return [o] { return export_run(*o); };
+}
+
+}  // namespace l3::program

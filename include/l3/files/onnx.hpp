@@ -1,0 +1,220 @@
+/// @file  include/l3/files/onnx.hpp: a computation as an ONNX file, for other programs to run.
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
+#include <l3/files/atomic_file.hpp>
+#include <l3/version.hpp>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace l3::inline L3_ISA {
+
+static_assert(std::endian::native == std::endian::little, "l3: ONNX files are little endian, like this code");
+
+namespace detail {
+/// One message of Protocol Buffers: its fields, in the order in which they are added.
+///
+/// Source  "Encoding", the description of the wire format in Protocol Buffers' documentation.
+class protobuf_message {
+ public:
+  void number(std::uint32_t field, std::uint64_t value) {
+    begin(field, 0);
+    varint(value);
+  }
+  void real(std::uint32_t field, float value) {
+    begin(field, 5);
+    auto const bits = std::bit_cast<std::uint32_t>(value);
+    for (int k = 0; k < 4; ++k) bytes_ += static_cast<char>(bits >> (8 * k) & 0xFF);
+  }
+  void text(std::uint32_t field, std::string_view value) {
+    announce(field, value.size());
+    bytes_ += value;
+  }
+  void message(std::uint32_t field, protobuf_message const& value) { text(field, value.bytes_); }
+  /// What stands before the bytes of a text or message that follow by another way.
+  void announce(std::uint32_t field, std::size_t size) {
+    begin(field, 2);
+    varint(size);
+  }
+  std::string const& bytes() const { return bytes_; }
+
+ private:
+  void begin(std::uint32_t field, std::uint32_t kind) { varint(field << 3 | kind); }
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) bytes_ += static_cast<char>((value & 0x7F) | 0x80);
+    bytes_ += static_cast<char>(value);
+  }
+  std::string bytes_;
+};
+}  // namespace detail
+
+/// What the numbers of an ONNX value are; the codes are ONNX's.
+enum class onnx_type : std::uint8_t { float32 = 1, uint8 = 2 };
+
+/// A value in a graph: its name there.
+using onnx_value = std::string;
+
+/// One setting of an operator.
+struct onnx_attribute {
+  char const* name;
+  std::variant<std::int64_t, float, std::vector<std::int64_t>> value;
+};
+
+/// A computation on a batch of items, operator after operator, in the order in which they are added. What is added is
+/// encoded at once; `write` puts it together.
+///
+/// Shapes  inputs and outputs have an open first axis, N: the items.
+/// Source  ONNX IR version 7, operator set 13; onnx.proto.
+class onnx_graph {
+ public:
+  static constexpr std::uint64_t operator_set = 13;
+
+  explicit onnx_graph(std::string name) : name_(std::move(name)) {}
+
+  /// What the graph is given: (N, dims...). `about` is for people: units and order.
+  onnx_value input(std::string const& name, onnx_type type, std::span<std::size_t const> dims,
+                   std::string const& about) {
+    inputs_.message(11, described(name, type, dims, about));
+    return name;
+  }
+  /// Says that a value is a result: (N, dims...).
+  void output(onnx_value const& value, std::span<std::size_t const> dims, std::string const& about) {
+    outputs_.message(12, described(value, onnx_type::float32, dims, about));
+  }
+
+  /// Numbers that are always the same. Errors: shape_error: not as many as dims say.
+  onnx_value constant(std::string const& name, std::span<std::size_t const> dims, std::span<float const> values) {
+    std::size_t count = 1;
+    for (std::size_t const d : dims) count *= d;
+    if (count != values.size())
+      throw shape_error({"constant " + name, std::to_string(count) + " values", std::to_string(values.size())});
+    detail::protobuf_message tensor;
+    for (std::size_t const d : dims) tensor.number(1, d);
+    tensor.number(2, static_cast<std::uint64_t>(onnx_type::float32));
+    return add_constant(tensor, name, std::as_bytes(values));
+  }
+  onnx_value constant(float value) { return constant(unique("constant"), {}, std::span(&value, 1)); }
+  /// Axes, sizes and places, which some operators take as values: a list, or a single one.
+  onnx_value integers(std::vector<std::int64_t> const& values) { return integers(values, true); }
+  onnx_value integer(std::int64_t value) { return integers({value}, false); }
+
+  /// Adds an operator of the standard set; its one result is called `name`, or some name of its own.
+  onnx_value add(std::string const& op, std::initializer_list<onnx_value> from,
+                 std::initializer_list<onnx_attribute> attributes = {}, std::string const& name = "") {
+    return add(op, std::vector<onnx_value>(from), attributes, name);
+  }
+  onnx_value add(std::string const& op, std::vector<onnx_value> const& from,
+                 std::initializer_list<onnx_attribute> attributes = {}, std::string const& name = "") {
+    onnx_value const result = name.empty() ? unique(op) : name;
+    detail::protobuf_message node;
+    for (onnx_value const& x : from) node.text(1, x);
+    node.text(2, result);
+    node.text(3, result);
+    node.text(4, op);
+    for (onnx_attribute const& a : attributes) node.message(5, encoded(a));
+    nodes_.message(1, node);
+    return result;
+  }
+
+  /// A remark that programs can read.
+  void metadata(std::string const& key, std::string const& value) {
+    detail::protobuf_message entry;
+    entry.text(1, key);
+    entry.text(2, value);
+    metadata_.message(14, entry);
+  }
+
+  /// Writes the file, whole or not at all. Its bytes are those that Protocol Buffers themselves write for what is in
+  /// it. Errors: file_error; format_error: more than the 2 GiB that such a file can hold.
+  void write(std::filesystem::path const& path) const {
+    detail::protobuf_message head, graph_name, last;
+    head.number(1, 7);  // IR version
+    head.text(2, "l3");
+    head.text(3, L3_VERSION);
+    graph_name.text(2, name_);
+    detail::protobuf_message const* const graph[] = {&nodes_, &graph_name, &constants_, &inputs_, &outputs_};
+    std::size_t size = 0;
+    for (auto const* part : graph) size += part->bytes().size();
+    if (size > std::numeric_limits<std::int32_t>::max() - (std::size_t{1} << 20))
+      throw format_error({path.string(), "a network of less than 2 GiB, the most that an ONNX file holds",
+                          std::to_string(size) + " bytes"});
+    head.announce(7, size);
+    detail::protobuf_message operators;
+    operators.text(1, "");
+    operators.number(2, operator_set);
+    last.message(8, operators);
+    atomic_file out(path);
+    out.write(head.bytes());
+    for (auto const* part : graph) out.write(part->bytes());
+    out.write(last.bytes());
+    out.write(metadata_.bytes());
+    out.commit();
+  }
+
+ private:
+  onnx_value add_constant(detail::protobuf_message& tensor, std::string const& name, std::span<std::byte const> bytes) {
+    tensor.text(8, name);
+    tensor.text(9, {reinterpret_cast<char const*>(bytes.data()), bytes.size()});
+    constants_.message(5, tensor);
+    return name;
+  }
+  onnx_value integers(std::vector<std::int64_t> const& values, bool list) {
+    detail::protobuf_message tensor;
+    if (list) tensor.number(1, values.size());
+    tensor.number(2, 7);
+    return add_constant(tensor, unique("constant"), std::as_bytes(std::span(values)));
+  }
+  /// ValueInfoProto.
+  static detail::protobuf_message described(std::string const& name, onnx_type type, std::span<std::size_t const> dims,
+                                            std::string const& about) {
+    detail::protobuf_message shape, tensor, type_of, value, dim;
+    dim.text(2, "N");
+    shape.message(1, dim);
+    for (std::size_t const d : dims) {
+      detail::protobuf_message fixed;
+      fixed.number(1, d);
+      shape.message(1, fixed);
+    }
+    tensor.number(1, static_cast<std::uint64_t>(type));
+    tensor.message(2, shape);
+    type_of.message(1, tensor);
+    value.text(1, name);
+    value.message(2, type_of);
+    value.text(3, about);
+    return value;
+  }
+  /// AttributeProto: name, value, and which kind of value it is.
+  static detail::protobuf_message encoded(onnx_attribute const& a) {
+    detail::protobuf_message m;
+    m.text(1, a.name);
+    if (auto const* real = std::get_if<float>(&a.value)) {
+      m.real(2, *real);
+      m.number(20, 1);
+    } else if (auto const* number = std::get_if<std::int64_t>(&a.value)) {
+      m.number(3, static_cast<std::uint64_t>(*number));
+      m.number(20, 2);
+    } else {
+      for (std::int64_t const n : std::get<2>(a.value)) m.number(8, static_cast<std::uint64_t>(n));
+      m.number(20, 7);
+    }
+    return m;
+  }
+  std::string unique(std::string const& what) { return what + "_" + std::to_string(++made_); }
+
+  std::string name_;
+  detail::protobuf_message nodes_, constants_, inputs_, outputs_, metadata_;
+  std::size_t made_ = 0;
+};
+
+}  // namespace l3::inline L3_ISA
