@@ -144,6 +144,8 @@ void add_l3(export_options const& o, network_file& to) {
 
 void add_openl3(safetensors_file const& file, std::string const& model, export_options const& o, network_file& to) {
   if (o.what == "pair") throw setting_error({"l3 export of OpenL3's networks", "audio or image", o.what});
+  if (!file.contains(std::string(o.what == "image" ? "vision" : "audio") + ".bn0.weight"))
+    throw setting_error({"--checkpoint", "a checkpoint with an " + o.what + " network", "one without"});
   if (o.what == "image") {
     openl3_image_weights weights;
     load_openl3(file, "vision", weights);

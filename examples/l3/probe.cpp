@@ -10,6 +10,7 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "charts.hpp"
 #include "feature_rows.hpp"
@@ -191,7 +192,11 @@ class svm_protocol {
       std::vector<std::uint32_t> groups;
       for (std::size_t const file : train)
         labels.push_back(set_.files[file].label), groups.push_back(set_.files[file].group);
-      fold_of = stratified_folds(labels, groups, 4, o_.network.seed);
+      constexpr std::uint32_t parts = 4;
+      if (std::size_t const found = std::set(groups.begin(), groups.end()).size(); found < parts)
+        throw format_error({"files to choose --cost by", "at least four (groups of) files that teach",
+                            std::to_string(found) + "; name one --cost"});
+      fold_of = stratified_folds(labels, groups, parts, o_.network.seed);
       held_out = 0;
     }
     files taught, judged;

@@ -251,9 +251,9 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
       meta << name << ',' << k / 2 + 1 << ',' << (k % 2 == 0 ? "bright" : "dull") << '\n';
     }
     meta.close();
-    outcome const heard =
-        l3("probe esc50 --meta " + quoted(scratch() / "meta.csv") + "--audio " + quoted(scratch()) +
-           "--hop 1 --cost 0.01 --json --checkpoint " + quoted(both) + "--out " + quoted(scratch() / "heard"));
+    std::string const probe = "probe esc50 --meta " + quoted(scratch() / "meta.csv") + "--audio " + quoted(scratch()) +
+                              "--hop 1 --json --checkpoint " + quoted(both) + "--out " + quoted(scratch() / "heard");
+    outcome const heard = l3(probe + "--cost 0.01");
     INFO(heard.err);
     REQUIRE(heard.code == 0);
     json const result = json::parse(heard.out);
@@ -261,6 +261,7 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
     CHECK(result.at("rows") == 4);
     CHECK(result.at("accuracy") == 1);
     CHECK_THAT(result.at("network").get<std::string>(), StartsWith("openl3-mel128, weights "));
+    CHECK_THAT(l3(probe).err, Contains("files to choose --cost by: expected at least four"));  // two teach
     for (std::string const where : {"learn/a", "learn/b", "test/a", "test/b"}) {
       fs::path const folder = scratch() / where;
       fs::create_directories(folder);
