@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "embedder.hpp"
+#include "embedding_size.hpp"
 #include "program.hpp"
 #include "writers.hpp"
 
@@ -22,11 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, pool = "global", layer, format = "npz", reduce = "none", windows;
+  std::string kind, checkpoint, out, layer, format = "npz", reduce = "none", windows;
   backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
-  std::size_t batch = 32, size = 0, workers = 0;
+  embedding_size embedding;
+  std::size_t batch = 32, workers = 0;
   bool overwrite = false, align = false;
 };
 
@@ -258,25 +260,23 @@ int embed_run(embed_options o) {
   auto const net = open_features(o.checkpoint, o.on, o.threads);
   auto const input = make_input(net->facts().name);
   if (o.windows.empty()) o.windows = is_openl3(net->facts().name) ? "centred" : "whole";
-  if (o.size != 0) {
-    std::size_t const embedding = net->facts().embedding;
-    std::vector<std::size_t> grids;
-    for (auto const what : {modality::sound, modality::frame})
-      if (o.kind != (what == modality::sound ? "image" : "audio"))
-        grids.push_back(net->width_of(what, {depth::conv4_2, pooling::grid}));
-    if (o.size != embedding && std::ranges::find(grids, o.size) == grids.end())
-      throw setting_error({"--size",
-                           std::to_string(embedding) + " (global) or " + std::to_string(grids.front()) +
-                               (grids.size() > 1 ? " or " + std::to_string(grids.back()) : "") + " (grid)",
-                           std::to_string(o.size)});
-    o.pool = o.size == embedding ? "global" : "grid";
-  }
+  std::vector<modality> kinds;
+  if (o.kind != "image") kinds.push_back(modality::sound);
+  if (o.kind != "audio") kinds.push_back(modality::frame);
+  std::vector<std::size_t> grids;
+  for (auto const what : kinds) grids.push_back(net->width_of(what, {depth::conv4_2, pooling::grid}));
+  bool const grid = o.embedding.grid(net->facts().embedding, grids);
+  feature const which = feature_named(o.layer, grid ? "grid" : "global", net->facts());
+  if (o.embedding.size != 0 &&
+      std::ranges::none_of(kinds, [&](auto what) { return net->width_of(what, which) == o.embedding.size; }))
+    throw setting_error({"--size beside --layer " + o.layer, std::to_string(net->width_of(kinds.front(), which)),
+                         std::to_string(o.embedding.size)});
   if (o.align && o.kind != "video") throw setting_error({"--align", "embed video, whose rows it aligns", o.kind});
   std::vector<job> const jobs = list_jobs(o);
   embedder work(*net, *input,
                 {.frames = o.kind != "audio",
                  .sounds = o.kind != "image",
-                 .which = feature_named(o.layer, o.pool, net->facts()),
+                 .which = which,
                  .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
                  .batch = o.batch,
                  .centred = o.windows == "centred",
@@ -319,9 +319,7 @@ work add_embed(CLI::App& command) {
   command.add_option("--hop", o->hop, "Seconds from one row to the next")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command.add_option("--pool", o->pool, "global: the largest value of each filter; grid: of each filter and region")
-      ->check(CLI::IsMember({"global", "grid"}))
-      ->capture_default_str();
+  o->embedding.add_to(command);
   command
       .add_option("--layer", o->layer,
                   "pool1, pool2, pool3, conv4_2 or pool4; default: pool4, or with --pool grid and of OpenL3 conv4_2")
@@ -337,7 +335,6 @@ work add_embed(CLI::App& command) {
       ->check(CLI::IsMember({"whole", "centred"}));
   command.add_flag("--align", o->align,
                    "Of a video: a picture from the middle of each second of sound, so that rows go together");
-  command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");
   command.add_option("--format", o->format, "npz, csv or json")
       ->check(CLI::IsMember({"npz", "csv", "json"}))
       ->capture_default_str();

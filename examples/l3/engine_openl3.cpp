@@ -18,7 +18,10 @@ class openl3_engine final : public feature_engine {
 
  public:
   openl3_engine(safetensors_file const& file, std::string const& name, std::size_t threads)
-      : facts_(describe(name)), hears_(name != openl3_image_alone), sees_(!hears_ || holds_image(file)), on_(threads) {
+      : facts_(describe(name)),
+        hears_(name != openl3_image_alone),
+        sees_(!hears_ || holds_half(file, "vision")),
+        on_(threads) {
     if (hears_) load_openl3(file, "audio", audio_);
     if (sees_) load_openl3(file, "vision", image_);
   }
@@ -53,10 +56,6 @@ class openl3_engine final : public feature_engine {
   }
 
  private:
-  static bool holds_image(safetensors_file const& file) {
-    auto const first = file.tensors().lower_bound("vision.");
-    return first != file.tensors().end() && first->first.starts_with("vision.");
-  }
   static model_facts describe(std::string const& name) {
     return {.name = name,
             .description = name,

@@ -1,14 +1,14 @@
 // l3 export: networks for other programs to run.
-#include <array>
 #include <filesystem>
 #include <l3/model/network.hpp>
 #include <l3/train/checkpoint.hpp>
 #include <l3/train/onnx_export.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
+#include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "embedding_size.hpp"
 #include "engine.hpp"
 #include "program.hpp"
 
@@ -18,29 +18,25 @@ namespace {
 namespace fs = std::filesystem;
 
 struct export_options : common_options {
-  std::string to, what, checkpoint, out, input = "raw", pool;
-  std::size_t size = 0;
+  std::string to, what, checkpoint, out, input = "raw";
+  embedding_size embedding;
 };
 
 /// A graph that grows, and what is said of it.
 class network_file {
  public:
   network_file(export_options const& o, checkpoint_facts const& facts)
-      : o_(o), graph_(facts.model), input_(o.input == "raw" ? onnx_input::raw : onnx_input::prepared) {
+      : o_(o), graph_("l3_" + o.what), input_(o.input == "raw" ? onnx_input::raw : onnx_input::prepared) {
     graph_.metadata("l3.model", facts.model);
     document_ = {{"output", o.out}, {"what", o.what}, {"model", facts.model}};
   }
 
   /// Whether an embedding is to be of a grid's regions, of maps with so many channels.
   bool wants_grid(std::size_t channels, extent2 regions) const {
-    std::size_t const all = channels * regions.height * regions.width;
-    if (o_.size != 0 && o_.size != channels && o_.size != all)
-      throw setting_error({"--size", std::to_string(channels) + " (global) or " + std::to_string(all) + " (grid)",
-                           std::to_string(o_.size)});
-    return o_.size != 0 ? o_.size == all : o_.pool == "grid";
+    return o_.embedding.grid(channels, {channels * regions.height * regions.width});
   }
 
-  /// The network's embedding of a kind of items.
+  /// What the network makes of sounds, of pictures.
   template <class FrontEnd, class Map>
   void hear(float const* params) {
     embed<Map>("audio.", params, sounds<FrontEnd>(), sound_regions);
@@ -110,7 +106,7 @@ class network_file {
     if (!grid) regions = {1, 1};
     add_regions_to_onnx<map>(graph_, regions, add_to_onnx<Map>(graph_, prefix, params, x), "embedding");
     graph_.metadata("l3.pool", grid ? "grid" : "global");
-    give("embedding", {map::channels * regions.height * regions.width}, "");
+    give("embedding", {map::channels * regions.height * regions.width}, "as a row of l3 embed");
   }
   void give(onnx_value const& name, std::vector<std::size_t> const& dims, std::string const& about) {
     graph_.output(name, dims, about);
@@ -144,23 +140,29 @@ void add_l3(export_options const& o, network_file& to) {
 
 void add_openl3(safetensors_file const& file, std::string const& model, export_options const& o, network_file& to) {
   if (o.what == "pair") throw setting_error({"l3 export of OpenL3's networks", "audio or image", o.what});
-  if (!file.contains(std::string(o.what == "image" ? "vision" : "audio") + ".bn0.weight"))
+  std::string const half = o.what == "image" ? "vision" : "audio";
+  if (!holds_half(file, half))
     throw setting_error({"--checkpoint", "a checkpoint with an " + o.what + " network", "one without"});
-  if (o.what == "image") {
-    openl3_image_weights weights;
-    load_openl3(file, "vision", weights);
-    return to.see<openl3_image_map>(weights.data(), openl3_picture_side);
-  }
-  openl3_audio_weights weights;
-  load_openl3(file, "audio", weights);
-  bool const known = with_openl3_front_end(
-      model, [&]<class FrontEnd>(FrontEnd) { to.hear<FrontEnd, openl3_audio_map<FrontEnd>>(weights.data()); });
+  bool const known = with_openl3_front_end(model, [&]<class FrontEnd>(FrontEnd) {
+    if (o.what == "image") {
+      openl3_image_weights weights;
+      load_openl3(file, half, weights);
+      to.see<openl3_image_map>(weights.data(), openl3_picture_side);
+    } else {
+      openl3_audio_weights weights;
+      load_openl3(file, half, weights);
+      to.hear<FrontEnd, openl3_audio_map<FrontEnd>>(weights.data());
+    }
+  });
   if (!known) throw format_error({file.path().string(), "a model of OpenL3's that l3 knows", detail::excerpt(model)});
 }
 
 int export_run(export_options const& o) {
-  if (o.what == "pair" && (o.size != 0 || !o.pool.empty()))
-    throw setting_error({o.size != 0 ? "--size" : "--pool", "audio or image, whose embedding it is about", o.what});
+  if (o.what == "pair" && (o.embedding.size != 0 || !o.embedding.pool.empty()))
+    throw setting_error(
+        {o.embedding.size != 0 ? "--size" : "--pool", "audio or image, whose embedding it is about", o.what});
+  if (fs::exists(o.out) && fs::exists(o.checkpoint) && fs::equivalent(o.out, o.checkpoint))
+    throw setting_error({"--out", "another file than the checkpoint", o.out});
   safetensors_file const file = safetensors_file::open(o.checkpoint);
   checkpoint_facts const facts = read_checkpoint_facts(file, o.checkpoint);
   network_file to(o, facts);
@@ -169,9 +171,9 @@ int export_run(export_options const& o) {
   } else {
     std::string const model = model_of_checkpoint(o.checkpoint);
     auto const one_of = [&]<class... Config>(Config...) {
-      ((model == Config::name ? add_l3<Config>(o, to) : void()), ...);
+      return (... || (model == Config::name && (add_l3<Config>(o, to), true)));
     };
-    one_of(paper{}, small{}, tiny{});
+    if (!one_of(paper{}, small{}, tiny{})) throw format_error({o.checkpoint, "paper, small or tiny", model});
   }
   return to.finish();
 }
@@ -198,11 +200,7 @@ work add_export(CLI::App& command) {
                   "(N, 3, height, width) from -1 to 1, made by whoever calls")
       ->capture_default_str()
       ->check(CLI::IsMember({"raw", "prepared"}));
-  command
-      .add_option("--pool", o->pool,
-                  "global: the largest value of each filter (default); grid: of each filter and region")
-      ->check(CLI::IsMember({"global", "grid"}));
-  command.add_option("--size", o->size, "Another way to choose --pool: the number of values (paper: 512, 6144, 8192)");
+  o->embedding.add_to(command);
   o->add_to(command);
   return [o] { return export_run(*o); };
 }

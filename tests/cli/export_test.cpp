@@ -59,8 +59,23 @@ TEST_CASE("export says what it cannot do, and leaves no file") {
           "--size: expected audio or image, whose embedding it is about, found pair");
   refused(exported("pair", file, "--pool grid"), 2, "--pool: expected audio or image");
   refused(exported("video", file), 2, "video");
+  refused(exported("audio", file, "--pool grid --size 128"), 2, "--size: expected 1536 with --pool grid, found 128");
+  refused(exported("audio", file, "--size 0"), 2, "--size");
+  refused(exported("audio", file, "--size -1"), 2, "--size");
   refused(l3("export onnx audio --checkpoint " + quoted(scratch() / "nothing") + "--out " + quoted(file)), 1,
           "nothing: expected a file that can be read");
+  fs::path const checkpoint = made_up_run() / "best.safetensors";
+  std::string const kept = content(checkpoint);
+  outcome const same = exported("audio", made_up_run() / "." / "best.safetensors");
+  CHECK(same.code == 2);
+  CHECK_THAT(same.err, Contains("--out: expected another file than the checkpoint"));
+  CHECK(content(checkpoint) == kept);
+  // Both ways to say which embedding are those of `l3 embed` too.
+  std::string const embed = "embed image x --out " + quoted(scratch() / "x") + "--checkpoint " + quoted(checkpoint);
+  CHECK_THAT(l3(embed + "--pool global --size 2048").err,
+             Contains("--size: expected 128 with --pool global, found 2048"));
+  CHECK_THAT(l3(embed + "--layer pool2 --size 128").err,
+             Contains("--size beside --layer pool2: expected 32, found 128"));
   fs::path const nowhere = scratch() / "no" / "folder.onnx";
   outcome const r = exported("image", nowhere);
   CHECK(r.code == 1);

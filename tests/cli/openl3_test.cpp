@@ -237,6 +237,9 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
             0);
     std::string const out = " --size 8192 --out " + quoted(scratch() / "seen");
     CHECK(l3("embed image " + quoted(picture) + "--checkpoint " + quoted(eyes) + out).code == 0);
+    outcome const one = l3("export onnx image --checkpoint " + quoted(ears) + "--out " + quoted(scratch() / "x.onnx"));
+    CHECK(one.code == 2);
+    CHECK_THAT(one.err, Contains("--checkpoint: expected a checkpoint with an image network, found one without"));
     outcome const deaf =
         l3("embed audio " + quoted(sound) + "--checkpoint " + quoted(eyes) + "--out " + quoted(scratch() / "x"));
     CHECK(deaf.code == 2);

@@ -50,7 +50,7 @@ OPERATORS = {
     "AveragePool": lambda x, *, kernel_shape, strides: windows(x, kernel_shape, strides).mean((4, 5)),
     "GlobalMaxPool": lambda x: x.max(tuple(range(2, x.ndim)), keepdims=True),
     "Flatten": lambda x: x.reshape(len(x), -1),
-    "Reshape": lambda x, shape: x.reshape(tuple(shape)),
+    "Reshape": lambda x, shape: x.reshape([x.shape[k] if n == 0 else n for k, n in enumerate(shape)]),
     "Transpose": lambda x, *, perm: x.transpose(perm),
     "Concat": lambda *parts, axis: np.concatenate(parts, axis),
     "Gather": lambda x, index, *, axis: x.take(index, axis),

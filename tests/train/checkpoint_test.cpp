@@ -79,6 +79,14 @@ TEST_CASE("what does not fit is refused with the file, what was expected and fou
     save_checkpoint<network>(file.path, broken, nullptr, {});
     refused(Contains("finite values in " + std::string(network::parameters[7].name.view())) && Contains("nan"));
   }
+  SECTION("a variance below zero") {
+    network broken;
+    broken.initialise(2);
+    auto const found = std::ranges::find(network::parameters, role::spread, &parameter::kind);
+    broken.values(static_cast<std::size_t>(found - network::parameters.begin()))[1] = -1;
+    save_checkpoint<network>(file.path, broken, nullptr, {});
+    refused(Contains("variances that are not negative in " + std::string(found->name.view())));
+  }
   SECTION("a tensor is missing") {
     std::vector<float> const one(1);
     safetensors_writer out;

@@ -73,6 +73,7 @@ TEST_CASE("a graph is written as Protocol Buffers write it, or not at all") {
   l3::onnx_value const y =
       graph.add("Op", {x, c, graph.integer(-1)},
                 {{"f", 0.5f}, {"i", std::int64_t{-1}}, {"l", std::vector<std::int64_t>{1, 128}}}, "y");
+  CHECK_THROWS_WITH(graph.add("Relu", {x}, {}, "y"), Contains("value y of a graph: expected a new name"));
   graph.output(y, {}, "");
   graph.metadata("k", "v");
   graph.write(here / "g.onnx");

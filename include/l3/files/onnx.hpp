@@ -1,6 +1,5 @@
 /// @file  include/l3/files/onnx.hpp: a computation as an ONNX file, for other programs to run.
 #pragma once
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +10,7 @@
 #include <l3/files/atomic_file.hpp>
 #include <l3/version.hpp>
 #include <limits>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -75,18 +75,20 @@ struct onnx_attribute {
 /// encoded at once; `write` puts it together.
 ///
 /// Shapes  inputs and outputs have an open first axis, N: the items.
+/// Errors  setting_error: a name for two values.
 /// Source  ONNX IR version 7, operator set 13; onnx.proto.
 class onnx_graph {
  public:
   static constexpr std::uint64_t operator_set = 13;
 
+  /// `name` is one that C would take.
   explicit onnx_graph(std::string name) : name_(std::move(name)) {}
 
   /// What the graph is given: (N, dims...). `about` is for people: units and order.
   onnx_value input(std::string const& name, onnx_type type, std::span<std::size_t const> dims,
                    std::string const& about) {
     inputs_.message(11, described(name, type, dims, about));
-    return name;
+    return once(name);
   }
   /// Says that a value is a result: (N, dims...).
   void output(onnx_value const& value, std::span<std::size_t const> dims, std::string const& about) {
@@ -116,7 +118,7 @@ class onnx_graph {
   }
   onnx_value add(std::string const& op, std::vector<onnx_value> const& from,
                  std::initializer_list<onnx_attribute> attributes = {}, std::string const& name = "") {
-    onnx_value const result = name.empty() ? unique(op) : name;
+    onnx_value const result = once(name.empty() ? unique(op) : name);
     detail::protobuf_message node;
     for (onnx_value const& x : from) node.text(1, x);
     node.text(2, result);
@@ -167,7 +169,7 @@ class onnx_graph {
     tensor.text(8, name);
     tensor.text(9, {reinterpret_cast<char const*>(bytes.data()), bytes.size()});
     constants_.message(5, tensor);
-    return name;
+    return once(name);
   }
   onnx_value integers(std::vector<std::int64_t> const& values, bool list) {
     detail::protobuf_message tensor;
@@ -210,10 +212,15 @@ class onnx_graph {
     }
     return m;
   }
+  onnx_value once(onnx_value const& name) {
+    if (!names_.insert(name).second) throw setting_error({"value " + name + " of a graph", "a new name", "one in use"});
+    return name;
+  }
   std::string unique(std::string const& what) { return what + "_" + std::to_string(++made_); }
 
   std::string name_;
   detail::protobuf_message nodes_, constants_, inputs_, outputs_, metadata_;
+  std::set<std::string> names_;
   std::size_t made_ = 0;
 };
 

@@ -6,6 +6,7 @@
 /// Metadata: `l3.model`, `l3.front_end`, `l3.step`, `l3.seed`, and `l3.settings`, a JSON text that l3 does not look
 /// into.
 #pragma once
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -82,6 +83,8 @@ inline void read_finite(safetensors_file const& file, std::string const& name, p
   file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
   for (float const v : values)
     if (!std::isfinite(v)) throw format_error({file.path().string(), "finite values in " + name, std::to_string(v)});
+  if (p.kind == role::spread && std::any_of(values.begin(), values.end(), [](float v) { return v < 0; }))
+    throw format_error({file.path().string(), "variances that are not negative in " + name, "others"});
 }
 // PyTorch counts the batches of each batch norm on its own.
 template <class Network>

@@ -1,19 +1,19 @@
 /// @file  include/l3/train/onnx_export.hpp: trained networks as ONNX graphs, with the way from bytes and samples in
 /// front of them.
 #pragma once
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/front_end.hpp>
 #include <l3/core/shape.hpp>
 #include <l3/files/onnx.hpp>
-#include <l3/kernels/dims.hpp>
 #include <l3/kernels/mel_filters.hpp>
 #include <l3/kernels/region_pool.hpp>
 #include <l3/kernels/spectrum.hpp>
 #include <l3/layers/sequential.hpp>
-#include <l3/model/fusion.hpp>
 #include <numbers>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,7 +103,7 @@ onnx_value onnx_node(onnx_graph& graph, bound<Name, Layer>, std::string const& p
                      onnx_value const& x) {
   return onnx_form<Layer>::add(graph, prefix + std::string(Name.view()), params, x);
 }
-/// What runs as one here is one layer after the other there: who runs it fuses in its own way.
+/// What is one node here is layer after layer in the file: runtimes fuse in their own ways.
 template <class Conv, class Norm, bool Rectifies, class Pool, class ConvBound, class NormBound>
 onnx_value onnx_node(onnx_graph& graph, fused_layers<conv_norm_node<Conv, Norm, Rectifies, Pool>, ConvBound, NormBound>,
                      std::string const& prefix, float const* params, onnx_value const& x) {
@@ -119,7 +119,8 @@ onnx_value onnx_node(onnx_graph& graph, fused_layers<conv_norm_node<Conv, Norm, 
 /// Adds all layers of a `sequential`, in use, to a graph; `params` are laid out as Chain::parameters says, and the
 /// constants are called as those are, with `prefix` in front ("audio."). Returns the output.
 ///
-/// Shapes  x (N, C, H, W) of Chain::input, as of the output.
+/// Shapes  x and the result as Chain::input and Chain::output say: (N, C, H, W), or (N, D).
+/// Errors  setting_error: the same `prefix` again.
 template <class Chain>
 onnx_value add_to_onnx(onnx_graph& graph, std::string const& prefix, float const* params, onnx_value x) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -137,7 +138,9 @@ onnx_value add_to_onnx(onnx_graph& graph, std::string const& prefix, float const
 /// Shapes  x (N, C, H, W), the result (N, grid.height * grid.width * C).
 template <image_shape Map>
 onnx_value add_regions_to_onnx(onnx_graph& graph, extent2 grid, onnx_value x, std::string const& name) {
-  if (Map::height % grid.height == 0 && Map::width % grid.width == 0) {
+  if (grid == extent2{1, 1}) {
+    x = graph.add("GlobalMaxPool", {x});
+  } else if (Map::height % grid.height == 0 && Map::width % grid.width == 0) {
     auto const window = detail::onnx_extent({Map::height / grid.height, Map::width / grid.width});
     x = graph.add("MaxPool", {x}, {{"kernel_shape", window}, {"strides", window}});
   } else {  // neighbours share a line
@@ -160,8 +163,8 @@ onnx_value add_regions_to_onnx(onnx_graph& graph, extent2 grid, onnx_value x, st
 }
 
 namespace detail {
-/// |transform|^2 of the first `bins` bins of each frame of front end F, as one convolution with windowed waves: every
-/// program has that operator.
+/// |transform|^2 of the first `bins` bins of each frame of front end F, as one convolution with windowed waves: of
+/// pictures of one line, the kind that every runtime has.
 ///
 /// Shapes  samples (N, F::samples), the result (N, 1, bins, frames).
 template <class F>
@@ -176,14 +179,16 @@ onnx_value onnx_powers(onnx_graph& graph, std::size_t bins, std::size_t before, 
       waves[(bins + k) * F::window + n] = static_cast<float>(window * std::sin(angle));
     }
   std::size_t const end = (F::frames - 1) * F::hop + F::window, given = before + F::samples;
-  onnx_value x = graph.add("Reshape", {samples, graph.integers({-1, 1, F::samples})});
+  onnx_value x = graph.add("Reshape", {samples, graph.integers({0, 1, 1, F::samples})});
   x = graph.add(
-      "Conv", {x, graph.constant("front_end.waves", std::array{2 * bins, std::size_t{1}, F::window}, waves)},
-      {{"kernel_shape", list{F::window}},
-       {"pads", list{static_cast<std::int64_t>(before), static_cast<std::int64_t>(end > given ? end - given : 0)}},
-       {"strides", list{F::hop}}});
+      "Conv",
+      {x, graph.constant("front_end.waves", std::array{2 * bins, std::size_t{1}, std::size_t{1}, F::window}, waves)},
+      {{"kernel_shape", list{1, F::window}},
+       {"pads",
+        list{0, static_cast<std::int64_t>(before), 0, static_cast<std::int64_t>(end > given ? end - given : 0)}},
+       {"strides", list{1, F::hop}}});
   x = graph.add("Mul", {x, x});
-  x = graph.add("Reshape", {x, graph.integers({-1, 2, static_cast<std::int64_t>(bins), F::frames})});
+  x = graph.add("Reshape", {x, graph.integers({0, 2, static_cast<std::int64_t>(bins), F::frames})});
   return graph.add("ReduceSum", {x, graph.integers({1})});
 }
 /// scale * ln(max(x, least)).
@@ -197,8 +202,8 @@ inline onnx_value onnx_level(onnx_graph& graph, onnx_value const& x, float least
 /// Adds what front end F makes of seconds of sound.
 ///
 /// Shapes   samples (N, F::samples), the result (N, 1, height, width) of F::output.
-/// Numbers  the transform is a sum of 480 to 2048 float products, where ours is fast: as close to the exact one but for
-///          magnitudes that are small beside others of the same frame.
+/// Numbers  the transform is a sum of 480 to 2048 products in float: magnitudes are off by some 1e-7 of the frame's
+///          loudest, which shows where they are that small. A sample that is not finite may show nowhere.
 template <log_front_end F>
 onnx_value add_front_end_to_onnx(onnx_graph& graph, onnx_value const& samples, std::string const& name) {
   onnx_value const powers = detail::onnx_powers<F>(graph, F::output::height * F::bins_pooled, 0, samples);

@@ -37,6 +37,12 @@ inline void save_openl3(std::filesystem::path const& path, openl3_audio_weights 
   out.write(path);
 }
 
+/// Whether a checkpoint has anything of the network of `half` "audio" or "vision".
+inline bool holds_half(safetensors_file const& file, std::string const& half) {
+  auto const first = file.tensors().lower_bound(half + ".");
+  return first != file.tensors().end() && first->first.starts_with(half + ".");
+}
+
 /// Reads one of them: of `half` "audio" or "vision". The weights stay as they were on any error. Errors: file_error;
 /// format_error if the file lacks a tensor, has it in another shape, or holds values that are not finite.
 template <class Chain>
