@@ -240,7 +240,9 @@ struct classifier_choice {
 std::unique_ptr<classifier_engine> make_classifier(classifier_choice const&, backend_choice const& on,
                                                    std::size_t threads);
 std::unique_ptr<classifier_engine> make_cuda_classifier(classifier_choice const&, std::string const& precision);
-/// The model that a checkpoint was written for. Errors: file_error, format_error.
+/// The model that a checkpoint was written for; of one whose facts were read, without opening it. Errors: file_error,
+/// format_error.
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint);
+std::string model_of_checkpoint(std::filesystem::path const& checkpoint, checkpoint_facts const& facts);
 
 }  // namespace l3::program

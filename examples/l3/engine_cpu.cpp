@@ -45,7 +45,10 @@ std::unique_ptr<classifier_engine> make_classifier(classifier_choice const& is, 
 }
 
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {
-  std::string const description = read_checkpoint_facts(checkpoint).model;
+  return model_of_checkpoint(checkpoint, read_checkpoint_facts(checkpoint));
+}
+std::string model_of_checkpoint(std::filesystem::path const& checkpoint, checkpoint_facts const& facts) {
+  std::string const& description = facts.model;
   std::string const name = description.substr(0, description.find(' '));
   if (name != paper::name && name != small::name && name != tiny::name)
     throw format_error(

@@ -114,9 +114,9 @@ std::unique_ptr<feature_engine> open_openl3(safetensors_file const& file, std::s
 std::unique_ptr<feature_engine> open_features(std::filesystem::path const& checkpoint, backend_choice const& on,
                                               std::size_t threads) {
   safetensors_file const file = safetensors_file::open(checkpoint);
-  if (std::string const model = read_checkpoint_facts(file, checkpoint).model; is_openl3(model))
-    return open_openl3(file, model, on, threads);
-  auto net = make_engine(model_of_checkpoint(checkpoint), on, threads);
+  checkpoint_facts const facts = read_checkpoint_facts(file, checkpoint);
+  if (is_openl3(facts.model)) return open_openl3(file, facts.model, on, threads);
+  auto net = make_engine(model_of_checkpoint(checkpoint, facts), on, threads);
   net->load(checkpoint, false);
   return net;
 }

@@ -1,4 +1,5 @@
 // l3 export: networks for other programs to run.
+#include <array>
 #include <filesystem>
 #include <l3/model/network.hpp>
 #include <l3/train/checkpoint.hpp>
@@ -26,9 +27,11 @@ struct export_options : common_options {
 class network_file {
  public:
   network_file(export_options const& o, checkpoint_facts const& facts)
-      : o_(o), graph_("l3_" + o.what), input_(o.input == "raw" ? onnx_input::raw : onnx_input::prepared) {
-    graph_.metadata("l3.model", facts.model);
-    document_ = {{"output", o.out}, {"what", o.what}, {"model", facts.model}};
+      : o_(o),
+        model_(facts.model),
+        graph_("l3_" + o.what),
+        input_(o.input == "raw" ? onnx_input::raw : onnx_input::prepared) {
+    graph_.metadata("l3.model", model_);
   }
 
   /// Whether an embedding is to be of a grid's regions, of maps with so many channels.
@@ -55,48 +58,44 @@ class network_file {
                                                               sounds<typename Config::front_end>());
     auto const [logits, probability] =
         add_fusion_to_onnx<typename network::fusion>(graph_, net.data() + network::fusion_offset, v, a);
-    give(probability, {}, "that picture and sound belong together");
-    give(logits, {2}, "of not belonging together, and of belonging together");
+    graph_.output(probability, {}, "that picture and sound belong together");
+    graph_.output(logits, std::array{std::size_t{2}}, "of not belonging together, and of belonging together");
   }
 
   int finish() {
     graph_.write(o_.out);
-    document_["operator_set"] = onnx_graph::operator_set;
-    document_["bytes"] = fs::file_size(o_.out);
-    auto const list = [&](char const* which) {
-      std::string all;
-      for (auto const& one : document_[which]) {
-        all += (all.empty() ? "" : ", ") + one["name"].get<std::string>() + " (N";
-        for (auto const& d : one["shape"].get<std::vector<std::size_t>>()) all += ", " + std::to_string(d);
-        all += ")";
+    auto const bytes = fs::file_size(o_.out);
+    std::string shown[2];
+    json listed[2];
+    for (int const k : {0, 1})
+      for (auto const& [name, dims] : k == 0 ? graph_.inputs() : graph_.outputs()) {
+        listed[k].push_back({{"name", name}, {"shape", dims}});
+        shown[k] += (shown[k].empty() ? "" : ", ") + name + " (N";
+        for (std::size_t const d : dims) shown[k] += ", " + std::to_string(d);
+        shown[k] += ")";
       }
-      return all;
-    };
-    o_.say(text("%s: %s -> %s, %sB", o_.out.c_str(), list("inputs").c_str(), list("outputs").c_str(),
-                short_number(document_["bytes"]).c_str()));
-    o_.print(document_);
+    o_.say(text("%s: %s -> %s, %sB", o_.out.c_str(), shown[0].c_str(), shown[1].c_str(),
+                short_number(static_cast<double>(bytes)).c_str()));
+    o_.print({{"output", o_.out},
+              {"what", o_.what},
+              {"model", model_},
+              {"inputs", listed[0]},
+              {"outputs", listed[1]},
+              {"operator_set", onnx_graph::operator_set},
+              {"bytes", bytes}});
     return done;
   }
 
  private:
   template <class FrontEnd>
   onnx_value sounds() {
-    using output = typename FrontEnd::output;
     graph_.metadata("l3.front_end", FrontEnd::name);
     graph_.metadata("l3.sample_rate", std::to_string(FrontEnd::sample_rate));
-    if (input_ == onnx_input::raw)
-      note("inputs", "samples", {FrontEnd::samples});
-    else
-      note("inputs", "spectrogram", {1, output::height, output::width});
     return add_sounds_to_onnx<FrontEnd>(graph_, input_);
   }
   template <image_shape Picture>
   onnx_value pictures(std::size_t side) {
     graph_.metadata("l3.picture_side", std::to_string(side));
-    if (input_ == onnx_input::raw)
-      note("inputs", "picture", {Picture::height, Picture::width, Picture::channels});
-    else
-      note("inputs", "picture", {Picture::channels, Picture::height, Picture::width});
     return add_pictures_to_onnx<Picture>(graph_, input_);
   }
   template <class Map>
@@ -106,20 +105,13 @@ class network_file {
     if (!grid) regions = {1, 1};
     add_regions_to_onnx<map>(graph_, regions, add_to_onnx<Map>(graph_, prefix, params, x), "embedding");
     graph_.metadata("l3.pool", grid ? "grid" : "global");
-    give("embedding", {map::channels * regions.height * regions.width}, "as a row of l3 embed");
-  }
-  void give(onnx_value const& name, std::vector<std::size_t> const& dims, std::string const& about) {
-    graph_.output(name, dims, about);
-    note("outputs", name, dims);
-  }
-  void note(char const* which, std::string const& name, std::vector<std::size_t> const& dims) {
-    document_[which].push_back({{"name", name}, {"shape", dims}});
+    graph_.output("embedding", std::array{map::channels * regions.height * regions.width}, "as a row of l3 embed");
   }
 
   export_options const& o_;
+  std::string model_;
   onnx_graph graph_;
   onnx_input input_;
-  json document_;
 };
 
 template <network_config Config>
@@ -169,7 +161,7 @@ int export_run(export_options const& o) {
   if (is_openl3(facts.model)) {
     add_openl3(file, facts.model, o, to);
   } else {
-    std::string const model = model_of_checkpoint(o.checkpoint);
+    std::string const model = model_of_checkpoint(o.checkpoint, facts);
     auto const one_of = [&]<class... Config>(Config...) {
       return (... || (model == Config::name && (add_l3<Config>(o, to), true)));
     };

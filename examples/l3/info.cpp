@@ -117,7 +117,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
              {"settings", json::parse(facts.settings, nullptr, false)}});
     return done;
   }
-  std::string const model = model_of_checkpoint(o.file);
+  std::string const model = model_of_checkpoint(o.file, facts);
   make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
   json document{{"checkpoint", o.file},
                 {"step", facts.step},

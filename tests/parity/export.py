@@ -40,6 +40,12 @@ def write_png(file, pixels):
                      chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
+def write_wav(file, samples):
+    with wave.open(str(file), "wb") as out:
+        out.setparams((1, 2, RATE, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+
+
 def write_checkpoint(file, tensors, model, front_end):
     header = {"__metadata__": {"l3.model": model, "l3.front_end": front_end, "l3.step": "0", "l3.seed": "0",
                                "l3.settings": "{}"}}
@@ -128,18 +134,16 @@ def main(l3):
             for key, values in ("inputs", model.graph.input), ("outputs", model.graph.output):
                 assert shapes(values) == [(v["name"], ["N", *v["shape"]]) for v in said[key]], said[key]
             # What the operators make, and not what the file says of it.
-            declared = shapes(model.graph.output)
-            for output in model.graph.output:
+            bare = onnx.load_model_from_string(bytes_)
+            for output in bare.graph.output:
                 output.type.tensor_type.ClearField("shape")
-            inferred = dict(shapes(shape_inference.infer_shapes(model, strict_mode=True).graph.output))
-            for name, dims in declared:
-                assert inferred[name] == dims, (name, inferred[name], dims)
-            model = onnx.load_model_from_string(bytes_)
+            inferred = shapes(shape_inference.infer_shapes(bare, strict_mode=True).graph.output)
+            assert inferred == shapes(model.graph.output), inferred
             kept = read_tensors(checkpoint)
             constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
-            halves = {"audio": ["audio."], "image": ["vision."], "pair": ["audio.", "vision.", "fusion."]}[what]
+            parts = {"audio": ("audio.",), "image": ("vision.",), "pair": ("audio.", "vision.", "fusion.")}[what]
             shared = [name for name in kept if name in constants]
-            wanted = [name for name in kept if name.startswith(tuple(halves)) and not name.endswith("num_batches_tracked")]
+            wanted = [name for name in kept if name.startswith(parts) and not name.endswith("num_batches_tracked")]
             assert sorted(shared) == sorted(wanted), set(shared) ^ set(wanted)
             for name in shared:
                 assert np.array_equal(constants[name], kept[name]), name
@@ -154,9 +158,7 @@ def main(l3):
 
         # Two seconds, the second one as loud as 16 bits can say.
         sound = (random.normal(0, 1, 2 * RATE) * np.repeat([0.02, 0.2], RATE) * 32768).clip(-32768, 32767).astype("<i2")
-        with wave.open(str(work / "sound.wav"), "wb") as out:
-            out.setparams((1, 2, RATE, 0, "NONE", ""))
-            out.writeframes(sound.tobytes())
+        write_wav(work / "sound.wav", sound)
         seconds = sound.reshape(2, RATE).astype(np.float32) / 32768
         some = slice(0 if onnxruntime else 1, 2)  # NumPy takes its time
 
@@ -219,9 +221,7 @@ def main(l3):
         tones = {"tone": 0.3 * np.sin(2 * np.pi * 1000 * moment), "offset": np.full(RATE, 0.5)}
         for what, tone in tones.items():
             written = (tone * 32768).astype("<i2")
-            with wave.open(str(work / f"{what}.wav"), "wb") as out:
-                out.setparams((1, 2, RATE, 0, "NONE", ""))
-                out.writeframes(written.tobytes())
+            write_wav(work / f"{what}.wav", written)
             for model in checkpoints:
                 heard = export("audio", checkpoints[model])({"samples": written[None].astype(np.float32) / 32768})[0]
                 compare(f"{model} {what}", heard, embedded("audio", work / f"{what}.wav", checkpoints[model]), 0.01)

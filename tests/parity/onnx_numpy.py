@@ -1,6 +1,7 @@
 """Computes an ONNX graph with NumPy: the operators that l3 uses, as the standard defines them (operator set 13)."""
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from onnx import helper, numpy_helper
 
 
 def windows(x, window, strides):
@@ -43,7 +44,7 @@ def softmax(x, *, axis):
 
 
 OPERATORS = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "MatMul": np.matmul, "Sqrt": np.sqrt,
+    "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "MatMul": np.matmul, "Sqrt": np.sqrt,
     "Log": np.log, "Conv": conv, "BatchNormalization": batch_norm, "Gemm": gemm, "Slice": slice_, "Softmax": softmax,
     "Relu": lambda x: np.maximum(x, 0),
     "MaxPool": lambda x, *, kernel_shape, strides: windows(x, kernel_shape, strides).max((4, 5)),
@@ -62,7 +63,6 @@ OPERATORS = {
 
 def run(model, inputs):
     """The outputs of an onnx.ModelProto, in their order, of {name: array}."""
-    from onnx import helper, numpy_helper
     values = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     values.update(inputs)
     for node in model.graph.node:

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <l3/core/config.hpp>
 #include <l3/core/shape.hpp>
+#include <numbers>
 
 namespace l3::inline L3_ISA {
 
@@ -74,6 +75,10 @@ struct decibel_spectrogram {
   static constexpr std::size_t before =
       Bands == mel_bands::htk ? ((frames - 1) * hop + window - samples) / 2 : 0;  ///< silence in front, samples
   static constexpr float floor = -80.0f;                                          ///< decibels
+  static constexpr bool sums_powers = Bands != mel_bands::slaney;  ///< rows are squared until the logarithm
+  static constexpr float least = sums_powers ? 1e-20f : 1e-10f;    ///< a row counts as no less
+  /// From a row's natural logarithm to decibels.
+  static constexpr float scale = (sums_powers ? 5 : 10) / std::numbers::ln10_v<float>;
   static_assert(Bands != mel_bands::none || Rows == bins, "l3::decibel_spectrogram: without bands each bin is a row");
   using output = image<Rows, frames, 1>;
 };

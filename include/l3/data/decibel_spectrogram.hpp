@@ -13,7 +13,6 @@
 #include <l3/kernels/mel_filters.hpp>
 #include <l3/kernels/spectrum.hpp>
 #include <limits>
-#include <numbers>
 #include <span>
 #include <type_traits>
 
@@ -52,7 +51,6 @@ class spectrogram<F> {
   using lanes = detail::lanes<arch::best>;
   static constexpr std::size_t rows = output::height, columns = output::width;
   static constexpr std::size_t together = detail::width<lanes>;  ///< columns computed at once
-  static constexpr bool sums_powers = F::bands != mel_bands::slaney;
   static_assert(columns >= together, "l3::spectrogram: fewer columns than lanes");
 
   /// `together` columns from `first` on, not yet below the loudest.
@@ -62,7 +60,7 @@ class spectrogram<F> {
     window_frames(samples, first, sound);
     fft_.template transform<lanes>(sound, [&](std::size_t k, lanes const& re, lanes const& im) {
       lanes const power = re * re + im * im;
-      detail::put(bins + k * together, sums_powers ? power : detail::root(power));
+      detail::put(bins + k * together, F::sums_powers ? power : detail::root(power));
     });
     for (std::size_t row = 0; row < rows; ++row) {
       alignas(alignment) float sum[together];
@@ -80,11 +78,7 @@ class spectrogram<F> {
   }
 
   /// Of a magnitude, or of its square, which is twice as many.
-  static L3_INLINE float decibels(float sum) {
-    constexpr float least = sums_powers ? 1e-20f : 1e-10f;
-    constexpr float scale = (sums_powers ? 5 : 10) / std::numbers::ln10_v<float>;
-    return scale * detail::natural_log(least > sum ? least : sum);
-  }
+  static L3_INLINE float decibels(float sum) { return F::scale * detail::natural_log(F::least > sum ? F::least : sum); }
 
   /// Frame first + l into lane l; silence where it reaches past the second.
   void window_frames(float const* samples, std::size_t first, float* L3_RESTRICT sound) const {

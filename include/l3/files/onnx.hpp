@@ -71,6 +71,12 @@ struct onnx_attribute {
   std::variant<std::int64_t, float, std::vector<std::int64_t>> value;
 };
 
+/// An input or output of a graph: (N, dims...).
+struct onnx_port {
+  onnx_value name;
+  std::vector<std::size_t> dims;
+};
+
 /// A computation on a batch of items, operator after operator, in the order in which they are added. What is added is
 /// encoded at once; `write` puts it together.
 ///
@@ -88,12 +94,16 @@ class onnx_graph {
   onnx_value input(std::string const& name, onnx_type type, std::span<std::size_t const> dims,
                    std::string const& about) {
     inputs_.message(11, described(name, type, dims, about));
+    arguments_.push_back({name, {dims.begin(), dims.end()}});
     return once(name);
   }
   /// Says that a value is a result: (N, dims...).
   void output(onnx_value const& value, std::span<std::size_t const> dims, std::string const& about) {
     outputs_.message(12, described(value, onnx_type::float32, dims, about));
+    results_.push_back({value, {dims.begin(), dims.end()}});
   }
+  std::vector<onnx_port> const& inputs() const { return arguments_; }
+  std::vector<onnx_port> const& outputs() const { return results_; }
 
   /// Numbers that are always the same. Errors: shape_error: not as many as dims say.
   onnx_value constant(std::string const& name, std::span<std::size_t const> dims, std::span<float const> values) {
@@ -220,6 +230,7 @@ class onnx_graph {
 
   std::string name_;
   detail::protobuf_message nodes_, constants_, inputs_, outputs_, metadata_;
+  std::vector<onnx_port> arguments_, results_;
   std::set<std::string> names_;
   std::size_t made_ = 0;
 };

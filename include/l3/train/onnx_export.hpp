@@ -171,13 +171,14 @@ template <class F>
 onnx_value onnx_powers(onnx_graph& graph, std::size_t bins, std::size_t before, onnx_value const& samples) {
   using list = std::vector<std::int64_t>;
   std::vector<float> waves(2 * bins * F::window);
-  for (std::size_t k = 0; k != bins; ++k)
-    for (std::size_t n = 0; n != F::window; ++n) {
+  for (std::size_t n = 0; n != F::window; ++n) {
+    auto const window = static_cast<double>(hann_value(n, F::window));
+    for (std::size_t k = 0; k != bins; ++k) {
       double const angle = 2 * std::numbers::pi * static_cast<double>(k * n % F::fft) / F::fft;
-      auto const window = static_cast<double>(hann_value(n, F::window));
       waves[k * F::window + n] = static_cast<float>(window * std::cos(angle));
       waves[(bins + k) * F::window + n] = static_cast<float>(window * std::sin(angle));
     }
+  }
   std::size_t const end = (F::frames - 1) * F::hop + F::window, given = before + F::samples;
   onnx_value x = graph.add("Reshape", {samples, graph.integers({0, 1, 1, F::samples})});
   x = graph.add(
@@ -219,7 +220,7 @@ onnx_value add_front_end_to_onnx(onnx_graph& graph, onnx_value const& samples, s
 template <decibel_front_end F>
 onnx_value add_front_end_to_onnx(onnx_graph& graph, onnx_value const& samples, std::string const& name) {
   onnx_value x = detail::onnx_powers<F>(graph, F::bins, F::before, samples);
-  if constexpr (F::bands == mel_bands::slaney) x = graph.add("Sqrt", {x});
+  if constexpr (!F::sums_powers) x = graph.add("Sqrt", {x});
   if constexpr (F::bands != mel_bands::none) {
     mel_filters<F> const filters;
     std::vector<float> weights(filters.rows * F::bins);
@@ -227,8 +228,7 @@ onnx_value add_front_end_to_onnx(onnx_graph& graph, onnx_value const& samples, s
       filters.each(row, [&](std::size_t k, float weight) { weights[row * F::bins + k] = weight; });
     x = graph.add("MatMul", {graph.constant("front_end.bands", std::array{filters.rows, F::bins}, weights), x});
   }
-  constexpr bool powers = F::bands != mel_bands::slaney;
-  x = detail::onnx_level(graph, x, powers ? 1e-20f : 1e-10f, (powers ? 5 : 10) / std::numbers::ln10_v<float>);
+  x = detail::onnx_level(graph, x, F::least, F::scale);
   x = graph.add("Sub", {x, graph.add("ReduceMax", {x}, {{"axes", std::vector<std::int64_t>{1, 2, 3}}})});
   return graph.add("Max", {x, graph.constant(F::floor)}, {}, name);
 }
