@@ -22,7 +22,8 @@ def read(compiler, unit):
     first = next(n for n, w in enumerate(words) if re.search(r"(^|-)[gc]\+\+(-|$)", pathlib.Path(w).name))
     out = words.index("-o")
     words = [compiler, *words[first + 1:out], *words[out + 2:], "-fsyntax-only", "-Wno-unknown-warning-option",
-             "-Wno-deprecated-declarations"]  # (cmake/l3_warnings.cmake says why)
+             "-Wno-deprecated-declarations",  # (cmake/l3_warnings.cmake says why)
+             "-Wno-invalid-feature-combination"]  # of clang 19 about its own -march=native, where there is AVX10
     return subprocess.run([w for w in words if w != "-c"], cwd=unit["directory"], text=True, capture_output=True)
 
 
