@@ -6,8 +6,9 @@
 
 namespace l3::program {
 
-correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, crew& all,
-                                             std::optional<trunks> fixed)
+correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, crew& all, std::string init)
+    : which_(which), all_(all), init_(std::move(init)), net_(make_engine(o.model, o.on, o.threads)) {}
+correspondence_lesson::correspondence_lesson(training_options const& o, pairing which, crew& all, trunks fixed)
     : which_(which), all_(all), fixed_(std::move(fixed)), net_(make_engine(o.model, o.on, o.threads)) {}
 
 std::string correspondence_lesson::title() const {
@@ -17,6 +18,7 @@ std::string correspondence_lesson::title() const {
 void correspondence_lesson::prepare(std::uint64_t seed, training_settings const& settings, std::size_t valid_batch,
                                     bool resumes, process_group* group) {
   net_->initialise(seed);
+  if (!init_.empty() && !resumes) net_->load(init_, false);
   if (fixed_ && !resumes) {
     net_->take_trunk(modality::frame, fixed_->first);
     net_->take_trunk(modality::sound, fixed_->second);

@@ -15,7 +15,9 @@ class correspondence_lesson final : public lesson {
   /// Subnetworks to begin with, which then stay as they are: checkpoints of vision and of audio.
   using trunks = std::pair<std::string, std::string>;
 
-  correspondence_lesson(training_options const& o, pairing which, crew& all, std::optional<trunks> fixed = {});
+  /// `init`: a checkpoint of an L³-Net whose weights training begins with, or nothing.
+  correspondence_lesson(training_options const& o, pairing which, crew& all, std::string init);
+  correspondence_lesson(training_options const& o, pairing which, crew& all, trunks fixed);
   model_facts const& facts() const override { return net_->facts(); }
   std::string title() const override;
   std::string chance() const override { return "loss 0.693, accuracy 0.5"; }
@@ -43,6 +45,7 @@ class correspondence_lesson final : public lesson {
  private:
   pairing which_;
   crew& all_;
+  std::string init_;
   std::optional<trunks> fixed_;
   std::unique_ptr<engine> net_;
 };

@@ -70,7 +70,7 @@ void run_folder::write_config(json const& config) {
   try {
     text = config.dump(2) + "\n";
   } catch (json::type_error const&) {
-    throw setting_error({"--train, --valid", "names in UTF-8, to be kept in config.json", "another encoding"});
+    throw setting_error({"--train, --valid, --init", "names in UTF-8, to be kept in config.json", "another encoding"});
   }
   write_text(folder_ / "config.json", text);
 }

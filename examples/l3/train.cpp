@@ -5,7 +5,7 @@ namespace l3::program {
 namespace {
 
 struct train_options : training_options {
-  std::string pairs_as = "all", scope = "all";
+  std::string pairs_as = "all", scope = "all", init;
   bool sync_batch_norm = false;
 };
 
@@ -14,12 +14,14 @@ int train_run(CLI::App& command, train_options const& o, crew& all) {
                              {"backend", o.on.name},
                              {"pairing", o.pairs_as},
                              {"pairing-scope", o.scope},
-                             {"sync-batch-norm", o.sync_batch_norm}};
+                             {"sync-batch-norm", o.sync_batch_norm},
+                             {"init", o.init}};
   auto const end = run_training(
       command, o, extra,
-      [&](auto const& options, auto& settings, auto&, auto&) {
-        return std::make_unique<correspondence_lesson>(
-            options, settings["pairing"] == "all" ? pairing::all : pairing::paper, all);
+      [&](training_options const& options, extra_settings& settings, collection const&, collection const&) {
+        return std::make_unique<correspondence_lesson>(options,
+                                                       settings["pairing"] == "all" ? pairing::all : pairing::paper,
+                                                       all, settings["init"].get<std::string>());
       },
       all);
   if (all.is_first()) o.print(end.result);
@@ -35,6 +37,7 @@ work add_train(CLI::App& command) {
       "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl.\n"
       "Example:\n  l3 train --train videos/train --valid videos/valid --out run --model small --pairs 500000");
   o->training_options::add_to(command);
+  command.add_option("--init", o->init, "Begin with the weights of this checkpoint, and its model: fine-tuning");
   command
       .add_option("--pairing", o->pairs_as,
                   "all: every frame of a batch with every sound; paper: as many positive as negative pairs")

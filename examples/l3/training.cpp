@@ -37,8 +37,11 @@ json config_of(training_options& o, extra_settings const& extra, std::size_t tog
 /// learning rate, and batches that add up to as many draws a step.
 void take_config(CLI::App& command, training_options& o, extra_settings& extra, run_folder const& run) {
   std::string const file = (run.folder() / "config.json").string();
-  json config = run.config();
-  if (!config.contains("backend")) config["backend"] = "cpu";  // baselines of version 0.1.0 had no other
+  // What runs of version 0.1.0 lack, as they were.
+  json config{{"backend", "cpu"},       {"task", extra.at("task")}, {"pairing-scope", "all"},
+              {"accumulate", 1},        {"sync-batch-norm", false}, {"init", ""},
+              {"draws-per-opening", 1}, {"reservoir", 64}};
+  config.update(run.config());
   auto const take = [&](std::string const& name, auto& value) {
     if (!config.contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
     auto old = value;
@@ -58,16 +61,8 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
       throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
     value = old;
   };
-  for_each_setting(o, [&](std::string const name, auto& value) {
-    // Runs of version 0.1.0 lack these.
-    bool const is_newer = name == "draws-per-opening" || name == "reservoir" || name == "accumulate";
-    if (!is_newer || config.contains(name)) take(name, value);
-  });
-  for (auto& [name, value] : extra.items()) {
-    // All runs of version 0.1.0 were of one kind.
-    if ((name == "task" || name == "pairing-scope" || name == "sync-batch-norm") && !config.contains(name)) continue;
-    take(name, value);
-  }
+  for_each_setting(o, take);
+  for (auto& [name, value] : extra.items()) take(name, value);
 }
 
 /// "baseline trunk".
@@ -99,6 +94,13 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.resume) {
     run = run_folder::open(o.out, all.is_first());
     take_config(command, o, extra, *run);
+  }
+  std::string const init = extra.value("init", "");
+  if (!run && !init.empty()) {  // what training begins with knows which model it is
+    std::string const model = model_of_checkpoint(init);
+    if (command.count("--model") > 0 && o.model != model)
+      throw setting_error({"--model with --init", model + ", as in " + init, o.model});
+    o.model = model;
   }
   o.on.name = extra.value("backend", o.on.name);
   o.on.precision = o.on.products();
@@ -177,7 +179,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                  {"weights", net->print()},
                  {"training videos", print_of(clips)},
                  {"validation videos", print_of(valid_data.clips)}});
-  for (char const* elsewhere : {"train", "valid"}) agreed.erase(elsewhere);  // may be other copies
+  for (char const* elsewhere : {"train", "valid", "init"}) agreed.erase(elsewhere);  // may be other copies
   require_agreement(all, agreed);
   if (all.is_first()) {
     if (!run)
@@ -240,7 +242,10 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   o.say(text("Training %s on %zu videos, %s; batch %zu%s, %s threads; chance is %s", net->title().c_str(), clips.size(),
              facts.backend.c_str(), o.batch, times.c_str(), o.threads == 0 ? "all" : std::to_string(o.threads).c_str(),
              net->chance().c_str()));
-  if (net->steps() > 0) o.say("Resumed at step " + std::to_string(net->steps()));
+  if (net->steps() > 0)
+    o.say("Resumed at step " + std::to_string(net->steps()));
+  else if (!init.empty())
+    o.say("Begins with the weights of " + init);
   std::optional<batch_dump> dump;
   if (!o.dump.empty() && all.is_first()) {
     dump.emplace(o.dump, facts);

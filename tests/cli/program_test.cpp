@@ -1,5 +1,7 @@
 #include <sys/stat.h>
 
+#include <map>
+
 #include "../support/catch.hpp"
 #include "run_program.hpp"
 
@@ -107,11 +109,17 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   CHECK_THAT(log, Contains("\n4,16,"));
   CHECK(fs::exists(run / "best.safetensors"));
   CHECK_FALSE(fs::exists(run / "refused.jsonl"));
-  // A log of version 0.1.0, with fewer columns, is gone on with.
+  // A run of version 0.1.0, with fewer settings and columns, is gone on with.
   fs::path const old = run.parent_path() / "old run";
   fs::copy(run, old, fs::copy_options::recursive);
   std::ofstream(old / "log.csv") << "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,"
                                     "loader_wait\n4,16,0.7,0.5,,,1e-05,50.0,0.1\n";
+  json fewer = config;
+  for (char const* newer : {"backend", "task", "pairing-scope", "accumulate", "sync-batch-norm", "init",
+                            "draws-per-opening", "reservoir", "draws-a-step"})
+    CHECK(fewer.erase(newer) == 1);
+  std::ofstream(old / "config.json") << fewer;
+  CHECK(l3("train --resume --pairs 24 --draws-per-opening 4 --out '" + old.string() + "'").code == 2);
   CHECK(l3("train --resume --pairs 24 --out '" + old.string() + "'").code == 0);
   std::istringstream lines(content(old / "log.csv"));
   int rows = 0;
@@ -186,6 +194,66 @@ TEST_CASE("killed at any moment and resumed, a training ends with the bits of on
     CHECK_THAT(r.err, Contains("last.safetensors"));
     CHECK(content(parts / "log.csv") == log);
     CHECK(content(parts / "best.safetensors") == best);
+  }
+}
+
+/// The tensors of a safetensors file, by name.
+static std::map<std::string, std::string> tensors_in(fs::path const& file) {
+  std::string const all = content(file);
+  std::uint64_t header = 0;
+  std::copy_n(all.data(), sizeof header, reinterpret_cast<char*>(&header));
+  std::map<std::string, std::string> found;
+  json const names = json::parse(all.substr(sizeof header, header));
+  for (auto const& [name, tensor] : names.items()) {
+    if (name == "__metadata__") continue;
+    auto const [begin, end] = tensor.at("data_offsets").get<std::pair<std::size_t, std::size_t>>();
+    found[name] = all.substr(sizeof header + header + begin, end - begin);
+  }
+  return found;
+}
+
+TEST_CASE("a training begins with the weights of another, and its own optimizer") {
+  fs::path const init = scratch() / "init.safetensors", whole = scratch() / "tuned", parts = scratch() / "tuned parts";
+  fs::path const learned = made_up_run() / "last.safetensors";
+  fs::copy_file(learned, init);
+  std::string settings = training_data() + "--seed 5 --quiet ";
+  settings.erase(settings.find("--model tiny "), 13);  // the checkpoint says so
+  std::string const begun = "train " + settings + "--init " + quoted(init);
+  fs::path const dump = scratch() / "dump";
+  outcome const r = l3(begun + "--pairs 24 --dump-batches " + quoted(dump) + "--out " + quoted(whole));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK(json::parse(content(whole / "config.json")).at("model") == "tiny");
+  CHECK(json::parse(content(whole / "config.json")).at("init") == init.string());
+  auto const before = tensors_in(learned), first = tensors_in(dump / "init.safetensors");
+  REQUIRE(before.size() == first.size());
+  for (auto const& [name, bytes] : first) {
+    INFO(name);
+    if (name.starts_with("optimizer."))
+      CHECK(bytes == std::string(bytes.size(), '\0'));
+    else
+      CHECK(bytes == before.at(name));
+  }
+  CHECK(json::parse(l3("info --json " + quoted(dump / "init.safetensors")).out).at("step") == 0);
+
+  // Interrupted, and the checkpoint that it began with gone, it ends with the same bits.
+  REQUIRE(l3(begun + "--pairs 12 --out " + quoted(parts)).code == 0);
+  fs::remove(init);
+  CHECK(l3("train --resume --pairs 24 --quiet --out " + quoted(parts)).code == 0);
+  CHECK(content(parts / "last.safetensors") == content(whole / "last.safetensors"));
+
+  fs::path const never = scratch() / "never begun";
+  for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
+           {begun + "--out " + quoted(never), 1, init.string()},  // it is gone
+           {"train " + settings + "--model small --init " + quoted(learned) + "--out " + quoted(never), 2,
+            "--model with --init"},
+           {"train --resume --init " + quoted(learned) + "--out " + quoted(parts), 2, "--init"},
+           {"train --resume --init " + quoted(learned) + "--out " + quoted(made_up_run()), 2, "--init"}}) {
+    INFO(arguments);
+    outcome const bad = l3(arguments);
+    CHECK(bad.code == code);
+    CHECK_THAT(bad.err, Contains(says) && Contains("expected"));
+    CHECK_FALSE(fs::exists(never));
   }
 }
 

@@ -113,6 +113,21 @@ def agree(s):
                    "l3 eval says the same with three processes")
         for run in ["one", "many"]:
             shutil.rmtree(s.folder / run)
+    # Each begins with its own copy of a checkpoint.
+    init = s.run([s.l3, *s.train("init", "--batch", 4, "--pairs", 16)])
+    expect(init.returncode == 0, f"a network to begin with {init.stderr}")
+    copies = [s.folder / f"copy{rank}.safetensors" for rank in range(2)]
+    for copy in copies:
+        shutil.copy(s.folder / "init" / "last.safetensors", copy)
+    common = ["--batch", 4, "--pairs", 32]
+    one = s.run([s.l3, *s.train("one", *common, "--workers-emulated", 2, "--init", copies[0])])
+    many = s.run(s.each(*[[s.l3, *s.train("many", *common, "--init", copy)] for copy in copies]))
+    expect(one.returncode == 0 and many.returncode == 0 and s.same("one", "many", "last.safetensors"),
+           f"--init of a copy each: the same file {one.stderr} {many.stderr}")
+    shutil.copy(s.folder / "one" / "last.safetensors", copies[1])
+    other = s.run(s.each(*[[s.l3, *s.train("other", *common, "--init", copy)] for copy in copies]), 60)
+    expect(other.returncode != 0 and "process 1" in other.stderr and ", weights: expected" in other.stderr,
+           f"--init of different weights is refused {other.stderr}")
     # With batch norm over all, it matters only to rounding who has which draws.
     losses = []
     for processes in [1, 2]:
