@@ -6,9 +6,12 @@ set(L3_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-convers
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 14)
   list(APPEND L3_WARNINGS -Wno-maybe-uninitialized)
 endif()
-# g++ 12 sees overlapping copies inside std::string's own operator+ once it is inlined (GCC bug 105651, mended in 13).
+# g++ 12 sees overlapping copies inside std::string's own operator+ once it is inlined (GCC bug 105651, mended in 13), and
+# in what Eigen makes of AVX-512 it takes values that the compiler's own header leaves undefined for read ones (105593).
+set(L3_EIGEN_WARNINGS "")  # of targets that use its decompositions
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   list(APPEND L3_WARNINGS -Wno-restrict)
+  set(L3_EIGEN_WARNINGS $<$<COMPILE_LANGUAGE:CXX>:-Wno-uninitialized> $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
 endif()
 # libstdc++ 12's own stable_sort asks for what libstdc++ 12 deprecates; clang 17 and later say so in the user's unit.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")

@@ -80,6 +80,39 @@ class collected final : public row_sink {
 
 }  // namespace
 
+void feature_options::add_to(CLI::App& command) {
+  network.add_to(command, true);
+  command.add_option("--out,-o", out, "Folder for the results; features are kept there for the next time")->required();
+  command.add_option("--pool", pool, "grid: the largest value of each filter and region; global: of each filter")
+      ->check(CLI::IsMember({"global", "grid"}))
+      ->capture_default_str();
+  command
+      .add_option("--layer", layer,
+                  "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
+      ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
+  command.add_option("--hop", hop, "Seconds from one second of a sound to the next")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--short", fill, "A sound shorter than one second is filled up with silence, or by repeat")
+      ->check(CLI::IsMember({"silence", "repeat"}))
+      ->capture_default_str();
+  command.add_option("--batch", batch, "Rows computed at a time; does not change them")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--workers", workers, "Threads that read files; 0: as --threads")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""));
+  common_options::add_to(command);
+}
+embedder_settings feature_options::settings(chosen_network const& of) const {
+  if (!(hop * sound_rate >= 1)) throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(hop)});
+  return {.which = feature_named(layer, pool, of.net->facts()),
+          .hop = static_cast<std::size_t>(std::lround(hop * sound_rate)),
+          .batch = batch,
+          .repeats = fill == "repeat",
+          .workers = readers(workers)};
+}
+
 feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
                            embedder_settings settings, fs::path const& cache) {
   settings.frames = what == modality::frame;
@@ -118,6 +151,12 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.write(cache);
   }
   return rows;
+}
+
+json refused_files(labelled_set const& set, feature_rows const& rows) {
+  json files = json::array();
+  for (auto const& [file, why] : rows.refused) files.push_back({{"file", set.files[file].name}, {"why", why}});
+  return files;
 }
 
 std::string files_print(labelled_set const& set) {

@@ -29,6 +29,18 @@ struct feature_rows {
   std::span<float const> row(std::size_t r) const { return std::span(values).subspan(r * width, width); }
 };
 
+/// Options that all have who read features.
+struct feature_options : common_options {
+  network_choice network;
+  std::string out, pool = "grid", layer, fill = "silence";
+  double hop = 0.5;
+  std::size_t batch = 32, workers = 0;
+
+  void add_to(CLI::App& command);
+  /// Errors  setting_error: a hop of no sample, a layer that the network does not have.
+  embedder_settings settings(chosen_network const& of) const;
+};
+
 /// Reads the features of all files, or takes them from `cache` if that was made of the same files by the same weights
 /// with the same settings; else writes it. Files that cannot be read are counted and said.
 ///
@@ -36,6 +48,9 @@ struct feature_rows {
 ///         `interrupted`, and nothing is kept.
 feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
                            embedder_settings settings, std::filesystem::path const& cache);
+
+/// Those that were left out, for a result: `file` and `why`.
+json refused_files(labelled_set const& set, feature_rows const& rows);
 
 /// Ctrl-C or SIGTERM came where nothing could be kept.
 struct interrupted {

@@ -40,12 +40,16 @@ std::map<std::string, std::uint32_t> numbered(std::vector<row> const& rows, std:
   return numbers;
 }
 
-labelled_set made(std::string name, fs::path const& source, std::vector<row> const& rows) {
+/// `fewest_classes`: 2, or 1 where classes do not matter.
+labelled_set made(std::string name, fs::path const& source, std::vector<row> const& rows,
+                  std::size_t fewest_classes = 2) {
   auto const classes = numbered(rows, &row::label), folds = numbered(rows, &row::fold),
              groups = numbered(rows, &row::group);
-  if (classes.size() < 2)
-    throw format_error({source.string(), "files of at least two classes",
-                        rows.empty() ? "no file" : "all of class '" + rows.front().label + "'"});
+  if (classes.size() < fewest_classes)
+    throw format_error(
+        {source.string(),
+         fewest_classes == 1 ? "at least one file of the kind that is wanted" : "files of at least two classes",
+         rows.empty() ? "none" : "all of class '" + rows.front().label + "'"});
   labelled_set set;
   set.name = std::move(name);
   for (auto const& [text, number] : classes) set.classes.push_back(text);
@@ -103,6 +107,20 @@ std::vector<row> rows_of_folders(fs::path const& folder, file_filter const& want
 }
 
 }  // namespace
+
+labelled_set read_files(fs::path const& source, file_filter const& wanted) {
+  std::vector<row> rows;
+  if (fs::is_directory(source)) {
+    for (fs::path const& file : files_below(source, wanted))
+      rows.push_back({file, file.lexically_relative(source).generic_string(), "", "", ""});
+  } else {
+    csv_table const table = read_csv(source);
+    std::size_t const path = table.column("path");
+    for (std::size_t k = 0; k != table.rows.size(); ++k)
+      rows.push_back({source.parent_path() / filled(table, k, path), table.rows[k][path], "", "", ""});
+  }
+  return made("files", source, rows, 1);
+}
 
 labelled_set read_class_folders(fs::path const& folder, file_filter const& wanted,
                                 std::vector<std::string> const* classes) {

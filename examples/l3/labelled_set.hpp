@@ -52,6 +52,11 @@ labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::pat
 labelled_set read_classes(std::filesystem::path const& source, file_filter const& wanted, std::uint32_t folds,
                           std::uint64_t seed, std::string const& group_column);
 
+/// Files without classes: those below a folder that are `wanted`, or all of a table with the column path.
+///
+/// Errors  file_error; format_error: no file, or one twice.
+labelled_set read_files(std::filesystem::path const& source, file_filter const& wanted);
+
 /// A folder with a folder for each class, and no folds. With `classes`, no others may be there.
 ///
 /// Errors  as read_esc50.

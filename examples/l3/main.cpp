@@ -79,6 +79,7 @@ int run(int argc, char** argv) {
       {"import", "Turn OpenL3's weights into a checkpoint to embed with", add_import},
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
+      {"distance", "Measure how far apart two collections are: the Frechet distance of their embeddings", add_distance},
       {"inspect", "Show what a network's units respond to, and where", add_inspect},
 #endif
       {"export", "Turn a network into an ONNX file, for other programs to run", add_export},

@@ -22,17 +22,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct probe_options : common_options {
-  network_choice network;
-  std::string out, pool = "grid", layer, fill = "silence";
+struct probe_options : feature_options {
   // The sets.
   std::string meta, audio, train, test, data, group;
   bool esc10 = false;
   std::uint32_t folds = 5;
   // The classifier.
-  double hop = 0.5, tolerance = 0.01;
+  double tolerance = 0.01;
   std::vector<double> costs{1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
-  std::size_t batch = 32, workers = 0;
   // Clustering.
   std::string what = "audio";
   std::size_t clusters = 0, starts = 10;
@@ -241,16 +238,6 @@ std::pair<double, double> mean_and_deviation(std::vector<fold_result> const& fol
   return {mean, folds.size() < 2 ? 0 : std::sqrt(square / static_cast<double>(folds.size() - 1))};
 }
 
-embedder_settings settings_of(probe_options const& o, chosen_network const& of) {
-  if (!(o.hop * sound_rate >= 1))
-    throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
-  return {.which = feature_named(o.layer, o.pool, of.net->facts()),
-          .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
-          .batch = o.batch,
-          .repeats = o.fill == "repeat",
-          .workers = o.readers(o.workers)};
-}
-
 /// What the paper reports of this protocol, in per cent: learned, and with random weights.
 json paper_figures(std::string const& set) {
   if (set == "esc50") return {{"ours", 79.3}, {"ours_random", 62.5}};
@@ -258,18 +245,12 @@ json paper_figures(std::string const& set) {
   return nullptr;
 }
 
-json refused_files(labelled_set const& set, feature_rows const& rows) {
-  json files = json::array();
-  for (auto const& [file, why] : rows.refused) files.push_back({{"file", set.files[file].name}, {"why", why}});
-  return files;
-}
-
 int svm_run(probe_options o, labelled_set const& set) {
   std::sort(o.costs.begin(), o.costs.end());  // of equals the smallest is taken
   make_folder(o.out);
   fs::path const out = o.out;
   chosen_network const network = o.network.open(o.threads);
-  auto const settings = settings_of(o, network);
+  auto const settings = o.settings(network);
   o.say(text("%s: %zu files of %zu classes, %zu folds tested; %s", set.name.c_str(), set.files.size(),
              set.classes.size(), set.tests.size(), network.identity.c_str()));
   feature_rows const rows = read_features(o, set, modality::sound, network, settings, out / "features.safetensors");
@@ -359,7 +340,7 @@ int cluster_run(probe_options const& o) {
   labelled_set const set = read_classes(
       o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);
-  auto const settings = settings_of(o, network);
+  auto const settings = o.settings(network);
   feature_rows const rows = read_features(o, set, what, network, settings, out / "features.safetensors");
   // A file is the mean of its rows; every feature counts as much as every other.
   std::vector<float> means;
@@ -403,34 +384,8 @@ int cluster_run(probe_options const& o) {
   return rows.refused.empty() ? done : some_refused;
 }
 
-/// Options that the sound protocols share.
-void add_features(CLI::App& command, probe_options& o) {
-  o.network.add_to(command, true);
-  command.add_option("--out,-o", o.out, "Folder for the results; features are kept there for the next time")
-      ->required();
-  command.add_option("--pool", o.pool, "grid: the largest value of each filter and region; global: of each filter")
-      ->check(CLI::IsMember({"global", "grid"}))
-      ->capture_default_str();
-  command
-      .add_option("--layer", o.layer,
-                  "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
-      ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
-  command.add_option("--hop", o.hop, "Seconds from one second of a sound to the next")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--short", o.fill, "A sound shorter than one second is filled up with silence, or by repeat")
-      ->check(CLI::IsMember({"silence", "repeat"}))
-      ->capture_default_str();
-  command.add_option("--batch", o.batch, "Rows computed at a time; does not change them")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command.add_option("--workers", o.workers, "Threads that read files; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
-  o.add_to(command);
-}
 void add_classifier(CLI::App& command, probe_options& o) {
-  add_features(command, o);
+  o.add_to(command);
   command
       .add_option("--cost", o.costs,
                   "The machines' C, or several to choose from by a part of the training files that is held out")
@@ -490,7 +445,7 @@ work add_probe(CLI::App& command) {
   cluster->add_option("--starts", c->starts, "Beginnings of k-means, of which the tightest result counts")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000).description(""));
-  add_features(*cluster, *c);
+  c->add_to(*cluster);
   cluster->footer("Example:\n  l3 probe cluster audio sounds --checkpoint run/best.safetensors --out run/probe/c");
 
   return [=] {

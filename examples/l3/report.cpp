@@ -75,9 +75,9 @@ class report {
       attempt(file, [&] {
         json content = json::parse(read_file(file, std::size_t{64} << 20));
         std::string const kind = text_of(content, "kind");
-        char const* const known[] = {"avc", "baselines", "direct", "svm", "images", "cluster", "units"};
+        char const* const known[] = {"avc", "baselines", "direct", "svm", "images", "cluster", "distance", "units"};
         if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
-          throw format_error({file.string(), "a result of eval, baseline, probe or inspect", kind});
+          throw format_error({file.string(), "a result of eval, baseline, probe, distance or inspect", kind});
         all.push_back({file.parent_path(), file, std::move(content)});
       });
     auto const each = [&](char const* kind, auto&& add) {
@@ -89,6 +89,13 @@ class report {
     each("direct", [&](found_result const& r) { add_direct(r); });
     for (char const* kind : {"svm", "images", "cluster"}) each(kind, [&](found_result const& r) { add_transfer(r); });
     if (!transfer_.empty()) page_.section("What carries over", transfer_table() + confusions_);
+    each("distance", [&](found_result const& r) { add_distance(r); });
+    if (!distances_.empty())
+      page_.section(
+          "How far apart collections are",
+          html_table("Fréchet distance of their embeddings; without its bias, what it would be with endlessly "
+                     "many files",
+                     {"", "files", "held against", "files", "distance", "without its bias"}, distances_));
     each("units", [&](found_result const& r) { add_units(r); });
   }
 
@@ -295,6 +302,16 @@ class report {
                       {"", "learned", "random weights", "chance", "paper", "paper, random weights"}, rows);
   }
 
+  void add_distance(found_result const& r) {
+    json const &of = r.content.at("of"), &reference = r.content.at("reference"), &endless = r.content.at("endless");
+    auto const number = [](json const& value) { return text("%.4g", value.get<double>()); };
+    auto const files = [](json const& side) { return std::to_string(side.at("files").get<std::size_t>()); };
+    distances_.push_back({text_of(of, "data") + " (" + text_of(r.content, "what") + ", " + text_of(r.content, "layer") +
+                              (r.content.at("trained").get<bool>() ? "" : ", random weights") + ")",
+                          files(of), text_of(reference, "data"), files(reference), number(r.content.at("distance")),
+                          endless.is_null() ? "-" : number(endless)});
+  }
+
   void add_units(found_result const& r) {
     std::string html = "<p>Units of pool4, on " + escaped(text_of(r.content, "data")) + ".</p>\n";
     for (json const& u : r.content.at("units")) {
@@ -313,6 +330,7 @@ class report {
   report_options const& o_;
   page page_;
   std::vector<transfer_row> transfer_;
+  std::vector<std::vector<std::string>> distances_;
   std::string confusions_;
   bool trained_ = false;
   std::size_t shown_ = 0, left_out_ = 0, sounds_ = 0;

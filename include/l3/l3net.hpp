@@ -1,5 +1,6 @@
 /// @file  include/l3/l3net.hpp: everything but media files: the network, the trainer and the processor backend, in the
-/// order in which data meets them. <l3/media.hpp> (component l3::media) adds reading videos.
+/// order in which data meets them. <l3/media.hpp> (component l3::media) adds reading videos, <l3/eval/frechet.hpp> the
+/// distance of collections: Eigen's decompositions take seconds to compile, so it is not here.
 #pragma once
 #include <l3/core/backend.hpp>     // reference, simd, cpu
 #include <l3/core/config.hpp>      // what depends on compiler and flags

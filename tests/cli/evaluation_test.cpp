@@ -189,6 +189,63 @@ TEST_CASE("clusters of sounds and of pictures are compared with the classes") {
   }
 }
 
+TEST_CASE("how far apart collections are: result, features kept, files that are missing") {
+  fs::path const all = table("all.csv", "path", [](std::size_t, auto const& path, auto const&) { return path; });
+  fs::path const some = table("some.csv", "path", [](std::size_t k, auto const& path, auto const&) {
+    return k == 3 ? std::string("none.mp4") : k % 2 == 0 ? path : "";
+  });
+  {  // without the empty lines
+    std::string lines = content(some);
+    for (std::size_t at; (at = lines.find("\n\n")) != lines.npos;) lines.erase(at, 1);
+    std::ofstream(some) << lines;
+  }
+  fs::path const out = scratch() / "distance";
+  auto const distance = [&](fs::path const& data, std::string const& more = "") {
+    return l3("distance audio " + quoted(data) + "--reference " + quoted(all) + checkpoint() + "--json --out " +
+              quoted(out) + more);
+  };
+  outcome const same = distance(all);
+  INFO(same.err);
+  REQUIRE(same.code == 0);
+  json const none = json::parse(same.out);
+  CHECK(none == json::parse(content(out / "result.json")));
+  CHECK(none.at("distance").get<double>() < 1e-9);
+  CHECK(none.at("of").at("files") == labelled().size());
+  CHECK(none.at("reference").at("rows") == none.at("of").at("rows"));
+  CHECK(none.at("width") == 128);
+  CHECK(none.at("hop") == 0.5);
+  REQUIRE(labelled().size() >= 16);
+  CHECK(none.at("endless").get<double>() < 0);  // nothing is apart but the halves
+
+  outcome const part = distance(some, "--threads 1");
+  INFO(part.err);
+  CHECK(part.code == 3);
+  CHECK_THAT(part.err, Contains("none.mp4") && Contains("rows of features from") && Contains("fewer than a row has"));
+  json const half = json::parse(part.out);
+  CHECK(half.at("distance").get<double>() > 1e-9);
+  CHECK(half.at("of").at("refused").size() == 1);
+  CHECK(half.at("endless").is_null());  // of so few
+  fs::path const other = made_up_videos() / "train.csv";
+  json const one = json::parse(distance(other, "--threads 1").out);
+  CHECK(one == json::parse(distance(other, "--threads 2").out));
+  CHECK(one.at("endless") == 2 * one.at("distance").get<double>() - one.at("halves").get<double>());
+  CHECK(json::parse(distance(other, "--halvings 0").out).at("endless").is_null());
+
+  for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
+           {"distance audio " + quoted(some) + checkpoint() + "--out " + quoted(out), 2, "--reference"},
+           {"distance image " + quoted(all.parent_path()) + "--reference " + quoted(all) + checkpoint() + "--out " +
+                quoted(out),
+            1, "of the kind"},
+           {"distance audio " + quoted(scratch() / "nowhere") + "--reference " + quoted(all) + checkpoint() + "--out " +
+                quoted(out),
+            1, "nowhere"}}) {
+    INFO(arguments);
+    outcome const bad = l3(arguments);
+    CHECK(bad.code == code);
+    CHECK_THAT(bad.err, Contains(says));
+  }
+}
+
 TEST_CASE("what cannot be probed is said") {
   fs::path const one_class =
       table("one.csv", "path,label", [](std::size_t, auto const& path, auto const&) { return path + ",same"; });
@@ -435,6 +492,10 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
   std::ofstream(out / "hostile" / "result.json")
       << R"({"kind": "svm", "set": "<script>alert(1)</script>", "trained": true, "layer": "conv4_2", "accuracy": 0.5,)"
       << R"( "deviation": 0.1, "chance": 0.1, "paper": null})";
+  fs::create_directories(out / "distance");
+  std::ofstream(out / "distance" / "result.json")
+      << R"({"kind": "distance", "what": "audio", "layer": "pool4, global", "trained": true, "distance": 17.25,)"
+      << R"( "endless": null, "of": {"data": "made", "files": 150}, "reference": {"data": "real", "files": 900}})";
   fs::create_directories(out / "torn");
   std::ofstream(out / "torn" / "result.json") << R"({"kind": "avc", "pairs")";
   fs::create_directories(out / "gone");
@@ -454,14 +515,15 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
   json const result = json::parse(r.out);
   CHECK(result.at("training") == true);
   CHECK(result.at("left_out") == 4);
-  CHECK(result.at("results") == 2);
+  CHECK(result.at("results") == 3);
   CHECK_THAT(r.err, Contains("torn/result.json is left out") && Contains("none.png") &&
                         Contains("gone/result.json is left out") && Contains("thief/result.json is left out") &&
                         Contains("other/result.json is left out"));
   std::string const html = content(page);
   CHECK(result.at("bytes") == html.size());
   CHECK_THAT(html, Contains("Best validation accuracy") && Contains("aria-label=\"Loss\"") && Contains("(ROC)") &&
-                       Contains("50.0\u00a0% (deviation 10.0)") && Contains("&lt;script&gt;"));
+                       Contains("50.0\u00a0% (deviation 10.0)") && Contains("&lt;script&gt;") &&
+                       Contains("made (audio, pool4, global)") && Contains(">17.25<"));
   CHECK_THAT(html, !Contains("<script") && !Contains("http:") && !Contains("https:"));
   // Pictures and sounds are those of the folder, byte for byte.
   json const mistakes = json::parse(content(out / "eval" / "result.json")).at("mistakes");
