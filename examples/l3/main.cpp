@@ -80,6 +80,7 @@ int run(int argc, char** argv) {
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"distance", "Measure how far apart two collections are: the Frechet distance of their embeddings", add_distance},
+      {"search", "Find the sounds or pictures of a collection that go with a given one", add_search},
       {"inspect", "Show what a network's units respond to, and where", add_inspect},
 #endif
       {"export", "Turn a network into an ONNX file, for other programs to run", add_export},

@@ -59,6 +59,7 @@ work add_export(CLI::App& command);
 work add_baseline(CLI::App& command);
 work add_probe(CLI::App& command);
 work add_distance(CLI::App& command);
+work add_search(CLI::App& command);
 work add_inspect(CLI::App& command);
 work add_report(CLI::App& command);
 work add_info(CLI::App& command);

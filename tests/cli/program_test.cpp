@@ -1,7 +1,5 @@
 #include <sys/stat.h>
 
-#include <map>
-
 #include "../support/catch.hpp"
 #include "run_program.hpp"
 
@@ -195,21 +193,6 @@ TEST_CASE("killed at any moment and resumed, a training ends with the bits of on
     CHECK(content(parts / "log.csv") == log);
     CHECK(content(parts / "best.safetensors") == best);
   }
-}
-
-/// The tensors of a safetensors file, by name.
-static std::map<std::string, std::string> tensors_in(fs::path const& file) {
-  std::string const all = content(file);
-  std::uint64_t header = 0;
-  std::copy_n(all.data(), sizeof header, reinterpret_cast<char*>(&header));
-  std::map<std::string, std::string> found;
-  json const names = json::parse(all.substr(sizeof header, header));
-  for (auto const& [name, tensor] : names.items()) {
-    if (name == "__metadata__") continue;
-    auto const [begin, end] = tensor.at("data_offsets").get<std::pair<std::size_t, std::size_t>>();
-    found[name] = all.substr(sizeof header + header + begin, end - begin);
-  }
-  return found;
 }
 
 TEST_CASE("a training begins with the weights of another, and its own optimizer") {

@@ -4,14 +4,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 /// A folder of its own for each test process, removed at its end.
 inline std::filesystem::path const& scratch() {
@@ -30,6 +34,21 @@ inline std::string quoted(std::filesystem::path const& p) { return "'" + p.strin
 inline std::string content(std::filesystem::path const& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// The tensors of a safetensors file, by name.
+inline std::map<std::string, std::string> tensors_in(std::filesystem::path const& file) {
+  std::string const all = content(file);
+  std::uint64_t header = 0;
+  std::copy_n(all.data(), sizeof header, reinterpret_cast<char*>(&header));
+  std::map<std::string, std::string> found;
+  auto const names = nlohmann::json::parse(all.substr(sizeof header, header));
+  for (auto const& [name, tensor] : names.items()) {
+    if (name == "__metadata__") continue;
+    auto const [begin, end] = tensor.at("data_offsets").get<std::pair<std::size_t, std::size_t>>();
+    found[name] = all.substr(sizeof header + header + begin, end - begin);
+  }
+  return found;
 }
 
 struct outcome {
