@@ -96,7 +96,7 @@ int net_run(net_options const& o) {
       while (net->in_flight() > 0) net->finish_step();
     } else {
       net->prepare_inference(o.batch);
-      modality const m = what == "audio" ? modality::sound : modality::frame;
+      modality const m = modality_named(what);
       item_spans items;
       if (net->takes_raw())
         items = {.crops = crops, .seconds = moments};

@@ -28,7 +28,7 @@ struct collection_rows {
 
 int distance_run(distance_options const& o) {
   fs::path const out = o.out;
-  modality const what = o.what == "audio" ? modality::sound : modality::frame;
+  modality const what = modality_named(o.what);
   auto const files_of = [&](std::string const& source) {
     return read_files(source, [&](fs::path const& f) { return suits_embedding(f, o.what); });
   };
@@ -97,13 +97,7 @@ work add_distance(CLI::App& command) {
   command.footer(
       "Of sounds this is the Frechet audio distance, of these embeddings.\n"
       "Example:\n  l3 distance audio made --reference recorded --checkpoint run/best.safetensors --out run/distance");
-  return [o] {
-    try {
-      return distance_run(*o);
-    } catch (interrupted const& by) {
-      return 128 + by.signal;
-    }
-  };
+  return interruptible([o] { return distance_run(*o); });
 }
 
 }  // namespace l3::program

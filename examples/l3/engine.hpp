@@ -22,6 +22,7 @@ struct tensor_row {
   std::string name;
   std::vector<std::size_t> shape;
   bool learned;
+  std::size_t offset;  ///< of its values among engine::weights()
 };
 
 /// A layer as it runs: what was fused is one.

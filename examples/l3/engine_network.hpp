@@ -213,7 +213,8 @@ class network_engine final : public engine {
     add_layers<typename network::vision>(facts, "vision.");
     add_layers<typename network::audio>(facts, "audio.");
     for (parameter const& p : network::parameters)
-      facts.tensors.push_back({std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned()});
+      facts.tensors.push_back(
+          {std::string(p.name.view()), {p.shape().begin(), p.shape().end()}, p.learned(), p.offset});
     return facts;
   }
   model_facts const& facts() const override { return facts_; }

@@ -153,6 +153,16 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   return rows;
 }
 
+work interruptible(work all) {
+  return [all = std::move(all)] {
+    try {
+      return all();
+    } catch (interrupted const& by) {
+      return 128 + by.signal;
+    }
+  };
+}
+
 json refused_files(labelled_set const& set, feature_rows const& rows) {
   json files = json::array();
   for (auto const& [file, why] : rows.refused) files.push_back({{"file", set.files[file].name}, {"why", why}});

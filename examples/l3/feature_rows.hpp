@@ -56,6 +56,8 @@ json refused_files(labelled_set const& set, feature_rows const& rows);
 struct interrupted {
   int signal;
 };
+/// The work, which then ends with the exit code for it.
+work interruptible(work all);
 
 /// The same for the same files: known by name, size and time of change.
 std::string files_print(labelled_set const& set);

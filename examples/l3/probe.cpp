@@ -336,7 +336,7 @@ int svm_run(probe_options o, labelled_set const& set) {
 int cluster_run(probe_options const& o) {
   make_folder(o.out);
   fs::path const out = o.out;
-  modality const what = o.what == "audio" ? modality::sound : modality::frame;
+  modality const what = modality_named(o.what);
   labelled_set const set = read_classes(
       o.data, [&](fs::path const& f) { return suits_embedding(f, o.what); }, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);
@@ -448,20 +448,16 @@ work add_probe(CLI::App& command) {
   c->add_to(*cluster);
   cluster->footer("Example:\n  l3 probe cluster audio sounds --checkpoint run/best.safetensors --out run/probe/c");
 
-  return [=] {
-    try {
-      if (imagenet->parsed()) return images();
-      if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
-      if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
-      if (folder->parsed())
-        return svm_run(*o, read_classes(
-                               o->data, [](fs::path const& f) { return suits_embedding(f, "audio"); }, o->folds,
-                               o->network.seed, o->group));
-      return cluster_run(*c);
-    } catch (interrupted const& by) {
-      return 128 + by.signal;
-    }
-  };
+  return interruptible([=] {
+    if (imagenet->parsed()) return images();
+    if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
+    if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
+    if (folder->parsed())
+      return svm_run(*o, read_classes(
+                             o->data, [](fs::path const& f) { return suits_embedding(f, "audio"); }, o->folds,
+                             o->network.seed, o->group));
+    return cluster_run(*c);
+  });
 }
 
 }  // namespace l3::program

@@ -397,13 +397,7 @@ work add_image_probe(CLI::App& command) {
       "Example:\n  l3 probe imagenet --train imagenet/train --val imagenet/val --checkpoint run/best.safetensors"
       " --out run/probe/imagenet");
   o->add_to(command);
-  return [o] {
-    try {
-      return image_run(*o);
-    } catch (interrupted const& by) {
-      return 128 + by.signal;
-    }
-  };
+  return [o] { return image_run(*o); };
 }
 
 }  // namespace l3::program

@@ -58,7 +58,8 @@ double spread(normal_fit const& fit) { return fit.factor.squaredNorm(); }
 }  // namespace
 
 TEST_CASE("the Frechet distance of tested from trained rows is SciPy's") {
-  for (json const& set : json::parse(std::ifstream(L3_SOURCE_DIR "/tests/golden/eval.json")).at("sets")) {
+  json const golden = json::parse(std::ifstream(L3_SOURCE_DIR "/tests/golden/eval.json"));
+  for (json const& set : golden.at("sets")) {
     INFO(set["name"]);
     auto const tested = set["test"].get<std::set<std::size_t>>();
     std::vector<float> test, train;
