@@ -279,6 +279,19 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
     INFO(seen.err);
     REQUIRE(seen.code == 0);
     CHECK_THAT(seen.out, Contains("conv4_2, global"));
+    std::string const by = "--json --checkpoint " + quoted(both) + "--out " + quoted(scratch() / "compared");
+    json const apart = json::parse(
+        l3("distance image " + quoted(scratch() / "learn") + "--reference " + quoted(scratch() / "test") + by).out);
+    CHECK(apart.at("width") == 512);
+    CHECK(apart.at("distance").get<double>() < 1e-9);  // they are the same
+    std::string const asked = quoted(scratch() / "learn/b/one.png") + "--in ";
+    json const alike = json::parse(l3("search image " + asked + quoted(scratch() / "test") + by).out);
+    json const& results = alike.at("queries")[0].at("results");
+    CHECK(results.size() == 2);
+    CHECK(results[0].at("file") == "b/one.png");
+    outcome const across = l3("search audio " + asked + quoted(scratch()) + by);
+    CHECK(across.code == 2);
+    CHECK_THAT(across.err, Contains("by its image: expected an L3-Net"));
 
     std::string const embed =
         "embed audio " + quoted(sound) + "--out " + quoted(scratch() / "x") + "--checkpoint " + quoted(both);
