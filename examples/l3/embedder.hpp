@@ -97,9 +97,6 @@ class embedder {
 /// grid is asked for or the network goes no further, else pool4. Errors  setting_error: another name, a layer that the
 /// network does not have, or a grid of pool4, of which nothing is left to pool.
 feature feature_named(std::string const& layer, std::string const& pool, model_facts const& of);
-/// "audio" is sounds, "image" pictures.
-inline modality modality_named(std::string const& kind) { return kind == "audio" ? modality::sound : modality::frame; }
-inline char const* name_of(modality what) { return what == modality::sound ? "audio" : "image"; }
 /// Whether a file's ending says that it is of a kind to embed: "audio", "image" or "video".
 bool suits_embedding(std::filesystem::path const& file, std::string const& kind);
 /// "conv4_2, grid".

@@ -70,6 +70,9 @@ inline std::size_t fitting_batch(model_facts const& f, std::size_t bytes) {
 }
 
 enum class modality { frame, sound };
+/// "audio" is sounds, "image" pictures.
+inline modality modality_named(std::string const& kind) { return kind == "audio" ? modality::sound : modality::frame; }
+inline char const* name_of(modality what) { return what == modality::sound ? "audio" : "image"; }
 /// Where in a trunk features are read: behind a block's pool; at the last convolution (of sounds before its ReLU, of
 /// pictures behind it, as in the paper); or behind the global pool, where training reads them.
 enum class depth : std::uint8_t { pool1, pool2, pool3, conv4_2, pool4 };
