@@ -36,9 +36,10 @@ modality sense_of(std::string const& query, search_options const& o) {
 
 using values = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-values matrix_of(std::span<float const> x, std::size_t width) {
+/// Rows of so many values, where they are.
+Eigen::Map<values const> matrix_of(std::span<float const> x, std::size_t width) {
   auto const w = static_cast<Eigen::Index>(width);
-  return Eigen::Map<values const>(x.data(), static_cast<Eigen::Index>(x.size()) / w, w);
+  return {x.data(), static_cast<Eigen::Index>(x.size()) / w, w};
 }
 
 /// How well each row of a collection goes with a row of a query.
@@ -102,20 +103,19 @@ class correspondence_judge final : public judge {
                            width);
       throw format_error({"the network's head", "fusion." + name, "none"});
     };
-    values const first = tensor("fc1.weight", 2 * all.width),
-                 second = tensor("fc2.weight", static_cast<std::size_t>(first.rows()));
+    auto const first = tensor("fc1.weight", 2 * all.width),
+               second = tensor("fc2.weight", static_cast<std::size_t>(first.rows()));
     auto const d = static_cast<Eigen::Index>(all.width);
     bool const by_picture = searched == modality::sound;
     query_ = by_picture ? first.leftCols(d) : first.rightCols(d);
     rows_ = matrix_of(all.values, all.width) * (by_picture ? first.rightCols(d) : first.leftCols(d)).transpose();
     rows_.rowwise() += tensor("fc1.bias", static_cast<std::size_t>(first.rows())).row(0);
     last_ = second.row(1) - second.row(0);
-    values const biases = tensor("fc2.bias", 2);
+    auto const biases = tensor("fc2.bias", 2);
     bias_ = biases(0, 1) - biases(0, 0);
   }
   void operator()(std::span<float const> query, std::span<float> scores) const override {
-    Eigen::RowVectorXf const q =
-        (query_ * Eigen::Map<Eigen::VectorXf const>(query.data(), static_cast<Eigen::Index>(query.size()))).transpose();
+    Eigen::RowVectorXf const q = matrix_of(query, query.size()) * query_.transpose();
     for_each_row(scores, [&](Eigen::Index r) { return bias_ + (rows_.row(r) + q).cwiseMax(0.0f).dot(last_); });
   }
 
