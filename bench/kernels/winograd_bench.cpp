@@ -1,6 +1,7 @@
 /// @file  bench/kernels/winograd_bench.cpp: where the time of the paper's convolutions goes in inference, batch 1: the
 /// transform of the inputs, the products, the transform of the outputs with bias and rectifier, as run_convolution runs
-/// them. Times are the threads' means; `of_peak` compares the products with multiply-adds in registers.
+/// them. Times are the threads' means; `of_peak` compares the products with multiply-adds in registers. And, where a
+/// build has matrix registers, those that bf16 takes instead, as a whole.
 #include "kernel_bench.hpp"
 
 namespace {
@@ -102,13 +103,45 @@ void add_phases(layer const& l) {
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();
 }
+
+/// A convolution in matrix registers, of and to floats or packed maps.
+void add_matrices(layer const& l) {
+  using B = simd<arch::best, bf16>;
+  for (bool const packed : {false, true})
+    benchmark::RegisterBenchmark(
+        (std::string("bf16/matrices/") + l.name + (packed ? "/packed" : "/floats")).c_str(),
+        [=](benchmark::State& state) {
+          context<B> on;
+          conv_dims const& d = l.d;
+          std::size_t const room = scratch_size<B>::conv2d_packed(exchanged(d)).bytes(d.batch, 0) / sizeof(float);
+          buffer x(std::max(d.rows() * d.in, scratch_size<B>::conv2d_packed(d).bytes(d.batch, 0) / sizeof(float)), 1);
+          buffer y(std::max(d.rows() * d.out, room), 2), taps(d.out * d.in * 9, 3), shift(d.out, 4);
+          arena weights(scratch_size<B>::conv2d_prepared(d).bytes(0, 0));
+          arena scratch(scratch_size<B>::conv2d_infer(d).bytes(d.batch, on.threads()));
+          conv2d_prepare(on, d, taps, nullptr, weights.data());
+          double best = 1e9;
+          for (auto _ : state)
+            best = std::min(best, seconds([&] {
+                              conv2d_infer(on, d, x, weights.data(), {.shift = shift, .relu = true}, y, scratch.data(),
+                                           {packed, packed});
+                            }));
+          state.counters["ms"] = best * 1e3;
+          state.counters["GFLOP/s"] = d.flops() / best * 1e-9;
+          state.counters["of_peak"] = d.flops() / best / peak_products<bf16>(on.threads());
+        })
+        ->Unit(benchmark::kMillisecond)
+        ->UseRealTime();
+}
 }  // namespace
 
 int main(int argc, char** argv) {
   for (auto const& l : layers) {
     add_phases<fp32, 4>(l);
     add_phases<fp32, 6>(l);
-    if constexpr (multiplies<arch::best, bf16>) add_phases<bf16, 4>(l);
+    if (matrices_pay<arch::best, bf16>(l.d))
+      add_matrices(l);
+    else if constexpr (multiplies<arch::best, bf16>)
+      add_phases<bf16, 4>(l);
   }
   return run(argc, argv);
 }

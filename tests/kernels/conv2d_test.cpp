@@ -96,11 +96,15 @@ double tolerance(conv_dims const& d) {
   if (d.in < 16 || d.out < 16) return 2e-6;
   return std::same_as<B, with_bf16> ? 5e-2 : 4e-6;
 }
+/// In inference matrix registers take bf16 without transforms.
+constexpr bool tests_matrices = tests_bf16 && detail::has_matrix_products<arch::avx512, bf16>;
 /// Tiles of 6x6 outputs have points farther apart.
 template <class B>
 double inference_tolerance(conv_dims const& d) {
   if constexpr (requires { typename B::precision; })
     if (detail::large_tiles_pay<typename B::precision>(d)) return 1e-5;
+  if constexpr (tests_matrices && std::same_as<B, with_bf16>)
+    if (detail::matrices_pay<arch::avx512, bf16>(d)) return 1e-2;
   return tolerance<B>(d);
 }
 }  // namespace
@@ -223,6 +227,70 @@ TEMPLATE_LIST_TEST_CASE("conv2d weight gradient does not lose digits over many p
   context<TestType> on(2);
   inputs const in(many_pixels);
   CHECK(distance(backward_weights(on, in), of_many_pixels()) < std::max(5e-6, tolerance<TestType>(in.d)));
+}
+
+// What one convolution writes packed the next one reads. Not a number stands wherever no value of the picture and no
+// border is, and must reach none.
+template <class B>
+void check_packed(inputs const& in, bool pool) {
+  CAPTURE(in.d.batch, in.d.height, in.d.width, in.d.in, in.d.out, pool);
+  conv_dims const& d = in.d;
+  auto const nan = bfloat16::of_bits(0x7fff);
+  auto const place = [](detail::packed_map const& map, std::size_t n, std::size_t r, std::size_t c, std::size_t k) {
+    return n * map.size() + k / detail::matrix_depth * map.plane() + map.at(r, c) + k % detail::matrix_depth;
+  };
+  detail::packed_map const from{d.height, d.width, d.in};
+  std::vector<bfloat16> x(d.batch * from.size(), nan);
+  for (std::size_t n = 0; n < d.batch; ++n)
+    for (std::size_t r = 0; r < d.height + 2; ++r)
+      for (std::size_t c = 0; c < d.width + 2; ++c)
+        for (std::size_t k = 0; k < from.blocks() * detail::matrix_depth; ++k) {
+          bool const inside = r > 0 && r <= d.height && c > 0 && c <= d.width && k < d.in;
+          x[place(from, n, r, c, k)] =
+              inside ? detail::rounded(in.x[((n * d.height + r - 1) * d.width + c - 1) * d.in + k]) : bfloat16{};
+        }
+  detail::packed_map const to{pool ? d.height / 2 : d.height, pool ? d.width / 2 : d.width, d.out};
+  context<B> on(2);
+  scratch_memory prepared(scratch_size<B>::conv2d_prepared(d), 0, 0),
+      scratch(scratch_size<B>::conv2d_infer(d), d.batch, 2);
+  conv2d_prepare(on, d, in.w.data(), in.scale.data(), prepared);
+  auto const plain = infer(on, in, true, true, true, pool);
+  bool const reads = scratch_size<B>::conv2d_packed(d) != footprint{}, writes = scratch_size<B>::conv2d_packs(d);
+  if (reads) {
+    CHECK(scratch_size<B>::conv2d_packed(d).bytes(d.batch, 0) == x.size() * sizeof(bfloat16));
+    output<float> y(plain.size());
+    conv2d_infer(on, d, reinterpret_cast<float const*>(x.data()), prepared, {in.shift.data(), true, pool}, y, scratch,
+                 {.x = true});
+    CHECK(y.values() == plain);
+  }
+  for (bool const both : {false, true}) {
+    if (!writes || (both && !reads)) continue;
+    std::vector<bfloat16> y(d.batch * to.size(), nan);
+    conv2d_infer(on, d, both ? reinterpret_cast<float const*>(x.data()) : in.x.data(), prepared,
+                 {in.shift.data(), true, pool}, reinterpret_cast<float*>(y.data()), scratch, {both, true});
+    bool same = true;
+    for (std::size_t n = 0; n < d.batch; ++n)
+      for (std::size_t r = 0; r < to.height + 2; ++r)
+        for (std::size_t c = 0; c < to.width + 2; ++c)
+          for (std::size_t k = 0; k < to.blocks() * detail::matrix_depth; ++k) {
+            bool const inside = r > 0 && r <= to.height && c > 0 && c <= to.width && k < d.out;
+            auto const value =
+                inside ? detail::rounded(plain[((n * to.height + r - 1) * to.width + c - 1) * d.out + k]) : bfloat16{};
+            same = same && y[place(to, n, r, c, k)].bits == value.bits;
+          }
+    CHECK(same);
+  }
+}
+TEST_CASE("conv2d in inference reads and writes packed maps, to the bit") {
+  if constexpr (tests_matrices) {
+    for (auto const& d : sizes) check_packed<with_bf16>(inputs(d), false);
+    for (auto const& d : sizes)
+      if (scratch_size<with_bf16>::conv2d_pools(d) && d.height > 1 && d.width > 1)
+        check_packed<with_bf16>(inputs(d), true);
+    check_packed<with_bf16>(inputs({9, 5, 6, 250, 260}), false);
+    for (std::size_t side = 14; side < 20; ++side)
+      for (bool const pool : {false, true}) check_packed<with_bf16>(inputs({2, side, side + 25, 40, 70}), pool);
+  }
 }
 
 // More than 32 MiB of outputs are stored past the caches.

@@ -11,11 +11,13 @@
 #include <l3/kernels/cpu/batch_norm.hpp>                // batch norm, rectifier and pooling in one pass
 #include <l3/kernels/cpu/conv2d.hpp>                    // which algorithm a convolution takes
 #include <l3/kernels/cpu/conv_direct.hpp>               // convolution as register tiles
+#include <l3/kernels/cpu/conv_matrix.hpp>               // convolution in matrix registers
 #include <l3/kernels/cpu/conv_strip.hpp>                // cutting pictures for convolutions
 #include <l3/kernels/cpu/conv_weight_gradient.hpp>      // its weight gradient
 #include <l3/kernels/cpu/conv_winograd.hpp>             // convolution in a quarter of the multiplications
 #include <l3/kernels/cpu/dense.hpp>                     // dense products
 #include <l3/kernels/cpu/elementwise.hpp>               // rectifier, Adam
+#include <l3/kernels/cpu/packed_map.hpp>                // maps as those read them
 #include <l3/kernels/cpu/pair_scores.hpp>               // the fusion head over pairs
 #include <l3/kernels/cpu/pool2d.hpp>                    // max pooling
 #include <l3/kernels/cpu/row_sums.hpp>                  // sums and moments over rows

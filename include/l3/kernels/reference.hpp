@@ -44,6 +44,9 @@ struct scratch_size {
   /// Not scratch: what conv2d_prepare writes, and whether conv2d_infer can pool.
   static constexpr footprint conv2d_prepared(conv_dims d) { return fixed<scalar_of<B>>(d.out * d.in * 9); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
+  /// Of conv2d_infer's input as a packed map, nothing where it reads none; and whether it can write one.
+  static constexpr footprint conv2d_packed(conv_dims) { return {}; }
+  static constexpr bool conv2d_packs(conv_dims) { return false; }
   /// Whether training computes a convolution of these sizes again rather than keep its output (conv2d_thin_...).
   static constexpr bool conv2d_is_thin(conv_dims) { return false; }
   static constexpr footprint conv2d_thin(conv_dims) { return {}; }
@@ -96,7 +99,7 @@ void conv2d_prepare(context<B>&, conv_dims const& d, scalar_of<B> const* w, scal
 /// The convolution with weights from conv2d_prepare, and what follows it.
 template <host_backend B>
 void conv2d_infer(context<B>&, conv_dims const& d, scalar_of<B> const* x, std::byte const* prepared,
-                  epilogue<scalar_of<B>> const& then, scalar_of<B>* y, std::byte* /*scratch*/) {
+                  epilogue<scalar_of<B>> const& then, scalar_of<B>* y, std::byte* /*scratch*/, packing = {}) {
   using S = scalar_of<B>;
   auto const value = [&](std::size_t n, std::size_t i, std::size_t j, std::size_t o) {
     S sum = detail::convolved(d, x, reinterpret_cast<S const*>(prepared), n, i, j, o);

@@ -9,7 +9,7 @@ namespace l3::inline L3_ISA {
 /// What `sequential` makes of conv3x3, batch_norm and, if they follow, relu and behind it max_pool or global_max_pool.
 /// The same numbers as layer after layer, with fewer passes over memory. In training the convolution's output is read
 /// once more to normalise, rectify and pool it. In inference batch norm is folded into the weights, and rectifier and
-/// 2x2 pools ride on the convolution.
+/// 2x2 pools ride on the convolution; where the next node reads packed maps, it writes them.
 ///
 /// Shapes    x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
 /// Kept      the convolution's output, unless a backend computes it again where it is needed, and the batch's moments.
@@ -50,6 +50,12 @@ struct conv_norm_node {
            (rides<B>(pools) ? footprint{} : per_item<value_of<B>>(size.height * size.width * channels));
   }
 
+  /// Its input in inference as a packed map, nothing where it reads none.
+  template <backend B>
+  static constexpr footprint packed_input = scratch_size<B>::conv2d_packed(Conv::dims(0));
+  template <backend B>
+  static constexpr bool packs_output = rides<B>(pooling) && scratch_size<B>::conv2d_packs(Conv::dims(0));
+
   /// How the convolution is computed, for people to read.
   template <backend B>
   static constexpr char const* algorithm = scratch_size<B>::conv2d_algorithm(Conv::dims(1));
@@ -89,25 +95,26 @@ struct conv_norm_node {
     conv2d_prepare(on, Conv::dims(0), params, scale, weights);
   }
   template <backend B>
-  static void infer_prepared(pass<B> const& p, std::byte const* from, value_of<B> const* x, value_of<B>* y) {
-    infer_region(p, {input::height, input::width}, pooling, from, x, y);
+  static void infer_prepared(pass<B> const& p, std::byte const* from, value_of<B> const* x, value_of<B>* y,
+                             packing how = {}) {
+    infer_region(p, {input::height, input::width}, pooling, from, x, y, epilogue<scalar_of<B>>{}.wanted_columns, how);
   }
   /// infer_prepared on pictures of another size, with another pool or, if its window is one pixel, none; only the first
   /// `wanted` columns of the convolution count.
   template <backend B>
   static void infer_region(pass<B> const& p, extent2 size, pool const& pools, std::byte const* from,
                            value_of<B> const* x, value_of<B>* y,
-                           std::size_t wanted = epilogue<scalar_of<B>>{}.wanted_columns) {
+                           std::size_t wanted = epilogue<scalar_of<B>>{}.wanted_columns, packing how = {}) {
     using S = scalar_of<B>;
     auto const* const shift = reinterpret_cast<S const*>(from + conv_weights<B>.bytes(0, 0));
     conv_dims const conv = region(p.items, size);
     epilogue<S> then{
         .shift = shift, .relu = Rectifies, .pool = pools != pool{{1, 1}, {1, 1}}, .wanted_columns = wanted};
-    if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch);
+    if (rides<B>(pools)) return conv2d_infer(p.on, conv, x, from, then, y, p.scratch, how);
     then.pool = false;
     carver pieces = p.carve();
     auto* const map = pieces.take<value_of<B>>(per_item<value_of<B>>(size.height * size.width * channels));
-    conv2d_infer(p.on, conv, x, from, then, map, pieces.rest());
+    conv2d_infer(p.on, conv, x, from, then, map, pieces.rest(), packing{.x = how.x});
     max_pool_forward(p.on, pool_dims{p.items, size.height, size.width, channels, pools.window, pools.stride}, map, y);
   }
   template <backend B>

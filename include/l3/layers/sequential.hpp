@@ -96,6 +96,18 @@ constexpr footprint prepared_scratch() {
     return L::template scratch<B>;
 }
 
+/// Room for what L leaves for Next in inference as a packed map; nothing where they do not pass one.
+template <class L, class Next, class B>
+constexpr footprint packed_between() {
+  if constexpr (requires {
+                  L::template packs_output<B>;
+                  Next::template packed_input<B>;
+                })
+    return L::template packs_output<B> ? Next::template packed_input<B> : footprint{};
+  else
+    return {};
+}
+
 struct do_nothing {
   void operator()(std::size_t, std::size_t) const {}
 };
@@ -142,12 +154,20 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     (std::make_index_sequence<I>{});
     return sum;
   }();
+  /// Of layer I's input in inference as a packed map; nothing where it is none.
+  template <class B, std::size_t I>
+  static constexpr footprint packed_into = [] {
+    if constexpr (I > 0 && I < length)
+      return packed_between<layer_at<I - 1>, layer_at<I>, B>();
+    else
+      return footprint{};
+  }();
   /// Room for the values of any of the layers 0, 2, 4, ... or 1, 3, 5, ...
   template <class B, std::size_t Parity>
   static constexpr footprint largest_values = [] {
     footprint most;
     [&]<std::size_t... K>(std::index_sequence<K...>) {
-      ((most = K % 2 == Parity ? either(most, values_out<B, K>) : most), ...);
+      ((most = K % 2 == Parity ? either(most, either(values_out<B, K>, packed_into<B, K + 1>)) : most), ...);
     }
     (std::make_index_sequence<length>{});
     return most;
@@ -225,7 +245,10 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     workspace<B> const work(p);
     each([&]<std::size_t I>() {
       value_of<B>* const out = I + 1 == length ? y : work.slot[I % 2];
-      if constexpr (prepares<layer_at<I>, B>)
+      constexpr packing how{packed_into<B, I> != footprint{}, packed_into<B, I + 1> != footprint{}};
+      if constexpr (how.x || how.y)
+        layer_at<I>::infer_prepared(work.inner, from + prepared_before<B, I>.fixed, std::exchange(x, out), out, how);
+      else if constexpr (prepares<layer_at<I>, B>)
         layer_at<I>::infer_prepared(work.inner, from + prepared_before<B, I>.fixed, std::exchange(x, out), out);
       else
         layer_at<I>::infer(work.inner, params + parameters_before<I>, std::exchange(x, out), out);

@@ -135,7 +135,7 @@ class sliding_sounds {
     each([&]<std::size_t I>() {
       using node = typename audio::template layer_at<I>;
       if (I < shared_) return;
-      alone_ = either(alone_, per_item<value>(node::input::size));
+      alone_ = either(alone_, either(per_item<value>(node::input::size), audio::template packed_into<B, I>));
       scratch_ = either(scratch_, {.fixed = node::template infer_scratch<B>.bytes(slice, on.threads())});
     });
     memory_ = memory_on<B>((map_[0] + map_[1] + unpooled_ + edge_ + edge_ + edge_ + alone_ + alone_ + scratch_)
@@ -326,7 +326,9 @@ class sliding_sounds {
           x = slot[(I + 1) % 2];
         }
         value* const out = I + 1 == length ? to : slot[I % 2];
-        node::infer_prepared(p, weights_of.template operator()<I>(), std::exchange(x, out), out);
+        packing const how{I != shared_ && Chain::template packed_into<B, I> != footprint{},
+                          Chain::template packed_into<B, I + 1> != footprint{}};
+        node::infer_prepared(p, weights_of.template operator()<I>(), std::exchange(x, out), out, how);
       });
       if (shared_ < length) continue;
       using last = typename Chain::template layer_at<length - 1>;

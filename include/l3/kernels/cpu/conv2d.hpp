@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/kernels/cpu/conv_direct.hpp>
+#include <l3/kernels/cpu/conv_matrix.hpp>
 #include <l3/kernels/cpu/conv_weight_gradient.hpp>
 #include <l3/kernels/cpu/conv_winograd.hpp>
 #include <l3/kernels/cpu/winograd_weight_gradient.hpp>
@@ -31,6 +32,19 @@ constexpr auto with_plan(conv_dims const& d, F&& f) {
 }
 /// What a convolution is for: training wants the small error of small tiles, in forward and data gradient.
 enum class conv_use { training, inference };
+/// Whether inference takes no transforms, for matrix registers are here: a product costs so little there that passing
+/// packed maps on saves more. Not where channels are so many that Winograd's transforms are few: there, from a few
+/// items on, a quarter of the products is quicker again. Training reads and writes floats and takes Winograd's
+/// throughout.
+template <class A, class P>
+constexpr bool matrices_pay(conv_dims const& d) {
+  return has_matrix_products<A, P> && winograd_pays(d) && d.in * d.out <= 256 * 256;
+}
+/// Whether what it then writes can be packed maps.
+template <class A, class P>
+constexpr bool packs(conv_dims const& d) {
+  return has_matrix_products<A, P> && (matrices_pay<A, P>(d) || !winograd_pays(d));
+}
 /// Whether inference takes tiles of 6x6: a fifth fewer products than with 4x4, at four times the rounding error, too
 /// much on top of bf16's. The sizes were measured (bench/kernels/winograd_bench.cpp; Zen 4, 1 MiB of second cache):
 /// with more channels, groups of such tiles grow out of it, and more weights stream from memory.
@@ -42,6 +56,8 @@ template <conv_use Use, class A, class P, class F>
 constexpr auto with_convolution(conv_dims const& d, F&& f) {
   if constexpr (Use == conv_use::inference && std::same_as<P, fp32>)  // spare the compiler what bf16 never takes
     if (large_tiles_pay<P>(d)) return f(plan_for<winograd_plan<A, P, 6>>(d));
+  if constexpr (Use == conv_use::inference && has_matrix_products<A, P>)
+    if (matrices_pay<A, P>(d)) return f(plan_for<matrix_plan<A>>(d));
   return with_plan<winograd_plan<A, P, 4>, direct_plan<A>>(d, f);
 }
 /// Weights as the algorithm reads them.
@@ -72,10 +88,13 @@ void prepare(context<simd<A, P>>& on, conv_dims const& d, bool turned, float con
 }
 template <conv_use Use, class A, class P>
 void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
-              epilogue<float> const& then, float* y, std::byte* scratch) {
+              epilogue<float> const& then, float* y, std::byte* scratch, packing how = {}) {
   with_convolution<Use, A, P>(d, [&]<class Plan>(Plan const& plan) {
-    run_convolution(on.team(), plan, d.batch, x, reinterpret_cast<typename Plan::value const*>(prepared), then, y,
-                    scratch);
+    auto const* const weights = reinterpret_cast<typename Plan::value const*>(prepared);
+    if constexpr (Plan::knows_packed_maps)
+      run_convolution(on.team(), plan, d.batch, x, weights, then, y, scratch, how);
+    else
+      run_convolution(on.team(), plan, d.batch, x, weights, then, y, scratch);
   });
 }
 /// Prepares the weights in scratch first.
@@ -105,8 +124,8 @@ void conv2d_prepare(context<simd<A, P>>& on, conv_dims const& d, float const* w,
 
 template <class A, class P>
 void conv2d_infer(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
-                  epilogue<float> const& then, float* y, std::byte* scratch) {
-  detail::convolve<detail::conv_use::inference>(on, d, x, prepared, then, y, scratch);
+                  epilogue<float> const& then, float* y, std::byte* scratch, packing how = {}) {
+  detail::convolve<detail::conv_use::inference>(on, d, x, prepared, then, y, scratch, how);
 }
 
 template <class A, class P>

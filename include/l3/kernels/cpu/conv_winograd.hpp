@@ -195,6 +195,7 @@ struct winograd_plan {
   using product = products<lanes<A>, P>;
   static_assert(product::exist, "l3::simd: bf16 products need a build for a processor with AVX512_BF16");
   using value = typename product::value;
+  static constexpr bool knows_packed_maps = false;
   static constexpr bool matrices = has_matrix_products<A, P>;
   using layout = winograd_points<W, value, 1, matrices ? matrix_depth : winograd_block>;
   static constexpr std::size_t run = matrices ? 2 * matrix_rows : conv_tile<A>::pixels;  ///< tiles multiplied at once

@@ -20,12 +20,18 @@ struct scratch_size<simd<A, P>> {
   }
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::conv2d_weights<inference, A, P>(d); }
   static constexpr bool conv2d_pools(conv_dims d) { return detail::winograd_pays(d); }
+  static constexpr footprint conv2d_packed(conv_dims d) {
+    return detail::matrices_pay<A, P>(d) ? per_item<bfloat16>(detail::packed_map{d.height, d.width, d.in}.size())
+                                         : footprint{};
+  }
+  static constexpr bool conv2d_packs(conv_dims d) { return detail::packs<A, P>(d); }
   static constexpr bool conv2d_is_thin(conv_dims) { return false; }
   static constexpr footprint conv2d_thin(conv_dims) { return {}; }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
-    return detail::large_tiles_pay<P>(d) ? "Winograd F(4x4,3x3), in inference F(6x6,3x3)"
-           : detail::winograd_pays(d)    ? "Winograd F(4x4,3x3)"
-                                         : "direct";
+    return detail::matrices_pay<A, P>(d)   ? "Winograd F(4x4,3x3), in inference direct, in matrix registers"
+           : detail::large_tiles_pay<P>(d) ? "Winograd F(4x4,3x3), in inference F(6x6,3x3)"
+           : detail::winograd_pays(d)      ? "Winograd F(4x4,3x3)"
+                                           : "direct";
   }
   static constexpr footprint channels(std::size_t channels, std::size_t /*pixels*/) {
     return detail::batch_norm_scratch(channels);

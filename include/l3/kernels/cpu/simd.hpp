@@ -255,6 +255,18 @@ L3_INLINE void put(bfloat16* p, T const& v) {
   put(part, v);
   for (std::size_t k = 0; k < width<T>; ++k) p[k] = rounded(part[k]);
 }
+/// Values of two registers as bfloat16, one behind the other.
+template <class T>
+L3_INLINE void put_both(bfloat16* p, T const& first, T const& second) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::same_as<T, lanes<arch::avx512>>) {
+    auto const both = _mm512_cvtne2ps_pbh(second, first);
+    std::memcpy(p, &both, sizeof both);
+    return;
+  }
+#endif
+  put(p, first), put(p + width<T>, second);
+}
 /// Values of two registers as bfloat16, side by side: even[0], odd[0], even[1], odd[1], ...
 template <class T>
 L3_INLINE void put_pairs(bfloat16* p, T const& even, T const& odd) {

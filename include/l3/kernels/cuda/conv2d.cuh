@@ -529,7 +529,7 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
-                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/) {
+                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/, packing = {}) {
   detail::gpu::run_convolution<P>(on, d,
                                   {.x = x,
                                    .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),

@@ -22,6 +22,8 @@ struct scratch_size<cuda<P>> {
   }
   static constexpr footprint conv2d_prepared(conv_dims d) { return detail::gpu::conv_weights<P>(d.in, d.out); }
   static constexpr bool conv2d_pools(conv_dims) { return true; }
+  static constexpr footprint conv2d_packed(conv_dims) { return {}; }
+  static constexpr bool conv2d_packs(conv_dims) { return false; }
   static constexpr bool conv2d_is_thin(conv_dims d) { return detail::gpu::conv_is_thin<P>(d.in, d.out); }
   static constexpr footprint conv2d_thin(conv_dims d) { return detail::gpu::thin_sums_room(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
