@@ -44,8 +44,8 @@ struct epilogue {
   std::size_t wanted_columns = std::numeric_limits<std::size_t>::max();
 };
 
-/// Which of a convolution's maps in inference are *packed*: in the backend's own form, smaller than values and read by
-/// the next convolution as they are. Where backends have one, their scratch_size says so.
+/// Which of a convolution's maps in inference are *packed*: in the backend's own form, which the next convolution reads
+/// as it is. Where backends have one, their scratch_size says so.
 struct packing {
   bool x = false, y = false;
 };

@@ -123,14 +123,19 @@ class sliding_sounds {
       // The pool of a second phase reads one pixel past the end.
       if (at.splits)
         unpooled_ = either(unpooled_, fixed<value>((at.phases * out::height * at.columns + 1) * out::channels));
-      auto const region = [&](std::size_t items, std::size_t width, bool pools) {
-        auto const size = node::template region_scratch<B>({node::input::height, width}, windows_of(pools));
-        scratch_ = either(scratch_, {.fixed = size.bytes(items, on.threads())});
-      };
-      region(windows, at.picture.left, at.pools);
-      region(windows, at.picture.right, at.pools);
-      region(at.phases, at.columns, at.pools && !at.splits);
     });
+    // Of fewer windows too: narrower maps are cut otherwise, and may need more.
+    for (std::size_t count = 1; count <= windows; ++count)
+      walk(count, [&]<std::size_t I>(level const& at) {
+        using node = typename audio::template layer_at<I>;
+        auto const region = [&](std::size_t items, std::size_t width, bool pools) {
+          auto const size = node::template region_scratch<B>({node::input::height, width}, windows_of(pools));
+          scratch_ = either(scratch_, {.fixed = size.bytes(items, on.threads())});
+        };
+        region(count, at.picture.left, at.pools);
+        region(count, at.picture.right, at.pools);
+        region(at.phases, at.columns, at.pools && !at.splits);
+      });
     alone_ = per_item<value>(audio_map::output::size);
     each([&]<std::size_t I>() {
       using node = typename audio::template layer_at<I>;
