@@ -105,8 +105,9 @@ void add_phases(layer const& l) {
 }
 
 /// A convolution in matrix registers, of and to floats or packed maps.
+template <class P>
 void add_matrices(layer const& l) {
-  using B = simd<arch::best, bf16>;
+  using B = simd<arch::best, P>;
   for (bool const packed : {false, true})
     benchmark::RegisterBenchmark(
         (std::string("bf16/matrices/") + l.name + (packed ? "/packed" : "/floats")).c_str(),
@@ -127,7 +128,7 @@ void add_matrices(layer const& l) {
                             }));
           state.counters["ms"] = best * 1e3;
           state.counters["GFLOP/s"] = d.flops() / best * 1e-9;
-          state.counters["of_peak"] = d.flops() / best / peak_products<bf16>(on.threads());
+          state.counters["of_peak"] = d.flops() / best / peak_products<P>(on.threads());
         })
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();
@@ -138,10 +139,12 @@ int main(int argc, char** argv) {
   for (auto const& l : layers) {
     add_phases<fp32, 4>(l);
     add_phases<fp32, 6>(l);
-    if (matrices_pay<arch::best, bf16>(l.d))
-      add_matrices(l);
-    else if constexpr (multiplies<arch::best, bf16>)
-      add_phases<bf16, 4>(l);
+    if constexpr (has_matrix_products<arch::best, bf16>)
+      if (matrices_pay<arch::best, bf16>(l.d)) {
+        add_matrices<bf16>(l);
+        continue;
+      }
+    if constexpr (multiplies<arch::best, bf16>) add_phases<bf16, 4>(l);
   }
   return run(argc, argv);
 }
