@@ -97,15 +97,7 @@ void prepare_weights(thread_team& team, matrix_plan<A> const& plan, bool turned,
     for (std::size_t c = 0; c < matrix_depth; c += 2) {
       float taps[2][9][outputs];
       for (std::size_t term = 0; term < 2; ++term)
-        for (std::size_t o = 0; o < outputs; ++o) {
-          std::size_t const output = p * outputs + o, input = b * matrix_depth + c + term;
-          bool const exists = output < plan.out && input < plan.in;
-          float const* const from =
-              exists ? w + (turned ? input * plan.out + output : output * plan.in + input) * 9 : w;
-          float const times = exists && scale != nullptr ? scale[output] : 1.0f;
-          for (std::size_t tap = 0; tap < 9; ++tap)
-            taps[term][tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
-        }
+        copy_taps(w, plan.in, plan.out, turned, scale, b * matrix_depth + c + term, p * outputs, taps[term]);
       for (std::size_t tap = 0; tap < 9; ++tap)
         for (std::size_t o = 0; o < outputs; o += width<lanes<A>>)
           put_pairs(to + (task * 9 + tap) * matrix_depth * outputs + o / matrix_rows * matrix_rows * matrix_depth +

@@ -27,6 +27,21 @@ struct conv_tile {
 /// Channels that lie together in a strip: 16 (a cache line), or all of them in a network's first layer.
 constexpr std::size_t channel_block(std::size_t channels) { return channels == 1 ? 1 : channels <= 3 ? 3 : 16; }
 
+/// The taps of one input channel to the outputs from `first` on, each times its output's scale unless null; zeros where
+/// channels are missing. w [out][in][9], or `turned`, for the data gradient, [in][out][9] with the taps from the last
+/// on.
+template <std::size_t Outputs>
+void copy_taps(float const* w, std::size_t in, std::size_t out, bool turned, float const* scale, std::size_t input,
+               std::size_t first, float (&taps)[9][Outputs]) {
+  for (std::size_t o = 0; o < Outputs; ++o) {
+    std::size_t const output = first + o;
+    bool const exists = output < out && input < in;
+    float const* const from = exists ? w + (turned ? input * out + output : output * in + input) * 9 : w;
+    float const times = exists && scale != nullptr ? scale[output] : 1.0f;
+    for (std::size_t tap = 0; tap < 9; ++tap) taps[tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
+  }
+}
+
 /// Output pixels of a strip.
 struct strip_size {
   std::size_t items, rows, cols;

@@ -256,15 +256,7 @@ void prepare_weights(thread_team& team, winograd_plan<A, P, Tile> const& plan, b
     for (std::size_t c = b * block; c < (b + 1) * block; c += depth) {
       float taps[depth][9][outputs];
       for (std::size_t term = 0; term < depth; ++term)
-        for (std::size_t o = 0; o < outputs; ++o) {
-          std::size_t const output = p * outputs + o, input = c + term;
-          bool const exists = output < plan.out && input < plan.in;
-          float const* const from =
-              exists ? w + (turned ? input * plan.out + output : output * plan.in + input) * 9 : w;
-          float const times = exists && scale != nullptr ? scale[output] : 1.0f;
-          for (std::size_t tap = 0; tap < 9; ++tap)
-            taps[term][tap][o] = exists ? times * from[turned ? 8 - tap : tap] : 0.0f;
-        }
+        copy_taps(w, plan.in, plan.out, turned, scale, c + term, p * outputs, taps[term]);
       auto* const dest = to + p * plan.panel_weights() + c * outputs;
       each_register<lanes<A>>(outputs, [&]<class T>(std::size_t o) {
         put_terms<W, T, depth>(
