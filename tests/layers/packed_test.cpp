@@ -40,9 +40,9 @@ TEST_CASE("a chain passes packed maps on where convolutions read them") {
   using mixed =
       sequential<image<9, 11, 40>, conv3x3<24>, batch_norm<>, relu, max_pool<>, relu, conv3x3<16>, batch_norm<>>;
   // Too many channels for it between those that read and write packed maps.
-  using wide = sequential<image<9, 9, 16>, conv3x3<300>, batch_norm<>, relu, conv3x3<300>, batch_norm<>, relu,
+  using many = sequential<image<9, 9, 16>, conv3x3<300>, batch_norm<>, relu, conv3x3<300>, batch_norm<>, relu,
                           conv3x3<16>, batch_norm<>>;
-  static_assert(wide::packed_into<B, 1> == footprint{} && wide::packed_into<B, 2> == footprint{});
+  static_assert(many::packed_into<B, 1> == footprint{} && many::packed_into<B, 2> == footprint{});
   static_assert(mixed::packed_into<B, 1> == footprint{}, "what stands between reads floats");
 }
 
