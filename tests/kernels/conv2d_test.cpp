@@ -59,7 +59,7 @@ std::vector<scalar_of<B>> backward_weights(context<B>& on, inputs const& in) {
 }
 
 // Every remainder: pixels a row against tiles of 6 and 14, channels against blocks of 16 and panels of 8, 16 and 32,
-// pictures one pixel high or wide, several strips down and across, several pictures in a strip. The last three:
+// pictures one pixel high or wide, several strips down and across, several pictures in a strip. Those of 230 to 20:
 // more than one group of Winograd's tiles that threads share, in the products (in bf16 of 400 channels, weights being
 // smaller) and in the weight gradient.
 conv_dims const sizes[] = {
@@ -67,7 +67,7 @@ conv_dims const sizes[] = {
     {1, 13, 15, 1, 24},   {3, 6, 6, 33, 17},   {2, 8, 12, 64, 33}, {1, 3, 71, 17, 24},    {1, 70, 13, 24, 16},
     {2, 4, 130, 3, 1},    {1, 9, 28, 64, 48},  {1, 5, 29, 2, 32},  {5, 3, 3, 4, 130},     {1, 6, 11, 150, 6},
     {2, 31, 33, 1, 16},   {1, 40, 40, 48, 20}, {1, 2, 65, 16, 9},  {230, 1, 1, 288, 270}, {2800, 1, 1, 16, 20},
-    {20, 2, 3, 400, 400},
+    {20, 2, 3, 400, 400}, {1, 1, 9, 3, 20},    {9, 5, 1, 1, 16},   {40, 6, 6, 3, 20},     {1, 4, 130, 3, 16},
 };
 
 /// Work that threads share out in every way. The large ones, of pictures `side` pixels high and wide, take minutes
@@ -143,12 +143,14 @@ TEMPLATE_LIST_TEST_CASE("conv2d in inference scales, shifts, rectifies and pools
 
 TEMPLATE_LIST_TEST_CASE("conv2d keeps what is not a number visible", "", conv_backends) {
   context<TestType> on(2);
-  inputs in({1, 4, 12, 16, 16});
-  in.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) reaches the outputs (0..1, 0..1)
-  for (auto const& y : {forward(on, in), infer(on, in, false, false, true, false)}) {
-    CHECK(std::isnan(y[0]));
-    CHECK(std::isnan(y[13 * 16]));
-    CHECK(!std::isnan(y[6 * 16]));  // not in the next tile: Winograd spreads it over the tiles that it reaches
+  for (std::size_t channels : {3, 16}) {
+    inputs in({1, 4, 12, channels, 16});
+    in.x[5] = std::numeric_limits<float>::quiet_NaN();  // pixel (0, 0) or (0, 1) reaches the outputs (0..1, 0..1)
+    for (auto const& y : {forward(on, in), infer(on, in, false, false, true, false)}) {
+      CHECK(std::isnan(y[0]));
+      CHECK(std::isnan(y[13 * 16]));
+      CHECK(!std::isnan(y[6 * 16]));  // not in the next tile: Winograd spreads it over the tiles that it reaches
+    }
   }
 }
 

@@ -34,16 +34,11 @@ constexpr auto with_plan(conv_dims const& d, F&& f) {
 enum class conv_use { training, inference };
 /// Whether inference takes no transforms, for matrix registers are here: a product costs so little there that passing
 /// packed maps on saves more. Not where channels are so many that Winograd's transforms are few: there, from a few
-/// items on, a quarter of the products is quicker again. Training reads and writes floats and takes Winograd's
-/// throughout.
+/// items on, a quarter of the products is quicker again. A network's first layer is of one step. Training reads and
+/// writes floats, and takes no more of matrix registers than Winograd's products.
 template <class A, class P>
 constexpr bool matrices_pay(conv_dims const& d) {
-  return has_matrix_products<A, P> && winograd_pays(d) && d.in * d.out <= 256 * 256;
-}
-/// Whether what it then writes can be packed maps.
-template <class A, class P>
-constexpr bool packs(conv_dims const& d) {
-  return has_matrix_products<A, P> && (matrices_pay<A, P>(d) || !winograd_pays(d));
+  return has_matrix_products<A, P> && d.out >= 16 && (winograd_pays(d) ? d.in * d.out <= 256 * 256 : is_one_step(d.in));
 }
 /// Whether inference takes tiles of 6x6: a fifth fewer products than with 4x4, at four times the rounding error, too
 /// much on top of bf16's. The sizes were measured (bench/kernels/winograd_bench.cpp; Zen 4, 1 MiB of second cache):
@@ -57,7 +52,8 @@ constexpr auto with_convolution(conv_dims const& d, F&& f) {
   if constexpr (Use == conv_use::inference && std::same_as<P, fp32>)  // spare the compiler what bf16 never takes
     if (large_tiles_pay<P>(d)) return f(plan_for<winograd_plan<A, P, 6>>(d));
   if constexpr (Use == conv_use::inference && has_matrix_products<A, P>)
-    if (matrices_pay<A, P>(d)) return f(plan_for<matrix_plan<A>>(d));
+    if (matrices_pay<A, P>(d))
+      return is_one_step(d.in) ? f(plan_for<matrix_plan<A, 1>>(d)) : f(plan_for<matrix_plan<A>>(d));
   return with_plan<winograd_plan<A, P, 4>, direct_plan<A>>(d, f);
 }
 /// Weights as the algorithm reads them.

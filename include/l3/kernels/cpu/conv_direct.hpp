@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/kernels/cpu/conv_strip.hpp>
-#include <l3/kernels/cpu/packed_map.hpp>
 #include <limits>
 #include <utility>
 
@@ -33,7 +32,6 @@ struct direct_tile {
   std::size_t y_stride;  ///< floats from a pixel to the next
   std::size_t outputs;   ///< channels that exist: at most two registers
   bool past;             ///< y goes past the caches
-  bfloat16* packed;      ///< null, or where the tile's first pixel goes in a packed map instead, all of both registers
 };
 
 template <class V, std::size_t Pixels, std::size_t Block>
@@ -64,14 +62,6 @@ void run_direct_tile(direct_tile const& t) {
     return;
   }
   V const low = t.relu ? V(0.0f) : V(-std::numeric_limits<float>::infinity());
-  if constexpr (2 * lanes == matrix_depth)
-    if (t.packed != nullptr) {
-#pragma GCC unroll 14
-      for (std::size_t m = 0; m < Pixels; ++m)
-        put_both(t.packed + m * matrix_depth, larger(low, sum[m][0] + load<V>(t.shift)),
-                 larger(low, sum[m][1] + load<V>(t.shift + lanes)));
-      return;
-    }
   float edge[2 * lanes];
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Pixels; ++m) {
@@ -95,7 +85,7 @@ inline constexpr auto direct_tiles = []<std::size_t... P>(std::index_sequence<P.
 template <class A>
 struct direct_plan {
   using value = float;  ///< of prepared weights
-  static constexpr bool knows_packed_maps = true;
+  static constexpr bool knows_packed_maps = false;
   static constexpr std::size_t l1 = 18 << 10;   // bytes of weights a pass may use of the first cache
   static constexpr std::size_t l2 = 384 << 10;  // bytes of the second cache for a strip
 
@@ -140,11 +130,10 @@ void prepare_weights(thread_team& team, direct_plan<A> const& plan, bool turned,
   });
 }
 
-/// y = epilogue(conv(x, w)); y is packed maps, one for each item, if `how` says so.
+/// y = epilogue(conv(x, w)).
 template <class A>
 void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, float const* x,
-                     float const* weights, epilogue<float> const& then, float* y, std::byte* scratch,
-                     packing how = {}) {
+                     float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
   using V = lanes<A>;
   constexpr std::size_t outputs = conv_tile<A>::outputs, most = conv_tile<A>::pixels;
   carver pieces(scratch, batch, team.size());
@@ -164,9 +153,6 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
     else
       break;
   }
-  packed_map const map{plan.height, plan.width, plan.out};
-  auto* const maps = reinterpret_cast<bfloat16*>(y);
-  if (how.y) clear_borders(team, batch, map, maps);
   team.run(grid.count(), [&](std::size_t task, std::size_t slot) {
     auto const at = grid[task];
     float* const strip = share_of(slot, inputs, plan.input());
@@ -196,14 +182,11 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
           for (std::size_t r = 0; r < at.size.rows; ++r) {
             t.x = strip + b * t.plane + (n * (at.size.rows + 2) + r) * t.row;
             t.y = y + (((at.item + n) * plan.height + at.row + r) * plan.width + at.col) * plan.out + p * outputs;
-            if (how.y)
-              t.packed = maps + (at.item + n) * map.size() + p * map.plane() + map.at(at.row + r + 1, at.col + 1);
             for (std::size_t k = 0; k < across; ++k) {
               std::size_t const pixels = small + (k < large ? 1 : 0);
               tiles[pixels - 1](t);
               t.x += pixels * block;
               t.y += pixels * plan.out;
-              if (how.y) t.packed += pixels * matrix_depth;
               t.sums += pixels * outputs;
             }
           }

@@ -8,9 +8,13 @@
 ///
 /// What else there is to do needs no matrix registers: sums to outputs, the next strip's input, the next weights. Each
 /// thread does it in small pieces between the steps of the products, whose unit works on meanwhile.
+///
+/// A network's first layer has so few channels that all nine taps fit into one row of a register. There, what is copied
+/// is each pixel's whole neighbourhood, and one step is all of a sum.
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cpu/amx.hpp>
@@ -18,16 +22,26 @@
 #include <l3/kernels/cpu/packed_map.hpp>
 #include <l3/kernels/dims.hpp>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 namespace l3::inline L3_ISA {
 namespace detail {
 
-/// Sizes of a convolution in matrix registers from `in` to `out` channels.
-template <class A>
+/// Columns of a strip at most.
+inline constexpr std::size_t matrix_strip_cols = 64;
+/// Room for three rows of a strip's input of 3 channels.
+inline constexpr std::size_t row_room = 3 * round_up(3 * (matrix_strip_cols + 2), matrix_depth);
+
+/// Whether all factors of a sum from `in` channels fit into a row of a register.
+constexpr bool is_one_step(std::size_t in) { return 9 * in <= matrix_depth; }
+
+/// Sizes of a convolution in matrix registers from `in` to `out` channels, tap by tap; or with `Side` 1 of one step.
+template <class A, std::size_t Side = 3>
 struct matrix_plan {
   using value = bfloat16;
   static constexpr bool knows_packed_maps = true;
+  static constexpr std::size_t taps = Side * Side;  ///< steps of a channel block
   static constexpr std::size_t outputs = 2 * matrix_rows;
   static constexpr std::size_t strip_bytes = 512 << 10;  // of the second cache, which holds two strips and the weights
   static constexpr std::size_t strip_pixels = 1024;
@@ -37,12 +51,13 @@ struct matrix_plan {
 
   constexpr std::size_t blocks() const { return parts_of(in, matrix_depth); }
   constexpr std::size_t panels() const { return parts_of(out, outputs); }
-  /// Of a panel: [channel block][tap][half of the outputs][pair of channels][output][channel of the pair].
-  constexpr std::size_t panel_weights() const { return blocks() * 9 * matrix_depth * outputs; }
+  /// Of a panel: [channel block][tap][half of the outputs][pair of channels][output][channel of the pair], or, of one
+  /// step, [half of the outputs][pair of factors][output][factor of the pair], with factors [tap][channel].
+  constexpr std::size_t panel_weights() const { return blocks() * taps * matrix_depth * outputs; }
   /// The largest strip that is copied. Rows and columns are even where pictures are cut.
   constexpr strip_size strip() const {
     std::size_t const most = strip_bytes / sizeof(value) / (blocks() * matrix_depth);
-    strip_size s = plan_strip(height, width, 64, strip_pixels, most);
+    strip_size s = plan_strip(height, width, matrix_strip_cols, strip_pixels, most);
     if (s.cols < width) s.cols += s.cols % 2;
     if (s.rows < height) s.rows = std::max<std::size_t>(s.rows / 2 * 2, 2);
     return s;
@@ -77,8 +92,9 @@ struct matrix_plan {
   }
 
   constexpr footprint weights() const { return fixed<value>(panels() * panel_weights()); }
+  constexpr std::size_t strip_room() const { return stacked(strip(), in).size() + (Side == 1 ? row_room : 0); }
   /// Two strips: one is worked on while the other is made.
-  constexpr footprint input() const { return per_thread<value>(2 * stacked(strip(), in).size()); }
+  constexpr footprint input() const { return per_thread<value>(2 * strip_room()); }
   /// Sums of two tiles, and a register.
   static constexpr footprint sums() { return per_thread<float>(2 * tile_sums + matrix_rows * matrix_rows); }
   constexpr footprint shift() const { return fixed<float>(panels() * outputs); }
@@ -87,22 +103,37 @@ struct matrix_plan {
 
 /// Packs weights, each output's times its scale unless null; zeros where channels are missing. `turned`: for the data
 /// gradient.
-template <class A>
-void prepare_weights(thread_team& team, matrix_plan<A> const& plan, bool turned, float const* w, float const* scale,
-                     bfloat16* to) {
+template <class A, std::size_t Side>
+void prepare_weights(thread_team& team, matrix_plan<A, Side> const& plan, bool turned, float const* w,
+                     float const* scale, bfloat16* to) {
   std::size_t const blocks = plan.blocks();
   team.run(plan.panels() * blocks, [&](std::size_t task, std::size_t) {
     std::size_t const p = task / blocks, b = task % blocks;
     constexpr std::size_t outputs = matrix_plan<A>::outputs;
-    for (std::size_t c = 0; c < matrix_depth; c += 2) {
-      float taps[2][9][outputs];
-      for (std::size_t term = 0; term < 2; ++term)
-        copy_taps(w, plan.in, plan.out, turned, scale, b * matrix_depth + c + term, p * outputs, taps[term]);
-      for (std::size_t tap = 0; tap < 9; ++tap)
-        for (std::size_t o = 0; o < outputs; o += width<lanes<A>>)
-          put_pairs(to + (task * 9 + tap) * matrix_depth * outputs + o / matrix_rows * matrix_rows * matrix_depth +
-                        (c / 2 * matrix_rows + o % matrix_rows) * 2,
-                    load<lanes<A>>(taps[0][tap] + o), load<lanes<A>>(taps[1][tap] + o));
+    // Factors k and k + 1 of a step, to all outputs.
+    auto const put_factors = [&](std::size_t step, std::size_t k, float const* first, float const* second) {
+      for (std::size_t o = 0; o < outputs; o += width<lanes<A>>)
+        put_pairs(to + (task * plan.taps + step) * matrix_depth * outputs +
+                      o / matrix_rows * matrix_rows * matrix_depth + (k / 2 * matrix_rows + o % matrix_rows) * 2,
+                  load<lanes<A>>(first + o), load<lanes<A>>(second + o));
+    };
+    auto const copy = [&](std::size_t channel, float(&taps)[9][outputs]) {
+      copy_taps(w, plan.in, plan.out, turned, scale, channel, p * outputs, taps);
+    };
+    if constexpr (Side == 1) {
+      float factors[matrix_depth][outputs] = {};
+      for (std::size_t c = 0; c < plan.in; ++c) {
+        float taps[9][outputs];
+        copy(c, taps);
+        for (std::size_t tap = 0; tap < 9; ++tap) std::copy_n(taps[tap], outputs, factors[tap * plan.in + c]);
+      }
+      for (std::size_t k = 0; k < matrix_depth; k += 2) put_factors(0, k, factors[k], factors[k + 1]);
+    } else {
+      for (std::size_t c = 0; c < matrix_depth; c += 2) {
+        float taps[2][9][outputs];
+        for (std::size_t term = 0; term < 2; ++term) copy(b * matrix_depth + c + term, taps[term]);
+        for (std::size_t tap = 0; tap < 9; ++tap) put_factors(tap, c, taps[0][tap], taps[1][tap]);
+      }
     }
   });
 }
@@ -160,6 +191,79 @@ class strip_copy {
   float const* x_ = nullptr;
   bfloat16* to_ = nullptr;
   std::size_t left_ = 0, stacked_ = 0, item_ = 0, row_ = 0, channel_ = 0, col_ = 0;
+};
+
+/// The same for one step: to each pixel its neighbourhood, [tap][channel], and zeros up to 32. A step does up to 16
+/// pixels of a row. The map's last columns, and the last rows of each picture, are not written: sums that nobody wants
+/// are made of them.
+template <class V>
+class patch_copy {
+ public:
+  patch_copy() = default;
+  /// Uses `row_room` values behind the map.
+  patch_copy(strip_grid::place const& at, packed_map const& map, std::size_t height, std::size_t width, float const* x,
+             bfloat16* to)
+      : at_(at), map_(map), height_(height), width_(width), x_(x), to_(to), rows_(to + map.size()) {
+    left_ = at_.size.items * at_.size.rows * parts_of(at_.size.cols, segment);
+  }
+  std::size_t left() const { return left_; }
+  L3_INLINE void step() {
+    std::size_t const channels = map_.channels;
+    // Rows are rounded well before they are read, but for the first ones.
+    if (col_ == 0)
+      for (std::size_t r = row_ == 0 ? 0 : 2; r < 3; ++r) round_row(row_ + r);
+    bfloat16* const to = to_ + map_.at(item_ * round_up(at_.size.rows + 2, 2) + row_, col_);
+    channels == 1 ? write<1>(to) : channels == 2 ? write<2>(to) : write<3>(to);
+    --left_;
+    if ((col_ += segment) < at_.size.cols) return;
+    col_ = 0;
+    if (++row_ == at_.size.rows) row_ = 0, ++item_;
+  }
+
+ private:
+  static constexpr std::size_t segment = 16, row_values = row_room / 3;
+
+  /// Row `row` of the strip's input, counted with the border.
+  L3_INLINE void round_row(std::size_t row) const {
+    std::size_t const channels = map_.channels, line = at_.row + row;
+    std::size_t const first = at_.col == 0 ? channels : 0, end = (at_.size.cols + 2) * channels;
+    std::size_t const last = line >= 1 && line <= height_ ? std::min(end, (width_ + 1 - at_.col) * channels) : first;
+    bfloat16* to = rows_ + row % 3 * row_values;
+    std::fill(to, to + first, bfloat16{});
+    std::fill(to + last, to + end, bfloat16{});
+    if (last == first) return;
+    std::size_t const count = last - first;
+    float const* const from =
+        x_ + (((at_.item + item_) * height_ + line - 1) * width_ + at_.col) * channels + first - channels;
+    to += first;
+    constexpr std::size_t both = 2 * width<V>;
+    if (count < both)
+      for (std::size_t k = 0; k < count; ++k) to[k] = rounded(from[k]);
+    else  // the last ones may overlap
+      for (std::size_t k = 0; k < count; k += both) {
+        std::size_t const here = std::min(k, count - both);
+        put_both(to + here, load<V>(from + here), load<V>(from + here + width<V>));
+      }
+  }
+  template <std::size_t Channels>
+  L3_INLINE void write(bfloat16* to) const {
+    bfloat16 const* rows[3];
+    for (std::size_t r = 0; r < 3; ++r) rows[r] = rows_ + (row_ + r) % 3 * row_values + col_ * Channels;
+    std::size_t const pixels = std::min(segment, at_.size.cols - col_);
+    for (std::size_t k = 0; k < pixels; ++k, to += matrix_depth) {
+#pragma GCC unroll 3
+      for (std::size_t r = 0; r < 3; ++r)
+        std::memcpy(to + r * 3 * Channels, rows[r] + k * Channels, 3 * Channels * sizeof(bfloat16));
+      std::fill_n(to + 9 * Channels, matrix_depth - 9 * Channels, bfloat16{});
+    }
+  }
+
+  strip_grid::place at_{};
+  packed_map map_{};
+  std::size_t height_ = 0, width_ = 0;
+  float const* x_ = nullptr;
+  bfloat16 *to_ = nullptr, *rows_ = nullptr;
+  std::size_t left_ = 0, item_ = 0, row_ = 0, col_ = 0;
 };
 
 /// Where a convolution's results go: to floats, channels innermost, or to the packed maps of the batch, one for each
@@ -285,10 +389,10 @@ class weight_fetch {
 };
 
 #if L3_AMX
-/// Sums of 16 pixels, the 16 below them, and 32 outputs. Calls `between` three times a channel block.
+/// Sums of 16 pixels, the 16 below them, and 32 outputs. Calls `between` Side times a channel block.
 ///
 /// Shapes  x a packed map from the first pixel on; sums [row][pixel][output]; idle: room for a register.
-template <class Between>
+template <std::size_t Side, class Between>
 L3_INLINE void run_matrix_tile(bfloat16 const* x, packed_map const& map, bfloat16 const* w, float* sums, float* idle,
                                Between&& between) {
   constexpr std::size_t line = 64, half = matrix_rows * matrix_depth, outputs = 2 * matrix_rows;
@@ -304,9 +408,9 @@ L3_INLINE void run_matrix_tile(bfloat16 const* x, packed_map const& map, bfloat1
     if (b % 2 == 1) _tile_stored(7, idle, line);
     bfloat16 const* const rows[4] = {x, x + odd, x + row, x + odd + row};
 #pragma GCC unroll 3
-    for (std::size_t r = 0; r < 3; ++r) {
+    for (std::size_t r = 0; r < Side; ++r) {
 #pragma GCC unroll 3
-      for (std::size_t c = 0; c < 3; ++c, w += 2 * half) {
+      for (std::size_t c = 0; c < Side; ++c, w += 2 * half) {
         _tile_loadd(4, rows[r] + c * matrix_depth, line);
         _tile_loadd(6, w, line);
         _tile_loadd(7, w + half, line);
@@ -327,7 +431,7 @@ L3_INLINE void run_matrix_tile(bfloat16 const* x, packed_map const& map, bfloat1
 }
 #endif
 /// The same without matrix registers.
-template <class V, class Between>
+template <class V, std::size_t Side, class Between>
 void run_lane_tile(bfloat16 const* x, packed_map const& map, bfloat16 const* w, float* sums, Between&& between) {
   using product = products<V, bf16>;
   constexpr std::size_t pixels = 8, lanes = width<V>, outputs = 2 * matrix_rows, half = matrix_rows * matrix_depth;
@@ -339,24 +443,25 @@ void run_lane_tile(bfloat16 const* x, packed_map const& map, bfloat16 const* w, 
       bfloat16 const* from = x + k % matrix_rows * matrix_depth;
       bfloat16 const* weights = w + h / matrix_rows * half + h % matrix_rows * product::depth;
       for (std::size_t b = 0; b < map.blocks(); ++b, from += map.plane())
-        for (std::size_t tap = 0; tap < 9; ++tap, weights += 2 * half)
+        for (std::size_t tap = 0; tap < Side * Side; ++tap, weights += 2 * half)
           for (std::size_t c = 0; c < matrix_depth; c += product::depth) {
             auto const factors = product::load(weights + c * matrix_rows);
-            bfloat16 const* const pixel = from + rows[tap / 3 + k / matrix_rows] + tap % 3 * matrix_depth + c;
+            bfloat16 const* const pixel = from + rows[tap / Side + k / matrix_rows] + tap % Side * matrix_depth + c;
             for (std::size_t m = 0; m < pixels; ++m)
               sum[m] = product::add(product::all(pixel + m * matrix_depth), factors, sum[m]);
           }
       for (std::size_t m = 0; m < pixels; ++m) put(sums + (k + m) * outputs + h, sum[m]);
     }
-  for (std::size_t call = 0; call < 3 * map.blocks(); ++call) between();
+  for (std::size_t call = 0; call < Side * map.blocks(); ++call) between();
 }
 
-/// y = epilogue(conv(x, w)); x and y are packed maps, one for each item, where `how` says so.
-template <class A>
-void run_convolution(thread_team& team, matrix_plan<A> const& plan, std::size_t batch, float const* x,
+/// y = epilogue(conv(x, w)); x (but of one step) and y are packed maps, one for each item, where `how` says so.
+template <class A, std::size_t Side>
+void run_convolution(thread_team& team, matrix_plan<A, Side> const& plan, std::size_t batch, float const* x,
                      bfloat16 const* weights, epilogue<float> const& then, float* y, std::byte* scratch,
                      packing how = {}) {
   using V = lanes<A>;
+  using input_copy = std::conditional_t<Side == 1, patch_copy<V>, strip_copy<V>>;
   carver pieces(scratch, batch, team.size());
   bfloat16* const inputs = pieces.take<bfloat16>(plan.input());
   float* const all_sums = pieces.take<float>(plan.sums());
@@ -381,18 +486,18 @@ void run_convolution(thread_team& team, matrix_plan<A> const& plan, std::size_t 
   team.run(tasks, [&](std::size_t task, std::size_t slot) {
     auto const own = part_of(grid.count(), tasks, task);
     bfloat16* const room = share_of(slot, inputs, plan.input());
-    bfloat16* const strips[2] = {room, room + matrix_plan<A>::stacked(plan.strip(), plan.in).size()};
+    bfloat16* const strips[2] = {room, room + plan.strip_room()};
     float* const sums = share_of(slot, all_sums, plan.sums());
     [[maybe_unused]] float* const idle = sums + 2 * plan.tile_sums;
     [[maybe_unused]] matrix_scope<A, bf16> const registers;
 
     auto const copy_of = [&](std::size_t strip, std::size_t which) {
-      if (strip >= own.end || how.x) return strip_copy<V>();
-      return strip_copy<V>(grid[strip], matrix_plan<A>::stacked(grid[strip].size, plan.in), plan.height, plan.width, x,
-                           strips[which]);
+      if (strip >= own.end || how.x) return input_copy();
+      return input_copy(grid[strip], matrix_plan<A>::stacked(grid[strip].size, plan.in), plan.height, plan.width, x,
+                        strips[which]);
     };
     std::size_t turn = 0, filled = 0;
-    strip_copy<V> copy = copy_of(own.begin, turn);
+    input_copy copy = copy_of(own.begin, turn);
     finish(copy);
     tile_output<V> output;  // of the tile before
     for (std::size_t strip = own.begin; strip < own.end; ++strip, turn ^= 1) {
@@ -406,7 +511,7 @@ void run_convolution(thread_team& team, matrix_plan<A> const& plan, std::size_t 
       }
       std::size_t const tiles =
           parts_of((at.size.items * (parts_of(at.size.rows, 2) + 1) - 1) * map.across() - 2, matrix_rows);
-      std::size_t const calls = 3 * map.blocks();  // of `between`, for a tile
+      std::size_t const calls = Side * map.blocks();  // of `between`, for a tile
       paced copies(copy, panels * tiles * calls);
       for (std::size_t p = 0; p < panels; ++p) {
         bfloat16 const* const w = weights + p * plan.panel_weights();
@@ -426,10 +531,10 @@ void run_convolution(thread_team& team, matrix_plan<A> const& plan, std::size_t 
           bfloat16 const* const first = from + k * matrix_rows * matrix_depth;
 #if L3_AMX
           if (matrix_products_work())
-            run_matrix_tile(first, map, w, tile, idle, between);
+            run_matrix_tile<Side>(first, map, w, tile, idle, between);
           else
 #endif
-            run_lane_tile<V>(first, map, w, tile, between);
+            run_lane_tile<V, Side>(first, map, w, tile, between);
           finish(output);
           output = tile_output<V>(to, at, map.across(), k * matrix_rows, p, tile);
         }
