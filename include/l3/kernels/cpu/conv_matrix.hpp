@@ -402,26 +402,25 @@ L3_INLINE void run_matrix_tile(bfloat16 const* x, packed_map const& map, bfloat1
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (std::size_t b = 0; b < blocks; ++b, x += plane) {
+  for (std::size_t b = 0; b < blocks; ++b, x += plane, w += 2 * Side * Side * half) {
     // In long sums no register is stored for some two thousand cycles, and the first store after so many takes a
     // thousand, as if what stores had been switched off.
     if (b % 2 == 1) _tile_stored(7, idle, line);
     bfloat16 const* const rows[4] = {x, x + odd, x + row, x + odd + row};
-#pragma GCC unroll 3
-    for (std::size_t r = 0; r < Side; ++r) {
-#pragma GCC unroll 3
-      for (std::size_t c = 0; c < Side; ++c, w += 2 * half) {
-        _tile_loadd(4, rows[r] + c * matrix_depth, line);
-        _tile_loadd(6, w, line);
-        _tile_loadd(7, w + half, line);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, rows[r + 1] + c * matrix_depth, line);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-      }
-      between();
-    }
+    auto const add = [&]<std::size_t Tap>() {
+      constexpr std::size_t r = Tap / Side, c = Tap % Side;
+      _tile_loadd(4, rows[r] + c * matrix_depth, line);
+      _tile_loadd(6, w + 2 * Tap * half, line);
+      _tile_loadd(7, w + (2 * Tap + 1) * half, line);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, rows[r + 1] + c * matrix_depth, line);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+      if constexpr (c + 1 == Side) between();
+    };
+    [&]<std::size_t... Tap>(std::index_sequence<Tap...>) { (add.template operator()<Tap>(), ...); }
+    (std::make_index_sequence<Side * Side>{});
   }
   float* const below = sums + matrix_rows * outputs;
   _tile_stored(0, sums, 2 * line);
