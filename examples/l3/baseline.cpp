@@ -289,11 +289,11 @@ work add_baseline(CLI::App& command) {
   combine->add_option("--test", d->test, "DATA to test on")->required();
   combine->add_option("--out,-o", d->out, "Folder for result.json; none: not kept");
   combine->add_option("--valid-pairs", d->valid_pairs, "Pairs to choose the threshold on")->capture_default_str();
-  combine->add_option("--pairs", d->test_pairs, "Pairs to test on")->capture_default_str()->check(CLI::PositiveNumber);
+  combine->add_option("--pairs", d->test_pairs, "Pairs to test on")->capture_default_str()->check(above_zero);
   combine->add_option("--seed", d->seed, "Which pairs")->capture_default_str();
   combine->add_option("--clip-seconds", d->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   combine->footer(
       "Example:\n  l3 baseline direct --vision vision/best.safetensors --audio audio/best.safetensors --valid valid.csv"
       " --test test.csv");
@@ -315,7 +315,7 @@ work add_baseline(CLI::App& command) {
   CLI::App* const all = command.add_subcommand("all", "Every baseline, then the paper's table beside your network");
   a->training_options::add_to(*all);
   all->add_option("--test", a->test, "DATA to test on")->required();
-  all->add_option("--test-pairs", a->test_pairs, "Pairs to test on")->capture_default_str()->check(CLI::PositiveNumber);
+  all->add_option("--test-pairs", a->test_pairs, "Pairs to test on")->capture_default_str()->check(above_zero);
   all->add_option("--checkpoint", a->checkpoint, "Your network, as `l3 train` writes it; none: left out");
   all->footer(
       "OUT gets a run each in vision, audio and pretrain; the same command goes on where it was interrupted.\n"

@@ -231,11 +231,11 @@ work add_bench(CLI::App& command) {
   net->add_option("--what", n->what, "audio, vision: a subnetwork in use; train: forward, backward and Adam")
       ->delimiter(',')
       ->capture_default_str();
-  net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(CLI::PositiveNumber);
+  net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(above_zero);
   n->on.add_to(*net);
   net->add_option("--seconds", n->seconds, "To measure each for; three runs at least")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   net->footer("Times are medians after a run to warm up.\nExample:\n  l3 bench net --model tiny --batch 64");
   n->add_to(*net);
 
@@ -243,12 +243,12 @@ work add_bench(CLI::App& command) {
   CLI::App* const loader = command.add_subcommand("loader", "Reading DATA as training does");
   loader->add_option("data", l->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
   loader->add_option("--model", l->model, "Whose frames and spectrograms: paper, small or tiny")->capture_default_str();
-  loader->add_option("--batch", l->batch, "Draws of a batch")->capture_default_str()->check(CLI::PositiveNumber);
-  loader->add_option("--pairs", l->pairs, "Draws in total")->capture_default_str()->check(CLI::PositiveNumber);
+  loader->add_option("--batch", l->batch, "Draws of a batch")->capture_default_str()->check(above_zero);
+  loader->add_option("--pairs", l->pairs, "Draws in total")->capture_default_str()->check(above_zero);
   loader->add_option("--seed", l->seed, "Which draws")->capture_default_str();
   loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   l->opening.add_to(*loader);
   loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()

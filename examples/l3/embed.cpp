@@ -316,9 +316,7 @@ work add_embed(CLI::App& command) {
   command.add_option("files", o->files, "Files, or folders to search")->required();
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` or `l3 import` writes them")->required();
   command.add_option("--out,-o", o->out, "Folder for the results")->required();
-  command.add_option("--hop", o->hop, "Seconds from one row to the next")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command.add_option("--hop", o->hop, "Seconds from one row to the next")->capture_default_str()->check(above_zero);
   o->embedding.add_to(command);
   command
       .add_option("--layer", o->layer,
@@ -341,7 +339,7 @@ work add_embed(CLI::App& command) {
   command
       .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--workers", o->workers, "Threads that read files; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

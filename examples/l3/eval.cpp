@@ -230,12 +230,12 @@ work add_eval(CLI::App& command) {
       ->check(CLI::Range(0, 10000).description(""));
   command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--seed", o->seed, "Which pairs")->capture_default_str();
-  command.add_option("--batch", o->batch, "Pairs scored at a time")->capture_default_str()->check(CLI::PositiveNumber);
+  command.add_option("--batch", o->batch, "Pairs scored at a time")->capture_default_str()->check(above_zero);
   command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

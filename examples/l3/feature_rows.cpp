@@ -92,13 +92,13 @@ void feature_options::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
   command.add_option("--hop", hop, "Seconds from one second of a sound to the next")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--short", fill, "A sound shorter than one second is filled up with silence, or by repeat")
       ->check(CLI::IsMember({"silence", "repeat"}))
       ->capture_default_str();
   command.add_option("--batch", batch, "Rows computed at a time; does not change them")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--workers", workers, "Threads that read files; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

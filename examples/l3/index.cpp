@@ -209,7 +209,7 @@ work add_index(CLI::App& command) {
   command.add_option("--out", o->out, "Index to write, or to bring up to date")->required();
   command.add_option("--clip-seconds", o->seconds, "Look only at the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--drop", o->drop, "Leave out of training: silent, static (one picture all the time)")
       ->delimiter(',')
       ->check(CLI::IsMember({"silent", "static", "short", "no-picture", "no-sound"}));

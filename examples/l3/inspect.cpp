@@ -403,9 +403,7 @@ void add_units(CLI::App& command, inspect_options& o) {
 }
 void add_files(CLI::App& command, inspect_options& o, char const* what) {
   command.add_option("files", o.files, what)->required();
-  command.add_option("--time", o.time, "Moment of the file, in seconds")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  command.add_option("--time", o.time, "Moment of the file, in seconds")->capture_default_str()->check(zero_or_more);
   add_shared(command, o);
 }
 
@@ -425,10 +423,10 @@ work add_inspect(CLI::App& command) {
       ->check(CLI::Range(1, 100).description(""));
   units->add_option("--moments", u->moments, "Moments to choose from, an even number")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   units->add_option("--clip-seconds", u->seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   units->add_option("--workers", u->workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));

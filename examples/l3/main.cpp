@@ -43,6 +43,18 @@ void keep_lines(Formatter& help) {
   }
 }
 
+/// Counts take no minus, which C's conversion makes a very large number of.
+void refuse_negative(CLI::App& command) {
+  for (CLI::Option* const option : command.get_options())
+    if (option->get_type_name().starts_with("UINT"))
+      option->check(CLI::Validator(
+          [](std::string& value) {
+            return value.starts_with('-') ? "expected no negative number, found " + value : std::string();
+          },
+          ""));
+  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) refuse_negative(*below);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "l3 learns to see and hear from unlabelled video: it trains the network of \"Look, Listen and Learn\"\n"
@@ -106,6 +118,7 @@ int run(int argc, char** argv) {
               << (nearest.empty() ? "" : "; did you mean " + nearest + "?") << std::endl;
     return usage;
   }
+  for (auto const& [command, job] : works) refuse_negative(*command);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {
@@ -148,7 +161,11 @@ void keep_memory() {
 int main(int argc, char** argv) {
   keep_memory();
   try {
-    return run(argc, argv);
+    int const code = run(argc, argv);
+    std::cout.flush();
+    if (std::cout || (code != done && code != some_refused)) return code;
+    std::cerr << "l3: standard output: expected to take the result, found that it could not be written" << std::endl;
+    return failed;
   } catch (std::exception const& e) {
     std::cerr << "l3: " << e.what() << std::endl;
     return failed;

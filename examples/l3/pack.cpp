@@ -102,10 +102,10 @@ work add_pack(CLI::App& command) {
   command.add_option("--quality", o->made.quality, "Of JPEG, 1 to 100")->capture_default_str();
   command.add_option("--clip-seconds", o->made.seconds, "Pack only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--shard-size", o->shard_mebibytes, "MiB after which a shard ends")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--max-failures", o->most_failures, "End when more videos than this cannot be used")
       ->default_str("no limit");
   command.add_flag("--force", o->made.overwrite, "Pack anew what OUT holds already");

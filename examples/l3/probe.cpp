@@ -390,11 +390,11 @@ void add_classifier(CLI::App& command, probe_options& o) {
       .add_option("--cost", o.costs,
                   "The machines' C, or several to choose from by a part of the training files that is held out")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero)
       ->capture_default_str();
   command.add_option("--tolerance", o.tolerance, "Of the machines' projected gradient")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
 }
 
 }  // namespace

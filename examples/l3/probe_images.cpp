@@ -381,10 +381,10 @@ work add_image_probe(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--lr", o->learning_rate, "Learning rate at the beginning; it falls to 0 in a straight line")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--weight-decay", o->weight_decay, "L2 on the layer's weights")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--shots", o->shots, "Learn from so many pictures a class alone; 0: from all")
       ->capture_default_str();
   command.add_option("--draws", o->draws, "With --shots: how often pictures are drawn; the mean counts")
@@ -392,7 +392,7 @@ work add_image_probe(CLI::App& command) {
       ->check(CLI::Range(1, 10000).description(""));
   command.add_option("--batch", o->batch, "Pictures embedded at a time; does not change the features")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.footer(
       "Example:\n  l3 probe imagenet --train imagenet/train --val imagenet/val --checkpoint run/best.safetensors"
       " --out run/probe/imagenet");

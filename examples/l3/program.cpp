@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
@@ -18,7 +19,9 @@ namespace l3::program {
 void common_options::add_to(CLI::App& command) {
   command.add_flag("--json", as_json, "Print one JSON document on standard output, all else on standard error");
   command.add_flag("--quiet", quiet, "Print results and errors only");
-  command.add_option("--threads", threads, "Threads for the work; 0: one for each core")->capture_default_str();
+  command.add_option("--threads", threads, "Threads for the work; 0: one for each core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024).description(""));
 }
 void common_options::say(std::string const& line) const {
   if (!quiet) (as_json ? std::cerr : std::cout) << line << std::endl;
@@ -33,6 +36,20 @@ void common_options::warn(std::string const& line) const {
 void common_options::print(json const& document) const {
   if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
 }
+
+namespace {
+CLI::Validator number(char const* name, char const* expected, bool zero) {
+  return {[=](std::string& value) -> std::string {
+            char* end = nullptr;
+            double const x = std::strtod(value.c_str(), &end);
+            bool const fits = !value.empty() && *end == 0 && std::isfinite(x) && (zero ? x >= 0 : x > 0);
+            return fits ? "" : std::string("expected ") + expected + ", found " + value;
+          },
+          name};
+}
+}  // namespace
+CLI::Validator const above_zero = number("POSITIVE", "a number above 0", false);
+CLI::Validator const zero_or_more = number("NONNEGATIVE", "a number, 0 or above", true);
 
 void backend_choice::add_to(CLI::App& command) {
   command.add_option("--backend", name, "What computes: cpu; cuda, an NVIDIA GPU, where l3 was built with it")

@@ -17,6 +17,9 @@ using json = nlohmann::ordered_json;
 /// Exit codes; 130 and 143 say that a signal ended the work, which was then left in order.
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
 
+/// Checks of options that are numbers: finite, and above 0 or not below it.
+extern CLI::Validator const above_zero, zero_or_more;
+
 /// Options that every subcommand takes.
 struct common_options {
   bool as_json = false;     ///< one JSON document on standard output, all else on standard error

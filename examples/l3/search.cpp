@@ -250,7 +250,7 @@ work add_search(CLI::App& command) {
       ->check(CLI::IsMember({"audio", "image"}));
   command.add_option("--top", o->top, "Files to name for each, the best first")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   o->add_to(command);
   command.footer(
       "A picture finds sounds, and a sound pictures, by what the network has learned: whether they belong together.\n"

@@ -458,27 +458,27 @@ void training_options::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--pairs", pairs, "Draws in total, a resumed part included")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--lr", learning_rate, "Learning rate; 0: the model's default (1e-3; paper 1e-4)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--warmup", warm_up, "Steps over which the learning rate rises to its value")
       ->capture_default_str();
   command.add_option("--weight-decay", weight_decay, "L2 on the weights of convolutions and dense layers")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   command.add_option("--seed", seed, "Everything random follows from it")->capture_default_str();
   command.add_option("--valid-every", valid_every, "Steps between validations; 0: a twentieth of the training")
       ->capture_default_str();
   command.add_option("--valid-pairs", valid_pairs, "Pairs to validate on, an even number")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--save-every", save_every, "Steps between checkpoints; 0: with each validation")
       ->capture_default_str();
   command.add_option("--log-every", log_every, "Steps between rows of log.csv")->capture_default_str();
   command.add_option("--clip-seconds", seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more);
   opening.add_to(command);
   command.add_option("--workers", workers, "Threads that read videos; 0: as --threads")
       ->capture_default_str()

@@ -28,6 +28,10 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
                                                         {"train --out x --model huge", "huge"},
                                                         {"train --out x --nonsense", "--nonsense"},
                                                         {"train --out x --pairs -3", "--pairs"},
+                                                        {"train --out x --pairs 0", "a number above 0, found 0"},
+                                                        {"train --out x --batch -8", "no negative number, found -8"},
+                                                        {"train --out x --lr nan", "0 or above, found nan"},
+                                                        {"info --threads 100000", "--threads"},
                                                         {"train --out " + (scratch() / "none").string(), "--train"},
                                                         {"train --out x --workers 5000", "--workers"},
                                                         {"eval --checkpoint x", "--data"},
@@ -41,6 +45,14 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
     outcome const r = l3(arguments);
     CHECK(r.code == 2);
     CHECK_THAT(r.err + r.out, Contains(says));
+  }
+}
+
+TEST_CASE("a result that standard output does not take is a failure") {
+  for (char const* const as : {"", "--json"}) {
+    std::string const line = "'" + std::string(L3_PROGRAM) + "' info " + as + " > /dev/full 2> /dev/null";
+    int const status = std::system(line.c_str());
+    CHECK(WEXITSTATUS(status) == 1);
   }
 }
 
