@@ -36,6 +36,9 @@ inline constexpr std::size_t row_room = 3 * round_up(3 * (matrix_strip_cols + 2)
 /// Whether all factors of a sum from `in` channels fit into a row of a register.
 constexpr bool is_one_step(std::size_t in) { return 9 * in <= matrix_depth; }
 
+/// Rows of each picture of a strip, with its border, in whole pairs.
+constexpr std::size_t padded_rows(strip_size const& s) { return round_up(s.rows + 2, 2); }
+
 /// Sizes of a convolution in matrix registers from `in` to `out` channels, tap by tap; or with `Side` 1 of one step.
 template <class A, std::size_t Side = 3>
 struct matrix_plan {
@@ -66,7 +69,6 @@ struct matrix_plan {
   static constexpr packed_map stacked(strip_size const& s, std::size_t channels) {
     return {s.items * padded_rows(s) - 2, s.cols, channels};
   }
-  static constexpr std::size_t padded_rows(strip_size const& s) { return round_up(s.rows + 2, 2); }
   /// Strips for a number of threads: of those no larger than strip(), or of whole rows of one picture where x is
   /// packed, the ones that are done first. No sum changes by that.
   constexpr strip_grid strips(std::size_t batch, std::size_t wanted_width, bool packed, std::size_t threads) const {
@@ -180,7 +182,7 @@ class strip_copy {
     if ((channel_ += matrix_depth) < channels) return;
     channel_ = 0;
     ++stacked_;
-    if (++row_ == round_up(at_.size.rows + 2, 2)) row_ = 0, ++item_;
+    if (++row_ == padded_rows(at_.size)) row_ = 0, ++item_;
   }
 
  private:
@@ -212,7 +214,7 @@ class patch_copy {
     // Rows are rounded well before they are read, but for the first ones.
     if (col_ == 0)
       for (std::size_t r = row_ == 0 ? 0 : 2; r < 3; ++r) round_row(row_ + r);
-    bfloat16* const to = to_ + map_.at(item_ * round_up(at_.size.rows + 2, 2) + row_, col_);
+    bfloat16* const to = to_ + map_.at(item_ * padded_rows(at_.size) + row_, col_);
     channels == 1 ? write<1>(to) : channels == 2 ? write<2>(to) : write<3>(to);
     --left_;
     if ((col_ += segment) < at_.size.cols) return;
@@ -291,7 +293,7 @@ class tile_output {
     std::size_t const end = next_ + segment;
     while (next_ < end) {
       std::size_t const line = next_ / across_, col = next_ % across_, stop = std::min(end, (line + 1) * across_);
-      std::size_t const lines = parts_of(at_.size.rows, 2) + 1;  // of a picture, in pairs of rows, with its border
+      std::size_t const lines = padded_rows(at_.size) / 2;  // of a picture, in pairs of rows, with its border
       std::size_t const place = line / lines, item = at_.item + place, pair = line % lines;
       std::size_t const cols = std::min(stop - next_, std::max(col, at_.size.cols) - col);
       std::size_t const below_it = at_.size.rows - std::min(at_.size.rows, 2 * pair);
@@ -509,7 +511,7 @@ void run_convolution(thread_team& team, matrix_plan<A, Side> const& plan, std::s
         from = reinterpret_cast<bfloat16 const*>(x) + at.item * map.size() + map.at(at.row, 0);
       }
       std::size_t const tiles =
-          parts_of((at.size.items * (parts_of(at.size.rows, 2) + 1) - 1) * map.across() - 2, matrix_rows);
+          parts_of((at.size.items * padded_rows(at.size) / 2 - 1) * map.across() - 2, matrix_rows);
       std::size_t const calls = Side * map.blocks();  // of `between`, for a tile
       paced copies(copy, panels * tiles * calls);
       for (std::size_t p = 0; p < panels; ++p) {
