@@ -87,7 +87,7 @@ class mpi_crew final : public crew {
         // Most often the same at all processes: the first one's words will do.
         if (!is_first()) wait(500ms, [&] { return beat_->is_over(); });
         return {usage, (is_first() ? "" : name(rank()) + ": ") + e.what()};
-      } catch (numeric_error const& e) {  // the same at all processes, of which the first one writes a checkpoint
+      } catch (numeric_error const& e) {  // the same at all processes, of which the first one writes the log
         if (!is_first()) wait(60s, [&] { return beat_->is_over(); });
         return {failed, e.what()};
       } catch (group_error const& e) {  // who is gone is known in a moment, if MPI was the first to see it

@@ -2,11 +2,11 @@
 #include "run_folder.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
-#include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
 #include <sstream>
 
@@ -44,6 +44,7 @@ json config_of(std::filesystem::path const& folder, std::string const& option) {
 run_folder run_folder::create(std::filesystem::path folder, json const& config) {
   run_folder run(std::move(folder));
   make_folder(run.folder_);
+  run.lock();
   if (std::filesystem::exists(run.folder_ / "config.json"))
     throw setting_error({"--out " + run.folder_.string(),
                          "a folder without a run in it, or --resume to go on with that run",
@@ -57,11 +58,19 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   run_folder run(std::move(folder));
   run.config_ = config_of(run.folder_, "--resume, --out ");
   if (!to_write) return run;
+  run.lock();
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
   if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_text(run.folder_ / "refused.jsonl", whole_lines);
   return run;
+}
+
+void run_folder::lock() {
+  detail::file_descriptor folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.is_open() && ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    throw setting_error({"--out " + folder_.string(), "a run that no other process trains", "one that does"});
+  lock_ = std::move(folder);
 }
 
 void run_folder::write_config(json const& config) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <l3/data/clip_list.hpp>
+#include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
 #include <string>
 #include <vector>
@@ -21,12 +22,14 @@ struct log_row {
 };
 
 /// The files of a run. What may be missing after a crash is never what a resumed run needs: rows and refusals are
-/// written before the checkpoint that counts on them, and rows behind the checkpoint are cut off when it resumes.
+/// written before the checkpoint that counts on them, and rows behind the checkpoint are cut off when it resumes. One
+/// process at a time writes to it, where the file system knows locks.
 class run_folder {
  public:
-  /// A new run. Errors: setting_error if `folder` already holds one; file_error.
+  /// A new run. Errors: setting_error if `folder` already holds one, or another process trains in it; file_error.
   static run_folder create(std::filesystem::path folder, json const& config);
-  /// An old one, to go on with, or only to look at. Errors: setting_error if it holds none; file_error, format_error.
+  /// An old one, to go on with, or only to look at. Errors: setting_error if it holds none, or another process trains
+  /// in it; file_error, format_error.
   static run_folder open(std::filesystem::path folder, bool to_write = true);
 
   std::filesystem::path const& folder() const { return folder_; }
@@ -51,7 +54,9 @@ class run_folder {
 
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  void lock();
   std::filesystem::path folder_;
+  detail::file_descriptor lock_;  ///< of the folder, as long as this lives
   json config_;
 };
 

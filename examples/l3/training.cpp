@@ -1,7 +1,10 @@
 // The loop that all trainings share.
 #include "training.hpp"
 
+#include <cmath>
+#include <l3/data/reservoir.hpp>
 #include <l3/files/csv.hpp>
+#include <l3/train/checkpoint.hpp>
 #include <l3/version.hpp>
 #include <optional>
 #include <set>
@@ -63,6 +66,21 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   };
   for_each_setting(o, take);
   for (auto& [name, value] : extra.items()) take(name, value);
+}
+
+/// The last checkpoint is of this run, not another's that was copied here? Errors: format_error, file_error.
+void require_own(run_folder const& run, json const& settings, std::uint64_t seed) {
+  checkpoint_facts const facts = read_checkpoint_facts(run.last());
+  auto const require = [&](std::string const& what, json const& expected, json const& found) {
+    if (found != expected)
+      throw format_error({run.last().string(), "a checkpoint of this run, with " + what + ' ' + expected.dump(),
+                          "one with " + found.dump() + " (--init begins with another run's weights)"});
+  };
+  require("seed", seed, facts.seed);
+  json const old = json::parse(facts.settings, nullptr, false);
+  if (!old.is_object()) return;
+  for (auto const& [name, value] : settings.items())
+    if (old.contains(name) && name != "lr" && name != "batch") require(name, value, old[name]);
 }
 
 /// "baseline trunk".
@@ -154,7 +172,9 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                          std::to_string(o.batch)});
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
-  std::uint64_t const last_step = (o.pairs + together - 1) / together;
+  if (o.opening.draws > 1)  // or refused, before anything is written
+    reservoir(o.seed, o.batch, clips.size(), o.opening.draws, o.opening.videos);
+  std::uint64_t const last_step = o.pairs / together + (o.pairs % together == 0 ? 0 : 1);
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
 
@@ -171,7 +191,15 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                 .warm_up_steps = o.warm_up,
                 .weight_decay = o.weight_decay},
                valid_batch, resumes, all.group());
-  if (resumes) net->load(run->last());
+  // Only what changes the numbers goes into a checkpoint, so that equal trainings give equal files.
+  json settings = config_of(o, extra, together);
+  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every",
+                                "init", "vision", "audio", "accumulate"})
+    settings.erase(elsewhere);
+  if (resumes) {
+    require_own(*run, settings, o.seed);
+    net->load(run->last());
+  }
   json agreed{{"version", L3_VERSION}};
   agreed.update(config_of(o, extra, together));
   agreed.update({{"what computes", facts.backend},
@@ -196,11 +224,6 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     }
   double best = std::strtod(best_so_far.c_str(), nullptr);
 
-  // Only what changes the numbers goes into a checkpoint, so that equal trainings give equal files.
-  json settings = config_of(o, extra, together);
-  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every",
-                                "init", "vision", "audio", "accumulate"})
-    settings.erase(elsewhere);
   auto const save = [&](std::filesystem::path const& file) {
     // After an error: their rows are lost, what they learned is not; of one that was not finite nothing is left.
     while (net->in_flight() > 0) try {
@@ -254,7 +277,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (net->steps() == 0) save(run->last());
 
   auto const source = input->open(data, reading, net->takes_raw() && !dump);
-  progress bar(o, "pairs", static_cast<double>(last_step * together), static_cast<double>(net->steps() * together));
+  progress bar(o, "pairs", static_cast<double>(last_step) * static_cast<double>(together),
+               static_cast<double>(net->steps() * together));
   using clock = std::chrono::steady_clock;
   auto const since = [](clock::time_point then) { return std::chrono::duration<double>(clock::now() - then).count(); };
   log_row row;
@@ -330,13 +354,28 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     row_states.assign(all.size(), {});
     row = {}, rows_steps = 0, seconds = wait = 0;
   };
-  auto const save_last = [&] {
+  auto const write_rows = [&] {
     if (all.is_first() && !refusals.empty()) write_refusals({pending()});
     flush();
+  };
+  auto const save_last = [&] {
+    write_rows();
     save(run->last());
     saved = net->steps();
   };
-  double shown_loss = 0;
+  // Weights that are about to overflow are finite yet, but nothing can be learned from them any more: the last
+  // checkpoint stays as it is.
+  auto const diverged = [&](std::string const& what) {
+    write_rows();
+    bar.finish();
+    std::uint64_t const good = std::exchange(saved, net->steps());
+    return numeric_error(
+        text("%s; the last state saved, of step %llu, is in %s; to go on from it: %s --lr, with less "
+             "than %g",
+             what.c_str(), static_cast<unsigned long long>(good), run->last().c_str(), again.c_str(), o.learning_rate));
+  };
+  double shown_loss = 0;  // the mean over the last 20 steps or so
+  std::uint64_t shown_steps = 0;
   // What happens behind a step, beside its row in the log.
   auto const is_last = [&](std::uint64_t step) { return step == last_step; };
   auto const validates_at = [&](std::uint64_t step) { return step % o.valid_every == 0 || is_last(step); };
@@ -364,10 +403,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       wait += waited;
       report = net->finish();
     } catch (numeric_error const& e) {
-      save_last();
-      bar.finish();
-      throw numeric_error(std::string(e.what()) + "; the state before this step is in " + run->last().string() +
-                          "; to go on from it: " + again + " --lr, with less than " + text("%g", o.learning_rate));
+      throw diverged(e.what());
     }
     double const spent = since(start);
     seconds += spent;
@@ -383,13 +419,17 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       float const loss = static_cast<float>(report.score.loss);
       dump->write("step", report.step, batch, {&loss, 1}, "loss", {1});
     }
-    shown_loss = shown_loss == 0 ? report.score.loss : 0.95 * shown_loss + 0.05 * report.score.loss;
+    shown_loss += (report.score.loss - shown_loss) / static_cast<double>(std::min<std::uint64_t>(++shown_steps, 20));
     if (validates) {
       last_valid = net->validate(valid, o.seed);
       for (std::string const& of_one : all.gather(std::exchange(refused_in_validation, ""))) {
         std::istringstream lines(of_one);
         for (std::string line; std::getline(lines, line);) o.warn(line);
       }
+      if (!std::isfinite(last_valid->loss))
+        throw diverged(numeric_error({"validation after step " + std::to_string(report.step), "a finite loss",
+                                      std::to_string(last_valid->loss)})
+                           .what());
       row.valid_loss = last_valid->loss, row.valid_accuracy = last_valid->accuracy;
       bar.finish();
       o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",
@@ -434,7 +474,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                run->last().c_str()));
   json result{{"steps", net->steps()},
               {"pairs", net->steps() * together},
-              {"loss", shown_loss > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
+              {"loss", shown_steps > 0 ? json(shown_loss) : json()},  // null: nothing was left to do
               {"valid_loss", last_valid ? json(last_valid->loss) : json()},
               {"valid_accuracy", last_valid ? json(last_valid->accuracy) : json()},
               {"best_valid_accuracy", best < 0 ? json() : json(best)},

@@ -77,7 +77,8 @@ struct training_end {
 /// run must be the same for all.
 ///
 /// Errors  setting_error, file_error, format_error, media_error, numeric_error, group_error. What was learned since the
-///         last save is saved if that can be done: not by GPUs of which one is gone.
+///         last save is saved if that can be done (not by GPUs of which one is gone), but not what led to numbers that
+///         are not finite.
 training_end run_training(CLI::App& command, training_options o, extra_settings extra, lesson_maker const& make,
                           crew& all);
 

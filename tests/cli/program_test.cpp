@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "../support/catch.hpp"
@@ -252,23 +254,73 @@ TEST_CASE("a training begins with the weights of another, and its own optimizer"
   }
 }
 
-TEST_CASE("a loss that is not finite ends a training with its last good state and the number of the step") {
+TEST_CASE("a loss that is not finite ends a training, and what was saved before can be gone on with") {
+  auto const step_of = [](fs::path const& checkpoint) {
+    return json::parse(l3("info --json " + quoted(checkpoint)).out).at("step").get<int>();
+  };
   fs::path const run = scratch() / "exploded";
-  outcome const r =
-      l3("train " + training_data() + "--pairs 400 --valid-every 50 --lr 1e30 --warmup 0 --out " + run.string());
+  std::string const begun = "train " + training_data() + "--warmup 0 --seed 2 ";
+  REQUIRE(l3(begun + "--pairs 12 --valid-every 50 --out " + quoted(run)).code == 0);
+  outcome const r = l3("train --resume --pairs 40 --lr 1e30 --out " + quoted(run));
   INFO(r.err);
   CHECK(r.code == 1);
-  json const kept = json::parse(l3("info --json " + (run / "last.safetensors").string()).out);
-  int const step = kept.at("step").get<int>();
-  CHECK((step >= 1 && step < 50));
-  CHECK_THAT(r.err, Contains("training step " + std::to_string(step + 1)) && Contains("finite") &&
+  CHECK_THAT(r.err, Contains("training step 5") && Contains("finite") && Contains("of step 3,") &&
                         Contains("--resume --lr") && Contains("last.safetensors"));
+  CHECK(step_of(run / "last.safetensors") == 3);
+  CHECK_THAT(content(run / "log.csv"), Contains("\n4,16,"));  // where it went wrong can be seen
+  CHECK(l3("train --resume --lr 0.001 --out " + quoted(run)).code == 0);
+  CHECK(step_of(run / "last.safetensors") == 10);
+  // A validation sees it before the next step does.
+  fs::path const seen = scratch() / "exploded, seen";
+  outcome const v = l3(begun + "--pairs 40 --valid-every 1 --lr 1e30 --out " + quoted(seen));
+  INFO(v.err);
+  CHECK(v.code == 1);
+  CHECK_THAT(v.err, Contains("validation after step 1") && Contains("of step 0,"));
+  CHECK(step_of(seen / "last.safetensors") == 0);
+  CHECK_FALSE(fs::exists(seen / "best.safetensors"));
+}
+
+TEST_CASE("a run is gone on with by one process at a time, and from its own checkpoint") {
+  fs::path const run = scratch() / "own";
+  fs::copy(made_up_run(), run, fs::copy_options::recursive);
+  {
+    int const folder = ::open(run.c_str(), O_RDONLY | O_DIRECTORY);
+    REQUIRE(::flock(folder, LOCK_EX | LOCK_NB) == 0);
+    outcome const second = l3("train --resume --pairs 24 --out " + quoted(run));
+    CHECK(second.code == 2);
+    CHECK_THAT(second.err, Contains(run.string()) && Contains("no other process"));
+    ::close(folder);
+  }
+  fs::path const other = scratch() / "other";
+  REQUIRE(l3("train " + training_data() + "--pairs 16 --seed 6 --quiet --out " + quoted(other)).code == 0);
+  fs::copy_file(other / "last.safetensors", run / "last.safetensors", fs::copy_options::overwrite_existing);
+  outcome const r = l3("train --resume --pairs 24 --out " + quoted(run));
+  CHECK(r.code == 1);
+  CHECK_THAT(r.err, Contains("last.safetensors") && Contains("seed 5") && Contains("with 6"));
+  CHECK(content(run / "log.csv") == content(made_up_run() / "log.csv"));
+}
+
+TEST_CASE("what cannot be trained is refused before there is a folder, and the loss that is told is a mean") {
+  fs::path const run = scratch() / "told";
+  outcome const few = l3("train " + training_data() + "--draws-per-opening 4 --out " + quoted(run));
+  CHECK(few.code == 2);
+  CHECK_THAT(few.err, Contains("draws that share openings") && Contains("smaller reservoir"));
+  CHECK_FALSE(fs::exists(run));
+  outcome const r = l3("train " + training_data() + "--pairs 16 --log-every 1 --json --out " + quoted(run));
+  REQUIRE(r.code == 0);
+  std::istringstream log(content(run / "log.csv"));
+  double sum = 0;
+  int rows = -1;  // the header
+  for (std::string line; std::getline(log, line); ++rows)
+    if (rows >= 0) sum += std::strtod(line.c_str() + line.find(',', line.find(',') + 1) + 1, nullptr);
+  REQUIRE(rows == 4);
+  CHECK_THAT(json::parse(r.out).at("loss").get<double>(), Catch::Matchers::WithinRel(sum / 4, 1e-6));
 }
 
 TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
   fs::path const run = scratch() / "interrupted";
-  std::string const start =
-      "'" L3_PROGRAM "' train " + training_data() + "--pairs 40000 --valid-every 5000 --out " + run.string();
+  std::string const start = "'" L3_PROGRAM "' train " + training_data() +
+                            "--pairs 18446744073709551615 --valid-every 5000 --out " + run.string();
   int const status =
       std::system(("(set -m; " + start + " >" + (scratch() / "said").string() +
                    " 2>&1 & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " + (run / "log.csv").string() +
