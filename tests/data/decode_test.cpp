@@ -475,6 +475,22 @@ TEST_CASE("sound keeps its place on the clip's clock") {
     }
     CHECK(best == 0);
   }
+  SECTION("a pause of more than an hour is a damaged time stamp, where one would have to wait for its end") {
+    std::string const later = "'PTS+gt(T\\,0.5)*4000/TB' ";
+    auto const file = make("pause.mkv", picture + tone + "-vf setpts=" + later + "-af asetpts=" + later +
+                                            "-vsync vfr " + x264 + "-c:a pcm_s16le");
+    l3::clip_reader endless(file, {.seconds = 0});
+    CHECK(endless.facts().video.end > 4000);
+    std::vector<float> second(48000);
+    auto sound = endless.sound_from_start();
+    CHECK_THROWS_WITH(sound.read(second), Contains("pauses"));
+    CHECK_THROWS_WITH(endless.for_each_frame(1000, 32, [](auto...) {}), Contains("pauses"));
+    l3::clip_reader reader(file, {.seconds = 10});
+    CHECK_NOTHROW(reader.sound(9, second));
+    std::size_t pictures = 0;
+    reader.for_each_frame(1, 32, [&](auto...) { ++pictures; });
+    CHECK(pictures == 10);
+  }
   SECTION("the sample rate changes on the way") {
     auto one = fixtures::read_file(make("one.ts", "-f lavfi -i sine=440:r=44100:d=1 -c:a aac"));
     auto const two =

@@ -139,7 +139,8 @@ class clip_reader {
   /// (0) while that lies before the end of the video, at least once. One pass of its own, constant memory; the reader
   /// stays usable meanwhile.
   ///
-  /// Errors  as frame(). setting_error: hop is not positive.
+  /// Errors  as frame(); media_error: a picture on display for longer than longest_pause. setting_error: hop is not
+  ///         positive.
   template <class Callback>
   void for_each_frame(double hop, std::size_t side, Callback&& callback, double first = 0,
                       std::size_t count = 0) const {
@@ -156,6 +157,9 @@ class clip_reader {
       file.in().restart_watch();
       try {
         auto const& picture = pass.at(t);
+        if (t > pass.time() + detail::longest_pause)
+          throw media_error({file.name(), "pictures without pauses of more than an hour",
+                             "none after " + std::to_string(pass.time()) + " s (refused)"});
         if (k == 0 || shown.time != pass.time()) shown = to_rgb(file, scale, picture, pass, side);
       } catch (detail::strayed) {
         throw file.changed();

@@ -35,7 +35,8 @@ namespace detail {
 /// before may have moved.
 ///
 /// Errors  strayed, where it began later: blocks are not those expected.
-///         media_error: samples that are not finite, an impossible rate or channel count, a format FFmpeg cannot give.
+///         media_error: samples that are not finite, a pause longer than longest_pause, an impossible rate or channel
+///         count, a format FFmpeg cannot give.
 class sound_pass {
  public:
   /// Where a later pass begins.
@@ -165,6 +166,11 @@ class sound_pass {
     damage_ = decoder_.damage().size();
     resampler_ = ffmpeg::mono_resampler(rate_, sound_rate, file_->name());
     auto const begin = std::llround(segment_time_ * sound_rate);
+    double const now = double(produced_) / sound_rate;
+    if (segment_time_ > now + longest_pause && file_->limit() > now + longest_pause)
+      throw media_error(
+          {file_->name(), "sound without pauses of more than an hour",
+           "one from " + std::to_string(now) + " s to " + std::to_string(segment_time_) + " s (refused)"});
     silence_ = static_cast<std::size_t>(std::max(begin - produced_, 0LL));
     overlap_ = static_cast<std::size_t>(std::max(produced_ - begin, 0LL));
     produced_ += static_cast<long long>(silence_);
