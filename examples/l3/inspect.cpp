@@ -6,6 +6,7 @@
 #include <l3/files/wav.hpp>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "canvas.hpp"
 #include "evaluate.hpp"
@@ -131,20 +132,14 @@ selectivity selectivity_of(moments_seen const& seen, clip_list const& clips, std
   return best;
 }
 
-/// The places of the highest values of a unit, one for each video.
-std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, std::size_t unit, std::size_t count) {
+/// The places of a unit's values, from the highest on.
+std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, std::size_t unit) {
   std::vector<std::size_t> order(seen.clips.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return seen.features[a * width + unit] > seen.features[b * width + unit];
   });
-  std::vector<std::size_t> top;
-  for (auto const k : order) {
-    bool const known = std::any_of(top.begin(), top.end(), [&](auto t) { return seen.clips[t] == seen.clips[k]; });
-    if (!known) top.push_back(k);
-    if (top.size() == count) break;
-  }
-  return top;
+  return order;
 }
 
 int units_run(inspect_options const& o) {
@@ -158,7 +153,12 @@ int units_run(inspect_options const& o) {
                          .evaluation_pairs = o.moments,
                          .workers = o.readers(o.workers)};
   reading.limits.seconds = o.seconds;
-  reading.on_refusal = [&](refusal const& r) { o.warn("refused " + r.why); };
+  json refused = json::array();
+  auto const refuse = [&](std::string const& file, std::string const& why) {
+    o.warn("refused " + why);
+    refused.push_back({{"file", file}, {"why", why}});
+  };
+  reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why); };
   std::size_t const width = inside.features();
   moments_seen frames, sounds;
   {
@@ -179,6 +179,7 @@ int units_run(inspect_options const& o) {
     });
   }
   json document = json::array();
+  std::set<std::uint32_t> not_shown;  // what was drawn from them could be read, what is to be shown cannot
   for (modality const what : {modality::frame, modality::sound}) {
     bool const vision = what == modality::frame;
     if (o.what != "both" && o.what != (vision ? "vision" : "audio")) continue;
@@ -194,45 +195,58 @@ int units_run(inspect_options const& o) {
       units.resize(std::min(units.size(), o.count));
     }
     for (auto const unit : units) {
-      auto const top = strongest(seen, width, unit, o.top);
-      float const high = std::max(1e-6f, seen.features[top.front() * width + unit]);
+      auto const order = strongest(seen, width, unit);
+      float const high = std::max(1e-6f, seen.features[order.front() * width + unit]);
       std::string const stem = text("%s-unit-%03zu", vision ? "vision" : "audio", unit);
       std::size_t const gap = 6, cell = vision ? o.side : o.side + 56, below = vision ? o.side : o.side * 3 / 4 + 26;
-      canvas page(top.size() * (cell + gap), o.side + gap + below);
       extent2 const map = inside.net().map_size(what);
+      std::vector<std::pair<rgb_frame, rgb_frame>> columns;  // what is shown, and where the unit responds below it
       std::vector<float> heats, values;
       json items = json::array();
-      for (std::size_t k = 0; k != top.size(); ++k) {
-        auto const clip = seen.clips[top[k]];
-        double const time = seen.times[top[k]];
-        std::size_t const x = k * (cell + gap);
-        // Beside a second of sound, the picture in its middle.
-        auto const shown =
-            inside.seen(picture_of(data, clip, vision ? time : time + sound_seconds / 2, o.side, reading.limits));
+      std::set<std::uint32_t> met;
+      for (auto const place : order) {
+        if (columns.size() == o.top) break;
+        auto const clip = seen.clips[place];
+        double const time = seen.times[place];
+        if (not_shown.contains(clip) || !met.insert(clip).second) continue;
         heat_map heat;
-        if (vision) {
-          auto const item = inside.item_of(picture_of(data, clip, time, inside.frame_side(), reading.limits));
-          heat = inside.unit_of(what, inside.maps_of(what, item), unit);
-          page.put(shown, x, 0);
-          page.put(overlaid(shown, heat, 0, high), x, o.side + gap);
-        } else {
-          auto const second = second_of(data, clip, time, reading.limits);
-          auto const item = inside.item_of(std::span<float const>(second));
-          heat = inside.unit_of(what, inside.maps_of(what, item), unit);
-          page.put(shown, x, 0);
-          page.put(inside.chart(item, heat, high), x, o.side + gap);
-          write_text(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), k + 1), wav_of(second, sound_rate));
+        try {
+          // Beside a second of sound, the picture in its middle.
+          auto shown =
+              inside.seen(picture_of(data, clip, vision ? time : time + sound_seconds / 2, o.side, reading.limits));
+          if (vision) {
+            auto const item = inside.item_of(picture_of(data, clip, time, inside.frame_side(), reading.limits));
+            heat = inside.unit_of(what, inside.maps_of(what, item), unit);
+            auto below_it = overlaid(shown, heat, 0, high);
+            columns.emplace_back(std::move(shown), std::move(below_it));
+          } else {
+            auto const second = second_of(data, clip, time, reading.limits);
+            auto const item = inside.item_of(std::span<float const>(second));
+            heat = inside.unit_of(what, inside.maps_of(what, item), unit);
+            columns.emplace_back(std::move(shown), inside.chart(item, heat, high));
+            write_text(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), wav_of(second, sound_rate));
+          }
+        } catch (media_error const& e) {
+          not_shown.insert(clip);
+          refuse(std::string(data.clips.name(clip)), e.what());
+          continue;
         }
         heats.insert(heats.end(), heat.values.begin(), heat.values.end());
-        values.push_back(seen.features[top[k] * width + unit]);
+        values.push_back(seen.features[place * width + unit]);
         items.push_back({{"video", std::string(data.clips.name(clip))},
                          {"class", data.clips.label(clip)},
                          {"time", time},
                          {"activation", values.back()}});
       }
+      if (columns.empty()) throw media_error({o.data, "videos whose pictures can be shown", "none"});
+      canvas page(columns.size() * (cell + gap), o.side + gap + below);
+      for (std::size_t k = 0; k != columns.size(); ++k) {
+        page.put(columns[k].first, k * (cell + gap), 0);
+        page.put(columns[k].second, k * (cell + gap), o.side + gap);
+      }
       write_png(fs::path(o.out) / (stem + ".png"), page.picture());
       npz_writer arrays(fs::path(o.out) / (stem + ".npz"));
-      arrays.add("heat", {top.size(), map.height, map.width}, std::span<float const>(heats));
+      arrays.add("heat", {columns.size(), map.height, map.width}, std::span<float const>(heats));
       arrays.add("activation", {values.size()}, std::span<float const>(values));
       arrays.commit();
       o.say(text("%s: d' %.2f%s%s", stem.c_str(), select[unit].value, select[unit].name.empty() ? "" : ", class ",
@@ -249,10 +263,11 @@ int units_run(inspect_options const& o) {
                     {"data", o.data},
                     {"network", inside.network().identity},
                     {"moments", frames.clips.size()},
-                    {"units", document}};
+                    {"units", document},
+                    {"refused", refused}};
   write_json(fs::path(o.out) / "result.json", result);
   o.print(result);
-  return done;
+  return refused.empty() ? done : some_refused;
 }
 
 // --- One file --------------------------------------------------------------------------------------------------------

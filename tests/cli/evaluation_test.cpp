@@ -466,6 +466,21 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
     CHECK_THAT(content(stem + ".npz"), Contains("heat.npy") && Contains("activation.npy"));
     if (u.at("what") == "audio") CHECK(content(stem + "-1.wav").size() == 44 + 96000);
   }
+  // A video that can be drawn from, but is too wide to be shown, is passed over and told.
+  fs::path const few = scratch() / "few", shown = scratch() / "few shown";
+  fs::create_directories(few);
+  fs::copy_file(video, few / "good.mp4");
+  REQUIRE(
+      std::system(("ffmpeg -v error -y -f lavfi -i testsrc=s=2000x4:r=10:d=2 -f lavfi -i sine=d=2 -pix_fmt yuv420p " +
+                   quoted(few / "wide.mp4"))
+                      .c_str()) == 0);
+  outcome const wide =
+      l3("inspect units " + quoted(few) + "--moments 20 --count 1 --json " + checkpoint() + "--out " + quoted(shown));
+  CHECK(wide.code == 3);
+  json const told = json::parse(wide.out);
+  REQUIRE(told.at("refused").size() == 1);
+  CHECK(told.at("refused")[0].at("file") == "wide.mp4");
+  for (json const& u : told.at("units")) CHECK(u.at("items").size() == 1);
   for (char const* what : {"heatmap", "spectrogram", "correspondence"}) {
     outcome const one = l3("inspect " + std::string(what) + " " + quoted(video) + "--time 0.7 --json " + checkpoint() +
                            (std::string(what) == "correspondence" ? "" : "--units 3,5 ") + "--out " + quoted(out));
