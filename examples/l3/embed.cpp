@@ -1,6 +1,9 @@
 // l3 embed: sounds, pictures and videos become vectors.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
@@ -14,6 +17,7 @@
 
 #include "embedder.hpp"
 #include "embedding_size.hpp"
+#include "network_choice.hpp"
 #include "program.hpp"
 #include "writers.hpp"
 
@@ -75,6 +79,39 @@ std::vector<job> list_jobs(embed_options const& o) {
   for (job& j : jobs)
     if (fs::path const stem = fs::path(j.name).replace_extension(); uses[stem] == 1) j.name = stem;
   return jobs;
+}
+
+/// Sees to it that all outputs of a kind and format in a folder are made with the same settings, which
+/// OUT/l3-embed.json keeps. Returns since when: older ones are others', and to be made anew.
+///
+/// Errors  setting_error: they were made with others, and are not to be overwritten. format_error, file_error.
+double made_since(embed_options const& o, json const& settings) {
+  fs::path const file = fs::path(o.out) / "l3-embed.json";
+  std::string const which = o.kind + ' ' + o.format;
+  json all = json::object();
+  double since = 0;
+  if (fs::exists(file)) try {
+      all = json::parse(read_file(file, 1 << 20));
+      if (all.contains(which)) {
+        json const old = all.at(which).at("settings");
+        all.at(which).at("since").get_to(since);
+        if (old == settings) return since;
+        for (auto const& [name, value] : settings.items())
+          if (json const before = old.value(name, json()); before != value && !o.overwrite)
+            throw setting_error({"--out " + o.out,
+                                 "outputs with its " + name + ", " + before.dump() + " (see " + file.string() +
+                                     "), another folder, or --overwrite",
+                                 value.dump()});
+        // A file system's clock may be a little behind.
+        since = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count() - 0.1;
+      }
+    } catch (json::exception const& e) {
+      throw format_error({file.string(), "the settings that `l3 embed` writes", e.what()});
+    }
+  all[which] = {{"settings", settings}, {"since", since}};
+  make_folder(o.out);
+  write_json(file, all);
+  return since;
 }
 
 /// Collects rows of an embedding, or reduces them to one, and writes them in the format asked for. Nothing appears
@@ -158,9 +195,10 @@ class table {
 /// Writes the rows of each job's kinds where they go, and keeps account of what became of it.
 class outputs final : public row_sink {
  public:
-  outputs(embed_options const& o, std::vector<job> const& all) : o_(o), jobs_(all), rows_(all.size()) {}
+  outputs(embed_options const& o, std::vector<job> const& all, double since)
+      : o_(o), jobs_(all), since_(since), rows_(all.size()) {}
 
-  /// What is to be read: nothing of a job whose outputs exist.
+  /// What is to be read: nothing of a job whose outputs exist already.
   std::vector<reading_job> to_do() {
     std::vector<reading_job> some;
     for (std::size_t k = 0; k < jobs_.size(); ++k) {
@@ -240,10 +278,15 @@ class outputs final : public row_sink {
     to += std::string(o_.kind != "video" ? "" : what == modality::sound ? "_audio" : "_image") + "." + o_.format;
     return to;
   }
-  bool exists(std::size_t k, modality what) const { return !o_.overwrite && fs::exists(target(k, what)); }
+  bool exists(std::size_t k, modality what) const {
+    struct ::stat file {};
+    if (o_.overwrite || ::stat(target(k, what).c_str(), &file) != 0) return false;
+    return static_cast<double>(file.st_mtim.tv_sec) + 1e-9 * static_cast<double>(file.st_mtim.tv_nsec) >= since_;
+  }
 
   embed_options const& o_;
   std::vector<job> const& jobs_;
+  double since_;                                                 ///< outputs that are older do not count
   std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
   std::vector<doing> doing_;
   std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
@@ -281,7 +324,11 @@ int embed_run(embed_options o) {
                  .batch = o.batch,
                  .centred = o.windows == "centred",
                  .workers = o.readers(o.workers)});
-  outputs made(o, jobs);
+  json settings{{"network", identity_of(o.checkpoint, *net, o.on)}, {"layer", name_of(which)}, {"reduce", o.reduce}};
+  if (o.kind != "image") settings["windows"] = o.windows;
+  if (o.kind != "image") settings["hop"] = work.hop_seconds();
+  if (o.kind == "video") settings["align"] = o.align;
+  outputs made(o, jobs, made_since(o, settings));
   auto const to_do = made.to_do();
   progress bar(o, "files", static_cast<double>(jobs.size()));
   interruption guard;

@@ -16,6 +16,12 @@ void network_choice::add_to(CLI::App& command, bool imported) {
   command.add_option("--keep-weights", keep, "")->group("");  // hidden: for tests/parity, which needs the same ones
 }
 
+std::string identity_of(std::string const& checkpoint, feature_engine const& its, backend_choice const& on) {
+  std::uint64_t const print = fingerprint(read_file(checkpoint, std::size_t{1} << 34));
+  return text("%s, weights %016llx, %s", its.facts().description.c_str(), static_cast<unsigned long long>(print),
+              on.identity().c_str());
+}
+
 chosen_network network_choice::open(std::size_t threads) const {
   if (checkpoint.empty() && !random) throw setting_error({"--checkpoint", "a file, or --random-weights", "neither"});
   chosen_network chosen{.net = nullptr, .l3 = nullptr, .input = nullptr, .identity = "", .trained = !random};
@@ -24,17 +30,15 @@ chosen_network network_choice::open(std::size_t threads) const {
     auto made = make_engine(of, on, threads);
     made->initialise(seed);
     chosen.net = std::move(made);
-    chosen.identity = "random weights of " + chosen.net->facts().description + ", seed " + std::to_string(seed);
+    chosen.identity = "random weights of " + chosen.net->facts().description + ", seed " + std::to_string(seed) + ", " +
+                      on.identity();
   } else {
     chosen.net = open_features(checkpoint, on, threads);
-    std::uint64_t const print = fingerprint(read_file(checkpoint, std::size_t{1} << 34));
-    chosen.identity =
-        text("%s, weights %016llx", chosen.net->facts().description.c_str(), static_cast<unsigned long long>(print));
+    chosen.identity = identity_of(checkpoint, *chosen.net, on);
   }
   std::string const& name = chosen.net->facts().name;
   if (!checkpoint.empty() && !model.empty() && model != name)
     throw setting_error({"--model", name + ", as in " + checkpoint, model});
-  chosen.identity += ", " + on.identity();
   chosen.input = make_input(name);
   chosen.l3 = dynamic_cast<engine*>(chosen.net.get());
   if (!keep.empty() && chosen.l3 != nullptr) chosen.l3->save(keep, false, {.seed = seed});

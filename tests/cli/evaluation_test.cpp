@@ -467,7 +467,7 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
     if (u.at("what") == "audio") CHECK(content(stem + "-1.wav").size() == 44 + 96000);
   }
   // A video that can be drawn from, but is too wide to be shown, is passed over and told.
-  fs::path const few = scratch() / "few", shown = scratch() / "few shown";
+  fs::path const few = scratch() / "to inspect", shown = scratch() / "inspected";
   fs::create_directories(few);
   fs::copy_file(video, few / "good.mp4");
   REQUIRE(

@@ -564,6 +564,29 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     CHECK(json::parse(content(stem.string() + "_audio.json")) == sound);
     CHECK(json::parse(content(stem.string() + "_image.json")) == sight);
   }
+  SECTION("outputs of other settings are not taken for those that are wanted") {
+    std::string const other = "embed video " + video.string() + checkpoint + " --hop 1 --format json --json --out ";
+    outcome const refused = l3(other + out.string());
+    CHECK(refused.code == 2);
+    CHECK_THAT(refused.err, Contains("hop, 0.5") && Contains("l3-embed.json") && Contains("found 1.0"));
+    CHECK(json::parse(content(stem.string() + "_audio.json")) == sound);
+    std::string const random = quoted(made_up_run() / "last.safetensors");
+    CHECK(l3("embed audio " + video.string() + " --checkpoint " + random + "--out " + out.string()).code ==
+          0);  // another kind
+    CHECK(json::parse(l3(other + out.string() + " --overwrite").out).at("outputs").size() == 2);
+    CHECK(json::parse(content(stem.string() + "_audio.json")) != sound);
+    CHECK(json::parse(l3(other + out.string()).out).at("skipped") == 2);
+    // One that was not made anew yet, for the work was interrupted.
+    fs::path const old = stem.string() + "_audio.json";
+    fs::last_write_time(old, fs::last_write_time(old) - std::chrono::hours(1));
+    json const rest = json::parse(l3(other + out.string()).out);
+    CHECK(rest.at("skipped") == 1);
+    CHECK(rest.at("outputs").size() == 1);
+    std::ofstream(out / "l3-embed.json") << "{";
+    outcome const torn = l3(other + out.string());
+    CHECK(torn.code == 1);
+    CHECK_THAT(torn.err, Contains("l3-embed.json"));
+  }
 }
 
 TEST_CASE("files are read ahead by any number of threads, and embedded together, and give what each gives alone") {
@@ -630,7 +653,8 @@ TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next
                       .c_str());
   CHECK(WEXITSTATUS(status) == 130);
   std::size_t made = 0;
-  for (auto const& each : fs::directory_iterator(out)) made += each.path().extension() == ".npz" ? 1 : 1000;
+  for (auto const& each : fs::directory_iterator(out))
+    if (each.path().filename() != "l3-embed.json") made += each.path().extension() == ".npz" ? 1 : 1000;
   CHECK((made > 0 && made < count));
   outcome const rest = l3(command + " --json");
   INFO(rest.err);
