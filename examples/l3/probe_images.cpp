@@ -26,7 +26,8 @@ struct image_options : common_options {
 };
 
 /// Rows of features in files of some thousands, which numpy reads; they are made once and stay, so that any number of
-/// pictures needs the memory of one file, and an interrupted run goes on.
+/// pictures needs the memory of one file, and an interrupted run goes on. Behind its rows a file has their CRC-32,
+/// which numpy does not look at: a damaged one is made anew.
 ///
 /// Row image * views + view. A picture that could not be read has rows of not-a-numbers.
 class image_rows {
@@ -54,13 +55,10 @@ class image_rows {
     for (std::size_t f = 0; f != files(); ++f) {
       std::size_t const first = f * together_, n = std::min(together_, images_ - first);
       rows.resize(n * views_ * width_);
-      if (!fs::exists(file(f)) || fs::file_size(file(f)) != header(f).size() + rows.size() * sizeof(float)) {
+      if (!take(f, rows)) {
         make(first, n, std::span<float>(rows));
-        write_npy(file(f), {n * views_, width_}, std::span<float const>(rows));
+        put(f, rows);
         if (interruption::signal() != 0) throw interrupted{interruption::signal()};
-      } else {
-        detail::read_at(detail::open_to_read(file(f)), file(f), header(f).size(),
-                        std::as_writable_bytes(std::span(rows)));
       }
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(rows[k * views_ * width_]);
       bar.update(static_cast<double>(first + n), "");
@@ -74,6 +72,24 @@ class image_rows {
   }
 
  private:
+  /// False where there are none, or not those that were written.
+  bool take(std::size_t f, std::span<float> rows) const {
+    std::uint32_t crc = 0;
+    if (!fs::exists(file(f)) || fs::file_size(file(f)) != header(f).size() + rows.size_bytes() + sizeof crc)
+      return false;
+    auto const in = detail::open_to_read(file(f));
+    detail::read_at(in, file(f), header(f).size(), std::as_writable_bytes(rows));
+    detail::read_at(in, file(f), header(f).size() + rows.size_bytes(), std::as_writable_bytes(std::span(&crc, 1)));
+    return ffmpeg::crc32(std::as_bytes(rows)) == crc;
+  }
+  void put(std::size_t f, std::span<float const> rows) const {
+    std::uint32_t const crc = ffmpeg::crc32(std::as_bytes(rows));
+    atomic_file out(file(f));
+    out.write(header(f));
+    out.write(std::as_bytes(rows));
+    out.write(std::as_bytes(std::span(&crc, 1)));
+    out.commit();
+  }
   static constexpr std::size_t together_ = 1024;  ///< pictures in a file
   std::size_t files() const { return (images_ + together_ - 1) / together_; }
   fs::path file(std::size_t f) const { return folder_ / text("%06zu.npy", f); }

@@ -54,6 +54,13 @@ std::string from_base64(std::string const& letters) {
   return bytes;
 }
 
+/// One bit in the middle of a file.
+void damage(fs::path const& file) {
+  std::string bytes = content(file);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  std::ofstream(file, std::ios::binary) << bytes;
+}
+
 }  // namespace
 
 TEST_CASE("eval ranks pairs, names classes and shows its mistakes") {
@@ -114,6 +121,10 @@ TEST_CASE("a probe of one's own sounds: folds, results, features kept, files tha
   CHECK(again.at("features_from_cache") == true);
   CHECK(again.at("refused") == a.at("refused"));
   CHECK(again.at("folds") == a.at("folds"));
+  damage(out / "features.safetensors");
+  json const mended = json::parse(l3(command).out);
+  CHECK(mended.at("features_from_cache") == false);
+  CHECK(mended.at("folds") == a.at("folds"));
   json const other = json::parse(l3(command + " --pool global").out);  // other features: made anew
   CHECK(other.at("features_from_cache") == false);
   CHECK(other.at("width") == 128);
@@ -437,6 +448,11 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   json const again = json::parse(l3(command + " --threads 1 --batch 5").out);
   CHECK(again.at("top1") == r.at("top1"));
   CHECK(content(at / "out/confusion.csv").size() > 10);
+  std::string const features = content(at / "out/train/000000.npy");
+  damage(at / "out/train/000000.npy");
+  CHECK(content(at / "out/train/000000.npy") != features);
+  CHECK(l3(command).code == 3);
+  CHECK(content(at / "out/train/000000.npy") == features);
   json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
   CHECK(few.at("draws").size() == 3);
   CHECK(few.at("top1") >= 0.6);
