@@ -1,7 +1,5 @@
 /// @file  include/l3/core/context.hpp: what a backend needs at hand to run: its threads, and whom it runs with.
 #pragma once
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -10,8 +8,8 @@
 #include <l3/core/backend.hpp>
 #include <l3/core/config.hpp>
 #include <l3/core/memory.hpp>
+#include <l3/core/more_threads.hpp>
 #include <l3/core/process_group.hpp>
-#include <optional>
 
 namespace l3::inline L3_ISA {
 
@@ -23,11 +21,8 @@ class thread_team {
  public:
   /// Zero means one thread for each core.
   explicit thread_team(std::size_t threads = 0)
-      : arena_(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads)) {
-    // oneTBB starts no more threads than there are cores unless told to; more are asked for by tests and on shared
-    // nodes.
-    if (threads > static_cast<std::size_t>(tbb::info::default_concurrency()))
-      limit_.emplace(tbb::global_control::max_allowed_parallelism, threads);
+      : more_(more_threads::beyond_cores(threads)),
+        arena_(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads)) {
     arena_.initialize();
   }
   std::size_t size() const { return static_cast<std::size_t>(arena_.max_concurrency()); }
@@ -53,7 +48,7 @@ class thread_team {
   }
 
  private:
-  std::optional<tbb::global_control> limit_;
+  more_threads more_;  ///< asked for by tests and on shared nodes
   tbb::task_arena arena_;
 };
 

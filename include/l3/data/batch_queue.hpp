@@ -1,7 +1,6 @@
 /// @file  include/l3/data/batch_queue.hpp: batches in order while workers make the next ones; bounded memory, and the
 /// same batches whatever the number of workers. Knows no model: see loader.
 #pragma once
-#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <exception>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/more_threads.hpp>
 #include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
 #include <l3/data/batch.hpp>
@@ -73,9 +73,7 @@ class batch_queue {
         total_(batches_to_make()),
         shared_(made_reservoir()),
         // The trainer's loops run in other arenas, on as many threads as there are cores: workers come on top.
-        more_threads_(
-            tbb::global_control::max_allowed_parallelism,
-            tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism) + options_.workers),
+        more_(options_.workers),
         arena_(static_cast<int>(options_.workers), 0),
         slots_(static_cast<std::size_t>(std::min<std::uint64_t>(options_.ahead, total_))),
         openings_(options_.draws_per_opening) {
@@ -437,7 +435,7 @@ class batch_queue {
   std::uint64_t const total_;  ///< batches to hand out
   std::optional<reservoir> const shared_;
   clock::time_point const made_ = clock::now();
-  tbb::global_control more_threads_;
+  more_threads more_;
   tbb::task_arena arena_;
   refused_files refused_;
 

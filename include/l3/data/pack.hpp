@@ -3,8 +3,6 @@
 ///
 /// Programs that include this header link SQLite 3, libarchive and libturbojpeg.
 #pragma once
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_pipeline.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -19,6 +17,7 @@
 #include <functional>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/more_threads.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/decode.hpp>
@@ -215,9 +214,7 @@ class packer {
       insert_shard_ = &insert_shard;
       std::size_t next = report_.known;
       tbb::task_arena arena(o_.threads == 0 ? tbb::task_arena::automatic : static_cast<int>(o_.threads));
-      std::optional<tbb::global_control> more;
-      if (o_.threads > static_cast<std::size_t>(tbb::info::default_concurrency()))
-        more.emplace(tbb::global_control::max_allowed_parallelism, o_.threads);
+      more_threads const more(more_threads::beyond_cores(o_.threads));
       std::size_t const at_once = 2 * static_cast<std::size_t>(arena.max_concurrency());
       using clip_ptr = std::shared_ptr<detail::packed_clip>;
       arena.execute([&] {
