@@ -5,6 +5,7 @@
 #include <exception>
 #include <l3/core/error.hpp>
 #include <new>
+#include <stdexcept>
 
 #ifdef L3_WITH_MPI
 #include <algorithm>
@@ -110,7 +111,9 @@ class mpi_crew final : public crew {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   /// In one piece: the launcher speaks at the same time.
-  void say(std::string const& reason) const { std::cerr << "l3 " + command_ + ": " + reason + '\n' << std::flush; }
+  void say(std::string const& reason) const {
+    std::cerr << printable("l3 " + command_ + ": " + reason) + '\n' << std::flush;
+  }
   std::string command_;
   std::optional<mpi_group> group_;
   std::optional<heartbeat> beat_;
@@ -137,6 +140,8 @@ std::string said_of_error() {
   try {
     throw;
   } catch (std::bad_alloc const&) {
+    return "out of memory; a smaller --batch or --model needs less";
+  } catch (std::length_error const&) {  // more than could ever be had
     return "out of memory; a smaller --batch or --model needs less";
   } catch (std::exception const& e) {
     return e.what();

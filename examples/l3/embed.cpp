@@ -393,7 +393,12 @@ work add_embed(CLI::App& command) {
   o->on.add_to(command);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
-  return [o] { return embed_run(*o); };
+  return [o, &command] {
+    for (char const* of_sounds : {"--hop", "--windows"})
+      if (o->kind == "image" && command.count(of_sounds) > 0)
+        throw setting_error({of_sounds, "audio or video to embed: a picture is one row", "image"});
+    return embed_run(*o);
+  };
 }
 
 }  // namespace l3::program

@@ -224,10 +224,12 @@ work add_eval(CLI::App& command) {
   command.footer("Example:\n  l3 eval --checkpoint run/best.safetensors --data videos/test.csv --out run/eval");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` writes them")->required();
   command.add_option("--data", o->data, "Folder, CSV, list or index of videos, or a packed folder")->required();
-  command.add_option("--out,-o", o->out, "Folder for result.json, pairs.csv and the surest mistakes; none: not kept");
+  CLI::Option* const out = command.add_option(
+      "--out,-o", o->out, "Folder for result.json, pairs.csv and the surest mistakes; none: not kept");
   command.add_option("--mistakes", o->mistakes, "Pictures and sounds of how many mistakes go to --out")
       ->capture_default_str()
-      ->check(CLI::Range(0, 10000).description(""));
+      ->check(CLI::Range(0, 10000).description(""))
+      ->needs(out);
   command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
       ->capture_default_str()
       ->check(above_zero);

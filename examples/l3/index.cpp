@@ -155,11 +155,9 @@ int index_run(index_options const& o) {
                clips.size()));
     return 128 + signal;
   }
-  if (too_many) {
-    o.warn(text("more than %zu videos were refused (--max-failures); what was found is kept for the next run",
-                o.most_failures));
-    return failed;
-  }
+  if (too_many)
+    throw media_error({o.out, text("at most %zu files that are refused (--max-failures)", o.most_failures),
+                       text("%zu; what was found is kept for the next run", refused)});
 
   clip_index made(unfinished);
   clip_index_writer index(out, settings, clip_index_writer::mode::whole);

@@ -153,12 +153,13 @@ int info_of_media(info_options const& o) {
                          {"end", f.sound.end}};
   }
   auto const both = f.both();
-  std::string const use = !f.has_video                   ? "no: it has no pictures"
-                          : !f.has_sound                 ? "no: it has no sound"
-                          : !both || both->seconds() < 1 ? "no: sight and sound share less than one second"
-                                                         : "yes";
-  o.answer("trainable    " + use);
-  document["trainable"] = use;
+  std::string const why_not = !f.has_video                   ? "it has no pictures"
+                              : !f.has_sound                 ? "it has no sound"
+                              : !both || both->seconds() < 1 ? "sight and sound share less than one second"
+                                                             : "";
+  o.answer("trainable    " + (why_not.empty() ? "yes" : "no: " + why_not));
+  document["trainable"] = why_not.empty();
+  document["why_not"] = why_not.empty() ? json() : json(why_not);
   o.print(document);
   return done;
 }
@@ -229,9 +230,11 @@ int info_run(info_options const& o) {
 work add_info(CLI::App& command) {
   auto const o = std::make_shared<info_options>();
   command.footer("Example:\n  l3 info --model paper --batch 16\n  l3 info run/best.safetensors\n  l3 info video.mp4");
-  command.add_option("file", o->file, "A checkpoint (.safetensors), an index or a media file; nothing: this build");
+  CLI::Option* const file =
+      command.add_option("file", o->file, "A checkpoint (.safetensors), an index or a media file; nothing: this build");
   command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
-      ->check(CLI::IsMember({"paper", "small", "tiny"}));
+      ->check(CLI::IsMember({"paper", "small", "tiny"}))
+      ->excludes(file);
   o->on.add_to(command);
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();
   o->add_to(command);

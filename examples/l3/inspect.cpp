@@ -284,6 +284,12 @@ std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> c
   return units;
 }
 
+/// Errors: media_error where a file has ended before the moment that is asked for.
+void require_before_end(std::string const& file, char const* what, double time, double end) {
+  if (time > 0 && time >= end)
+    throw media_error({file, text("--time before its %s at %.3f s", what, end), text("%g s", time)});
+}
+
 /// Does `draw(reader, file, stem)` for each file; those that cannot be read are said and counted.
 template <class Draw>
 int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
@@ -312,6 +318,7 @@ int heatmap_run(inspect_options const& o) {
   insides const inside(o, 1);
   require_units(o, inside.features());
   return each_file(o, "heatmap", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
+    if (!reader.facts().still_image) require_before_end(name, "pictures end", o.time, reader.facts().video.end);
     auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
     auto const shown = inside.seen(reader.frame(o.time, o.side));
     auto const units = units_of(o, maps, inside.features());
@@ -338,6 +345,7 @@ int spectrogram_run(inspect_options const& o) {
   require_units(o, inside.features());
   return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
+    require_before_end(name, "sound ends", o.time, reader.facts().sound.end);
     reader.sound(o.time, second);
     auto const item = inside.item_of(std::span<float const>(second));
     auto const maps = inside.maps_of(modality::sound, item);
@@ -369,6 +377,8 @@ int where_run(inspect_options const& o) {
   insides const inside(o, 64);
   return each_file(o, "correspondence", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
+    require_before_end(name, "pictures end", o.time, reader.facts().video.end);
+    require_before_end(name, "sound ends", o.time, reader.facts().sound.end);
     reader.sound(std::max(0.0, o.time - sound_seconds / 2), second);
     auto const sound = inside.item_of(std::span<float const>(second));
     std::size_t const width = inside.features();

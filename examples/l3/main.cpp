@@ -2,6 +2,8 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -43,16 +45,20 @@ void keep_lines(Formatter& help) {
   }
 }
 
-/// Counts take no minus, which C's conversion makes a very large number of.
-void refuse_negative(CLI::App& command) {
+/// Counts take no minus, which C's conversion makes a very large number of, and none that are larger than any number,
+/// which some versions of CLI11 take for the largest.
+void refuse_no_counts(CLI::App& command) {
   for (CLI::Option* const option : command.get_options())
     if (option->get_type_name().starts_with("UINT"))
       option->check(CLI::Validator(
-          [](std::string& value) {
-            return value.starts_with('-') ? "expected no negative number, found " + value : std::string();
+          [](std::string& value) -> std::string {
+            if (value.starts_with('-')) return "expected no negative number, found " + value;
+            errno = 0;
+            std::strtoull(value.c_str(), nullptr, 0);
+            return errno == ERANGE ? "expected a number below 2^64, found " + value : "";
           },
           ""));
-  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) refuse_negative(*below);
+  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) refuse_no_counts(*below);
 }
 
 int run(int argc, char** argv) {
@@ -118,7 +124,7 @@ int run(int argc, char** argv) {
               << (nearest.empty() ? "" : "; did you mean " + nearest + "?") << std::endl;
     return usage;
   }
-  for (auto const& [command, job] : works) refuse_negative(*command);
+  for (auto const& [command, job] : works) refuse_no_counts(*command);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {
@@ -131,7 +137,7 @@ int run(int argc, char** argv) {
         if (name == "baseline") require_alone(name);  // it trains in one folder
         return job();
       } catch (std::exception const& e) {
-        std::cerr << "l3 " << name << ": " << said_of_error() << std::endl;
+        std::cerr << "l3 " << name << ": " << printable(said_of_error()) << std::endl;
         return code_of(e);
       }
     }
@@ -160,6 +166,7 @@ void keep_memory() {
 
 int main(int argc, char** argv) {
   keep_memory();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow (ulimit -f) is an error like a full disk
   try {
     int const code = run(argc, argv);
     std::cout.flush();

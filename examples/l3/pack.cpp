@@ -59,11 +59,9 @@ int pack_run(pack_command& o) {
   bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));
   auto const r = work.run();
   bar->finish();
-  if (refused > o.most_failures) {
-    o.warn(text("more than %zu videos were refused (--max-failures); whole shards are kept for the next run",
-                o.most_failures));
-    return failed;
-  }
+  if (refused > o.most_failures)
+    throw media_error({o.data, text("at most %zu videos that cannot be used (--max-failures)", o.most_failures),
+                       text("%zu; whole shards are kept for the next run", refused.load())});
   if (r.finished < r.videos) {
     o.say(text(
         "Interrupted: %zu of %zu videos are in whole shards; the same command (without --force) goes on from there",
@@ -95,7 +93,7 @@ work add_pack(CLI::App& command) {
       "Example:\n  l3 pack videos.l3index --out packed --fps 5\n  l3 pack packed --verify");
   command.add_option("data", o->data, "Folder, CSV, list or index of videos; with --verify, a packed folder")
       ->required();
-  command.add_option("--out", o->out, "Folder to write");
+  CLI::Option* const out = command.add_option("--out", o->out, "Folder to write");
   command.add_option("--fps", o->made.pictures_per_second, "Pictures kept of each second")->capture_default_str();
   command.add_option("--side", o->made.side, "Smallest side of pictures; smaller ones stay as they are")
       ->capture_default_str();
@@ -109,8 +107,9 @@ work add_pack(CLI::App& command) {
   command.add_option("--max-failures", o->most_failures, "End when more videos than this cannot be used")
       ->default_str("no limit");
   command.add_flag("--force", o->made.overwrite, "Pack anew what OUT holds already");
-  command.add_flag("--verify", o->verify,
-                   "Read a packed folder and compare its members with the checksums in its index");
+  command
+      .add_flag("--verify", o->verify, "Read a packed folder and compare its members with the checksums in its index")
+      ->excludes(out);
   o->add_to(command);
   return [o] { return pack_run(*o); };
 }

@@ -24,14 +24,14 @@ void common_options::add_to(CLI::App& command) {
       ->check(CLI::Range(0, 1024).description(""));
 }
 void common_options::say(std::string const& line) const {
-  if (!quiet) (as_json ? std::cerr : std::cout) << line << std::endl;
+  if (!quiet) (as_json ? std::cerr : std::cout) << printable(line) << std::endl;
 }
 void common_options::answer(std::string const& line) const {
-  if (!quiet || !as_json) (as_json ? std::cerr : std::cout) << line << std::endl;
+  if (!quiet || !as_json) (as_json ? std::cerr : std::cout) << printable(line) << std::endl;
 }
 void common_options::warn(std::string const& line) const {
   char const* const over_progress = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
-  if (!quiet) std::cerr << over_progress << "l3: warning: " << line << std::endl;
+  if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line) << std::endl;
 }
 void common_options::print(json const& document) const {
   if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
@@ -100,10 +100,12 @@ interruption::interruption(bool speaks, std::chrono::seconds same_for) {
   stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::int64_t{1'000'000'000} * same_for.count();
   std::signal(SIGINT, take_signal);
   std::signal(SIGTERM, take_signal);
+  pipe_ = std::signal(SIGPIPE, SIG_IGN);
 }
 interruption::~interruption() {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
+  std::signal(SIGPIPE, pipe_);
 }
 int interruption::signal() { return stop_signal; }
 
@@ -142,7 +144,7 @@ void progress::draw(bool last) {
   }
   line += short_number(done_) + "/" + short_number(total_) + " " + unit_ + ", " + short_number(rate) + "/s, " +
           (last ? "took " + short_time(elapsed) : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
-  if (!remark_.empty()) line += ", " + remark_;
+  if (!remark_.empty()) line += ", " + printable(remark_);
   if (!terminal_ || last) line += '\n';
   std::cerr << line << std::flush;
 }
@@ -157,6 +159,17 @@ std::string text(char const* format, ...) {
   std::vsnprintf(out.data(), out.size() + 1, format, again);
   va_end(again);
   return out;
+}
+std::string printable(std::string const& line) {
+  std::string shown;
+  for (char const c : line) {
+    auto const byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
+      shown += text("\\x%02x", byte);
+    else
+      shown += c;
+  }
+  return shown;
 }
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
   for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <l3/files/csv.hpp>
 #include <sstream>
@@ -59,6 +60,7 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   run.config_ = config_of(run.folder_, "--resume, --out ");
   if (!to_write) return run;
   run.lock();
+  run.remove_leftovers();
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
@@ -71,6 +73,17 @@ void run_folder::lock() {
   if (folder.is_open() && ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     throw setting_error({"--out " + folder_.string(), "a run that no other process trains", "one that does"});
   lock_ = std::move(folder);
+}
+
+void run_folder::remove_leftovers() const {
+  auto const an_hour_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  std::error_code gone;  // whoever wrote it lives, and has finished by now
+  for (auto const& each : std::filesystem::directory_iterator(folder_)) {
+    std::string const name = each.path().filename().string();
+    if (name.starts_with(".l3-") && name.ends_with(".tmp") && each.is_regular_file(gone) &&
+        each.last_write_time(gone) < an_hour_ago && !gone)
+      std::filesystem::remove(each.path(), gone);
+  }
 }
 
 void run_folder::write_config(json const& config) {

@@ -55,6 +55,8 @@ class run_folder {
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
   void lock();
+  /// What processes that were killed while they wrote have left, once that is an hour ago.
+  void remove_leftovers() const;
   std::filesystem::path folder_;
   detail::file_descriptor lock_;  ///< of the folder, as long as this lives
   json config_;

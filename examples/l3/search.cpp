@@ -252,6 +252,7 @@ work add_search(CLI::App& command) {
       ->capture_default_str()
       ->check(above_zero);
   o->add_to(command);
+  command.get_option("--out")->description("Folder where features are kept for the next time");
   command.footer(
       "A picture finds sounds, and a sound pictures, by what the network has learned: whether they belong together.\n"
       "Example:\n  l3 search audio picture.jpg --in sounds --checkpoint run/best.safetensors --out run/search");

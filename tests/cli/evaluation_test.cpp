@@ -504,6 +504,10 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
     REQUIRE(one.code == 0);
     json const made = json::parse(one.out).at("files").at(0);
     CHECK(is_png(made.at("picture").get<std::string>()));
+    outcome const late =
+        l3("inspect " + std::string(what) + " " + quoted(video) + "--time 99 " + checkpoint() + "--out " + quoted(out));
+    CHECK(late.code == 3);
+    CHECK_THAT(late.err, Contains("--time before its"));
   }
   CHECK(l3("inspect heatmap " + quoted(video) + "--units 128 " + checkpoint() + "--out " + quoted(out)).code == 2);
   outcome const none = l3("inspect heatmap missing.png " + quoted(video) + checkpoint() + "--out " + quoted(out));

@@ -33,6 +33,11 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
                                                         {"train --out x --pairs 0", "a number above 0, found 0"},
                                                         {"train --out x --batch -8", "no negative number, found -8"},
                                                         {"train --out x --lr nan", "0 or above, found nan"},
+                                                        {"train --out x --seed 18446744073709551616", "below 2^64"},
+                                                        {"info run --model tiny", "file"},
+                                                        {"eval --checkpoint x --data y --mistakes 3", "--out"},
+                                                        {"pack x --verify --out y", "--out"},
+                                                        {"embed image x --checkpoint y --out z --hop 1", "--hop"},
                                                         {"info --threads 100000", "--threads"},
                                                         {"train --out " + (scratch() / "none").string(), "--train"},
                                                         {"train --out x --workers 5000", "--workers"},
@@ -48,6 +53,28 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
     CHECK(r.code == 2);
     CHECK_THAT(r.err + r.out, Contains(says));
   }
+}
+
+TEST_CASE("names that would steer a terminal are shown, not obeyed") {
+  outcome const r = l3("info $(printf 'a\\033[31mb')");
+  CHECK(r.code == 1);
+  CHECK_THAT(r.err, Contains("a\\x1b[31mb"));
+}
+
+TEST_CASE("a file that may not grow is an error, and the work goes on where nobody listens any more") {
+  outcome const r = l3("export onnx audio --checkpoint " + quoted(made_up_run() / "best.safetensors") + "--out " +
+                           quoted(scratch() / "large.onnx"),
+                       "ulimit -f 20;");
+  CHECK(r.code == 1);
+  CHECK_THAT(r.err, Contains("large.onnx") && Contains("File too large"));
+  CHECK_FALSE(fs::exists(scratch() / "large.onnx"));
+
+  fs::path const run = scratch() / "unheard";
+  std::string const line = "('" L3_PROGRAM "' train " + training_data() + "--pairs 16 --valid-every 1 --out " +
+                           run.string() + "; echo $? >" + (scratch() / "code").string() + ") 2>/dev/null | true";
+  REQUIRE(std::system(line.c_str()) == 0);
+  CHECK(content(scratch() / "code") == "1\n");  // what it said was lost
+  CHECK_THAT(content(run / "log.csv"), Contains("\n4,16,"));
 }
 
 TEST_CASE("a result that standard output does not take is a failure") {
@@ -75,7 +102,8 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   CHECK(last.at("kind") == "conv3x3+batch_norm+relu+global_max_pool");
   fs::path const video = made_up_videos() / "videos";
   json const media = json::parse(l3("info --json " + fs::directory_iterator(video)->path().string()).out);
-  CHECK(media.at("trainable") == "yes");
+  CHECK(media.at("trainable") == true);
+  CHECK(media.at("why_not").is_null());
   json const eval =
       json::parse(l3("eval --json --pairs 16 --checkpoint " + (made_up_run() / "best.safetensors").string() +
                      " --data " + (made_up_videos() / "test.csv").string())
@@ -283,6 +311,10 @@ TEST_CASE("a loss that is not finite ends a training, and what was saved before 
 TEST_CASE("a run is gone on with by one process at a time, and from its own checkpoint") {
   fs::path const run = scratch() / "own";
   fs::copy(made_up_run(), run, fs::copy_options::recursive);
+  fs::path const left = run / ".l3-1-0.tmp", in_use = run / ".l3-2-0.tmp";  // by killed ones, and by one that writes
+  std::ofstream(left) << "half a checkpoint";
+  std::ofstream(in_use) << "half a report";
+  fs::last_write_time(left, fs::last_write_time(left) - std::chrono::hours(2));
   {
     int const folder = ::open(run.c_str(), O_RDONLY | O_DIRECTORY);
     REQUIRE(::flock(folder, LOCK_EX | LOCK_NB) == 0);
@@ -298,6 +330,8 @@ TEST_CASE("a run is gone on with by one process at a time, and from its own chec
   CHECK(r.code == 1);
   CHECK_THAT(r.err, Contains("last.safetensors") && Contains("seed 5") && Contains("with 6"));
   CHECK(content(run / "log.csv") == content(made_up_run() / "log.csv"));
+  CHECK_FALSE(fs::exists(left));
+  CHECK(fs::exists(in_use));
 }
 
 TEST_CASE("what cannot be trained is refused before there is a folder, and the loss that is told is a mean") {
