@@ -80,7 +80,8 @@ def options_of_help(l3, command):
         if not (match := re.match(r" {2,10}(?:-\w, *)?(--[\w-]+(?:, ?--[\w-]+)*)(.*)", line)):
             continue
         words = match[2][:1] == " " and not match[2].startswith("  ") and match[2].split("  ")[0].split() or []
-        words = [word for word in words if word != "..."]  # takes several
+        words = " ".join(word for word in words if word != "...")  # takes several
+        words = re.split(r"(?:Needs|Excludes): ", words)[0].split()
         said = " ".join(words)  # TYPE=default or TYPE=[several]; from CLI11 2.4 on TYPE [default] or TYPE [[several]]
         said = said[: said.rindex("]")] if "]" in said else " ".join(words[:2])
         default = re.search(r"[=\[]([^=\[\]]+?)\]?$", said)
