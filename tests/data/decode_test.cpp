@@ -491,6 +491,30 @@ TEST_CASE("sound keeps its place on the clip's clock") {
     reader.for_each_frame(1, 32, [&](auto...) { ++pictures; });
     CHECK(pictures == 10);
   }
+  SECTION("a picture that stands for hours while there is sound is none, nor is silence while there are pictures") {
+    auto const slide = make("slide.mkv", "-f lavfi -i color=s=32x32:r=1/3700:d=7400 -f lavfi -i sine=d=7400:r=1000 " +
+                                             x264 + "-c:a pcm_u8 ");
+    l3::clip_reader reader(slide, {.seconds = 0});
+    REQUIRE(reader.facts().video.end > 7000);
+    std::size_t pictures = 0;
+    reader.for_each_frame(1000, 32, [&](auto...) { ++pictures; });
+    CHECK(pictures == 8);
+    auto const mute = make("mute.mkv",
+                           "-f lavfi -i color=s=32x32:r=1/10:d=4000 -f lavfi -i sine=d=1:r=8000 "
+                           "-af asetpts='PTS+gt(T\\,0.5)*3900/TB' " +
+                               x264 + "-c:a pcm_u8 ");
+    std::vector<float> part(1 << 20);
+    auto sound = l3::clip_reader(mute, {.seconds = 0}).sound_from_start();
+    std::size_t samples = 0;
+    while (std::size_t const n = sound.read(part)) samples += n;
+    CHECK(samples > 3900u * 48000);
+    // Behind the end of the pictures the last one stays.
+    pictures = 0;
+    l3::clip_reader(make("ended.mkv", picture + "-f lavfi -i sine=d=2 " + x264 + "-c:a pcm_u8 "), {.seconds = 0})
+        .for_each_frame(
+            1000, 32, [&](auto...) { ++pictures; }, 0, 8);
+    CHECK(pictures == 8);
+  }
   SECTION("the sample rate changes on the way") {
     auto one = fixtures::read_file(make("one.ts", "-f lavfi -i sine=440:r=44100:d=1 -c:a aac"));
     auto const two =

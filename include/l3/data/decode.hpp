@@ -139,8 +139,8 @@ class clip_reader {
   /// (0) while that lies before the end of the video, at least once. One pass of its own, constant memory; the reader
   /// stays usable meanwhile.
   ///
-  /// Errors  as frame(); media_error: a picture on display for longer than longest_pause. setting_error: hop is not
-  ///         positive.
+  /// Errors  as frame(); media_error: no picture for longer than longest_pause, and no sound meanwhile. setting_error:
+  ///         hop is not positive.
   template <class Callback>
   void for_each_frame(double hop, std::size_t side, Callback&& callback, double first = 0,
                       std::size_t count = 0) const {
@@ -150,6 +150,18 @@ class clip_reader {
     auto file = file_.again();
     detail::image_scaler scale(file.name(), file.limits().max_pixels);
     detail::video_pass pass(file, 0);
+    auto const& [video, sound, times] = std::tie(file.index().video, file.index().sound, file.index().times);
+    double believed = -1;
+    auto const require_no_pause = [&](double from, double to) {
+      if (from == believed || !(to > from + detail::longest_pause && to < facts_.video.end)) return;
+      if (!file.goes_on(sound, from, to))
+        throw media_error({file.name(), "pictures without pauses of more than an hour",
+                           "none after " + std::to_string(from) + " s (refused)"});
+      believed = from;
+    };
+    if (count == 0)  // where the scan knows them, a pause need not be waited for
+      for (std::size_t k = 1; k < times.size(); ++k)
+        require_no_pause(file.clock(video, times[k - 1]), file.clock(video, times[k]));
     rgb_frame shown;
     for (std::size_t k = 0;; ++k) {
       double const t = first + double(k) * hop;
@@ -157,9 +169,7 @@ class clip_reader {
       file.in().restart_watch();
       try {
         auto const& picture = pass.at(t);
-        if (t > pass.time() + detail::longest_pause)
-          throw media_error({file.name(), "pictures without pauses of more than an hour",
-                             "none after " + std::to_string(pass.time()) + " s (refused)"});
+        require_no_pause(pass.time(), t);
         if (k == 0 || shown.time != pass.time()) shown = to_rgb(file, scale, picture, pass, side);
       } catch (detail::strayed) {
         throw file.changed();

@@ -23,8 +23,8 @@ namespace detail {
 
 /// Times nearer than this (seconds) are the same time: k * 0.1 in floating point still meets the frame at k/10.
 inline constexpr double same_time = 1e-6;
-/// Seconds without a picture or a sound that are believed; more are a damaged time stamp, which would make hours of a
-/// short file.
+/// Seconds without a picture, or without sound, that are believed where the other stream does not go on meanwhile: more
+/// are a damaged time stamp, which would make hours of a short file.
 inline constexpr double longest_pause = 3600;
 
 /// What the scan keeps of a packet.

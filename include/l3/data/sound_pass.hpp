@@ -167,7 +167,8 @@ class sound_pass {
     resampler_ = ffmpeg::mono_resampler(rate_, sound_rate, file_->name());
     auto const begin = std::llround(segment_time_ * sound_rate);
     double const now = double(produced_) / sound_rate;
-    if (segment_time_ > now + longest_pause && file_->limit() > now + longest_pause)
+    if (segment_time_ > now + longest_pause && file_->limit() > now + longest_pause &&
+        !file_->goes_on(file_->index().video, now, segment_time_))
       throw media_error(
           {file_->name(), "sound without pauses of more than an hour",
            "one from " + std::to_string(now) + " s to " + std::to_string(segment_time_) + " s (refused)"});

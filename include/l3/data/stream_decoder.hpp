@@ -62,6 +62,13 @@ class clip_file {
   /// Whether a picture's time counts as no later than t, and as inside the limit.
   bool is_by(double picture, double t) const { return picture <= t + same_time && picture < limit() - same_time; }
 
+  /// Whether a stream has packets between two times, more than a second from either.
+  bool goes_on(stream_index const& s, double from, double to) const {
+    return std::any_of(s.packets.begin(), s.packets.end(), [&](packet_note const& p) {
+      return p.pts != AV_NOPTS_VALUE && clock(s, p.pts) > from + 1 && clock(s, p.pts) < to - 1;
+    });
+  }
+
   /// Time stamp of the picture on display at t, where the scan knows it.
   std::optional<std::int64_t> expected(double t) const {
     auto const& times = index_->times;
