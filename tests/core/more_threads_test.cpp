@@ -1,6 +1,7 @@
 /// @file  tests/core/more_threads_test.cpp: threads beyond one a core add up, and go again.
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <l3/core/context.hpp>
 #include <l3/core/more_threads.hpp>
 #include <thread>

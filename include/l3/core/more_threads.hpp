@@ -12,7 +12,8 @@
 namespace l3::inline L3_ISA {
 
 /// Lets oneTBB start so many threads more than there are cores, while it lives. Several add up: of several
-/// tbb::global_control the lowest counts, so all of these share one. A lower one of the program's own stays in force.
+/// tbb::global_control the lowest counts, so all of these (of one instruction set) share one. A lower one of the
+/// program's own stays in force.
 class more_threads {
  public:
   explicit more_threads(std::size_t more) : more_(more) { change(more_); }
@@ -31,13 +32,14 @@ class more_threads {
   };
   static std::size_t cores() { return static_cast<std::size_t>(tbb::info::default_concurrency()); }
   static void change(std::size_t by) {
-    static shared all;
-    std::lock_guard const lock(all.mutex);
-    all.more += by;  // modulo 2^64: also less
+    static shared& all = *new shared;  // outlives every team, global ones too
     if (by == 0) return;
-    auto next = all.more == 0 ? nullptr
-                              : std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism,
-                                                                      cores() + all.more);
+    std::lock_guard const lock(all.mutex);
+    std::size_t const more = all.more + by;  // modulo 2^64: also less
+    auto next =
+        more == 0 ? nullptr
+                  : std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism, cores() + more);
+    all.more = more;
     std::swap(all.limit, next);  // the old one goes behind the new one: threads at work are not sent home between
   }
   std::size_t more_;
