@@ -141,8 +141,8 @@ std::string said_of_error() {
     throw;
   } catch (std::bad_alloc const&) {
     return "out of memory; a smaller --batch or --model needs less";
-  } catch (std::length_error const&) {  // more than could ever be had
-    return "out of memory; a smaller --batch or --model needs less";
+  } catch (std::length_error const& e) {
+    return std::string("more memory than there can be (") + e.what() + "); a smaller --batch or --model needs less";
   } catch (std::exception const& e) {
     return e.what();
   }

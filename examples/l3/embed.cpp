@@ -1,9 +1,6 @@
 // l3 embed: sounds, pictures and videos become vectors.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
@@ -17,6 +14,7 @@
 
 #include "embedder.hpp"
 #include "embedding_size.hpp"
+#include "made_with.hpp"
 #include "network_choice.hpp"
 #include "program.hpp"
 #include "writers.hpp"
@@ -79,39 +77,6 @@ std::vector<job> list_jobs(embed_options const& o) {
   for (job& j : jobs)
     if (fs::path const stem = fs::path(j.name).replace_extension(); uses[stem] == 1) j.name = stem;
   return jobs;
-}
-
-/// Sees to it that all outputs of a kind and format in a folder are made with the same settings, which
-/// OUT/l3-embed.json keeps. Returns since when: older ones are others', and to be made anew.
-///
-/// Errors  setting_error: they were made with others, and are not to be overwritten. format_error, file_error.
-double made_since(embed_options const& o, json const& settings) {
-  fs::path const file = fs::path(o.out) / "l3-embed.json";
-  std::string const which = o.kind + ' ' + o.format;
-  json all = json::object();
-  double since = 0;
-  if (fs::exists(file)) try {
-      all = json::parse(read_file(file, 1 << 20));
-      if (all.contains(which)) {
-        json const old = all.at(which).at("settings");
-        all.at(which).at("since").get_to(since);
-        if (old == settings) return since;
-        for (auto const& [name, value] : settings.items())
-          if (json const before = old.value(name, json()); before != value && !o.overwrite)
-            throw setting_error({"--out " + o.out,
-                                 "outputs with its " + name + ", " + before.dump() + " (see " + file.string() +
-                                     "), another folder, or --overwrite",
-                                 value.dump()});
-        // A file system's clock may be a little behind.
-        since = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count() - 0.1;
-      }
-    } catch (json::exception const& e) {
-      throw format_error({file.string(), "the settings that `l3 embed` writes", e.what()});
-    }
-  all[which] = {{"settings", settings}, {"since", since}};
-  make_folder(o.out);
-  write_json(file, all);
-  return since;
 }
 
 /// Collects rows of an embedding, or reduces them to one, and writes them in the format asked for. Nothing appears
@@ -195,10 +160,12 @@ class table {
 /// Writes the rows of each job's kinds where they go, and keeps account of what became of it.
 class outputs final : public row_sink {
  public:
-  outputs(embed_options const& o, std::vector<job> const& all, double since)
-      : o_(o), jobs_(all), since_(since), rows_(all.size()) {}
+  outputs(embed_options const& o, std::vector<job> const& all, json const& settings)
+      : o_(o), jobs_(all), settings_(settings), made_with_(o.out, settings), rows_(all.size()) {}
 
-  /// What is to be read: nothing of a job whose outputs exist already.
+  /// What is to be read: nothing of a job whose outputs exist.
+  ///
+  /// Errors  setting_error: they were made with other settings, and are not to be made anew.
   std::vector<reading_job> to_do() {
     std::vector<reading_job> some;
     for (std::size_t k = 0; k < jobs_.size(); ++k) {
@@ -221,7 +188,7 @@ class outputs final : public row_sink {
     writers_.check();
     auto& open = open_[what == modality::frame];
     if (!open) {
-      fs::path const to = target(doing_[at].job, what);
+      fs::path const to = fs::path(o_.out) / target(doing_[at].job, what);
       fs::create_directories(to.parent_path());
       open = std::make_shared<table>(to, by_->width(what), what == modality::sound || o_.kind == "video", o_);
     }
@@ -237,7 +204,10 @@ class outputs final : public row_sink {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
       rows_[k][what == modality::frame] = open->rows();
       writers_.add(open->rows() * by_->width(what) * sizeof(float),
-                   [made = open, hop = by_->hop_seconds()] { made->commit(hop); });
+                   [this, made = open, hop = by_->hop_seconds(), name = target(k, what)] {
+                     made->commit(hop);
+                     made_with_.note(name.generic_string());
+                   });
     }
     open.reset();
     if (--left == 0)
@@ -253,7 +223,9 @@ class outputs final : public row_sink {
     for (std::size_t k = 0; k < jobs_.size(); ++k)
       for (auto const what : {modality::sound, modality::frame})
         if (auto const& n = rows_[k][what == modality::frame])
-          list.push_back({{"file", jobs_[k].file.string()}, {"output", target(k, what).string()}, {"rows", *n}});
+          list.push_back({{"file", jobs_[k].file.string()},
+                          {"output", (fs::path(o_.out) / target(k, what)).string()},
+                          {"rows", *n}});
     return list;
   }
   json refused() const {
@@ -273,20 +245,30 @@ class outputs final : public row_sink {
   struct doing {
     std::size_t job, kinds_left;
   };
+  /// The name of an output in OUT.
   fs::path target(std::size_t k, modality what) const {
-    fs::path to = fs::path(o_.out) / jobs_[k].name;
+    fs::path to = jobs_[k].name;
     to += std::string(o_.kind != "video" ? "" : what == modality::sound ? "_audio" : "_image") + "." + o_.format;
     return to;
   }
   bool exists(std::size_t k, modality what) const {
-    struct ::stat file {};
-    if (o_.overwrite || ::stat(target(k, what).c_str(), &file) != 0) return false;
-    return static_cast<double>(file.st_mtim.tv_sec) + 1e-9 * static_cast<double>(file.st_mtim.tv_nsec) >= since_;
+    fs::path const name = target(k, what), file = fs::path(o_.out) / name;
+    if (o_.overwrite || !fs::exists(file)) return false;
+    json const* const before = made_with_.otherwise(name.generic_string());
+    if (before == nullptr) return true;
+    for (auto const& [setting, value] : settings_.items())
+      if (json const old = before->value(setting, json()); old != value)
+        throw setting_error({file.string() + ", which exists",
+                             "one made with " + setting + ' ' + value.dump() + ", --overwrite, or another --out",
+                             "one made with " + old.dump()});
+    throw setting_error({file.string() + ", which exists",
+                         "one made with the same settings, --overwrite, or another --out", "one made with others"});
   }
 
   embed_options const& o_;
   std::vector<job> const& jobs_;
-  double since_;                                                 ///< outputs that are older do not count
+  json const& settings_;
+  made_with made_with_;
   std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
   std::vector<doing> doing_;
   std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
@@ -298,8 +280,8 @@ class outputs final : public row_sink {
 };
 
 int embed_run(embed_options o) {
-  if (!(o.hop * sound_rate >= 1))
-    throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(o.hop)});
+  if (!(o.hop * sound_rate >= 1 && o.hop < 1e6))
+    throw setting_error({"--hop", "at least one sample, 1/48000 s, and less than 1e6 s", text("%g", o.hop)});
   auto const net = open_features(o.checkpoint, o.on, o.threads);
   auto const input = make_input(net->facts().name);
   if (o.windows.empty()) o.windows = is_openl3(net->facts().name) ? "centred" : "whole";
@@ -324,11 +306,14 @@ int embed_run(embed_options o) {
                  .batch = o.batch,
                  .centred = o.windows == "centred",
                  .workers = o.readers(o.workers)});
-  json settings{{"network", identity_of(o.checkpoint, *net, o.on)}, {"layer", name_of(which)}, {"reduce", o.reduce}};
+  json settings{{"kind", o.kind},
+                {"network", identity_of(o.checkpoint, *net, o.on)},
+                {"layer", name_of(which)},
+                {"reduce", o.reduce}};
   if (o.kind != "image") settings["windows"] = o.windows;
   if (o.kind != "image") settings["hop"] = work.hop_seconds();
   if (o.kind == "video") settings["align"] = o.align;
-  outputs made(o, jobs, made_since(o, settings));
+  outputs made(o, jobs, settings);
   auto const to_do = made.to_do();
   progress bar(o, "files", static_cast<double>(jobs.size()));
   interruption guard;

@@ -23,10 +23,11 @@ std::string key_of(labelled_set const& set, modality what, chosen_network const&
       .dump();
 }
 
-/// A checksum of what the file holds beside its header, in which damage shows by itself.
-std::string check_of(feature_rows const& rows) {
-  std::uint32_t const crc = ffmpeg::crc32(std::as_bytes(std::span(rows.values)));
-  return std::to_string(ffmpeg::crc32(std::as_bytes(std::span(rows.first)), crc));
+/// A checksum of what the file holds.
+std::string check_of(feature_rows const& rows, std::string const& rest) {
+  std::uint32_t crc = ffmpeg::crc32(std::as_bytes(std::span(rows.values)));
+  crc = ffmpeg::crc32(std::as_bytes(std::span(rows.first)), crc);
+  return std::to_string(ffmpeg::crc32(std::as_bytes(std::span(rest)), crc));
 }
 
 bool take_from(fs::path const& cache, std::string const& key, std::size_t files, std::size_t width,
@@ -43,7 +44,7 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
     if (file.entry("features").shape != std::vector<std::size_t>{rows.count(), width}) return false;
     rows.values.resize(rows.count() * width);
     file.read("features", rows.values, {rows.count(), width});
-    if (file.metadata("l3.check") != check_of(rows)) return false;
+    if (file.metadata("l3.check") != check_of(rows, file.metadata("l3.rest"))) return false;
     json const rest = json::parse(file.metadata("l3.rest"));
     rest.at("refused").get_to(rows.refused);
     rest.at("short").get_to(rows.shorter);
@@ -113,7 +114,8 @@ void feature_options::add_to(CLI::App& command) {
   common_options::add_to(command);
 }
 embedder_settings feature_options::settings(chosen_network const& of) const {
-  if (!(hop * sound_rate >= 1)) throw setting_error({"--hop", "at least one sample, 1/48000 s", std::to_string(hop)});
+  if (!(hop * sound_rate >= 1 && hop < 1e6))
+    throw setting_error({"--hop", "at least one sample, 1/48000 s, and less than 1e6 s", text("%g", hop)});
   return {.which = feature_named(layer, pool, of.net->facts()),
           .hop = static_cast<std::size_t>(std::lround(hop * sound_rate)),
           .batch = batch,
@@ -153,10 +155,11 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.add("features", {rows.count(), width}, std::span<float const>(rows.values));
     out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
     out.metadata("l3.key", key);
-    out.metadata("l3.check", check_of(rows));
-    json const rest{
-        {"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}};
-    out.metadata("l3.rest", rest.dump(-1, ' ', false, json::error_handler_t::replace));
+    std::string const rest =
+        json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}}
+            .dump(-1, ' ', false, json::error_handler_t::replace);
+    out.metadata("l3.rest", rest);
+    out.metadata("l3.check", check_of(rows, rest));
     out.write(cache);
   }
   return rows;

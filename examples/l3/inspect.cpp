@@ -196,7 +196,7 @@ int units_run(inspect_options const& o) {
     }
     for (auto const unit : units) {
       auto const order = strongest(seen, width, unit);
-      float const high = std::max(1e-6f, seen.features[order.front() * width + unit]);
+      float high = 0;  // of what is shown first
       std::string const stem = text("%s-unit-%03zu", vision ? "vision" : "audio", unit);
       std::size_t const gap = 6, cell = vision ? o.side : o.side + 56, below = vision ? o.side : o.side * 3 / 4 + 26;
       extent2 const map = inside.net().map_size(what);
@@ -214,6 +214,7 @@ int units_run(inspect_options const& o) {
           // Beside a second of sound, the picture in its middle.
           auto shown =
               inside.seen(picture_of(data, clip, vision ? time : time + sound_seconds / 2, o.side, reading.limits));
+          if (columns.empty()) high = std::max(1e-6f, seen.features[place * width + unit]);
           if (vision) {
             auto const item = inside.item_of(picture_of(data, clip, time, inside.frame_side(), reading.limits));
             heat = inside.unit_of(what, inside.maps_of(what, item), unit);
@@ -284,10 +285,15 @@ std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> c
   return units;
 }
 
-/// Errors: media_error where a file has ended before the moment that is asked for.
-void require_before_end(std::string const& file, char const* what, double time, double end) {
-  if (time > 0 && time >= end)
-    throw media_error({file, text("--time before its %s at %.3f s", what, end), text("%g s", time)});
+/// Errors: media_error where a stream has ended before the moment that is asked for. (Of one that is not there the
+/// reader tells.)
+void require_before_end(std::string const& file, clip_reader const& reader, modality what, double time) {
+  bool const sees = what == modality::frame;
+  auto const& f = reader.facts();
+  double const end = sees ? f.video.end : f.sound.end;
+  if ((sees ? f.has_video : f.has_sound) && time > 0 && time >= end)
+    throw media_error(
+        {file, text("--time before its %s at %.3f s", sees ? "pictures end" : "sound ends", end), text("%g s", time)});
 }
 
 /// Does `draw(reader, file, stem)` for each file; those that cannot be read are said and counted.
@@ -318,7 +324,7 @@ int heatmap_run(inspect_options const& o) {
   insides const inside(o, 1);
   require_units(o, inside.features());
   return each_file(o, "heatmap", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
-    if (!reader.facts().still_image) require_before_end(name, "pictures end", o.time, reader.facts().video.end);
+    if (!reader.facts().still_image) require_before_end(name, reader, modality::frame, o.time);
     auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
     auto const shown = inside.seen(reader.frame(o.time, o.side));
     auto const units = units_of(o, maps, inside.features());
@@ -345,7 +351,7 @@ int spectrogram_run(inspect_options const& o) {
   require_units(o, inside.features());
   return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    require_before_end(name, "sound ends", o.time, reader.facts().sound.end);
+    require_before_end(name, reader, modality::sound, o.time);
     reader.sound(o.time, second);
     auto const item = inside.item_of(std::span<float const>(second));
     auto const maps = inside.maps_of(modality::sound, item);
@@ -377,8 +383,7 @@ int where_run(inspect_options const& o) {
   insides const inside(o, 64);
   return each_file(o, "correspondence", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    require_before_end(name, "pictures end", o.time, reader.facts().video.end);
-    require_before_end(name, "sound ends", o.time, reader.facts().sound.end);
+    for (auto const what : {modality::frame, modality::sound}) require_before_end(name, reader, what, o.time);
     reader.sound(std::max(0.0, o.time - sound_seconds / 2), second);
     auto const sound = inside.item_of(std::span<float const>(second));
     std::size_t const width = inside.features();

@@ -1,5 +1,7 @@
 // l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
 #include <malloc.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +13,7 @@
 #include <l3/core/backend.hpp>
 #include <l3/version.hpp>
 #include <numeric>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -47,7 +50,7 @@ void keep_lines(Formatter& help) {
 
 /// Counts take no minus, which C's conversion makes a very large number of, and none that are larger than any number,
 /// which some versions of CLI11 take for the largest.
-void refuse_no_counts(CLI::App& command) {
+void require_counts(CLI::App& command) {
   for (CLI::Option* const option : command.get_options())
     if (option->get_type_name().starts_with("UINT"))
       option->check(CLI::Validator(
@@ -58,7 +61,7 @@ void refuse_no_counts(CLI::App& command) {
             return errno == ERANGE ? "expected a number below 2^64, found " + value : "";
           },
           ""));
-  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) refuse_no_counts(*below);
+  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) require_counts(*below);
 }
 
 int run(int argc, char** argv) {
@@ -120,15 +123,19 @@ int run(int argc, char** argv) {
       known += (known.empty() ? "" : ", ") + std::string(c.name);
       if (std::size_t const d = edits(argv[1], c.name); d < least) least = d, nearest = c.name;
     }
-    std::cerr << "l3: expected a command (" << known << "), found \"" << argv[1] << '"'
+    std::cerr << "l3: expected a command (" << known << "), found \"" << printable(argv[1]) << '"'
               << (nearest.empty() ? "" : "; did you mean " + nearest + "?") << std::endl;
     return usage;
   }
-  for (auto const& [command, job] : works) refuse_no_counts(*command);
+  for (auto const& [command, job] : works) require_counts(*command);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {
-    return app.exit(e) == 0 ? done : usage;
+    std::ostringstream out, complaints;
+    int const code = app.exit(e, out, complaints);
+    std::cout << out.str();
+    std::cerr << printable(complaints.str());
+    return code == 0 ? done : usage;
   }
   for (auto const& [command, job] : works)
     if (command->parsed()) {
@@ -167,10 +174,13 @@ void keep_memory() {
 int main(int argc, char** argv) {
   keep_memory();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow (ulimit -f) is an error like a full disk
+  std::signal(SIGPIPE, SIG_IGN);  // the work goes on where nobody reads what it says any more (`| head`)
   try {
     int const code = run(argc, argv);
     std::cout.flush();
     if (std::cout || (code != done && code != some_refused)) return code;
+    pollfd reader{STDOUT_FILENO, 0, 0};
+    if (::poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) return 128 + SIGPIPE;  // gone: nobody to tell
     std::cerr << "l3: standard output: expected to take the result, found that it could not be written" << std::endl;
     return failed;
   } catch (std::exception const& e) {

@@ -33,7 +33,7 @@ struct network_choice {
   chosen_network open(std::size_t threads) const;
 };
 
-/// A text that is the same for the same weights, computed with in the same precision, alone. Errors: file_error.
+/// A text that tells a checkpoint's content, and the precision it is used in, from others. Errors: file_error.
 std::string identity_of(std::string const& checkpoint, feature_engine const& its, backend_choice const& on);
 
 }  // namespace l3::program

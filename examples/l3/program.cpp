@@ -1,13 +1,16 @@
 // Common options, messages, progress and signals of the program.
 #include "program.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
@@ -100,12 +103,10 @@ interruption::interruption(bool speaks, std::chrono::seconds same_for) {
   stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::int64_t{1'000'000'000} * same_for.count();
   std::signal(SIGINT, take_signal);
   std::signal(SIGTERM, take_signal);
-  pipe_ = std::signal(SIGPIPE, SIG_IGN);
 }
 interruption::~interruption() {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
-  std::signal(SIGPIPE, pipe_);
 }
 int interruption::signal() { return stop_signal; }
 
@@ -162,12 +163,15 @@ std::string text(char const* format, ...) {
 }
 std::string printable(std::string const& line) {
   std::string shown;
+  unsigned char before = 0;
   for (char const c : line) {
     auto const byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
+    bool const steers = before == 0xC2 && byte >= 0x80 && byte < 0xA0;  // U+0080 to U+009F
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f || steers)
       shown += text("\\x%02x", byte);
     else
       shown += c;
+    before = byte;
   }
   return shown;
 }
@@ -200,6 +204,13 @@ void write_text(std::filesystem::path const& file, std::string const& content) {
   atomic_file out(file);
   out.write(content);
   out.commit();
+}
+void append_text(std::filesystem::path const& file, std::string const& lines, bool synced) {
+  detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
+  // In one piece: another process may append, too.
+  if (!to.is_open() || ::write(to.get(), lines.data(), lines.size()) != static_cast<::ssize_t>(lines.size()) ||
+      (synced && ::fsync(to.get()) != 0))
+    throw file_error({file.string(), "room for another line", std::strerror(errno)});
 }
 void write_json(std::filesystem::path const& file, json const& document) {
   write_text(file, document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");

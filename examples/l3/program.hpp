@@ -69,7 +69,6 @@ work add_info(CLI::App& command);
 work add_bench(CLI::App& command);
 
 /// Watches SIGINT and SIGTERM while it lives: the first one sets a flag that the work looks at; a second one kills.
-/// Meanwhile the work goes on, too, where nobody reads what it says any more (`| head`).
 class interruption {
  public:
   /// `speaks`: the first signal is answered with a line on standard error. A second one within `same_for` is taken for
@@ -80,9 +79,6 @@ class interruption {
   interruption& operator=(interruption const&) = delete;
   /// 0, or the signal that asks to stop.
   static int signal();
-
- private:
-  void (*pipe_)(int);  ///< what SIGPIPE did before
 };
 
 /// A line that is drawn anew on a terminal, with rate and ETA; elsewhere a plain line every few seconds.
@@ -112,10 +108,13 @@ class progress {
 void make_folder(std::filesystem::path const& folder);
 /// Writes a small file, whole or not at all. Errors: file_error.
 void write_text(std::filesystem::path const& file, std::string const& content);
-/// A document as such a file; what is not UTF-8 in it is replaced.
+/// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear
+/// the last one. Errors: file_error.
+void append_text(std::filesystem::path const& file, std::string const& lines, bool synced = true);
+/// A document as a file, whole or not at all; what is not UTF-8 in it is replaced.
 void write_json(std::filesystem::path const& file, json const& document);
 
-/// A line without bytes that would steer a terminal: names of files may hold any.
+/// A line without characters that would steer a terminal: names of files may hold any.
 std::string printable(std::string const& line);
 
 /// FNV-1a of bytes, going on from `hash`.

@@ -3,11 +3,9 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <l3/files/csv.hpp>
 #include <sstream>
 
@@ -17,15 +15,6 @@ namespace {
 constexpr char const* log_header =
     "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
     "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
-
-// Appended rows are small and end in a line break; a torn last one is cut when the run resumes. They are on the disk
-// before the checkpoint that counts on them.
-void append_line(std::filesystem::path const& path, std::string const& line) {
-  detail::file_descriptor const file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
-  if (!file.is_open() || ::write(file.get(), line.data(), line.size()) != static_cast<::ssize_t>(line.size()) ||
-      ::fsync(file.get()) != 0)
-    throw file_error({path.string(), "room for another line", std::strerror(errno)});
-}
 
 json config_of(std::filesystem::path const& folder, std::string const& option) {
   std::filesystem::path const file = folder / "config.json";
@@ -71,15 +60,16 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
 void run_folder::lock() {
   detail::file_descriptor folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.is_open() && ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    throw setting_error({"--out " + folder_.string(), "a run that no other process trains", "one that does"});
+    throw setting_error({"--out " + folder_.string(), "a run that no process trains", "another process at work on it"});
   lock_ = std::move(folder);
 }
 
 void run_folder::remove_leftovers() const {
   auto const an_hour_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
-  std::error_code gone;  // whoever wrote it lives, and has finished by now
-  for (auto const& each : std::filesystem::directory_iterator(folder_)) {
+  std::error_code ignored;  // tidying stops no training
+  for (auto const& each : std::filesystem::directory_iterator(folder_, ignored)) {
     std::string const name = each.path().filename().string();
+    std::error_code gone;  // in the meantime
     if (name.starts_with(".l3-") && name.ends_with(".tmp") && each.is_regular_file(gone) &&
         each.last_write_time(gone) < an_hour_ago && !gone)
       std::filesystem::remove(each.path(), gone);
@@ -118,7 +108,7 @@ void run_folder::cut_log(std::uint64_t step) {
 
 void run_folder::append(log_row const& r) {
   std::string const validation = r.valid_loss < 0 ? "," : text("%.6f,%.6f", r.valid_loss, r.valid_accuracy);
-  append_line(
+  append_text(
       folder_ / "log.csv",
       text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f,%.1f,%.2f,%.2f,%.2f,%.2f\n", static_cast<unsigned long long>(r.step),
            static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
@@ -138,11 +128,11 @@ double run_folder::best_accuracy() const {
   return best;
 }
 
-void run_folder::append_refusal(std::string const& line) { append_line(folder_ / "refused.jsonl", line); }
+void run_folder::append_refusal(std::string const& line) { append_text(folder_ / "refused.jsonl", line); }
 
 void run_folder::append_processes(std::string const& rows) {
   std::filesystem::path const file = folder_ / "processes.csv";
-  append_line(file, (std::filesystem::exists(file) ? "" : "step,process,step_ms,loader_wait\n") + rows);
+  append_text(file, (std::filesystem::exists(file) ? "" : "step,process,step_ms,loader_wait\n") + rows);
 }
 
 run_record read_run(std::filesystem::path const& folder) {

@@ -48,11 +48,15 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   auto const take = [&](std::string const& name, auto& value) {
     if (!config.contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
     auto old = value;
+    json const& kept = config[name];
+    bool fits = !kept.is_number() || kept >= 0;
     try {
-      config[name].get_to(old);
+      kept.get_to(old);
+      fits = fits && json(old) == kept;  // not one that was cut to fit
     } catch (json::exception const&) {
-      throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), config[name].dump()});
+      fits = false;
     }
+    if (!fits) throw format_error({file, "a value for \"" + name + "\" like " + json(value).dump(), kept.dump()});
     CLI::Option const* const option = command.get_option_no_throw("--" + name);
     bool const given = option != nullptr && option->count() > 0;
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, json>)
@@ -68,7 +72,8 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   for (auto& [name, value] : extra.items()) take(name, value);
 }
 
-/// The last checkpoint is of this run, not another's that was copied here? Errors: format_error, file_error.
+/// The last checkpoint is of a run with these settings, not of another that was copied here? Errors: format_error,
+/// file_error.
 void require_own(run_folder const& run, json const& settings, std::uint64_t seed) {
   checkpoint_facts const facts = read_checkpoint_facts(run.last());
   auto const require = [&](std::string const& what, json const& expected, json const& found) {
@@ -173,7 +178,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
   if (o.opening.draws > 1)  // or refused, before anything is written
-    reservoir(o.seed, o.batch, clips.size(), o.opening.draws, o.opening.videos);
+      [[maybe_unused]]
+    reservoir const fits(o.seed, o.batch, clips.size(), o.opening.draws, o.opening.videos);
   std::uint64_t const last_step = o.pairs / together + (o.pairs % together == 0 ? 0 : 1);
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
@@ -365,14 +371,21 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   };
   // Weights that are about to overflow are finite yet, but nothing can be learned from them any more: the last
   // checkpoint stays as it is.
-  auto const diverged = [&](std::string const& what) {
-    write_rows();
-    bar.finish();
+  auto const diverged = [&](std::string const& what, bool before_update) {
     std::uint64_t const good = std::exchange(saved, net->steps());
-    return numeric_error(
-        text("%s; the last state saved, of step %llu, is in %s; to go on from it: %s --lr, with less "
-             "than %g",
-             what.c_str(), static_cast<unsigned long long>(good), run->last().c_str(), again.c_str(), o.learning_rate));
+    try {
+      write_rows();
+    } catch (error const& e) {
+      o.warn(e.what());
+    }
+    bar.finish();
+    std::string const state =
+        what + "; the last state saved, of step " + std::to_string(good) + ", is in " + run->last().string();
+    std::string const less = text(" --lr %.2g", o.learning_rate / 3);
+    if (good == net->steps() && before_update)  // no learning rate changes what comes of that
+      return numeric_error(state + ", and cannot be gone on with; begin anew with" +
+                           (best < 0 ? "" : " --init " + run->best().string()) + less);
+    return numeric_error(state + "; to go on from it: " + again + less);
   };
   double shown_loss = 0;  // the mean over the last 20 steps or so
   std::uint64_t shown_steps = 0;
@@ -403,7 +416,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       wait += waited;
       report = net->finish();
     } catch (numeric_error const& e) {
-      throw diverged(e.what());
+      throw diverged(e.what(), true);
     }
     double const spent = since(start);
     seconds += spent;
@@ -429,7 +442,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       if (!std::isfinite(last_valid->loss))
         throw diverged(numeric_error({"validation after step " + std::to_string(report.step), "a finite loss",
                                       std::to_string(last_valid->loss)})
-                           .what());
+                           .what(),
+                       false);
       row.valid_loss = last_valid->loss, row.valid_accuracy = last_valid->accuracy;
       bar.finish();
       o.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f",

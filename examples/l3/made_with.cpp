@@ -1,0 +1,49 @@
+// What the outputs in a folder were made with.
+#include "made_with.hpp"
+
+#include <l3/files/atomic_file.hpp>
+#include <sstream>
+#include <utility>
+
+namespace l3::program {
+
+made_with::made_with(std::filesystem::path folder, json settings)
+    : file_(std::move(folder) / "l3-embed.jsonl"),
+      settings_(std::move(settings)),
+      key_(text("%016llx", static_cast<unsigned long long>(fingerprint(settings_.dump())))) {
+  if (!std::filesystem::exists(file_)) return;
+  std::istringstream in(read_file(file_, std::size_t{1} << 32));
+  for (std::string line; std::getline(in, line);) {
+    is_torn_ = in.eof();
+    json const read = json::parse(line, nullptr, false);
+    auto const string_at = [&](char const* name) {
+      return read.is_object() && read.contains(name) && read[name].is_string() ? read[name].get<std::string>() : "";
+    };
+    std::string const key = string_at("key"), output = string_at("output");
+    if (key.empty()) continue;
+    if (output.empty())
+      settings_of_[key] = read.value("settings", json::object());
+    else if (key == key_)
+      others_.erase(output);
+    else
+      others_[output] = key;
+  }
+}
+
+json const* made_with::otherwise(std::string const& output) const {
+  auto const found = others_.find(output);
+  if (found == others_.end()) return nullptr;
+  auto const settings = settings_of_.find(found->second);
+  static json const unknown = json::object();
+  return settings == settings_of_.end() ? &unknown : &settings->second;
+}
+
+void made_with::note(std::string const& output) {
+  auto const line = [](json const& of) { return of.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'; };
+  std::lock_guard const lock(mutex_);
+  std::string lines = std::exchange(is_torn_, false) ? "\n" : "";
+  if (!std::exchange(begun_, true)) lines += line({{"key", key_}, {"settings", settings_}});
+  append_text(file_, lines + line({{"key", key_}, {"output", output}}), false);
+}
+
+}  // namespace l3::program
