@@ -308,6 +308,7 @@ int embed_run(embed_options o) {
                  .workers = o.readers(o.workers)});
   json settings{{"kind", o.kind},
                 {"network", identity_of(o.checkpoint, *net, o.on)},
+                {"front_end", net->facts().front_end},
                 {"layer", name_of(which)},
                 {"reduce", o.reduce}};
   if (o.kind != "image") settings["windows"] = o.windows;

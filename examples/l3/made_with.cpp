@@ -2,6 +2,7 @@
 #include "made_with.hpp"
 
 #include <l3/files/atomic_file.hpp>
+#include <l3/version.hpp>
 #include <sstream>
 #include <utility>
 
@@ -42,7 +43,7 @@ void made_with::note(std::string const& output) {
   auto const line = [](json const& of) { return of.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'; };
   std::lock_guard const lock(mutex_);
   std::string lines = std::exchange(is_torn_, false) ? "\n" : "";
-  if (!std::exchange(begun_, true)) lines += line({{"key", key_}, {"settings", settings_}});
+  if (!std::exchange(begun_, true)) lines += line({{"key", key_}, {"version", L3_VERSION}, {"settings", settings_}});
   append_text(file_, lines + line({{"key", key_}, {"output", output}}), false);
 }
 
