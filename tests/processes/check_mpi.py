@@ -253,8 +253,8 @@ def is_training(process, folder):
 
 
 def hosts_apart(s):
-    if os.geteuid() != 0 or not all(map(shutil.which, ["ip", "tc", "unshare", "hostname"])):
-        print("SKIPPED: needs root, ip, tc, unshare and hostname")
+    if os.geteuid() != 0 or not all(map(shutil.which, ["ip", "tc", "unshare", "hostname", "sysctl"])):
+        print("SKIPPED: needs root, ip, tc, unshare, hostname and sysctl")
         sys.exit(77)
     with contextlib.ExitStack() as stack:
         try:
@@ -284,6 +284,7 @@ def hosts_apart(s):
             time.sleep(0.1)
         seconds = time.monotonic() - began
         expect(seconds < 30, f"both ends have ended {seconds:.1f} s after it was cut")
+        apart.forget()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
