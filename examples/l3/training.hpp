@@ -8,24 +8,9 @@
 #include "crew.hpp"
 #include "engine.hpp"
 #include "evaluate.hpp"
-#include "program.hpp"
+#include "training_options.hpp"
 
 namespace l3::program {
-
-/// Settings that every training has; config.json keeps those that change what is learned or written.
-struct training_options : common_options {
-  std::string train, valid, out, model = "small", dump;
-  backend_choice on;
-  std::size_t batch = 0, workers = 0, accumulate = 1;
-  std::uint32_t valid_pairs = 1000;
-  std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
-  double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
-  opening_options opening;
-  bool resume = false;
-  std::string again;  ///< the command that goes on with the run; empty: `command --out OUT --resume`
-
-  void add_to(CLI::App& command);
-};
 
 /// What is taught to which network.
 class lesson {
@@ -53,10 +38,6 @@ class lesson {
   virtual void save(std::filesystem::path const&, checkpoint_facts const&) = 0;
   virtual void load(std::filesystem::path const&) = 0;
 };
-
-/// The settings of one kind of training beside those that all have: option's name and value, as config.json keeps
-/// them.
-using extra_settings = json;
 
 /// Makes the lesson once settings are final (those of the run that is gone on with), and may add settings that the data
 /// decides: a run that is gone on with must have the same.

@@ -1,0 +1,74 @@
+// Rows and refusals of a training.
+#include "training_log.hpp"
+
+#include <l3/files/csv.hpp>
+#include <sstream>
+
+namespace l3::program {
+
+training_log::training_log(run_folder& run, crew& all, common_options const& says, std::size_t draws)
+    : run_(run), all_(all), says_(says), draws_(draws), of_each_(all.size()) {
+  for (refusal const& r : run.refused()) written_.insert(r.file);
+}
+
+void training_log::add(step_report const& step, double seconds, double wait) {
+  row_.step = step.step, row_.pairs = step.pairs, row_.learning_rate = step.learning_rate;
+  row_.loss += step.score.loss, row_.accuracy += step.score.accuracy;
+  seconds_ += seconds, wait_ += wait;
+  ++steps_;
+}
+void training_log::add(std::size_t rank, step_state const& of_one) {
+  of_each_[rank].seconds += of_one.seconds, of_each_[rank].wait += of_one.wait;
+}
+void training_log::add(class_score const& validation) {
+  row_.valid_loss = validation.loss, row_.valid_accuracy = validation.accuracy;
+}
+
+void training_log::end_row(loader_report const& now) {
+  if (steps_ == 0) return;
+  auto const n = static_cast<double>(steps_);
+  row_.loss /= n, row_.accuracy /= n;
+  row_.pairs_per_second = static_cast<double>(steps_ * draws_) / seconds_, row_.wait_share = wait_share();
+  auto const since_then = now - read_;
+  auto const draw = since_then.stages.milliseconds_a_draw();
+  row_.batches_ready = since_then.mean_ready(), row_.open_ms = draw.open, row_.picture_ms = draw.picture;
+  row_.sound_ms = draw.sound, row_.assemble_ms = draw.assemble;
+  read_ = now;
+  if (all_.is_first()) run_.append(row_);
+  if (all_.is_first() && all_.size() > 1) {
+    std::string rows;
+    for (std::size_t rank = 0; rank != all_.size(); ++rank) {
+      step_state const& r = of_each_[rank];
+      rows += csv_row({std::to_string(row_.step), all_.name(rank), text("%.1f", 1000 * r.seconds / n),
+                       text("%.4f", r.seconds > 0 ? r.wait / r.seconds : 0)});
+    }
+    run_.append_processes(rows);
+  }
+  of_each_.assign(all_.size(), {});
+  row_ = {}, steps_ = 0, seconds_ = wait_ = 0;
+}
+
+void training_log::end(loader_report const& now) {
+  if (all_.is_first() && !refusals_.empty()) write_refusals({take_refusals()});
+  end_row(now);
+}
+
+std::string training_log::take_refusals() {
+  std::string lines;
+  for (refusal const& r : refusals_) lines += refusal_line(r);
+  refusals_.clear();
+  return lines;
+}
+void training_log::write_refusals(std::vector<std::string> const& of_all) {
+  for (std::string const& each : of_all) {
+    std::istringstream in(each);
+    for (std::string line; std::getline(in, line);) {
+      json const record = json::parse(line);
+      if (!written_.insert(record.at("file").get<std::string>()).second) continue;
+      if (all_.is_first()) run_.append_refusal(line + '\n');
+      says_.warn("refused " + record.at("why").get<std::string>());
+    }
+  }
+}
+
+}  // namespace l3::program

@@ -1,0 +1,69 @@
+/// @file  examples/l3/training_log.hpp: what a training writes behind its steps: rows and refusals.
+#pragma once
+#include <l3/data/clip_list.hpp>
+#include <l3/data/loader_report.hpp>
+#include <l3/train/softmax_head.hpp>
+#include <l3/train/trainer.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "crew.hpp"
+#include "program.hpp"
+#include "run_folder.hpp"
+
+namespace l3::program {
+
+/// What the processes of a training tell each other behind every step.
+struct step_state {
+  double seconds = 0, wait = 0;
+  std::uint64_t print = 0;  ///< of the weights, now and then
+  std::int32_t signal = 0;
+  std::uint32_t refusals = 0;  ///< since the step before
+};
+
+/// Gathers rows of log.csv, each the mean over some steps, of processes.csv, and the files that were refused. The first
+/// process writes them.
+class training_log {
+ public:
+  /// `draws`: of all processes in a step.
+  training_log(run_folder& run, crew& all, common_options const& says, std::size_t draws);
+
+  /// A step of this process, and how it and the others fared.
+  void add(step_report const& step, double seconds, double wait);
+  void add(std::size_t rank, step_state const& of_one);
+  void add(class_score const& validation);
+  bool has_validation() const { return row_.valid_loss >= 0; }
+  /// Of the time since the row before, how much was spent waiting for batches.
+  double wait_share() const { return wait_ / seconds_; }
+  /// Writes the row, if there are steps for one. `now`: what the loader says. Errors: file_error.
+  void end_row(loader_report const& now);
+
+  /// A file that this process could not use.
+  void refuse(refusal const& r) { refusals_.push_back(r); }
+  std::uint32_t not_written() const { return static_cast<std::uint32_t>(refusals_.size()); }
+  /// Writes what the processes could not use, each file once; all of them call it. Errors: file_error, group_error.
+  void write_refusals() { write_refusals(all_.gather(take_refusals())); }
+  /// Ends the row, and writes what this process could not use. Errors: file_error.
+  void end(loader_report const& now);
+  /// Files of the run that could not be used.
+  std::size_t refused() const { return written_.size(); }
+
+ private:
+  std::string take_refusals();
+  void write_refusals(std::vector<std::string> const& of_all);
+
+  run_folder& run_;
+  crew& all_;
+  common_options const& says_;
+  std::size_t draws_;
+  log_row row_;
+  std::uint64_t steps_ = 0;  ///< of the row
+  double seconds_ = 0, wait_ = 0;
+  loader_report read_;               ///< when the row began
+  std::vector<step_state> of_each_;  ///< of the row, by process
+  std::vector<refusal> refusals_;    ///< not yet written
+  std::set<std::string> written_;    ///< files
+};
+
+}  // namespace l3::program
