@@ -4,6 +4,7 @@
 #include <l3/data/packed_clips.hpp>
 #include <l3/data/probe.hpp>
 #include <l3/data/published_sets.hpp>
+#include <l3/files/file_lock.hpp>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -44,7 +45,7 @@ set_listing list_of(index_options const& o) {
   clip_list& all = listing.clips;
   std::unordered_map<std::string, std::string> names;
   for (auto const& source : o.sources)
-    for (auto const& each : read_clips(source)) {
+    for (auto const& each : read_clips(source, 1)) {
       auto const [earlier, is_new] = names.emplace(each.name, source);
       if (!is_new)
         throw format_error(
@@ -52,6 +53,7 @@ set_listing list_of(index_options const& o) {
       all.push_back(each);
     }
   detail::require_different(all, o.sources.back());
+  if (all.size() < 2) throw format_error({o.sources.back(), "at least two videos in all", std::to_string(all.size())});
   listing.listed = all.size();
   return listing;
 }
@@ -94,10 +96,30 @@ class memory {
   std::unordered_map<std::size_t, std::int64_t> ids_;  ///< by the name's hash: names themselves would be large
 };
 
+bool same_place(fs::path const& a, fs::path const& b) {
+  std::error_code unknown;
+  return fs::weakly_canonical(a, unknown) == fs::weakly_canonical(b, unknown);
+}
+
 int index_run(index_options const& o) {
   index_settings const settings{.seconds = o.seconds, .content = !o.quick, .drop = flags_named(o.drop)};
   fs::path const out = o.out, unfinished = o.out + ".unfinished";
   fs::path const failures = o.failures.empty() ? o.out + ".failures.jsonl" : o.failures;
+  if (o.out.empty() || fs::is_directory(out))
+    throw setting_error({"--out", "the name of a file", o.out.empty() ? "nothing" : o.out + ", a folder"});
+  for (auto const& other : o.sources)
+    if (same_place(failures, other)) throw setting_error({"--failures", "a file of its own", other});
+  if (same_place(failures, out)) throw setting_error({"--failures", "a file of its own", o.out});
+  constexpr auto needs_content =
+      static_cast<std::uint32_t>(content_flag::silent) | static_cast<std::uint32_t>(content_flag::still);
+  if (o.quick && (settings.drop & needs_content) != 0)
+    throw setting_error({"--drop with --quick",
+                         "short, no-picture or no-sound: silence and standstill are not looked for",
+                         "silent or static"});
+  if (out.has_parent_path()) make_folder(out.parent_path());
+  auto const alone = file_lock::of_name(o.out + ".lock");
+  if (alone.is_taken())
+    throw setting_error({"--out " + o.out, "an index that no process writes", "another one at work on it"});
   set_listing const listing = list_of(o);
   clip_list const& clips = listing.clips;
   if (o.anew) fs::remove(unfinished);
@@ -230,7 +252,12 @@ work add_index(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--seed", o->set.seed, "flickr-soundnet: of the subset and the splits")->capture_default_str();
   o->add_to(command);
-  return [o] { return index_run(*o); };
+  return [o, &command] {
+    for (char const* of_set : {"--videos", "--split", "--classes", "--subset", "--seed"})
+      if (o->set.set.empty() && command.count(of_set) > 0)
+        throw setting_error({of_set, "--dataset, of which it says more", "none"});
+    return index_run(*o);
+  };
 }
 
 }  // namespace l3::program

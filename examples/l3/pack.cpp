@@ -20,6 +20,13 @@ struct pack_command : common_options {
 };
 
 int verify_run(pack_command const& o) {
+  if (!packed_clips::is_packed(o.data)) {
+    auto const begun = std::filesystem::path(o.data) / detail::packing_index_name;
+    throw format_error({o.data, "a packed folder",
+                        std::filesystem::exists(begun)    ? "one that is not finished"
+                        : std::filesystem::exists(o.data) ? "none"
+                                                          : "nothing there"});
+  }
   std::optional<progress> bar;
   auto const found = check_packing(o.data, o.threads, [&](std::uint64_t read, std::uint64_t total) {
     if (!bar) bar.emplace(o, "bytes", static_cast<double>(total));
@@ -50,12 +57,18 @@ int pack_run(pack_command& o) {
   o.made.progress = [&](std::size_t finished, clip_record const& r) {
     if (!r.usable(0)) {
       ++refused;
-      o.warn("left out " +
-             (r.refused.empty() ? r.video.name + ": expected a second of picture and sound, found none" : r.refused));
+      auto const both = r.facts.both();
+      o.warn("left out " + (r.refused.empty() ? r.video.name + ": expected a second of picture and sound, found " +
+                                                    (!r.facts.has_video   ? "no picture"
+                                                     : !r.facts.has_sound ? "no sound"
+                                                                          : text("%.3f s", both ? both->seconds() : 0))
+                                              : r.refused));
     }
     bar->update(static_cast<double>(finished), "");
   };
   packer work(clips, o.made);
+  if (work.changed() > 0)
+    o.warn(text("%zu videos have changed since they were packed; --force packs anew", work.changed()));
   bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));
   auto const r = work.run();
   bar->finish();
@@ -94,10 +107,15 @@ work add_pack(CLI::App& command) {
   command.add_option("data", o->data, "Folder, CSV, list or index of videos; with --verify, a packed folder")
       ->required();
   CLI::Option* const out = command.add_option("--out", o->out, "Folder to write");
-  command.add_option("--fps", o->made.pictures_per_second, "Pictures kept of each second")->capture_default_str();
+  command.add_option("--fps", o->made.pictures_per_second, "Pictures kept of each second")
+      ->capture_default_str()
+      ->check(above_zero);
   command.add_option("--side", o->made.side, "Smallest side of pictures; smaller ones stay as they are")
-      ->capture_default_str();
-  command.add_option("--quality", o->made.quality, "Of JPEG, 1 to 100")->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(16, 4096).description(""));
+  command.add_option("--quality", o->made.quality, "Of JPEG, 1 to 100")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100).description(""));
   command.add_option("--clip-seconds", o->made.seconds, "Pack only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(zero_or_more);

@@ -29,10 +29,22 @@ json config_of(std::filesystem::path const& folder, std::string const& option) {
   }
 }
 
+/// Errors: setting_error: a name that is not UTF-8.
+std::string text_of(json const& config) {
+  for (auto const& [name, value] : config.items()) try {
+      (void)value.dump();
+    } catch (json::type_error const&) {
+      throw setting_error({"--" + name, "a name in UTF-8, to be kept in config.json",
+                           value.dump(-1, ' ', false, json::error_handler_t::replace)});
+    }
+  return config.dump(2) + "\n";
+}
+
 }  // namespace
 
 run_folder run_folder::create(std::filesystem::path folder, json const& config) {
   run_folder run(std::move(folder));
+  (void)text_of(config);  // or refused, before anything is made
   make_folder(run.folder_);
   run.lock();
   if (std::filesystem::exists(run.folder_ / "config.json"))
@@ -49,7 +61,7 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   run.config_ = config_of(run.folder_, "--resume, --out ");
   if (!to_write) return run;
   run.lock();
-  run.remove_leftovers();
+  detail::remove_leftovers(run.folder_, std::chrono::hours(1));
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
@@ -58,33 +70,14 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
 }
 
 void run_folder::lock() {
-  detail::file_descriptor folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.is_open() && ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+  lock_ = file_lock::of_folder(folder_);
+  if (lock_.is_taken())
     throw setting_error({"--out " + folder_.string(), "a run that no process trains", "another process at work on it"});
-  lock_ = std::move(folder);
-}
-
-void run_folder::remove_leftovers() const {
-  auto const an_hour_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
-  std::error_code ignored;  // tidying stops no training
-  for (auto const& each : std::filesystem::directory_iterator(folder_, ignored)) {
-    std::string const name = each.path().filename().string();
-    std::error_code gone;  // in the meantime
-    if (name.starts_with(".l3-") && name.ends_with(".tmp") && each.is_regular_file(gone) &&
-        each.last_write_time(gone) < an_hour_ago && !gone)
-      std::filesystem::remove(each.path(), gone);
-  }
 }
 
 void run_folder::write_config(json const& config) {
   config_ = config;
-  std::string text;
-  try {
-    text = config.dump(2) + "\n";
-  } catch (json::type_error const&) {
-    throw setting_error({"--train, --valid, --init", "names in UTF-8, to be kept in config.json", "another encoding"});
-  }
-  write_text(folder_ / "config.json", text);
+  write_text(folder_ / "config.json", text_of(config));
 }
 
 void run_folder::cut_log(std::uint64_t step) {

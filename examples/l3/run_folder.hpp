@@ -2,8 +2,8 @@
 #pragma once
 #include <filesystem>
 #include <l3/data/clip_list.hpp>
-#include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
+#include <l3/files/file_lock.hpp>
 #include <string>
 #include <vector>
 
@@ -55,10 +55,8 @@ class run_folder {
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
   void lock();
-  /// What processes that were killed while they wrote have left, once that is an hour ago.
-  void remove_leftovers() const;
   std::filesystem::path folder_;
-  detail::file_descriptor lock_;  ///< of the folder, as long as this lives
+  file_lock lock_;
   json config_;
 };
 

@@ -1,5 +1,8 @@
 /// @file  tests/cli/collection_test.cpp: l3 index and l3 pack as a user meets them, and what other programs read of
 /// their files.
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <iostream>
 
 #include "../support/catch.hpp"
@@ -81,10 +84,47 @@ TEST_CASE("an index tells good files from bad, remembers them, and is read by SQ
   CHECK_THAT(
       l3("index " + quoted(messy_videos()) + quoted(made_up_videos()) + "--out " + quoted(scratch() / "both")).err,
       !Contains("l3 index:"));
-  CHECK_THAT(l3("index " + quoted(made_up_videos()) + quoted(made_up_videos() / "videos") + "--out x").err,
+  CHECK_THAT(l3("index " + quoted(made_up_videos()) + quoted(made_up_videos() / "videos") + "--out " +
+                quoted(scratch() / "x.l3index"))
+                 .err,
              Contains("each video once"));
   CHECK_THAT(l3("index " + quoted(messy_videos()) + quoted(messy_videos()) + "--out " + quoted(out)).err,
              Contains("one folder above both"));
+  for (auto const& [more, says] : std::vector<std::pair<std::string, std::string>>{
+           {"--split train", "--split: expected --dataset"},
+           {"--quick --drop static", "--drop with --quick"},
+           {"--failures " + quoted(out), "--failures: expected a file of its own"},
+           {"--failures " + quoted(messy_videos()), "--failures: expected a file of its own"}}) {
+    outcome const wrong = index(more);
+    CHECK(wrong.code == 2);
+    CHECK_THAT(wrong.err, Contains(says));
+  }
+  CHECK(json::parse(l3("info --json " + quoted(out)).out).at("usable") == 30);
+  CHECK_THAT(l3("index " + quoted(messy_videos()) + "--out " + quoted(scratch())).err, Contains("a folder"));
+  {
+    int const held = ::open((out.string() + ".lock").c_str(), O_RDWR | O_CREAT, 0666);
+    REQUIRE(::flock(held, LOCK_EX | LOCK_NB) == 0);
+    outcome const second = index("");
+    CHECK(second.code == 2);
+    CHECK_THAT(second.err, Contains("another one at work"));
+    fs::remove(out.string() + ".lock");
+    ::close(held);
+  }
+  // Through a link it is brought up to date, and used, where it really lies.
+  fs::create_directories(scratch() / "links/deeper");
+  fs::path const link = scratch() / "links/deeper/link.l3index", one = scratch() / "one more";
+  fs::create_symlink(out, link);
+  CHECK(l3("index " + quoted(messy_videos()) + "--json --out " + quoted(link)).code == 3);
+  for (fs::path const& through : {link, out})
+    CHECK(
+        json::parse(l3("bench loader --model tiny --batch 4 --pairs 8 --json " + quoted(through)).out).at("failures") ==
+        0);
+  CHECK_FALSE(fs::exists(link.string() + ".lock"));
+  fs::create_directories(one);
+  fs::copy_file(messy_videos() / "00000.mp4", one / "single.mp4", fs::copy_options::overwrite_existing);
+  CHECK(
+      json::parse(l3("index " + quoted(messy_videos()) + quoted(one) + "--json --out " + quoted(scratch() / "two")).out)
+          .at("usable") == 31);
 
   python(R"py(import sqlite3, struct
 c = sqlite3.connect(')py" +
@@ -118,6 +158,8 @@ TEST_CASE("a packed collection trains and evaluates like its videos, and is read
   CHECK(checked.at("problems").empty());
   CHECK(l3("pack --verify " + quoted(out / "index.l3index")).code == 0);
   CHECK(l3("pack " + quoted(out) + "--out " + quoted(scratch() / "twice")).code == 2);
+  CHECK_THAT(l3("pack --verify " + quoted(scratch() / "not there")).err, Contains("nothing there"));
+  CHECK_THAT(l3("pack " + quoted(index) + "--side 8 --out " + quoted(scratch() / "x")).err, Contains("--side"));
   CHECK(l3("index " + quoted(messy_videos()) + "--out " + quoted(out / "index.l3index")).code == 2);
   std::ofstream(scratch() / "a-file") << "x";
   outcome const nowhere = l3("pack " + quoted(index) + "--out " + quoted(scratch() / "a-file"));

@@ -91,6 +91,9 @@ TEST_CASE("any other file has a path in each line") {
   auto const clips = l3::read_clips(folder.write("lists/all.txt", "one.mp4\r\n\n two.mp4\n#3.mp4"));
   CHECK(names_of(clips) == names{"one.mp4", " two.mp4", "#3.mp4"});
   CHECK(clips[2].file == folder.path / "lists/#3.mp4");
+  CHECK(names_of(l3::read_clips(folder.write("marked.txt", "\xef\xbb\xbfone.mp4\ntwo.mp4"))) ==
+        names{"one.mp4", "two.mp4"});
+  CHECK(l3::read_clips(folder.write("one.txt", "one.mp4"), 1).size() == 1);
 }
 
 TEST_CASE("lists that cannot be used say what is wrong with them") {
@@ -110,7 +113,14 @@ TEST_CASE("lists that cannot be used say what is wrong with them") {
                     Contains("b.csv:3") && Contains("an empty cell"));
   CHECK_THROWS_WITH(l3::read_clips(file("c.csv", "path\n")), Contains("at least two videos"));
   CHECK_THROWS_WITH(l3::read_clips(file("d.csv", "path\nx.mp4\ny.mp4\n./x.mp4\n")),
-                    Contains("each video once") && Contains("entry 1") && Contains("entry 3"));
+                    Contains("each video once") && Contains("'x.mp4' as entry 1 and './x.mp4' as entry 3"));
+  auto const here = fs::current_path();
+  fs::current_path(folder.path);
+  file("d.txt", "x.mp4\n" + (fs::current_path() / "x.mp4").string() + "\n");
+  CHECK_THROWS_WITH(l3::read_clips("d.txt"), Contains("each video once"));
+  fs::current_path(here);
+  CHECK_THROWS_WITH(l3::read_clips(file("f.txt", "x.mp4\n" + std::string(5000, 'y') + "\n")),
+                    Contains("f.txt:2") && Contains("at most 4096 bytes"));
   CHECK_THROWS_WITH(l3::read_clips(file("e.bin", std::string("x.mp4\ny\0z.mp4\n", 14))), Contains("zero byte"));
 }
 

@@ -425,11 +425,38 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
   auto const begun = l3::packer(m->clips, options).run();
   REQUIRE(begun.finished < m->clips.size());
   fixtures::write_file("packed-killed/shard-0000" + std::to_string(begun.shards) + ".tar", fixtures::bytes(1000, 'x'));
+  fixtures::write_file("packed-killed/.l3-1-0.tmp", fixtures::bytes(1000, 'x'));
   options.stop = {};
-  l3::packer(m->clips, options).run();
+  {
+    auto const first = fixtures::read_file(options.out / "shard-00000.tar");
+    auto shorter = first;
+    shorter.resize(first.size() / 2);
+    fixtures::write_file("packed-killed/shard-00000.tar", shorter);
+    CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("shard-00000.tar of") && Contains("--force"));
+    fs::remove(options.out / "shard-00000.tar");
+    CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("shard-00000.tar of") && Contains("No such file"));
+    fixtures::write_file("packed-killed/shard-00000.tar", first);
+  }
+  {
+    l3::packer going_on(m->clips, options);
+    CHECK(going_on.changed() == 0);
+    CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("another one at work"));
+    going_on.run();
+  }
+  CHECK_FALSE(fs::exists(options.out / ".l3-1-0.tmp"));
   CHECK(l3::check_packing(options.out).problems.empty());
   fs::remove(options.out / "index.l3index");
   CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("shards without an index"));
+
+  // Through a link the shards are where the index really lies.
+  fs::create_directories(fresh("links"));
+  fs::create_symlink(three / "index.l3index", fixtures::folder() / "links/linked.l3index");
+  CHECK(l3::packed_clips(fixtures::folder() / "links/linked.l3index").clips().size() == report.packed);
+  // What is not ours stays, whatever is forced.
+  fixtures::write_file("packed3/shard-notes.tar", fixtures::bytes(10, 'x'));
+  l3::packer(m->clips, {.out = three, .side = 16, .overwrite = true}).run();
+  CHECK(fs::exists(three / "shard-notes.tar"));
+  CHECK(l3::check_packing(three).problems.empty());
 
   fs::remove(shard);
   CHECK_THAT(l3::check_packing(one).problems.at(0), Contains("shard-00001.tar: expected a shard"));

@@ -57,6 +57,19 @@ TEST_CASE("flickr-soundnet: a list of ids, a random subset, and splits that no m
   CHECK(all.clips.size() == 4500);
   CHECK(all.missing.size() == 500);
   CHECK(all.missing[0] == "4000000000");
+  // A mark at the beginning, an id that comes again, and addresses with something behind it.
+  r.list = folder.write("odd.txt",
+                        "\xef\xbb\xbf"
+                        "4000000007\nhttps://x/y/4000000014/\nhttps://x/4000000021.mp4?dl=1\n4000000007\n");
+  auto const odd = l3::list_published_set(r);
+  CHECK(odd.listed == 3);
+  CHECK(odd.clips.size() == 3);
+  r.list = folder.write("nothing.txt", "///\n");
+  CHECK_THROWS_WITH(l3::list_published_set(r), Contains("nothing.txt:1"));
+  r.list = folder.path / "ids.txt";
+  r.classes = folder.path / "ids.txt";
+  CHECK_THROWS_WITH(l3::list_published_set(r), Contains("only of kinetics-sounds"));
+  r.classes.clear();
   CHECK(fs::exists(all.clips[17].file));
 
   auto const part = [&](char const* split, std::size_t subset = 0, std::uint64_t seed = 0) {

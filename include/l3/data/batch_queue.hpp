@@ -29,6 +29,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -64,6 +65,9 @@ struct batch_kind {
 /// Source, memory, errors  as for loader.
 template <class Source>
 class batch_queue {
+  static_assert(std::is_lvalue_reference_v<decltype(std::declval<Source const&>().clips())>,
+                "l3::loader: a source's clips() must return a reference to a list that lives as long as the source");
+
  public:
   batch_queue(Source source, loader_options options, batch_kind const& kind)
       : source_(std::move(source)),

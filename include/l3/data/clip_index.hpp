@@ -164,6 +164,14 @@ inline std::filesystem::path real_folder(std::filesystem::path const& folder) {
   return (unknown ? absolute.lexically_normal() : real) / "";
 }
 
+/// The folder that a file really lies in, whatever links lead to it and whether it is there.
+inline std::filesystem::path folder_of(std::filesystem::path const& file) {
+  std::error_code unknown;
+  bool const is_link = std::filesystem::is_symlink(file, unknown);
+  auto const real = is_link ? std::filesystem::weakly_canonical(file, unknown) : file;
+  return real_folder((unknown ? file : real).parent_path());
+}
+
 /// Texts of one of the tables places and labels, by id.
 inline std::vector<std::string> read_texts(sql_database& index, std::string_view select) {
   std::vector<std::string> texts;
@@ -201,7 +209,7 @@ class clip_index_writer {
   /// `more_tables`: SQL that makes tables beside the index's own.
   clip_index_writer(std::filesystem::path const& file, index_settings const& settings, mode how,
                     std::string const& more_tables = {})
-      : folder_(detail::real_folder(file.parent_path())) {
+      : folder_(detail::folder_of(file)) {
     if (how == mode::whole) file_.emplace(file);
     bool const old = how == mode::growing && is_begun_index(file);
     index_.emplace(file_ ? file_->temporary() : file, sql_database::mode::write);
@@ -318,7 +326,7 @@ class clip_index_writer {
 class clip_index {
  public:
   explicit clip_index(std::filesystem::path const& file)
-      : folder_(detail::real_folder(file.parent_path())), index_(file, sql_database::mode::read) {
+      : folder_(detail::folder_of(file)), index_(file, sql_database::mode::read) {
     settings_ = detail::read_settings(index_);
     places_ = detail::read_texts(index_, "SELECT id, path FROM places ORDER BY id");
     labels_ = detail::read_texts(index_, "SELECT id, label FROM labels ORDER BY id");

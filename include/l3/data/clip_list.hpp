@@ -195,6 +195,11 @@ inline clip_list clips_of_folder(std::filesystem::path const& folder) {
   return clips;
 }
 
+inline void require_path(std::string_view path, std::string const& where) {
+  if (path.size() > 4096)
+    throw format_error(complaint{where, "a path of at most 4096 bytes", std::to_string(path.size()) + " bytes"});
+}
+
 inline clip_list clips_of_csv(std::filesystem::path const& file) {
   auto const table = read_csv(file);
   auto const path = table.column("path");
@@ -203,6 +208,7 @@ inline clip_list clips_of_csv(std::filesystem::path const& file) {
   for (std::size_t row = 0; row != table.rows.size(); ++row) {
     auto const& cells = table.rows[row];
     if (cells[path].empty()) throw format_error(complaint{table.where(row), "the path of a video", "an empty cell"});
+    require_path(cells[path], table.where(row));
     clips.push_back({file.parent_path() / cells[path], cells[path],
                      label < std::ssize(cells) ? cells[static_cast<std::size_t>(label)] : std::string()});
   }
@@ -215,11 +221,15 @@ inline clip_list clips_of_text(std::filesystem::path const& file) {
     throw format_error(complaint{file.string(), "a folder, a CSV file or a text with the path of a video in each line",
                                  "a zero byte at offset " + std::to_string(zero)});
   clip_list clips;
-  for (std::string_view rest = text; !rest.empty();) {
+  std::size_t number = 0;
+  for (std::string_view rest = without_byte_order_mark(text); !rest.empty();) {
     auto line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    ++number;
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty()) clips.push_back({file.parent_path() / line, std::string(line), {}});
+    if (line.empty()) continue;
+    require_path(line, file.string() + ':' + std::to_string(number));
+    clips.push_back({file.parent_path() / line, std::string(line), {}});
   }
   return clips;
 }
@@ -228,12 +238,14 @@ inline clip_list clips_of_text(std::filesystem::path const& file) {
 inline void require_different(clip_list const& clips, std::filesystem::path const& source) {
   std::unordered_map<std::string, std::size_t> places;
   places.reserve(clips.size());
+  auto const here = std::filesystem::current_path();
   for (std::size_t i = 0; i != clips.size(); ++i) {
-    auto const [earlier, is_new] = places.emplace(clips.file(i).lexically_normal().string(), i);
+    auto const [earlier, is_new] = places.emplace((here / clips.file(i)).lexically_normal().string(), i);
     if (!is_new)
       throw format_error(complaint{source.string(), "each video once",
-                                   excerpt(clips.name(i)) + " as entry " + std::to_string(earlier->second + 1) +
-                                       " and as entry " + std::to_string(i + 1)});
+                                   excerpt(clips.name(earlier->second)) + " as entry " +
+                                       std::to_string(earlier->second + 1) + " and " + excerpt(clips.name(i)) +
+                                       " as entry " + std::to_string(i + 1)});
   }
 }
 
@@ -249,8 +261,8 @@ inline void require_different(clip_list const& clips, std::filesystem::path cons
 ///
 /// Errors  file_error: nothing there, or it cannot be read. format_error: no column `path`, an empty path, the same
 /// video
-///         twice, fewer than two videos (the task needs the frame of one with the sound of another).
-inline clip_list read_clips(std::filesystem::path const& source) {
+///         twice, fewer than `least` videos (the task needs the frame of one with the sound of another).
+inline clip_list read_clips(std::filesystem::path const& source, std::size_t least = 2) {
   std::error_code failure;
   auto const type = std::filesystem::status(source, failure).type();
   if (type == std::filesystem::file_type::not_found || type == std::filesystem::file_type::none)
@@ -263,7 +275,7 @@ inline clip_list read_clips(std::filesystem::path const& source) {
                : detail::lower_extension(source) == ".csv" ? detail::clips_of_csv(source)
                                                            : detail::clips_of_text(source);
   detail::require_different(clips, source);
-  if (clips.size() < 2)
+  if (clips.size() < least)
     throw format_error(complaint{
         source.string(), "at least two videos, for each frame is also paired with the sound of another video",
         clips.empty()

@@ -32,7 +32,8 @@ class video_files;
 /// seed, the batch's number and the model's shapes alone.
 ///
 /// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
-/// Source  where the clips are (that of videos needs data/video_files.hpp): `clips()`, their list; a type `tools`, made
+/// Source  where the clips are (that of videos needs data/video_files.hpp): `clips()`, a reference to their list; a
+/// type `tools`, made
 ///         of a source, which a worker keeps from draw to draw; a type `reader`, made of (source, place in the list,
 ///         tools), which offers facts(), frame(t, side) and sound(start, out) as clip_reader does.
 /// Form    what becomes of a picture and a second: as_values, or as_bytes for a GPU that does the rest.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,8 +24,10 @@
 #include <l3/data/decode.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/jpeg.hpp>
+#include <l3/data/packed_clips.hpp>
 #include <l3/data/probe.hpp>
 #include <l3/files/archive_writer.hpp>
+#include <l3/files/file_lock.hpp>
 #include <l3/files/sqlite.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -57,6 +60,7 @@ struct pack_report {
   std::size_t videos = 0;    ///< of the list
   std::size_t finished = 0;  ///< less than `videos` when it was stopped
   std::size_t known = 0;     ///< of them, packed by an earlier run
+  std::size_t changed = 0;   ///< of those, files that are others now: their old content stays
   std::size_t packed = 0;    ///< of them, in the shards
   std::size_t shards = 0;    ///< whole ones
   std::uint64_t bytes = 0;   ///< of the shards
@@ -182,7 +186,8 @@ inline std::string shard_name(std::size_t number) {
 /// is whole; after an interruption the same call goes on with the clips behind the last one. Refused clips are in the
 /// index, with the reason.
 ///
-/// Errors  setting_error: an option out of its range; another packing lies in `out`. file_error: cannot be written.
+/// Errors  setting_error: an option out of its range; another packing lies in `out`, or is at work there; shards of the
+///         interrupted one are not as they were. file_error: cannot be written.
 class packer {
  public:
   packer(clip_list const& clips, pack_options options) : clips_(clips), o_(std::move(options)) {
@@ -202,6 +207,8 @@ class packer {
 
   /// Videos that an interrupted run has packed, or refused, already.
   std::size_t known() const { return report_.known; }
+  /// Of them, those whose files have changed since.
+  std::size_t changed() const { return report_.changed; }
 
   /// Packs the rest. Once.
   pack_report run() {
@@ -271,10 +278,25 @@ class packer {
         .dump();
   }
 
+  /// An index that is no packing's; a damaged one is not said to be.
+  static bool is_of_videos(std::filesystem::path const& index) {
+    try {
+      return is_sql_database(index) && !packed_clips::is_packed(index);
+    } catch (error const&) {
+      return false;
+    }
+  }
+
   /// Makes the folder; removes an old packing where that is wished, index first: without it shards are none.
-  void prepare_folder() const {
+  void prepare_folder() {
     namespace fs = std::filesystem;
     fs::create_directories(o_.out);
+    lock_ = file_lock::of_folder(o_.out);
+    if (lock_.is_taken())
+      throw setting_error(complaint{o_.out.string(), "a folder that no process packs into", "another one at work"});
+    detail::remove_leftovers(o_.out, std::chrono::seconds(0));  // of killed ones: this is the only one
+    if (is_of_videos(finished_))
+      throw setting_error(complaint{finished_.string(), "nothing, or a packed collection's index", "one of videos"});
     if (o_.overwrite) {
       fs::remove(finished_);
       fs::remove(unfinished_);
@@ -283,7 +305,8 @@ class packer {
       throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
     std::vector<fs::path> shards;
     for (auto const& each : fs::directory_iterator(o_.out))
-      if (auto const name = each.path().filename().string(); name.starts_with("shard-") && name.ends_with(".tar"))
+      if (auto const name = each.path().filename().string(); name.starts_with("shard-") && name.ends_with(".tar") &&
+                                                             name.find_first_not_of("0123456789", 6) == name.size() - 4)
         shards.push_back(each.path());
     if (!o_.overwrite && !shards.empty() && !fs::exists(unfinished_))
       throw setting_error(
@@ -302,17 +325,28 @@ class packer {
                                     expected + " (or --force to begin anew)", what});
     };
     if (found != settings_text()) refuse("the settings " + found, settings_text());
-    old.for_each_name([&](std::int64_t id, std::string_view name) {
+    old.for_each([&](std::int64_t id, clip_record const& then) {
       auto const place = static_cast<std::size_t>(id - 1);
+      auto const& name = then.video.name;
       if (place >= clips_.size() || clips_.name(place) != name)
         refuse("the same list of videos, with " + detail::excerpt(name) + " at place " + std::to_string(id),
                place < clips_.size() ? detail::excerpt(clips_.name(place)) : "its end");
+      clip_record now{.video = clips_[place]};
+      stamp_file(now);
+      report_.changed += now.bytes != then.bytes || now.modified != then.modified;
       ++report_.known;
     });
-    auto shards = old.database().prepare("SELECT count(*), sum(bytes) FROM shards");
-    shards.step();
-    report_.shards = static_cast<std::size_t>(shards.integer(0));
-    report_.bytes = static_cast<std::uint64_t>(shards.integer(1));
+    auto shards = old.database().prepare("SELECT file, bytes FROM shards");
+    while (shards.step()) {
+      auto const file = o_.out / packed_clips::shard_name(old.database(), shards.text(0));
+      auto const bytes = static_cast<std::uint64_t>(shards.integer(1));
+      std::error_code missing;
+      if (auto const size = std::filesystem::file_size(file, missing); missing || size != bytes)
+        refuse(file.filename().string() + " of " + std::to_string(bytes) + " bytes",
+               missing ? missing.message() : std::to_string(size) + " bytes");
+      ++report_.shards;
+      report_.bytes += bytes;
+    }
     auto packed = old.database().prepare("SELECT count(*) FROM packed");
     packed.step();
     report_.packed = static_cast<std::size_t>(packed.integer(0));
@@ -384,6 +418,7 @@ class packer {
   clip_list const& clips_;
   pack_options const o_;
   std::filesystem::path finished_, unfinished_;
+  file_lock lock_;
   std::optional<clip_index_writer> index_;
   sql_statement *insert_packed_ = nullptr, *insert_shard_ = nullptr;
   std::optional<archive_writer> shard_;

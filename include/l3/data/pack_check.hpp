@@ -48,7 +48,7 @@ class shard_check {
         shard_(shard),
         bytes_(bytes),
         name_(std::move(file)),
-        path_(index.parent_path() / name_) {}
+        path_(folder_of(index) / name_) {}
 
   pack_check run() {
     found_.shards = 1;
@@ -214,12 +214,21 @@ inline pack_check check_packing(std::filesystem::path const& folder, std::size_t
   if (lost.step() && lost.integer(0) > 0)
     all.problems.push_back(index.string() + ": expected a shard for every clip, found " +
                            std::to_string(lost.integer(0)) + " clips without");
+  auto absent = database.prepare("SELECT count(*) FROM clips WHERE usable AND id NOT IN (SELECT id FROM packed)");
+  if (absent.step() && absent.integer(0) > 0)
+    all.problems.push_back(index.string() + ": expected a place in the shards for every clip, found " +
+                           std::to_string(absent.integer(0)) + " clips without");
   for (auto const& part : parts) {
     all.shards += part.shards;
     all.clips += part.clips;
     all.bytes += part.bytes;
     all.problems.insert(all.problems.end(), part.problems.begin(), part.problems.end());
   }
+  if (all.problems.empty()) try {
+      packed_clips const whole(folder);
+    } catch (error const& e) {  // what the shards do not know of
+      all.problems.push_back(e.what());
+    }
   return all;
 }
 

@@ -241,7 +241,7 @@ class packed_clips {
   }
 
   static void open_shards(sql_database& index, contents& all) {
-    auto const folder = std::filesystem::absolute(all.index).parent_path();
+    auto const folder = detail::folder_of(all.index);
     auto rows = index.prepare("SELECT id, file, bytes FROM shards ORDER BY id");
     while (rows.step()) {
       auto const file = shard_name(index, rows.text(1));

@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -113,23 +114,31 @@ inline double seconds_of(std::string const& text, std::string const& where) {
 /// Calls f(line, "file:number") for the lines of a text that hold something and no comment.
 template <class F>
 void for_each_line(std::filesystem::path const& file, F&& f) {
-  auto const text = read_file(file, std::size_t{1} << 30);
+  auto const content = read_file(file, std::size_t{1} << 30);
+  std::string_view const text = without_byte_order_mark(content);
   std::size_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     auto const end = std::min(text.find('\n', begin), text.size());
-    auto const line = trimmed(std::string_view(text).substr(begin, end - begin));
+    auto const line = trimmed(text.substr(begin, end - begin));
     ++number;
     if (!line.empty() && line.front() != '#') f(line, file.string() + ':' + std::to_string(number));
     begin = end + 1;
   }
 }
 
-/// Every line an id, or a path or address whose last part is the id.
+/// Every line an id, or a path or address whose last part is the id. One that comes again does not count: it could be
+/// in two splits.
 inline std::vector<set_entry> flickr_entries(std::filesystem::path const& list, video_files_by_name const& files) {
   std::vector<set_entry> entries;
-  for_each_line(list, [&](std::string const& line, std::string const&) {
-    auto const name = std::filesystem::path(line).filename();
-    entries.push_back(entry_of(files, {has_video_extension(name) ? name.stem().string() : name.string()}));
+  std::unordered_set<std::string> known;
+  for_each_line(list, [&](std::string const& line, std::string const& where) {
+    bool const is_address = line.find("://") != line.npos;
+    std::string path = is_address ? line.substr(0, line.find_first_of("?#")) : line;
+    while (path.ends_with('/')) path.pop_back();
+    auto const name = std::filesystem::path(path).filename();
+    auto const id = has_video_extension(name) ? name.stem().string() : name.string();
+    if (id.empty()) throw format_error(complaint{where, "an id, or a path or address that ends in one", excerpt(line)});
+    if (known.insert(id).second) entries.push_back(entry_of(files, {id}));
   });
   return entries;
 }
@@ -252,6 +261,7 @@ inline set_listing list_published_set(set_request const& r) {
     throw setting_error(complaint{"split", "all, train, valid or test", r.split});
   bool const flickr = r.set == "flickr-soundnet", kinetics = r.set == "kinetics-sounds";
   if (r.subset > 0 && !flickr) throw setting_error(complaint{"subset", "only of flickr-soundnet", r.set});
+  if (!r.classes.empty() && !kinetics) throw setting_error(complaint{"classes", "only of kinetics-sounds", r.set});
   if (r.set == "audioset" && r.split != "all")
     throw setting_error(complaint{"split of audioset", "all: each of its lists is a split", r.split});
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -115,6 +116,20 @@ inline temporary_file create_beside(std::filesystem::path const& target) {
     if (file.is_open()) return {std::move(file), std::move(path)};
     // A file of that name is a leftover of a killed process, or belongs to another machine that shares the directory.
     if (errno != EEXIST) throw_errno(target, "a directory where a file can be created");
+  }
+}
+
+/// Removes what killed processes have left of such files in a folder, once nothing has been written to them for so
+/// long.
+inline void remove_leftovers(std::filesystem::path const& folder, std::chrono::seconds age) {
+  auto const oldest = std::filesystem::file_time_type::clock::now() - age;
+  std::error_code ignored;  // tidying stops no work
+  for (auto const& each : std::filesystem::directory_iterator(folder, ignored)) {
+    auto const name = each.path().filename().string();
+    std::error_code gone;  // in the meantime
+    if (name.starts_with(".l3-") && name.ends_with(".tmp") && each.is_regular_file(gone) &&
+        each.last_write_time(gone) <= oldest && !gone)
+      std::filesystem::remove(each.path(), gone);
   }
 }
 

@@ -40,13 +40,16 @@ struct csv_table {
 namespace detail {
 
 inline constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+inline std::string_view without_byte_order_mark(std::string_view text) {
+  return text.starts_with(byte_order_mark) ? text.substr(byte_order_mark.size()) : text;
+}
 inline constexpr std::size_t csv_row_limit = std::size_t{1} << 20;  ///< an unclosed quote must not swallow the file
 
 /// Walks through the text of a CSV file, row by row.
 class csv_parser {
  public:
-  csv_parser(std::string_view text, std::string source) : text_(text), source_(std::move(source)) {
-    if (text_.starts_with(byte_order_mark)) text_.remove_prefix(byte_order_mark.size());
+  csv_parser(std::string_view text, std::string source)
+      : text_(without_byte_order_mark(text)), source_(std::move(source)) {
     if (auto const zero = text_.find('\0'); zero != text_.npos) {
       pass(zero);
       refuse("text (UTF-8, not UTF-16)", "a zero byte");
