@@ -177,6 +177,9 @@ TEST_CASE("a classifier's step that is not finite leaves everything as it was") 
   float& value = s.batch.data()[77];
   float const kept = std::exchange(value, std::numeric_limits<float>::infinity());
   CHECK_THROWS_WITH(s.step(), Contains("step 2") && Contains("finite"));
+  CHECK(s.values() == untouched.values());
+  value = 1e20f;
+  CHECK_THROWS_WITH(s.step(), Contains("step 2, running averages"));
   value = kept;
   CHECK(s.values() == untouched.values());
   std::vector<std::int32_t> const beyond{0, 1, 2, 3, 4, 5};

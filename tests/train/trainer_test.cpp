@@ -118,8 +118,22 @@ TEST_CASE("a step that is not finite leaves everything as it was and says which 
   CHECK(same_bits(s.net, untouched.net));
   CHECK(s.net.batches_tracked() == 1);
   CHECK(s.t.steps() == 1);
+  frames.data()[1234] = 1e20f;  // normalised it is harmless, but its square is in the running variance
+  CHECK_THROWS_WITH(s.t.step(frames.view(), sounds.view(), {}), Contains("step 2, running averages"));
+  CHECK(same_bits(s.net, untouched.net));
   s.step(1), untouched.step(1);
   CHECK(same_bits(s.net, untouched.net));
+}
+
+TEST_CASE("settings out of their range are refused") {
+  for (double const rate : {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    training_settings wrong = usual;
+    wrong.learning_rate = rate;
+    CHECK_THROWS_WITH(session(1, wrong), Contains("learning rate"));
+    wrong = usual;
+    wrong.weight_decay = rate;
+    CHECK_THROWS_WITH(session(1, wrong), Contains("weight decay"));
+  }
 }
 
 TEST_CASE("batches that do not fit are refused") {

@@ -2,9 +2,9 @@
 #pragma once
 
 /// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two
-/// translation units built with different flags (a dispatching program does that) therefore share no symbol, and the
-/// linker cannot hand AVX-512 code to a machine without it. Users write `l3::name` as if it were not there.
-/// L3_ARCH_TAG is the set as kernels are written for it; bf16 products come on top.
+/// translation units built with different flags (a dispatching program does that) therefore share no symbol of l3's.
+/// (They do share inline functions of the standard library and others, see docs/architecture.md.) Users write
+/// `l3::name` as if it were not there. L3_ARCH_TAG is the set as kernels are written for it; bf16 products come on top.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define L3_ARCH_TAG avx512
 #if defined(__AVX512BF16__) && defined(__AMX_BF16__)

@@ -9,6 +9,8 @@
 #include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
+
+#include <utility>
 #endif
 
 namespace l3::inline L3_ISA {
@@ -78,6 +80,11 @@ class arena {
     if (align == huge_page) madvise(block_.get(), round_up(size_, align), MADV_HUGEPAGE);
 #endif
     std::fill_n(block_.get(), size_, std::byte{0});
+  }
+  arena(arena&& other) noexcept : block_(std::move(other.block_)), size_(std::exchange(other.size_, 0)) {}
+  arena& operator=(arena&& other) noexcept {
+    block_ = std::move(other.block_), size_ = std::exchange(other.size_, 0);
+    return *this;
   }
   std::byte* data() const noexcept { return block_.get(); }
   std::size_t size() const noexcept { return size_; }

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace l3::inline L3_ISA {
 
@@ -44,6 +45,11 @@ class tensor {
   using shape = S;
   tensor() = default;
   explicit tensor(std::size_t count) : block_(count * S::size * sizeof(T)), count_(count) {}
+  tensor(tensor&& other) noexcept : block_(std::move(other.block_)), count_(std::exchange(other.count_, 0)) {}
+  tensor& operator=(tensor&& other) noexcept {
+    block_ = std::move(other.block_), count_ = std::exchange(other.count_, 0);
+    return *this;
+  }
 
   T* data() noexcept { return reinterpret_cast<T*>(block_.data()); }
   T const* data() const noexcept { return reinterpret_cast<T const*>(block_.data()); }

@@ -124,7 +124,7 @@ class classifier_training {
   value const* x_ = nullptr;
 };
 
-/// A classifier in use: the weights prepared, and memory for batches of up to `items`.
+/// A classifier in use: the weights prepared, and memory for batches of up to `items`. One thread at a time.
 template <class Network>
 class classifier_inference {
  public:

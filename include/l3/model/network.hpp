@@ -177,6 +177,8 @@ class training {
 
 /// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction,
 /// and the weights as they are then, transformed for the kernels; `refresh` takes them again.
+///
+/// Threads  one at a time; any number of these may share a network and a context.
 template <class Network>
 class inference {
  public:

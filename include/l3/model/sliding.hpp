@@ -92,6 +92,7 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
 ///
 /// Shapes  spectrogram (F, columns(windows), 1), features (windows, Network::embedding), maps (windows,
 ///         inference::audio_map::output).
+/// Threads  one at a time.
 /// Errors  shape_error: a hop of zero, no windows or more than there is room for.
 template <class Network>
 class sliding_sounds {

@@ -16,6 +16,7 @@
 #include <l3/train/optimizer.hpp>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -147,8 +148,8 @@ struct network_aside {
 /// Writes a checkpoint, whole or not at all. Without an optimizer it holds the weights alone.
 /// Errors: file_error; the file that was there stays then.
 template <class Network>
-void save_checkpoint(std::filesystem::path const& path, Network const& net, adam<Network> const* optimizer,
-                     checkpoint_facts facts) {
+void save_checkpoint(std::filesystem::path const& path, Network const& net,
+                     std::type_identity_t<adam<Network>> const* optimizer, checkpoint_facts facts) {
   using S = typename Network::scalar;
   safetensors_writer out;
   std::vector<std::vector<float>> converted;
@@ -169,11 +170,15 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net, adam
 }
 
 /// Reads some of a checkpoint's parameters into `net`: those below `prefix` ("vision", "audio"). The checkpoint may be
-/// of another network that has the same ones: a subnetwork goes from an L³-Net into a classifier and back. `net` stays
-/// as it was on any error. Errors: as load_checkpoint.
+/// of another network with the same front end that has the same ones: a subnetwork goes from an L³-Net into a
+/// classifier and back. `net` stays as it was on any error. Errors: as load_checkpoint; setting_error: `net` has none
+/// below `prefix`.
 template <class Network>
 void load_parameters(std::filesystem::path const& path, Network& net, std::string const& prefix) {
   detail::open_checkpoint const from(path, "", Network::config::front_end::name);
+  if (std::none_of(Network::parameters.begin(), Network::parameters.end(),
+                   [&](parameter const& p) { return p.name.view().starts_with(prefix + "."); }))
+    throw setting_error({"parameters to load", "a part of the network, such as vision", detail::excerpt(prefix)});
   Network read_net;
   std::copy_n(net.data(), Network::parameter_room, read_net.data());
   std::vector<float> values;
@@ -193,7 +198,8 @@ void load_parameters(std::filesystem::path const& path, Network& net, std::strin
 /// error. Errors: file_error; format_error if it is another network, lacks a tensor, or holds values that are not
 /// finite.
 template <class Network>
-checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net, adam<Network>* optimizer) {
+checkpoint_facts load_checkpoint(std::filesystem::path const& path, Network& net,
+                                 std::type_identity_t<adam<Network>>* optimizer) {
   using config = typename Network::config;
   detail::open_checkpoint const from(path, describe_model<config>(), config::front_end::name);
   detail::network_aside<Network> read(from, optimizer);

@@ -32,12 +32,20 @@ class classifier_trainer {
         pass_(on, settings.batch, frozen),
         gradients_(Network::parameter_room * sizeof(scalar)),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
-        rate_{settings.learning_rate, settings.warm_up_steps} {}
+        rate_{settings.learning_rate, settings.warm_up_steps} {
+    require_valid(settings);
+    if (head.inputs() != Network::hidden::size)
+      throw shape_error({"head of a classifier",
+                         std::to_string(Network::hidden::size) + " inputs, the network's hidden",
+                         std::to_string(head.inputs())});
+  }
 
   /// One step on a batch of at most settings.batch items; labels count classes from 0. A frozen trunk must not have
   /// changed since the first step.
   ///
-  /// Errors  numeric_error if loss or gradients are not finite: everything is then as it was before the step.
+  /// Errors  numeric_error if loss, gradients or running averages are not finite: everything is then as it was before
+  /// the
+  ///         step.
   ///         shape_error if the counts do not fit. setting_error: a label that is no class.
   step_report step(batch_view<scalar const, typename Network::input> items, std::span<std::int32_t const> labels) {
     require_same_count("training batch: labels", items.count, labels.size());
@@ -63,6 +71,8 @@ class classifier_trainer {
     pass_.backward(params, gradients);
     if (!head_.finite(on_) || !all_finite(on_, Network::parameter_room, gradients))
       refuse(report.step, "gradients", "infinite values or values that are not numbers");
+    if (!frozen_ && !averages_.finite(net_))
+      refuse(report.step, "running averages", "infinite values or values that are not numbers");
     report.learning_rate = rate_.at(report.step);
     optimizer_.step(on_, net_, gradients, report.learning_rate, frozen_ ? Network::top_offset : 0);
     adam_settings last = optimizer_.settings();

@@ -101,7 +101,9 @@ class fusion_trainer {
         loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(scalar)),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
-        rate_{settings.learning_rate, settings.warm_up_steps} {}
+        rate_{settings.learning_rate, settings.warm_up_steps} {
+    require_valid(settings);
+  }
 
   /// As trainer::step.
   step_report step(batch_view<value const, typename Network::frame> frames,

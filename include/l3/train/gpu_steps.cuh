@@ -217,8 +217,7 @@ class gpu_steps {
         weights_(3 * room() * sizeof(float)),
         roles_(room() / detail::gpu::line_values),
         results_((group != nullptr ? 1 + group->size() : 1) * sizeof(detail::gpu::step_result)) {
-    if (settings.parts == 0 || settings.batch == 0)
-      throw setting_error({"training: parts and batch", "at least 1", "0"});
+    require_valid(settings);
     auto roles = detail::gpu::line_roles<Network>(learned_from);
     roles.insert(roles.end(), more.roles.begin(), more.roles.end());
     upload(on, roles.size(), roles.data(), reinterpret_cast<detail::gpu::line_role*>(roles_.data()));

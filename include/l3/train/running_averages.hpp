@@ -2,6 +2,7 @@
 /// them.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <l3/layers/layer.hpp>
 #include <utility>
@@ -25,6 +26,14 @@ class running_averages {
   void give_back(Network& net) {
     net.batches_tracked(batches_);
     each(net, [](scalar* now, scalar const* kept, std::size_t n) { std::copy_n(kept, n, now); });
+  }
+
+  static bool finite(Network const& net) {
+    for (parameter const& p : Network::parameters)
+      if (!p.learned() && !std::all_of(net.data() + p.offset, net.data() + p.offset + p.count(),
+                                       [](scalar x) { return std::isfinite(x); }))
+        return false;
+    return true;
   }
 
   /// Puts the network's running averages among [begin, end) of `values`, which are laid out as Network::parameters.

@@ -1,6 +1,7 @@
 /// @file  include/l3/train/trainer.hpp: batch, forward, loss, backward, optimizer; and the loop around it.
 #pragma once
 #include <chrono>
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -33,6 +35,13 @@ struct training_settings {
   double weight_decay = 1e-5;
   bool decoupled_decay = false;  ///< AdamW instead of Adam
 };
+/// Errors  setting_error: no parts or draws; a learning rate or weight decay that is negative or not finite.
+inline void require_valid(training_settings const& s) {
+  if (s.parts == 0 || s.batch == 0) throw setting_error({"training: parts and batch", "at least 1", "0"});
+  for (auto const& [what, value] : {std::pair{"learning rate", s.learning_rate}, {"weight decay", s.weight_decay}})
+    if (!(std::isfinite(value) && value >= 0))
+      throw setting_error({std::string("training: ") + what, "a number, 0 or above", std::to_string(value)});
+}
 
 /// What one step did.
 struct step_report {
@@ -70,8 +79,7 @@ class trainer {
         loss_(meets_others() ? settings.batch * settings.batch * workers_ : pass_.most_rows()),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {
-    if (settings.parts == 0 || settings.batch == 0)
-      throw setting_error({"training: parts and batch", "at least 1", "0"});
+    require_valid(settings);
     if constexpr (!std::same_as<scalar, float>)
       if (group != nullptr) throw setting_error({"training in a group", "numbers of type float", "others"});
     if (settings.sync_batch_norm && settings.parts != 1)
@@ -82,12 +90,13 @@ class trainer {
     if (meets_others()) others_.emplace(settings, workers_);
   }
 
-  /// One step on settings.parts batches of settings.batch draws, one behind the other. `labels` (1 corresponds) matter
-  /// with pairing::paper only.
+  /// One step on settings.parts batches of settings.batch draws, one behind the other. (Smaller ones are taken, too,
+  /// and counted as full.) `labels` (1 corresponds) matter with pairing::paper only.
   ///
-  /// Errors  numeric_error if loss or gradients are not finite, of whichever worker: the network and the optimizer are
-  ///         then as they were before the step. shape_error if the counts do not fit. setting_error: a label is neither
-  ///         0 nor 1. group_error: see process_group.
+  /// Errors  numeric_error if loss, gradients or running averages are not finite, of whichever worker: the network and
+  /// the
+  ///         optimizer are then as they were before the step. shape_error if the counts do not fit. setting_error: a
+  ///         label is neither 0 nor 1. group_error: see process_group.
   step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count == 0 || frames.count % settings_.parts != 0)
@@ -183,6 +192,8 @@ class trainer {
     if (!std::isfinite(score.loss)) refuse(step, "loss", std::to_string(score.loss) + where);
     if (!all_finite(pass_.on(), Network::parameter_room, gradients()))
       refuse(step, "gradients", "infinite values or values that are not numbers" + where);
+    if (workers_ == 1 && !averages_.finite(net_))  // else they went with the gradients
+      refuse(step, "running averages", "infinite values or values that are not numbers");
     return score;
   }
 
