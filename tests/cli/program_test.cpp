@@ -327,7 +327,8 @@ TEST_CASE("a loss that is not finite ends a training, and what was saved before 
 TEST_CASE("a run is gone on with by one process at a time, and from its own checkpoint") {
   fs::path const run = scratch() / "own";
   fs::copy(made_up_run(), run, fs::copy_options::recursive);
-  fs::path const left = run / ".l3-1-0.tmp", in_use = run / ".l3-2-0.tmp";  // by killed ones, and by one that writes
+  fs::path const left = run / ".l3-99999999-0.tmp",
+                 in_use = run / ".l3-99999999-1.tmp";  // by killed ones, and by one that writes
   std::ofstream(left) << "half a checkpoint";
   std::ofstream(in_use) << "half a report";
   fs::last_write_time(left, fs::last_write_time(left) - std::chrono::hours(2));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <l3/data/collection.hpp>
 #include <l3/data/loader.hpp>
@@ -425,7 +426,11 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
   auto const begun = l3::packer(m->clips, options).run();
   REQUIRE(begun.finished < m->clips.size());
   fixtures::write_file("packed-killed/shard-0000" + std::to_string(begun.shards) + ".tar", fixtures::bytes(1000, 'x'));
-  fixtures::write_file("packed-killed/.l3-1-0.tmp", fixtures::bytes(1000, 'x'));
+  auto const left = options.out / ".l3-99999999-0.tmp", in_use = options.out / ".l3-1-0.tmp";  // no process, and one
+  for (auto const& file : {left, in_use}) {
+    std::ofstream(file) << "half a shard";
+    fs::last_write_time(file, fs::last_write_time(file) - std::chrono::hours(2));
+  }
   options.stop = {};
   {
     auto const first = fixtures::read_file(options.out / "shard-00000.tar");
@@ -443,7 +448,8 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
     CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("another one at work"));
     going_on.run();
   }
-  CHECK_FALSE(fs::exists(options.out / ".l3-1-0.tmp"));
+  CHECK_FALSE(fs::exists(left));
+  CHECK(fs::exists(in_use));
   CHECK(l3::check_packing(options.out).problems.empty());
   fs::remove(options.out / "index.l3index");
   CHECK_THROWS_WITH(l3::packer(m->clips, options), Contains("shards without an index"));

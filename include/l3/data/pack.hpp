@@ -294,7 +294,7 @@ class packer {
     lock_ = file_lock::of_folder(o_.out);
     if (lock_.is_taken())
       throw setting_error(complaint{o_.out.string(), "a folder that no process packs into", "another one at work"});
-    detail::remove_leftovers(o_.out, std::chrono::seconds(0));  // of killed ones: this is the only one
+    detail::remove_leftovers(o_.out, std::chrono::minutes(1));  // a shard is written to all the time
     if (is_of_videos(finished_))
       throw setting_error(complaint{finished_.string(), "nothing, or a packed collection's index", "one of videos"});
     if (o_.overwrite) {

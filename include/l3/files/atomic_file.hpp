@@ -1,6 +1,7 @@
 /// @file  include/l3/files/atomic_file.hpp: files that are written whole or not at all, and bounded reading of one.
 #pragma once
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <span>
@@ -120,14 +122,18 @@ inline temporary_file create_beside(std::filesystem::path const& target) {
 }
 
 /// Removes what killed processes have left of such files in a folder, once nothing has been written to them for so
-/// long.
+/// long. (Processes of this machine; on another the age tells.)
 inline void remove_leftovers(std::filesystem::path const& folder, std::chrono::seconds age) {
   auto const oldest = std::filesystem::file_time_type::clock::now() - age;
+  auto const lives = [](std::string const& name) {
+    auto const process = static_cast<::pid_t>(std::strtol(name.c_str() + std::string_view(".l3-").size(), nullptr, 10));
+    return process <= 0 || ::kill(process, 0) == 0 || errno != ESRCH;
+  };
   std::error_code ignored;  // tidying stops no work
   for (auto const& each : std::filesystem::directory_iterator(folder, ignored)) {
     auto const name = each.path().filename().string();
     std::error_code gone;  // in the meantime
-    if (name.starts_with(".l3-") && name.ends_with(".tmp") && each.is_regular_file(gone) &&
+    if (name.starts_with(".l3-") && name.ends_with(".tmp") && !lives(name) && each.is_regular_file(gone) &&
         each.last_write_time(gone) <= oldest && !gone)
       std::filesystem::remove(each.path(), gone);
   }
