@@ -150,18 +150,18 @@ class clip_reader {
     auto file = file_.again();
     detail::image_scaler scale(file.name(), file.limits().max_pixels);
     detail::video_pass pass(file, 0);
-    auto const& [video, sound, times] = std::tie(file.index().video, file.index().sound, file.index().times);
+    detail::packet_index const& index = file.index();
     double believed = -1;
     auto const require_no_pause = [&](double from, double to) {
       if (from == believed || !(to > from + detail::longest_pause && to < facts_.video.end)) return;
-      if (!file.goes_on(sound, from, to))
+      if (!file.goes_on(index.sound, from, to))
         throw media_error({file.name(), "pictures without pauses of more than an hour",
                            "none after " + std::to_string(from) + " s (refused)"});
       believed = from;
     };
     if (count == 0)  // where the scan knows them, a pause need not be waited for
-      for (std::size_t k = 1; k < times.size(); ++k)
-        require_no_pause(file.clock(video, times[k - 1]), file.clock(video, times[k]));
+      for (std::size_t k = 1; k < index.times.size(); ++k)
+        require_no_pause(file.clock(index.video, index.times[k - 1]), file.clock(index.video, index.times[k]));
     rgb_frame shown;
     for (std::size_t k = 0;; ++k) {
       double const t = first + double(k) * hop;
