@@ -1,7 +1,6 @@
 // l3 embed: sounds, pictures and videos become vectors.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
@@ -161,7 +160,7 @@ class table {
 class outputs final : public row_sink {
  public:
   outputs(embed_options const& o, std::vector<job> const& all, json const& settings)
-      : o_(o), jobs_(all), settings_(settings), made_with_(o.out, settings), rows_(all.size()) {}
+      : o_(o), jobs_(all), made_with_(o.out, settings), rows_(all.size()) {}
 
   /// What is to be read: nothing of a job whose outputs exist.
   ///
@@ -188,7 +187,7 @@ class outputs final : public row_sink {
     writers_.check();
     auto& open = open_[what == modality::frame];
     if (!open) {
-      fs::path const to = fs::path(o_.out) / target(doing_[at].job, what);
+      fs::path const to = file_of(doing_[at].job, what);
       fs::create_directories(to.parent_path());
       open = std::make_shared<table>(to, by_->width(what), what == modality::sound || o_.kind == "video", o_);
     }
@@ -223,9 +222,7 @@ class outputs final : public row_sink {
     for (std::size_t k = 0; k < jobs_.size(); ++k)
       for (auto const what : {modality::sound, modality::frame})
         if (auto const& n = rows_[k][what == modality::frame])
-          list.push_back({{"file", jobs_[k].file.string()},
-                          {"output", (fs::path(o_.out) / target(k, what)).string()},
-                          {"rows", *n}});
+          list.push_back({{"file", jobs_[k].file.string()}, {"output", file_of(k, what).string()}, {"rows", *n}});
     return list;
   }
   json refused() const {
@@ -251,23 +248,15 @@ class outputs final : public row_sink {
     to += std::string(o_.kind != "video" ? "" : what == modality::sound ? "_audio" : "_image") + "." + o_.format;
     return to;
   }
+  fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
   bool exists(std::size_t k, modality what) const {
-    fs::path const name = target(k, what), file = fs::path(o_.out) / name;
-    if (o_.overwrite || !fs::exists(file)) return false;
-    json const* const before = made_with_.otherwise(name.generic_string());
-    if (before == nullptr) return true;
-    for (auto const& [setting, value] : settings_.items())
-      if (json const old = before->value(setting, json()); old != value)
-        throw setting_error({file.string() + ", which exists",
-                             "one made with " + setting + ' ' + value.dump() + ", --overwrite, or another --out",
-                             "one made with " + old.dump()});
-    throw setting_error({file.string() + ", which exists",
-                         "one made with the same settings, --overwrite, or another --out", "one made with others"});
+    if (o_.overwrite || !fs::exists(file_of(k, what))) return false;
+    made_with_.require_same(target(k, what).generic_string());
+    return true;
   }
 
   embed_options const& o_;
   std::vector<job> const& jobs_;
-  json const& settings_;
   made_with made_with_;
   std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
   std::vector<doing> doing_;
@@ -280,8 +269,7 @@ class outputs final : public row_sink {
 };
 
 int embed_run(embed_options o) {
-  if (!(o.hop * sound_rate >= 1 && o.hop < 1e6))
-    throw setting_error({"--hop", "at least one sample, 1/48000 s, and less than 1e6 s", text("%g", o.hop)});
+  std::size_t const hop = hop_samples(o.hop);
   auto const net = open_features(o.checkpoint, o.on, o.threads);
   auto const input = make_input(net->facts().name);
   if (o.windows.empty()) o.windows = is_openl3(net->facts().name) ? "centred" : "whole";
@@ -302,7 +290,7 @@ int embed_run(embed_options o) {
                 {.frames = o.kind != "audio",
                  .sounds = o.kind != "image",
                  .which = which,
-                 .hop = static_cast<std::size_t>(std::lround(o.hop * sound_rate)),
+                 .hop = hop,
                  .batch = o.batch,
                  .centred = o.windows == "centred",
                  .workers = o.readers(o.workers)});

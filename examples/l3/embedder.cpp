@@ -157,6 +157,11 @@ feature feature_named(std::string const& layer, std::string const& pool, model_f
     throw setting_error({"--pool", "global with --layer pool4, of which one cell is left", "grid"});
   return f;
 }
+std::size_t hop_samples(double seconds) {
+  if (!(seconds * sound_rate >= 1 && seconds < 1e6))
+    throw setting_error({"--hop", "at least one sample, 1/48000 s, and less than 1e6 s", text("%g", seconds)});
+  return static_cast<std::size_t>(std::lround(seconds * sound_rate));
+}
 bool suits_embedding(fs::path const& file, std::string const& kind) {
   std::string ending = file.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });

@@ -97,6 +97,8 @@ class embedder {
 /// grid is asked for or the network goes no further, else pool4. Errors  setting_error: another name, a layer that the
 /// network does not have, or a grid of pool4, of which nothing is left to pool.
 feature feature_named(std::string const& layer, std::string const& pool, model_facts const& of);
+/// Option --hop, in samples at 48 kHz. Errors  setting_error: less than one, or a million seconds and more.
+std::size_t hop_samples(double seconds);
 /// Whether a file's ending says that it is of a kind to embed: "audio", "image" or "video".
 bool suits_embedding(std::filesystem::path const& file, std::string const& kind);
 /// "conv4_2, grid".

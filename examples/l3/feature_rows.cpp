@@ -2,7 +2,6 @@
 #include "feature_rows.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/files/safetensors.hpp>
 
@@ -114,10 +113,9 @@ void feature_options::add_to(CLI::App& command) {
   common_options::add_to(command);
 }
 embedder_settings feature_options::settings(chosen_network const& of) const {
-  if (!(hop * sound_rate >= 1 && hop < 1e6))
-    throw setting_error({"--hop", "at least one sample, 1/48000 s, and less than 1e6 s", text("%g", hop)});
+  std::size_t const samples = hop_samples(hop);
   return {.which = feature_named(layer, pool, of.net->facts()),
-          .hop = static_cast<std::size_t>(std::lround(hop * sound_rate)),
+          .hop = samples,
           .batch = batch,
           .repeats = fill == "repeat",
           .workers = readers(workers)};

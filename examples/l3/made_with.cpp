@@ -31,12 +31,17 @@ made_with::made_with(std::filesystem::path folder, json settings)
   }
 }
 
-json const* made_with::otherwise(std::string const& output) const {
+void made_with::require_same(std::string const& output) const {
   auto const found = others_.find(output);
-  if (found == others_.end()) return nullptr;
+  if (found == others_.end()) return;
   auto const settings = settings_of_.find(found->second);
-  static json const unknown = json::object();
-  return settings == settings_of_.end() ? &unknown : &settings->second;
+  json const before = settings == settings_of_.end() ? json::object() : settings->second;
+  std::string const what = (file_.parent_path() / output).string() + ", which exists";
+  for (auto const& [name, value] : settings_.items())
+    if (json const old = before.value(name, json()); old != value)
+      throw setting_error({what, "one made with " + name + ' ' + value.dump() + ", --overwrite, or another --out",
+                           "one made with " + old.dump()});
+  throw setting_error({what, "one made with the same settings, --overwrite, or another --out", "one made with others"});
 }
 
 void made_with::note(std::string const& output) {

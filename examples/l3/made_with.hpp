@@ -16,8 +16,8 @@ class made_with {
   /// Reads the note, if there is one. `settings`: of what is going to be made. Errors: file_error.
   made_with(std::filesystem::path folder, json settings);
 
-  /// An output, by its name in the folder, is known to be made with other settings: these. Else null.
-  json const* otherwise(std::string const& output) const;
+  /// Throws setting_error if an output, by its name in the folder, is known to be made with other settings.
+  void require_same(std::string const& output) const;
   /// Notes an output that is there now. From any thread. Errors: file_error.
   void note(std::string const& output);
 

@@ -1,9 +1,6 @@
 // The folder of one training.
 #include "run_folder.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <algorithm>
 #include <chrono>
 #include <l3/files/csv.hpp>

@@ -7,10 +7,9 @@
 #include <l3/core/config.hpp>
 #include <memory>
 #include <new>
+#include <utility>
 #if defined(__linux__)
 #include <sys/mman.h>
-
-#include <utility>
 #endif
 
 namespace l3::inline L3_ISA {

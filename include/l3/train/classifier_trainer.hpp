@@ -43,9 +43,8 @@ class classifier_trainer {
   /// One step on a batch of at most settings.batch items; labels count classes from 0. A frozen trunk must not have
   /// changed since the first step.
   ///
-  /// Errors  numeric_error if loss, gradients or running averages are not finite: everything is then as it was before
-  /// the
-  ///         step.
+  /// Errors  numeric_error if loss, gradients or running averages are not finite: everything is then as before the
+  /// step.
   ///         shape_error if the counts do not fit. setting_error: a label that is no class.
   step_report step(batch_view<scalar const, typename Network::input> items, std::span<std::int32_t const> labels) {
     require_same_count("training batch: labels", items.count, labels.size());

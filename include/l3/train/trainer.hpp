@@ -93,8 +93,7 @@ class trainer {
   /// One step on settings.parts batches of settings.batch draws, one behind the other. (Smaller ones are taken, too,
   /// and counted as full.) `labels` (1 corresponds) matter with pairing::paper only.
   ///
-  /// Errors  numeric_error if loss, gradients or running averages are not finite, of whichever worker: the network and
-  /// the
+  /// Errors  numeric_error if loss, gradients or running averages are not finite, of whichever worker: network and
   ///         optimizer are then as they were before the step. shape_error if the counts do not fit. setting_error: a
   ///         label is neither 0 nor 1. group_error: see process_group.
   step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
