@@ -23,6 +23,24 @@ std::string command_path(CLI::App const& command) {
   return path;
 }
 
+/// Which videos a run's draws name by their places.
+json kept_print(clip_list const& clips) {
+  return {{"count", clips.size()}, {"print", text("%016llx", static_cast<unsigned long long>(print_of(clips)))}};
+}
+
+/// Tells of a list that has changed since the run was last at work: the same places are other videos now.
+void tell_of_other_videos(training_options const& o, json const& before, json const& now) {
+  for (char const* which : {"training-videos", "validation-videos"}) {
+    if (!before.contains(which) || before[which] == now[which]) continue;  // runs of version 0.1.0 keep none
+    json const& old = before[which];
+    std::string const count = old.is_object() ? old.value("count", json()).dump() : old.dump();
+    o.warn(text(
+        "the %s videos of %s are not those it had before (%s then, %s now): from here on the run is another "
+        "than one that was not stopped",
+        which[0] == 't' ? "training" : "validation", o.out.c_str(), count.c_str(), now[which]["count"].dump().c_str()));
+  }
+}
+
 /// Steps, and what happens behind them: rows, validations, checkpoints.
 class training_loop {
  public:
@@ -332,19 +350,21 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   json agreed{{"version", L3_VERSION}};
   agreed.update(plan.config);
-  agreed.update({{"what computes", facts.backend},
-                 {"steps done", net->steps()},
-                 {"weights", net->print()},
-                 {"training videos", print_of(data.clips)},
-                 {"validation videos", print_of(valid_data.clips)}});
+  agreed.update({{"what computes", facts.backend}, {"steps done", net->steps()}, {"weights", net->print()}});
+  json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
+  agreed.update({{"training videos", videos["training-videos"]}, {"validation videos", videos["validation-videos"]}});
   for (char const* elsewhere : {"train", "valid", "init"}) agreed.erase(elsewhere);  // may be other copies
   require_agreement(all, agreed);
 
   if (all.is_first()) {
-    if (!run)
-      run = run_folder::create(o.out, plan.config);
-    else
-      run->write_config(plan.config);
+    json config = plan.config;
+    config.update(videos);
+    if (run) {
+      if (resumes) tell_of_other_videos(o, run->config(), videos);
+      run->write_config(config);
+    } else {
+      run = run_folder::create(o.out, config);
+    }
     run->cut_log(net->steps());
   }
   std::string const best_so_far = all.gather(all.is_first() ? text("%.17g", run->best_accuracy()) : "").front();

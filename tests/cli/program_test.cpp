@@ -156,7 +156,7 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
                                     "loader_wait\n4,16,0.7,0.5,,,1e-05,50.0,0.1\n";
   json fewer = config;
   for (char const* newer : {"backend", "task", "pairing-scope", "accumulate", "sync-batch-norm", "init",
-                            "draws-per-opening", "reservoir", "draws-a-step"})
+                            "draws-per-opening", "reservoir", "draws-a-step", "training-videos", "validation-videos"})
     CHECK(fewer.erase(newer) == 1);
   std::ofstream(old / "config.json") << fewer;
   CHECK(l3("train --resume --pairs 24 --draws-per-opening 4 --out '" + old.string() + "'").code == 2);
@@ -179,6 +179,22 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   outcome const again = l3("train " + training_data() + "--pairs 16 --out " + run.string());
   CHECK(again.code == 2);
   CHECK_THAT(again.err, Contains("--resume") && Contains(run.string()));
+}
+
+TEST_CASE("a training that goes on with other videos says so, once") {
+  fs::path const run = scratch() / "other videos";
+  fs::copy(made_up_run(), run, fs::copy_options::recursive);
+  json config = json::parse(content(run / "config.json"));
+  std::string const then = config.at("training-videos").at("count").dump();
+  config["train"] = (made_up_videos() / "test.csv").string();
+  std::ofstream(run / "config.json") << config;
+  outcome const changed = l3("train --resume --pairs 20 --out " + quoted(run));
+  CHECK(changed.code == 0);
+  CHECK_THAT(changed.err, Contains("training videos") && Contains(run.string()) && Contains(then + " then"));
+  CHECK_THAT(changed.err, !Contains("validation videos"));
+  outcome const same = l3("train --resume --pairs 24 --out " + quoted(run));
+  CHECK(same.code == 0);
+  CHECK_THAT(same.err, !Contains("then"));
 }
 
 TEST_CASE("bf16 products are close to fp32, and refused by name where this build has none") {
