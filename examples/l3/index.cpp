@@ -210,7 +210,8 @@ int index_run(index_options const& o) {
   document["known_before"] = known;
   document["failures"] = failures.string();
   o.print(document);
-  return all.refused > 0 ? some_refused : done;
+  if (all.usable == 0) o.warn("none of them can be used");
+  return all.usable == 0 ? failed : all.refused > 0 ? some_refused : done;
 }
 
 }  // namespace

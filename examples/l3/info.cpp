@@ -152,11 +152,9 @@ int info_of_media(info_options const& o) {
                          {"begin", f.sound.begin},
                          {"end", f.sound.end}};
   }
-  auto const both = f.both();
-  std::string const why_not = !f.has_video                   ? "it has no pictures"
-                              : !f.has_sound                 ? "it has no sound"
-                              : !both || both->seconds() < 1 ? "sight and sound share less than one second"
-                                                             : "";
+  std::string const found = f.too_little();
+  std::string const why_not =
+      found.empty() ? "" : text("expected %s, found %s", clip_facts::what_a_draw_needs, found.c_str());
   o.answer("trainable    " + (why_not.empty() ? "yes" : "no: " + why_not));
   document["trainable"] = why_not.empty();
   document["why_not"] = why_not.empty() ? json() : json(why_not);

@@ -57,12 +57,10 @@ int pack_run(pack_command& o) {
   o.made.progress = [&](std::size_t finished, clip_record const& r) {
     if (!r.usable(0)) {
       ++refused;
-      auto const both = r.facts.both();
-      o.warn("left out " + (r.refused.empty() ? r.video.name + ": expected a second of picture and sound, found " +
-                                                    (!r.facts.has_video   ? "no picture"
-                                                     : !r.facts.has_sound ? "no sound"
-                                                                          : text("%.3f s", both ? both->seconds() : 0))
-                                              : r.refused));
+      o.warn("left out " +
+             (!r.refused.empty()
+                  ? r.refused
+                  : media_error({r.video.name, clip_facts::what_a_draw_needs, r.facts.too_little()}).what()));
     }
     bar->update(static_cast<double>(finished), "");
   };
@@ -75,7 +73,7 @@ int pack_run(pack_command& o) {
   if (refused > o.most_failures)
     throw media_error({o.data, text("at most %zu videos that cannot be used (--max-failures)", o.most_failures),
                        text("%zu; whole shards are kept for the next run", refused.load())});
-  if (r.finished < r.videos) {
+  if (r.stopped) {
     o.say(text(
         "Interrupted: %zu of %zu videos are in whole shards; the same command (without --force) goes on from there",
         r.finished, r.videos));
@@ -90,7 +88,7 @@ int pack_run(pack_command& o) {
            {"left_out", left_out},
            {"shards", r.shards},
            {"bytes", r.bytes}});
-  return left_out > 0 ? some_refused : done;
+  return r.packed == 0 ? failed : left_out > 0 ? some_refused : done;
 }
 
 }  // namespace

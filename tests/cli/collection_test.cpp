@@ -139,6 +139,17 @@ assert c.execute("SELECT value FROM about WHERE key = 'seconds'").fetchone()[0] 
 )py");
 }
 
+TEST_CASE("where no video can be used, index and pack have failed") {
+  fs::path const useless = scratch() / "useless", index = scratch() / "useless.l3index";
+  fs::create_directories(useless);
+  for (char const* name : {"cut.mp4", "text.mp4"}) fs::copy_file(messy_videos() / name, useless / name);
+  outcome const r = l3("index --json " + quoted(useless) + "--out " + quoted(index));
+  CHECK(r.code == 1);
+  CHECK_THAT(r.err, Contains("none of them can be used"));
+  CHECK(json::parse(r.out).at("usable") == 0);
+  CHECK(l3("pack " + quoted(useless) + "--out " + quoted(scratch() / "useless shards")).code == 1);
+}
+
 TEST_CASE("a packed collection trains and evaluates like its videos, and is read by tar, wave and zlib") {
   fs::path const index = scratch() / "topack.l3index", out = scratch() / "packed";
   REQUIRE(l3("index " + quoted(messy_videos()) + "--quiet --out " + quoted(index)).code == 3);
@@ -167,6 +178,7 @@ TEST_CASE("a packed collection trains and evaluates like its videos, and is read
   CHECK_THAT(nowhere.err, Contains("a folder that can be written"));
   CHECK_THAT(l3("pack " + quoted(messy_videos()) + "--max-failures 1 --out " + quoted(scratch() / "few")).err,
              Contains("--max-failures"));
+  CHECK_THAT(l3("bench loader " + quoted(scratch() / "few")).err, Contains("a packing that has not ended"));
   CHECK(json::parse(l3("info --json " + quoted(out)).out).at("packed") == true);
   CHECK(l3("pack " + quoted(index)).code == 2);
   CHECK(json::parse(l3("info --json " + quoted(out / "index.l3index")).out).at("pictures_per_second") == 4);

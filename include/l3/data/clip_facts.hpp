@@ -11,6 +11,8 @@
 namespace l3::inline L3_ISA {
 
 inline constexpr int sound_rate = 48000;  ///< samples per second of all sound that l3 reads
+/// The length of the sound that goes with a frame, in seconds. No clip with less common time can be drawn from.
+inline constexpr double sound_seconds = 1;
 
 /// What one file may cost. Packets, frames and bytes are counted, so they refuse the same files everywhere; the
 /// watchdog depends on the machine. A pass is one walk through the file: the scan when it is opened, one decode of its
@@ -47,6 +49,14 @@ struct clip_facts {
     stream_span const s{std::max(video.begin, sound.begin), std::min(video.end, sound.end)};
     return has_video && has_sound && s.begin < s.end ? std::optional(s) : std::nullopt;
   }
+
+  /// What it has too little of to draw from it, beside what_a_draw_needs: "no sound"; empty where it can be drawn from.
+  std::string too_little() const {
+    if (!has_video || !has_sound) return has_video ? "no sound" : has_sound ? "no pictures" : "neither";
+    auto const s = both();
+    return s && s->seconds() >= sound_seconds ? "" : std::to_string(s ? s->seconds() : 0) + " s";
+  }
+  static constexpr char const* what_a_draw_needs = "at least one second with both picture and sound";
 };
 
 }  // namespace l3::inline L3_ISA

@@ -76,7 +76,8 @@ struct index_settings {
 namespace detail {
 
 inline constexpr int index_version = 1;
-inline constexpr std::string_view packed_index_name = "index.l3index";  ///< in the folder of a packed collection
+inline constexpr std::string_view packed_index_name = "index.l3index";        ///< in the folder of a packed collection
+inline constexpr std::string_view packing_index_name = "unfinished.l3index";  ///< until all of it is packed
 inline constexpr std::string_view index_tables =
     "CREATE TABLE about(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "CREATE TABLE places(id INTEGER PRIMARY KEY, path BLOB NOT NULL);"  // bytes: not all paths are UTF-8
@@ -151,7 +152,7 @@ inline index_settings read_settings(sql_database& index) {
 
 /// A short text of a table as a path or a name; refuses what cannot be one.
 inline std::string checked_path(sql_database const& index, std::string_view text) {
-  if (text.find('\0') != text.npos || text.size() > 4096)
+  if (text.find('\0') != text.npos || text.size() > longest_path)
     throw format_error(complaint{index.name(), "paths as file systems have them", excerpt(text)});
   return std::string(text);
 }
@@ -248,8 +249,8 @@ class clip_index_writer {
     auto const& path = r.video.file.native();
     auto const& name = r.video.name;
     auto const before = path.size() - std::min(path.size(), name.size());
-    if (name.size() > 4096 || name.find('\0') != name.npos || path.compare(before, path.npos, name) != 0 ||
-        (before > 0 && path[before - 1] != '/'))
+    if (name.size() > detail::longest_path || name.find('\0') != name.npos ||
+        path.compare(before, path.npos, name) != 0 || (before > 0 && path[before - 1] != '/'))
       throw setting_error(complaint{"a video of an index", "a path that ends in its name, " + detail::excerpt(name),
                                     detail::excerpt(path)});
     bool const whole_path = name.starts_with('/');

@@ -195,9 +195,12 @@ inline clip_list clips_of_folder(std::filesystem::path const& folder) {
   return clips;
 }
 
+inline constexpr std::size_t longest_path = 4096;  ///< bytes: Linux's PATH_MAX
+
 inline void require_path(std::string_view path, std::string const& where) {
-  if (path.size() > 4096)
-    throw format_error(complaint{where, "a path of at most 4096 bytes", std::to_string(path.size()) + " bytes"});
+  if (path.size() > longest_path)
+    throw format_error(complaint{where, "a path of at most " + std::to_string(longest_path) + " bytes",
+                                 std::to_string(path.size()) + " bytes"});
 }
 
 inline clip_list clips_of_csv(std::filesystem::path const& file) {

@@ -27,7 +27,8 @@ struct collection {
 /// - an index: its usable videos;
 /// - anything else as read_clips takes it.
 ///
-/// Errors  as those of read_clips, clip_index and packed_clips; format_error: fewer than two usable videos.
+/// Errors  as those of read_clips, clip_index and packed_clips; format_error: fewer than two usable videos, or a
+/// packing that has not ended.
 inline collection open_collection(std::filesystem::path const& source) {
   collection c;
   if (packed_clips::is_packed(source)) {
@@ -35,6 +36,9 @@ inline collection open_collection(std::filesystem::path const& source) {
     c.clips = c.packed->clips();
   } else if (is_sql_database(source)) {
     c.clips = clip_index(source).usable();
+  } else if (std::error_code unknown; std::filesystem::exists(source / detail::packing_index_name, unknown)) {
+    throw format_error(complaint{source.string(), "videos, or a packed folder",
+                                 "a packing that has not ended (the same l3 pack goes on with it)"});
   } else {
     return {read_clips(source), std::nullopt};
   }

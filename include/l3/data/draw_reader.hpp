@@ -162,11 +162,9 @@ class draw_reader {
     try {
       timer const timed(spent.open);
       to.emplace(source_, clip, tools_);
-      auto const both = to->facts().both();
-      if (!both || both->seconds() < sound_seconds)
-        throw media_error(complaint{source_.clips().file(clip).string(),
-                                    "at least one second with both picture and sound",
-                                    both ? std::to_string(both->seconds()) + " s" : "none"});
+      if (auto found = to->facts().too_little(); !found.empty())
+        throw media_error(
+            complaint{source_.clips().file(clip).string(), clip_facts::what_a_draw_needs, std::move(found)});
     } catch (media_error const& e) {
       return refuse(e.what());
     } catch (file_error const& e) {

@@ -52,13 +52,14 @@ struct pack_options {
   bool overwrite = false;                              ///< begin anew where a packing lies in `out` already
   decode_limits limits{};
   std::function<void(std::size_t done, clip_record const&)> progress{};  ///< after each video, in order
-  std::function<bool()> stop{};                                          ///< asked before each video
+  std::function<bool()> stop{};  ///< asked before each video, and before the end
 };
 
 /// What packing did.
 struct pack_report {
   std::size_t videos = 0;    ///< of the list
-  std::size_t finished = 0;  ///< less than `videos` when it was stopped
+  std::size_t finished = 0;  ///< of them, those that are packed or refused for good
+  bool stopped = false;      ///< before the end: another packing of the same list goes on
   std::size_t known = 0;     ///< of them, packed by an earlier run
   std::size_t changed = 0;   ///< of those, files that are others now: their old content stays
   std::size_t packed = 0;    ///< of them, in the shards
@@ -68,7 +69,6 @@ struct pack_report {
 
 namespace detail {
 
-inline constexpr std::string_view packing_index_name = "unfinished.l3index";
 inline constexpr std::string_view packed_tables =
     "CREATE TABLE packing(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "CREATE TABLE shards(id INTEGER PRIMARY KEY, file TEXT NOT NULL, bytes INTEGER NOT NULL);"
@@ -242,9 +242,10 @@ class packer {
                          tbb::make_filter<clip_ptr, void>(tbb::filter_mode::serial_in_order,
                                                           [&](clip_ptr const& p) { write(*p); }));
       });
-      if (report_.finished == clips_.size()) end_shard();
+      report_.stopped = report_.finished < clips_.size() || (o_.stop && o_.stop());
+      if (!report_.stopped) end_shard();
     }
-    if (report_.finished == clips_.size()) {
+    if (!report_.stopped) {
       index_->commit();
       std::filesystem::rename(unfinished_, finished_);
     } else {  // the open shard is given up: an interrupted packing ends with the same files as one that was not

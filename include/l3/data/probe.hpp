@@ -94,11 +94,9 @@ inline clip_record probe_clip(clip video, index_settings const& s, decode_limits
     clip_reader reader(r.video.file, limits);
     r.facts = reader.facts();
     r.keys = reader.key_times();
-    auto const both = r.facts.both();
     flag(!r.facts.has_video, content_flag::no_picture);
     flag(!r.facts.has_sound, content_flag::no_sound);
-    flag(r.facts.has_video && r.facts.has_sound && (!both || both->seconds() < sound_seconds),
-         content_flag::short_clip);
+    flag(r.facts.has_video && r.facts.has_sound && !r.facts.too_little().empty(), content_flag::short_clip);
     if (s.content && r.facts.has_video) {
       r.motion = detail::motion_seen(reader);
       flag(r.motion < detail::least_motion, content_flag::still);

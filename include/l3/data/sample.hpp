@@ -8,6 +8,7 @@
 #include <l3/core/error.hpp>
 #include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
+#include <l3/data/clip_facts.hpp>
 #include <l3/data/reservoir.hpp>
 #include <span>
 #include <string>
@@ -23,9 +24,6 @@ struct moment {
   double frame_time = 0;
   double sound_start = 0;
 };
-
-/// The length of the sound that goes with a frame, in seconds. No clip with less common time can be drawn from.
-inline constexpr double sound_seconds = 1;
 
 /// Draws a moment: the frame uniform over the time [begin, end] that picture and sound both cover, the second uniform
 /// over those inside it that contain the frame. Needs end - begin >= sound_seconds.

@@ -76,7 +76,10 @@ class sql_statement {
   /// Throws what `code` means, unless it is no error.
   static void require(::sqlite3* database, int code, std::string const& name) {
     if (code == SQLITE_OK) return;
-    std::string const found = database ? ::sqlite3_errmsg(database) : ::sqlite3_errstr(code);
+    std::string found = database ? ::sqlite3_errmsg(database) : ::sqlite3_errstr(code);
+    if (int const system = database ? ::sqlite3_system_errno(database) : 0;
+        system != 0 && ((code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN))
+      found += " (" + std::generic_category().message(system) + ')';
     if (code == SQLITE_NOMEM) throw std::bad_alloc();
     if ((code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB || (code & 0xff) == SQLITE_ERROR)
       throw format_error(complaint{name, "a whole SQLite database of l3's", found});
