@@ -74,7 +74,8 @@ function(l3_files_with_slow_cases out)
   set(${out} "${found}" PARENT_SCOPE)
 endfunction()
 
-# l3_quick_cuda(<target>): CUDA units whose code is to be there soon, not to be fast, if L3_QUICK_PROGRAMS is on.
+# l3_quick_cuda(<target>): CUDA units whose code is to be there soon, not to be fast, if L3_QUICK_PROGRAMS is on. (Products
+# of warpgroups then wait for each other: what a GPU does with those of a release, only other builds show.)
 function(l3_quick_cuda target)
   if(L3_QUICK_PROGRAMS)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O0>)  # the processor's part

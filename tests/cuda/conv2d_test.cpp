@@ -151,7 +151,8 @@ TEST_CASE("products of warpgroups on a GPU read rows from anywhere in a pattern"
   with_each_product<bf16>([](made_by products) {
     if (products != made_by::direct) return;
     context<cuda<bf16>> on;
-    auto const left_values = normal_of<bfloat16>(64 * 64, 1), right_values = normal_of<bfloat16>(80 * 64, 2);
+    auto const left_values = normal_of<bfloat16>(detail::gpu::left_rows * 64, 1),
+               right_values = normal_of<bfloat16>(detail::gpu::right_rows * 64, 2);
     std::vector<bfloat16> const a(left_values.begin(), left_values.end()), b(right_values.begin(), right_values.end());
     on_device<bfloat16> left(left_values), right(right_values);
     auto const check = [&]<bool Across>(std::bool_constant<Across>) {

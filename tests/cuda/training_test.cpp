@@ -475,6 +475,10 @@ TEST_CASE("a step on a GPU that is not finite leaves everything as it was and sa
   CHECK(s.t.steps() == 1);
   CHECK(s.weights() == untouched.weights());
   CHECK(s.net.batches_tracked() == 1);
+  bad.frames.data()[1234] = 1e20f;  // normalised it is harmless, but its square is in the running variance
+  CHECK_THROWS_WITH((s.t.begin(bad.frames.view(), bad.sounds.view(), bad.labels), s.t.finish()),
+                    Contains("step 2") && Contains("running averages"));
+  CHECK(s.weights() == untouched.weights());
   s.step(3), untouched.step(3);
   CHECK(s.weights() == untouched.weights());
 }
@@ -604,6 +608,9 @@ TEST_CASE("a machine without a GPU, and one with too little memory, are told so"
   emulated::devices = 0;
   CHECK_THROWS_WITH(context<cuda<bf16>>(), Contains("NVIDIA GPU") && Contains("no CUDA-capable device"));
   emulated::devices = 1;
+  emulated::has_code = false;
+  CHECK_THROWS_WITH(context<cuda<bf16>>(), Contains("no code") && Contains("8.0"));
+  emulated::has_code = true;
   context<cuda<bf16>> on;
   std::size_t const memory = std::exchange(emulated::memory, emulated::taken + (std::size_t{1} << 20));
   CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Contains("2 MiB more") && Contains("1 MiB left"));

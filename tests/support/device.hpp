@@ -105,7 +105,6 @@ class copied {
   template <class P>
   copied(context<cuda<P>>& on, std::span<T const> values) : block_(values.size_bytes()) {
     upload(on, values.size(), values.data(), reinterpret_cast<T*>(block_.data()));
-    on.stream().wait();
   }
   operator T const*() const { return reinterpret_cast<T const*>(block_.data()); }
 

@@ -75,8 +75,7 @@ class context {
 template <backend B>
 using memory_on = typename memory_of<B>::type;
 
-/// Brings `count` values to where backend B's kernels find them, behind what runs there already. `from` stays as it is
-/// until then.
+/// Brings `count` values to where backend B's kernels find them, behind what runs there already, and waits for it.
 template <backend B, class T>
 void upload(context<B>&, std::size_t count, T const* from, T* to) {
   std::copy_n(from, count, to);

@@ -39,8 +39,24 @@ struct gpu_facts {
   int driver = 0;  ///< newest CUDA version it runs: 13000 is 13.0
 };
 
+namespace detail::gpu {
+
+/// Whether the code that is being compiled may multiply by warpgroups: sm_90a has instructions for it, and no other
+/// has.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDACC__)
+inline constexpr bool warpgroup_code = true;
+#else
+inline constexpr bool warpgroup_code = false;
+#endif
+template <class = void>
+__global__ void tell_warpgroup_code(int* yes) {
+  *yes = warpgroup_code ? 1 : 0;
+}
+
+}  // namespace detail::gpu
+
 /// Chooses a GPU for the calling thread. Errors: device_error: there is none, the driver is older than this build, or
-/// the GPU is older than the code in it.
+/// the build has no code for the GPU.
 inline gpu_facts open_gpu(int device = 0) {
   auto const refuse = [](std::string const& found) {
     throw device_error(complaint{"the backend cuda",
@@ -70,6 +86,13 @@ inline gpu_facts open_gpu(int device = 0) {
   if (of.major < 8)
     refuse(facts.name + " of compute capability " + std::to_string(of.major) + "." + std::to_string(of.minor));
   cuda_check(cudaFree(nullptr), "beginning to use it");
+  cudaFuncAttributes code{};
+  if (cudaError_t const answer = cudaFuncGetAttributes(&code, detail::gpu::tell_warpgroup_code<>);
+      answer != cudaSuccess) {
+    cudaGetLastError();
+    refuse(facts.name + " of compute capability " + std::to_string(of.major) + "." + std::to_string(of.minor) +
+           ", for which this build has no code (" + cudaGetErrorString(answer) + ")");
+  }
   return facts;
 }
 
@@ -228,17 +251,6 @@ __device__ inline T* shared_memory() {
 #endif
 }
 
-/// Whether the code that is being compiled may multiply by warpgroups: sm_90a has instructions for it, and no other
-/// has.
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDACC__)
-inline constexpr bool warpgroup_code = true;
-#else
-inline constexpr bool warpgroup_code = false;
-#endif
-template <class = void>
-__global__ void tell_warpgroup_code(int* yes) {
-  *yes = warpgroup_code ? 1 : 0;
-}
 /// Whether the code that this GPU takes from the program is such. It says so itself: of code that the driver has
 /// translated, CUDA tells no difference.
 inline bool has_warpgroup_code(cudaStream_t in) {
@@ -320,6 +332,7 @@ template <class P, class T>
 void upload(context<cuda<P>>& on, std::size_t count, T const* from, T* to) {
   if (count > 0)
     cuda_check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyHostToDevice, on.stream()), "sending it values");
+  on.stream().wait();
 }
 /// Makes a block at least so large; what it held is lost. Waits for work that may use it.
 template <class P>

@@ -60,7 +60,6 @@ class hosted_classifier {
   void take_last_layer(std::span<float const> weights, std::span<float const> biases) {
     upload(on_, weights.size(), weights.data(), weights_at());
     upload(on_, biases.size(), biases.data(), weights_at() + weights.size());
-    on_.stream().wait();
   }
   float* weights_at() { return reinterpret_cast<float*>(head_.data()); }
 

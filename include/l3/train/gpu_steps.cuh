@@ -79,6 +79,14 @@ __global__ __launch_bounds__(256) void copy_average_lines(line_role const* roles
     to[k] = from[k];
 }
 
+/// Sets `flag` to 1 if a running average among `count` values is not finite.
+template <class = void>
+__global__ __launch_bounds__(256) void check_average_lines(line_role const* roles, std::size_t count, float const* w,
+                                                           int* flag) {
+  std::size_t const k = std::size_t{blockIdx.x} * 256 + threadIdx.x;
+  if (k < count && roles[k / line_values] == line_role::averages && !(w[k] - w[k] == 0)) *flag = 1;
+}
+
 /// A stream's work, recorded once and done many times.
 class recorded_work {
  public:
@@ -138,8 +146,9 @@ class gpu_steps {
 
   /// Steps begun whose reports are not yet fetched.
   std::size_t in_flight() const { return static_cast<std::size_t>(begun_ - finished_); }
-  /// Waits for the first step in flight. Errors: numeric_error if loss or gradients are not finite: everything is then
-  /// as it was before the step; device_error; group_error: the step stays in flight, and none will ever end.
+  /// Waits for the first step in flight. Errors: numeric_error if loss, gradients or running averages are not finite:
+  /// everything is then as it was before the step; device_error; group_error: the step stays in flight, and none will
+  /// ever end.
   step_report finish() {
     if (begun_ == finished_) throw setting_error({"training on a GPU", "a step that was begun", "none"});
     slot& s = slots_[finished_ % slots];
@@ -183,7 +192,6 @@ class gpu_steps {
       upload(on_, p.count, p.first, first() + p.begin);
       upload(on_, p.count, p.second, second() + p.begin);
     }
-    on_.stream().wait();
     fetched_ = begun_;
   }
 
@@ -221,7 +229,6 @@ class gpu_steps {
     auto roles = detail::gpu::line_roles<Network>(learned_from);
     roles.insert(roles.end(), more.roles.begin(), more.roles.end());
     upload(on, roles.size(), roles.data(), reinterpret_cast<detail::gpu::line_role*>(roles_.data()));
-    on.stream().wait();
     for (slot& s : slots_) {
       s.parcel = gpu_parcel(alignment + batch_bytes);
       s.host_results = pinned_block(results_.size());
@@ -234,10 +241,12 @@ class gpu_steps {
       throw setting_error(
           {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(settings_.parts)});
   }
-  /// Waits for all that has been begun, which uses memory of whoever is going now.
-  void drain() const {
+  /// Waits for all that has been begun, which uses memory of whoever is going now, and forgets what was recorded, which
+  /// names it.
+  void drain() {
     cudaStreamSynchronize(copies_);
     cudaStreamSynchronize(on_.stream());
+    for (slot& s : slots_) s.work = {};
   }
 
   /// Begins a step on a batch of `count` items, which come as bytes and samples or else as values. `fill` puts them
@@ -354,7 +363,11 @@ class gpu_steps {
     for (std::size_t each = 0; each != processes(); ++each)
       detail::gpu::check_finite(in, 1, static_cast<double const*>(results()[each].tally), &result()->not_finite);
     detail::gpu::check_finite(in, room(), gradients, &result()->not_finite);
-    if (workers() > 1) copy_averages(gradients, weights());
+    if (workers() > 1)  // the mean of everyone's, which went with the gradients
+      copy_averages(gradients, weights());
+    else
+      detail::gpu::launch(in, detail::gpu::check_average_lines<>, dim3(detail::gpu::blocks_for(room(), 256)), 256, 0,
+                          roles(), room(), weights(), &result()->not_finite);
     copy_averages(first(), weights(), result());
     detail::gpu::launch(in, detail::gpu::adam_lines<>, dim3(detail::gpu::blocks_for(room(), 1024)), 256, 0, factors,
                         roles(), room(), gradients, weights(), first(), second(),
@@ -379,8 +392,9 @@ class gpu_steps {
     on_.stream().wait();
     optimizer_.steps(step - 1);
     finished_ = begun_;
-    throw numeric_error({"training step " + std::to_string(step) + (std::isfinite(loss) ? ", gradients" : ", loss"),
-                         "finite numbers", found + where});
+    throw numeric_error(
+        {"training step " + std::to_string(step) + (std::isfinite(loss) ? ", gradients or running averages" : ", loss"),
+         "finite numbers", found + where});
   }
 
   Network& net_;

@@ -68,6 +68,8 @@ inline int order = 0;
 
 /// The GPU's compute capability: 8, or 9 for one that multiplies by warpgroups.
 inline int capability = 8;
+/// Whether the program holds code that it can run.
+inline bool has_code = true;
 
 [[noreturn]] inline void stop(char const* what) {
   std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -363,6 +365,7 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
   cudaErrorNoDevice = 100,
+  cudaErrorNoKernelImageForDevice = 209,
   cudaErrorNotReady = 600,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -457,9 +460,10 @@ struct cudaDeviceProp {
 };
 
 inline char const* cudaGetErrorString(cudaError_t e) {
-  return e == cudaErrorMemoryAllocation ? "out of memory"
-         : e == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
-                                        : "no error";
+  return e == cudaErrorMemoryAllocation         ? "out of memory"
+         : e == cudaErrorNoDevice               ? "no CUDA-capable device is detected"
+         : e == cudaErrorNoKernelImageForDevice ? "no kernel image is available for execution on the device"
+                                                : "no error";
 }
 inline char const* cudaGetErrorName(cudaError_t e) { return e == cudaSuccess ? "cudaSuccess" : "cudaError"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -475,6 +479,11 @@ inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
   *of = {"emulated GPU", emulated::memory, emulated::capability, 0, 132};
   return cudaSuccess;
+}
+struct cudaFuncAttributes {};
+template <class... P>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, void (*)(P...)) {
+  return emulated::has_code ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 inline cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
   *all = emulated::memory, *left = emulated::memory - emulated::taken;
@@ -530,15 +539,10 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   emulated::run(stream->last);
   return cudaSuccess;
 }
-/// Other memory of the machine's than pinned blocks is read before the call returns, and has been written when it does.
+/// Other memory of the machine's than pinned blocks has been written when the call returns; when it is read is not
+/// said.
 inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t size, cudaMemcpyKind kind, cudaStream_t in) {
   bool const recorded = in != nullptr && in->is_captured();
-  if (kind == cudaMemcpyHostToDevice && !recorded && !emulated::is_pinned(from)) {
-    auto const* const bytes = static_cast<std::byte const*>(from);
-    emulated::put(
-        in, [to, copy = std::vector<std::byte>(bytes, bytes + size)] { std::memcpy(to, copy.data(), copy.size()); });
-    return cudaSuccess;
-  }
   emulated::put(in, [=] { std::memcpy(to, from, size); });
   return kind == cudaMemcpyDeviceToHost && !recorded && !emulated::is_pinned(to) ? cudaStreamSynchronize(in)
                                                                                  : cudaSuccess;

@@ -141,7 +141,6 @@ class gpu_spectrogram {
   explicit gpu_spectrogram(context<cuda<P>>& on) : tables_(sizeof(tables)) {
     auto const made = std::make_unique<tables>();
     upload(on, 1, made.get(), reinterpret_cast<tables*>(tables_.data()));
-    on.stream().wait();
   }
   void operator()(context<cuda<P>>& on, std::size_t count, float const* sounds, float const* volumes,
                   value_of<cuda<P>>* out) const {

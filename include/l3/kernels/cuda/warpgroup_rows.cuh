@@ -12,11 +12,11 @@ namespace l3::inline L3_ISA {
 namespace detail::gpu {
 
 /// The rows of the operands below, and of the products of either kind the columns.
-inline constexpr std::size_t left_rows = 64, right_rows = 80;
+inline constexpr std::size_t left_rows = 64, right_rows = 272;
 template <bool Across>
-inline constexpr std::size_t product_columns = Across ? 192 : 64;
+inline constexpr std::size_t product_columns = Across ? 192 : 256;  // as many as the kernels have
 
-/// c (64, 64) = a (64, 64) b^T, of whose 80 rows of 64 it takes those from `first` on. Across, c (64, 192) = a^T b,
+/// c (64, 256) = a (64, 64) b^T, of whose 272 rows of 64 it takes those from `first` on. Across, c (64, 192) = a^T b,
 /// three times beside each other, with the rows from `first` on, from first + 1 on and from first + 2 on. The sum of
 /// these for all `first` in [begin, end); `more` is added to the right operand's descriptor. Of one warpgroup.
 template <bool Across>
