@@ -162,21 +162,22 @@ class outputs final : public row_sink {
   outputs(embed_options const& o, std::vector<job> const& all, json const& settings)
       : o_(o), jobs_(all), made_with_(o.out, settings), rows_(all.size()) {}
 
-  /// What is to be read: nothing of a job whose outputs exist.
+  /// What is to be read: nothing of a job whose outputs exist, unless its file has changed since.
   ///
-  /// Errors  setting_error: they were made with other settings, and are not to be made anew.
+  /// Errors  setting_error: they were made with other settings, or of another file, and are not to be made anew.
   std::vector<reading_job> to_do() {
     std::vector<reading_job> some;
     for (std::size_t k = 0; k < jobs_.size(); ++k) {
       bool const sounds = o_.kind != "image", frames = o_.kind != "audio";
-      bool const heard = sounds && exists(k, modality::sound), seen = frames && exists(k, modality::frame);
+      file_state file = file_state::of(jobs_[k].file);
+      bool const heard = sounds && exists(k, modality::sound, file), seen = frames && exists(k, modality::frame, file);
       reading_job j{.file = jobs_[k].file, .sounds = sounds && !heard, .frames = frames && !seen};
       // Aligned outputs are made together: there are as many rows of pictures as of sounds.
       if (o_.align && (j.sounds || j.frames)) j.sounds = j.frames = j.aligned = true;
       if (o_.kind == "image") j.most_frames = 1;
       skipped_ += (sounds && !j.sounds) + (frames && !j.frames);
       if (!j.sounds && !j.frames) continue;
-      doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}});
+      doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}, std::move(file)});
       some.push_back(std::move(j));
     }
     return some;
@@ -194,7 +195,7 @@ class outputs final : public row_sink {
     open->append(some);
   }
   void end(std::size_t at, modality what, reading_outcome const& outcome) override {
-    auto& [k, left] = doing_[at];
+    auto& [k, left, file] = doing_[at];
     auto& open = open_[what == modality::frame];
     if (!outcome.refused.empty()) {
       refused_.push_back({k, what, outcome.refused});
@@ -203,9 +204,11 @@ class outputs final : public row_sink {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
       rows_[k][what == modality::frame] = open->rows();
       writers_.add(open->rows() * by_->width(what) * sizeof(float),
-                   [this, made = open, hop = by_->hop_seconds(), name = target(k, what)] {
+                   [this, made = open, hop = by_->hop_seconds(), name = target(k, what).generic_string(),
+                    &from = doing_[at].file] {
+                     made_with_.begin(name, from);
                      made->commit(hop);
-                     made_with_.note(name.generic_string());
+                     made_with_.end(name, from);
                    });
     }
     open.reset();
@@ -241,6 +244,7 @@ class outputs final : public row_sink {
   };
   struct doing {
     std::size_t job, kinds_left;
+    file_state file;  ///< before it was read
   };
   /// The name of an output in OUT.
   fs::path target(std::size_t k, modality what) const {
@@ -249,10 +253,9 @@ class outputs final : public row_sink {
     return to;
   }
   fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
-  bool exists(std::size_t k, modality what) const {
-    if (o_.overwrite || !fs::exists(file_of(k, what))) return false;
-    made_with_.require_same(target(k, what).generic_string());
-    return true;
+  bool exists(std::size_t k, modality what, file_state const& file) const {
+    return !o_.overwrite && fs::exists(file_of(k, what)) &&
+           made_with_.is_current(target(k, what).generic_string(), file);
   }
 
   embed_options const& o_;

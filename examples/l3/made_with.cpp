@@ -1,55 +1,129 @@
-// What the outputs in a folder were made with.
+// What the outputs in a folder were made of, and with.
 #include "made_with.hpp"
 
-#include <l3/files/atomic_file.hpp>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <l3/version.hpp>
-#include <sstream>
 #include <utility>
 
 namespace l3::program {
+namespace {
+
+/// A name as JSON can hold it: one that is not UTF-8 with each of its bytes beyond ASCII written out.
+std::string as_text(std::string const& name) {
+  try {
+    (void)json(name).dump();
+    return name;
+  } catch (json::type_error const&) {
+    std::string text_of;
+    for (char const c : name) text_of += c >= 0 ? std::string(1, c) : text("\\x%02x", static_cast<unsigned char>(c));
+    return text_of;
+  }
+}
+std::string line(json const& of) { return of.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'; }
+
+}  // namespace
+
+bool file_state::same_content(file_state const& other) const {
+  constexpr std::int64_t coarse = 2'000'000'000;  // as some file systems and archives keep times
+  return bytes == other.bytes && std::max(modified, other.modified) - std::min(modified, other.modified) <= coarse;
+}
+file_state file_state::of(std::filesystem::path const& file) {
+  file_state s{as_text(file.string())};
+  struct ::stat now {};
+  if (::stat(file.c_str(), &now) != 0) return s;
+  s.bytes = static_cast<std::uint64_t>(now.st_size);
+  s.modified = std::int64_t{now.st_mtim.tv_sec} * 1'000'000'000 + now.st_mtim.tv_nsec;
+  return s;
+}
 
 made_with::made_with(std::filesystem::path folder, json settings)
     : file_(std::move(folder) / "l3-embed.jsonl"),
       settings_(std::move(settings)),
       key_(text("%016llx", static_cast<unsigned long long>(fingerprint(settings_.dump())))) {
   if (!std::filesystem::exists(file_)) return;
-  std::istringstream in(read_file(file_, std::size_t{1} << 32));
-  for (std::string line; std::getline(in, line);) {
-    is_torn_ = in.eof();
-    json const read = json::parse(line, nullptr, false);
-    auto const string_at = [&](char const* name) {
-      return read.is_object() && read.contains(name) && read[name].is_string() ? read[name].get<std::string>() : "";
-    };
-    std::string const key = string_at("key"), output = string_at("output");
-    if (key.empty()) continue;
-    if (output.empty())
-      settings_of_[key] = read.value("settings", json::object());
-    else if (key == key_)
-      others_.erase(output);
-    else
-      others_[output] = key;
-  }
+  std::string const lines = read_file(file_, std::size_t{1} << 32);
+  read(lines, false);
+  read_to_ = lines.size();
 }
 
-void made_with::require_same(std::string const& output) const {
-  auto const found = others_.find(output);
-  if (found == others_.end()) return;
-  auto const settings = settings_of_.find(found->second);
+void made_with::read(std::string_view lines, bool by_other) {
+  for (std::size_t begin = 0, end; (end = lines.find('\n', begin)) != lines.npos; begin = end + 1) try {
+      json const read = json::parse(lines.substr(begin, end - begin));
+      auto const key = read.at("key").get<std::string>();
+      if (!read.contains("output")) {
+        settings_of_[key] = read.at("settings");
+        continue;
+      }
+      origin from{key, {}, read.value("begun", false), by_other};
+      if (read.contains("input")) {
+        json const& input = read["input"];
+        from.input = {input.at("file"), input.at("bytes"), input.at("modified")};
+      }
+      outputs_[read["output"].get<std::string>()] = std::move(from);
+    } catch (json::exception const&) {  // torn, or not ours
+    }
+}
+
+void made_with::refuse(std::string const& output, origin const& found, file_state const& wanted) const {
+  std::string const what = (file_.parent_path() / output).string() + (found.by_other ? "" : ", which exists");
+  std::string const else_do = found.by_other ? "" : ", --overwrite, or another --out";
+  auto const refuse = [&](std::string const& expected, std::string const& instead) {
+    throw setting_error({what, "one made " + expected + else_do,
+                         "one made " + instead + (found.by_other ? " by another process, at this moment" : "")});
+  };
+  if (found.key == key_) refuse("of " + wanted.file, "of " + found.input.file);
+  auto const settings = settings_of_.find(found.key);
   json const before = settings == settings_of_.end() ? json::object() : settings->second;
-  std::string const what = (file_.parent_path() / output).string() + ", which exists";
   for (auto const& [name, value] : settings_.items())
     if (json const old = before.value(name, json()); old != value)
-      throw setting_error({what, "one made with " + name + ' ' + value.dump() + ", --overwrite, or another --out",
-                           "one made with " + old.dump()});
-  throw setting_error({what, "one made with the same settings, --overwrite, or another --out", "one made with others"});
+      refuse("with " + name + ' ' + value.dump(), "with " + old.dump());
+  refuse("with the same settings", "with others");
+  std::abort();
 }
 
-void made_with::note(std::string const& output) {
-  auto const line = [](json const& of) { return of.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'; };
+bool made_with::is_current(std::string const& output, file_state const& input) const {
+  auto const found = outputs_.find(as_text(output));
+  if (found == outputs_.end()) return true;
+  origin const& from = found->second;
+  bool const same = from.input.file.empty() || from.input.same_content(input);
+  if (from.key != key_ || (!same && from.input.file != input.file)) refuse(output, from, input);
+  return same && !from.begun;
+}
+
+void made_with::note(std::string const& output, file_state const& input, bool begun) {
   std::lock_guard const lock(mutex_);
-  std::string lines = std::exchange(is_torn_, false) ? "\n" : "";
-  if (!std::exchange(begun_, true)) lines += line({{"key", key_}, {"version", L3_VERSION}, {"settings", settings_}});
-  append_text(file_, lines + line({{"key", key_}, {"output", output}}), false);
+  auto const fail = [&] { throw file_error({file_.string(), "room for another line", std::strerror(errno)}); };
+  detail::file_descriptor const to(::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
+  if (!to.is_open()) fail();
+  ::flock(to.get(), LOCK_EX);  // as long as `to` is open; a file system without locks does without
+  struct ::stat now {};
+  if (::fstat(to.get(), &now) != 0) fail();
+  std::string lines(std::max(static_cast<std::uint64_t>(now.st_size), read_to_) - read_to_, '\0');
+  detail::read_at(to, file_, read_to_, std::as_writable_bytes(std::span(lines)));
+  read(lines, true);
+  if (auto const found = outputs_.find(as_text(output)); found != outputs_.end() && found->second.by_other) {
+    origin const& from = found->second;
+    if (from.key != key_ || !from.input.same_content(input)) refuse(output, from, input);
+  }
+  std::string more;
+  char last = '\n';
+  if (now.st_size > 0)
+    detail::read_at(to, file_, static_cast<std::uint64_t>(now.st_size) - 1,
+                    std::as_writable_bytes(std::span(&last, 1)));
+  if (last != '\n') more = '\n';  // behind a torn one
+  if (!std::exchange(said_settings_, true))
+    more += line({{"key", key_}, {"version", L3_VERSION}, {"settings", settings_}});
+  json about{{"key", key_},
+             {"output", as_text(output)},
+             {"input", {{"file", input.file}, {"bytes", input.bytes}, {"modified", input.modified}}}};
+  if (begun) about["begun"] = true;
+  more += line(about);
+  if (!detail::write_all(to, std::as_bytes(std::span(more)))) fail();
+  read_to_ = static_cast<std::uint64_t>(now.st_size) + more.size();
 }
 
 }  // namespace l3::program

@@ -656,6 +656,27 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     CHECK(json::parse(l3(other + out.string()).out).at("skipped") == 2);
     CHECK(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --out " + out.string()).code ==
           2);
+    // Nor are those of another file, or of what the file was before.
+    fs::path const namesake = scratch() / "namesake" / video.filename(), changed = scratch() / "changed.mp4";
+    fs::create_directories(namesake.parent_path());
+    fs::copy_file(made_up_videos() / "videos/00002.mp4", namesake, fs::copy_options::overwrite_existing);
+    std::string const again = " --hop 1 --format json --json --out " + out.string();
+    outcome const of_another = l3("embed video " + namesake.string() + checkpoint + again);
+    CHECK(of_another.code == 2);
+    CHECK_THAT(of_another.err, Contains("made of " + namesake.string()) && Contains("made of " + video.string()));
+    fs::copy_file(video, changed, fs::copy_options::overwrite_existing);
+    std::string const embed = "embed video " + changed.string() + checkpoint + again;
+    CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
+    CHECK(json::parse(l3(embed).out).at("skipped") == 2);
+    std::string const before = content(out / "changed_audio.json");
+    fs::copy_file(namesake, changed, fs::copy_options::overwrite_existing);
+    CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
+    CHECK(content(out / "changed_audio.json") != before);
+    // Written, but the process was killed before it could say so.
+    std::string told = content(out / "l3-embed.jsonl");
+    told.erase(told.rfind("\n", told.size() - 2) + 1);
+    std::ofstream(out / "l3-embed.jsonl") << told;
+    CHECK(json::parse(l3(embed).out).at("outputs").size() == 1);
     // Of unknown make, as those of older versions, outputs are left alone.
     fs::remove(out / "l3-embed.jsonl");
     CHECK(json::parse(l3(other + out.string()).out).at("skipped") == 2);
@@ -736,6 +757,21 @@ TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next
   CHECK(json::parse(rest.out).at("skipped") == made);
   CHECK(json::parse(rest.out).at("outputs").size() == count - made);
   CHECK(content(out / "1000.npz") == content(out / "2199.npz"));
+
+  // Two at once that want the same output of different settings do not both say that they have made it.
+  fs::path const shared = scratch() / "shared";
+  std::string const beginning = command.substr(0, command.find(" --hop"));
+  int const of_first =
+      std::system(("('" L3_PROGRAM "' " + beginning + " --hop 0.1 --quiet --out " + shared.string() + " 2>" +
+                   (scratch() / "said").string() + " & first=$!; for k in $(seq 3000); do test -e " +
+                   (shared / "1010.npz").string() + " && break; kill -0 $first || break; sleep 0.01; " +
+                   "done; '" L3_PROGRAM "' embed audio " + (files / "2199.mp4").string() +
+                   " --hop 0.2 --quiet --checkpoint " + (made_up_run() / "best.safetensors").string() + " --out " +
+                   shared.string() + " || exit 99; wait $first; exit $?)")
+                      .c_str());
+  CHECK(WEXITSTATUS(of_first) == 2);
+  CHECK_THAT(content(scratch() / "said"), Contains("2199.npz") && Contains("another process"));
+  CHECK(content(shared / "2199.npz") != content(shared / "1000.npz"));
 }
 
 TEST_CASE("real media: every stream there is gives embeddings, every missing one a reason") {

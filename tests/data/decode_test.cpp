@@ -616,7 +616,10 @@ TEST_CASE("files that cannot be read say why") {
            tone + "-f lavfi -i testsrc2=s=60x40:d=1 -frames:v 1 -map 0 -map 1 -c:v png -disposition:v attached_pic");
   CHECK(!l3::clip_reader(cover).facts().has_video);
   auto const nan = make("nan.wav", "-f lavfi -i aevalsrc='if(eq(n\\,4000)\\,0/0\\,0.1)':s=48000:d=1 -c:a pcm_f32le");
-  CHECK_THAT(complaint_of<l3::media_error>([&] { l3::clip_reader(nan).sound(0, second); }), Contains("finite"));
+  CHECK_THAT(complaint_of<l3::media_error>([&] { l3::clip_reader(nan).sound(0, second); }), Contains("nan"));
+  auto const huge = make("huge.wav", "-f lavfi -i aevalsrc='if(eq(n\\,4000)\\,1e18\\,0.1)':s=48000:d=1 -c:a pcm_f32le");
+  CHECK_THAT(complaint_of<l3::media_error>([&] { l3::clip_reader(huge).sound(0, second); }),
+             Contains("full scale") && Contains("1e+18"));
 }
 
 TEST_CASE("budgets refuse") {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <l3/core/error.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
@@ -35,10 +36,13 @@ namespace detail {
 /// before may have moved.
 ///
 /// Errors  strayed, where it began later: blocks are not those expected.
-///         media_error: samples that are not finite, a pause longer than longest_pause, an impossible rate or channel
-///         count, a format FFmpeg cannot give.
+///         media_error: samples that are not finite or beyond largest_sample, a pause longer than longest_pause, an
+///         impossible rate or channel count, a format FFmpeg cannot give.
 class sound_pass {
  public:
+  /// Times full scale. Float files may hold integers of any width, unscaled; what is larger still is damage, and its
+  /// power would be no number any more.
+  static constexpr float largest_sample = 1e12f;
   /// Where a later pass begins.
   struct entry {
     std::size_t packet = 0;
@@ -245,12 +249,12 @@ class sound_pass {
         in += step;
       }
     }
-    // Huge values would overflow in the resampler, so they count as not finite.
     for (auto& sum : mono_) {
       sum /= static_cast<float>(channels);
-      if (!(std::abs(sum) < 1e30f))
-        throw media_error(
-            {file_->name(), "finite samples", "one that is not, after " + std::to_string(follows()) + " s"});
+      if (std::abs(sum) <= largest_sample) continue;
+      char found[64];
+      std::snprintf(found, sizeof found, "%g, after %f s", static_cast<double>(sum), follows());
+      throw media_error({file_->name(), "samples of at most 1e12 times full scale", found});
     }
   }
 
