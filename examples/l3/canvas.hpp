@@ -23,7 +23,7 @@ class canvas {
   rgb_frame const& picture() const { return picture_; }
   /// Puts a picture with its upper left corner at (x, y); what does not fit is cut off.
   void put(rgb_frame const& from, std::size_t x, std::size_t y);
-  /// Writes digits, points, and the letters of "kHz" and "s", 5 pixels high times `scale`.
+  /// Writes digits, points, and the letters of "kHz", "s" and "unit", 5 pixels high times `scale`.
   void write(std::string const& line, std::size_t x, std::size_t y, std::size_t scale = 2);
 
  private:

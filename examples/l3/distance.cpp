@@ -33,6 +33,9 @@ int distance_run(distance_options const& o) {
     return read_files(source, [&](fs::path const& f) { return suits_embedding(f, o.what); });
   };
   collection_rows reference{files_of(o.reference), {}}, data{files_of(o.data), {}};
+  if (auto const both = files_of_both(reference.set, data.set); !both.empty())
+    o.warn(text("%zu files are of both collections, %s first: the distance is too small", both.size(),
+                both.front().c_str()));
   chosen_network const network = o.network.open(o.threads);
   auto const settings = o.settings(network);
   make_folder(out);

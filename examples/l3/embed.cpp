@@ -15,6 +15,7 @@
 #include "embedding_size.hpp"
 #include "made_with.hpp"
 #include "network_choice.hpp"
+#include "output_names.hpp"
 #include "program.hpp"
 #include "writers.hpp"
 
@@ -33,49 +34,18 @@ struct embed_options : common_options {
   bool overwrite = false, align = false;
 };
 
-/// A file to embed and where its result goes, relative to OUT and without ending.
-struct job {
-  fs::path file, name;
-};
-
-/// All files, named below the deepest folder that holds them all, so that the output mirrors the input. Two files that
-/// differ in their ending alone keep it in the name, and so does one whose name would be another's.
-std::vector<job> list_jobs(embed_options const& o) {
-  std::vector<fs::path> files;
-  fs::path common;
-  auto const share = [&](fs::path const& folder) {
-    if (common.empty()) common = folder;
-    while (!common.empty() && common != common.root_path()) {
-      auto const [a, b] = std::mismatch(common.begin(), common.end(), folder.begin(), folder.end());
-      if (a == common.end()) break;
-      common = common.parent_path();
-    }
-  };
+std::vector<named_file> list_jobs(embed_options const& o) {
+  output_names names;
   for (std::string const& given : o.files) {
-    fs::path const path = fs::absolute(given).lexically_normal();
-    if (!fs::is_directory(path)) {
-      files.push_back(path);
-      share(path.parent_path());
+    if (!fs::is_directory(given)) {
+      names.add(given);
       continue;
     }
-    auto const found = files_below(path, [&](fs::path const& file) { return suits_embedding(file, o.kind); });
+    auto const found = files_below(given, [&](fs::path const& file) { return suits_embedding(file, o.kind); });
     if (found.empty()) throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
-    files.insert(files.end(), found.begin(), found.end());
-    share(path.has_filename() ? path : path.parent_path());
+    for (fs::path const& file : found) names.add(file, given);
   }
-  std::vector<job> jobs;
-  std::map<fs::path, int> uses;
-  std::set<fs::path> seen;
-  for (fs::path const& file : files) {
-    if (!seen.insert(file).second) continue;
-    fs::path const relative = file.lexically_relative(common);
-    jobs.push_back({file, relative});
-    ++uses[fs::path(relative).replace_extension()];
-    ++uses[relative];
-  }
-  for (job& j : jobs)
-    if (fs::path const stem = fs::path(j.name).replace_extension(); uses[stem] == 1) j.name = stem;
-  return jobs;
+  return names.list();
 }
 
 /// Collects rows of an embedding, or reduces them to one, and writes them in the format asked for. Nothing appears
@@ -159,7 +129,7 @@ class table {
 /// Writes the rows of each job's kinds where they go, and keeps account of what became of it.
 class outputs final : public row_sink {
  public:
-  outputs(embed_options const& o, std::vector<job> const& all, json const& settings)
+  outputs(embed_options const& o, std::vector<named_file> const& all, json const& settings)
       : o_(o), jobs_(all), made_with_(o.out, settings), rows_(all.size()) {}
 
   /// What is to be read: nothing of a job whose outputs exist, unless its file has changed since.
@@ -259,7 +229,7 @@ class outputs final : public row_sink {
   }
 
   embed_options const& o_;
-  std::vector<job> const& jobs_;
+  std::vector<named_file> const& jobs_;
   made_with made_with_;
   std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
   std::vector<doing> doing_;
@@ -288,7 +258,7 @@ int embed_run(embed_options o) {
     throw setting_error({"--size beside --layer " + o.layer, std::to_string(net->width_of(kinds.front(), which)),
                          std::to_string(o.embedding.size)});
   if (o.align && o.kind != "video") throw setting_error({"--align", "embed video, whose rows it aligns", o.kind});
-  std::vector<job> const jobs = list_jobs(o);
+  std::vector<named_file> const jobs = list_jobs(o);
   embedder work(*net, *input,
                 {.frames = o.kind != "audio",
                  .sounds = o.kind != "image",

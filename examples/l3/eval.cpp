@@ -201,7 +201,8 @@ int eval_run(eval_options o, crew& all) {
               {"videos", data.clips.size()},
               {"refused", refused.size()},
               {"data", o.data},
-              {"model", net->facts().description}};
+              {"model", net->facts().description},
+              {"network", identity_of(o.checkpoint, *net, o.on)}};
   if (!o.out.empty()) {
     result["mistakes"] = write_mistakes(o, data, judged, reading.limits);
     std::string table = csv_row({"frame_of", "frame_time", "sound_of", "sound_start", "corresponds", "score"});

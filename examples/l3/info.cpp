@@ -2,6 +2,7 @@
 #include <l3/data/clip_index.hpp>
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/safetensors.hpp>
+#include <l3/train/classifier_checkpoint.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
 #include <l3/version.hpp>
 #include <thread>
@@ -118,6 +119,22 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
     return done;
   }
   std::string const model = model_of_checkpoint(o.file, facts);
+  if (std::size_t const at = facts.model.find(" classes="); at != facts.model.npos) {
+    bool const sounds = facts.model.substr(0, at).ends_with(" audio");
+    std::size_t const classes = classes_of_checkpoint(o.file);
+    make_classifier({model, sounds ? modality::sound : modality::frame, classes, 1}, {}, o.threads)
+        ->load(o.file, false);  // that it is whole
+    o.answer(text("model        the %s subnetwork of %s with a classifier of %zu classes, for `l3 baseline`",
+                  sounds ? "audio" : "vision", model.c_str(), classes));
+    o.print({{"checkpoint", o.file},
+             {"step", facts.step},
+             {"seed", facts.seed},
+             {"model", facts.model},
+             {"front_end", facts.front_end},
+             {"classes", classes},
+             {"settings", json::parse(facts.settings, nullptr, false)}});
+    return done;
+  }
   make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
   json document{{"checkpoint", o.file},
                 {"step", facts.step},
@@ -236,7 +253,10 @@ work add_info(CLI::App& command) {
   o->on.add_to(command);
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();
   o->add_to(command);
-  return [o] { return info_run(*o); };
+  return [o, file] {
+    if (file->count() > 0 && o->file.empty()) throw setting_error({"file", "the name of one", "an empty one"});
+    return info_run(*o);
+  };
 }
 
 }  // namespace l3::program

@@ -11,6 +11,7 @@
 #include "canvas.hpp"
 #include "evaluate.hpp"
 #include "feature_rows.hpp"
+#include "output_names.hpp"
 
 namespace l3::program {
 namespace {
@@ -296,17 +297,64 @@ void require_before_end(std::string const& file, clip_reader const& reader, moda
         {file, text("--time before its %s at %.3f s", sees ? "pictures end" : "sound ends", end), text("%g s", time)});
 }
 
-/// Does `draw(reader, file, stem)` for each file; those that cannot be read are said and counted.
+/// Maps of units side by side under their numbers, right of what they are maps of.
+class unit_page {
+ public:
+  /// `step`: from one map to the next.
+  unit_page(std::size_t begin, std::size_t step, std::size_t height, std::size_t units)
+      : begin_(begin), step_(step), page_(begin + units * step, height + line_height) {}
+  void put(rgb_frame const& picture, std::size_t x) { page_.put(picture, x, line_height); }
+  void add(std::size_t unit, rgb_frame const& map, heat_map const& heat) {
+    std::size_t const x = begin_ + units_.size() * step_;
+    page_.write(text("unit %zu", unit), x, 2);
+    put(map, x);
+    units_.push_back(static_cast<double>(unit));
+    heats_.insert(heats_.end(), heat.values.begin(), heat.values.end());
+    size_ = heat.size;
+  }
+  /// Writes the picture and what is in it.
+  void write(fs::path const& stem, double time, auto&& more) const {
+    write_png(stem.string() + ".png", page_.picture());
+    npz_writer arrays(stem.string() + ".npz");
+    arrays.add("heat", {units_.size(), size_.height, size_.width}, std::span<float const>(heats_));
+    arrays.add("unit", {units_.size()}, std::span<double const>(units_));
+    arrays.add("time", {}, std::span<double const>(&time, 1));
+    more(arrays);
+    arrays.commit();
+  }
+  std::string says() const {
+    std::string line;
+    for (double const u : units_) line += (line.empty() ? "units " : ", ") + text("%.0f", u);
+    return line;
+  }
+
+ private:
+  static constexpr std::size_t line_height = 16;
+  std::size_t begin_, step_;
+  canvas page_;
+  std::vector<double> units_;
+  std::vector<float> heats_;
+  extent2 size_{};
+};
+
+/// Does `draw(reader, file, stem)` for each file; those that cannot be read are said and counted. What it makes is
+/// named `stem` and an ending.
 template <class Draw>
 int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
   make_folder(o.out);
   json files = json::array(), refused = json::array();
   decode_limits limits;
   limits.seconds = 0;
-  for (std::string const& name : o.files) {
+  output_names names;
+  for (std::string const& file : o.files) names.add(file);
+  for (auto const& [file, inside] : names.list()) {
+    std::string const name = file.string();
     try {
-      clip_reader reader(name, limits);
-      files.push_back(draw(reader, name, fs::path(o.out) / fs::path(name).stem()));
+      clip_reader reader(file, limits);
+      fs::path stem = fs::path(o.out) / inside;
+      make_folder(stem.parent_path());
+      if (o.time > 0) stem += text("-%gs", o.time);
+      files.push_back(draw(reader, name, (stem += '.') += kind));
     } catch (media_error const& e) {
       o.warn(e.what());
       refused.push_back({{"file", name}, {"why", e.what()}});
@@ -328,21 +376,15 @@ int heatmap_run(inspect_options const& o) {
     auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
     auto const shown = inside.seen(reader.frame(o.time, o.side));
     auto const units = units_of(o, maps, inside.features());
-    canvas page((units.size() + 1) * (o.side + 6), o.side);
-    page.put(shown, 0, 0);
-    std::vector<float> heats;
-    extent2 const size = inside.net().map_size(modality::frame);
-    for (std::size_t k = 0; k != units.size(); ++k) {
-      heat_map const heat = inside.unit_of(modality::frame, maps, units[k]);
-      page.put(overlaid(shown, heat, 0, largest(heat)), (k + 1) * (o.side + 6), 0);
-      heats.insert(heats.end(), heat.values.begin(), heat.values.end());
+    unit_page page(o.side + 6, o.side + 6, o.side, units.size());
+    page.put(shown, 0);
+    for (auto const unit : units) {
+      heat_map const heat = inside.unit_of(modality::frame, maps, unit);
+      page.add(unit, overlaid(shown, heat, 0, largest(heat)), heat);
     }
-    write_png(stem.string() + ".heatmap.png", page.picture());
-    npz_writer arrays(stem.string() + ".heatmap.npz");
-    arrays.add("heat", {units.size(), size.height, size.width}, std::span<float const>(heats));
-    arrays.commit();
-    o.say(name + ": " + stem.string() + ".heatmap.png");
-    return json{{"file", name}, {"picture", stem.string() + ".heatmap.png"}, {"units", units}};
+    page.write(stem, o.time, [](npz_writer&) {});
+    o.say(name + ": " + stem.string() + ".png, " + page.says());
+    return json{{"file", name}, {"time", o.time}, {"picture", stem.string() + ".png"}, {"units", units}};
   });
 }
 
@@ -359,23 +401,19 @@ int spectrogram_run(inspect_options const& o) {
     bool const sees = reader.facts().has_video;
     rgb_frame const plain = inside.chart(item, {}, 1);
     std::size_t const step = plain.width + 6, from = sees ? o.side + 6 : 0;
-    canvas page(from + (units.size() + 1) * step, std::max(plain.height, o.side));
-    if (sees) page.put(inside.seen(reader.frame(o.time + sound_seconds / 2, o.side)), 0, 0);
-    page.put(plain, from, 0);
-    std::vector<float> heats;
-    extent2 const size = inside.net().map_size(modality::sound);
-    for (std::size_t k = 0; k != units.size(); ++k) {
-      heat_map const heat = inside.unit_of(modality::sound, maps, units[k]);
-      page.put(inside.chart(item, heat, largest(heat)), from + (k + 1) * step, 0);
-      heats.insert(heats.end(), heat.values.begin(), heat.values.end());
+    unit_page page(from + step, step, std::max(plain.height, o.side), units.size());
+    if (sees) page.put(inside.seen(reader.frame(o.time + sound_seconds / 2, o.side)), 0);
+    page.put(plain, from);
+    for (auto const unit : units) {
+      heat_map const heat = inside.unit_of(modality::sound, maps, unit);
+      page.add(unit, inside.chart(item, heat, largest(heat)), heat);
     }
-    write_png(stem.string() + ".spectrogram.png", page.picture());
-    npz_writer arrays(stem.string() + ".spectrogram.npz");
-    arrays.add("heat", {units.size(), size.height, size.width}, std::span<float const>(heats));
-    arrays.add("spectrogram", {inside.facts().sound.height, inside.facts().sound.width}, std::span<float const>(item));
-    arrays.commit();
-    o.say(name + ": " + stem.string() + ".spectrogram.png");
-    return json{{"file", name}, {"picture", stem.string() + ".spectrogram.png"}, {"units", units}};
+    page.write(stem, o.time, [&](npz_writer& arrays) {
+      arrays.add("spectrogram", {inside.facts().sound.height, inside.facts().sound.width},
+                 std::span<float const>(item));
+    });
+    o.say(name + ": " + stem.string() + ".png, " + page.says());
+    return json{{"file", name}, {"time", o.time}, {"picture", stem.string() + ".png"}, {"units", units}};
   });
 }
 
@@ -407,13 +445,14 @@ int where_run(inspect_options const& o) {
     page.put(shown, 0, 0);
     page.put(overlaid(shown, score, *low, *high), o.side + 6, 0);
     page.put(chart, 2 * (o.side + 6), 0);
-    write_png(stem.string() + ".correspondence.png", page.picture());
-    npz_writer arrays(stem.string() + ".correspondence.npz");
+    write_png(stem.string() + ".png", page.picture());
+    npz_writer arrays(stem.string() + ".npz");
     arrays.add("score", {score.size.height, score.size.width}, std::span<float const>(score.values));
+    arrays.add("time", {}, std::span<double const>(&o.time, 1));
     arrays.commit();
-    o.say(name + ": " + stem.string() + ".correspondence.png");
+    o.say(name + ": " + stem.string() + ".png");
     return json{
-        {"file", name}, {"picture", stem.string() + ".correspondence.png"}, {"lowest", *low}, {"highest", *high}};
+        {"file", name}, {"time", o.time}, {"picture", stem.string() + ".png"}, {"lowest", *low}, {"highest", *high}};
   });
 }
 

@@ -7,6 +7,9 @@
 #include <l3/files/csv.hpp>
 #include <map>
 #include <optional>
+#include <set>
+
+#include "program.hpp"
 
 namespace l3::program {
 namespace {
@@ -69,6 +72,27 @@ void test_every_fold(labelled_set& set, fs::path const& source) {
   if (set.folds.size() < 2) throw format_error({source.string(), "at least two folds", "one"});
   for (std::uint32_t f = 0; f != set.folds.size(); ++f) set.tests.push_back(f);
 }
+
+}  // namespace
+
+std::uint64_t labelled_set::print() const {
+  std::uint64_t of_all = fingerprint(std::to_string(files.size()));
+  for (labelled_file const& f : files)
+    for (std::string const& each : {f.name, classes[static_cast<std::size_t>(f.label)], folds[f.fold]})
+      of_all = fingerprint({each.c_str(), each.size() + 1}, of_all);
+  return of_all;
+}
+
+std::vector<std::string> files_of_both(labelled_set const& a, labelled_set const& b) {
+  std::set<fs::path> of_a;
+  for (labelled_file const& f : a.files) of_a.insert(fs::weakly_canonical(f.file));
+  std::vector<std::string> both;
+  for (labelled_file const& f : b.files)
+    if (of_a.contains(fs::weakly_canonical(f.file))) both.push_back(f.name);
+  return both;
+}
+
+namespace {
 
 /// One of DCASE's two lists.
 void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path const& audio, std::string const& fold) {

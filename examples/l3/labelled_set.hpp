@@ -24,7 +24,13 @@ struct labelled_set {
   std::vector<std::string> folds;
   std::vector<std::uint32_t> tests;  ///< folds that are tested, each by what was learned from all others
   std::vector<labelled_file> files;
+
+  /// Tells files, classes and folds from others.
+  std::uint64_t print() const;
 };
+
+/// Names of b's files that are files of a too, also by another name.
+std::vector<std::string> files_of_both(labelled_set const& a, labelled_set const& b);
 
 /// Says yes to files of the kind that is wanted.
 using file_filter = std::function<bool(std::filesystem::path const&)>;

@@ -65,6 +65,20 @@ struct fold_result {
   double accuracy() const { return test == 0 ? 0 : static_cast<double>(right) / static_cast<double>(test); }
 };
 
+/// The folds' mean accuracy.
+double mean_of(std::vector<fold_result> const& folds) {
+  double mean = 0;
+  for (fold_result const& f : folds) mean += f.accuracy() / static_cast<double>(folds.size());
+  return mean;
+}
+/// Their sample deviation, of two and more.
+std::optional<double> deviation_of(std::vector<fold_result> const& folds) {
+  double square = 0;
+  for (fold_result const& f : folds) square += (f.accuracy() - mean_of(folds)) * (f.accuracy() - mean_of(folds));
+  if (folds.size() < 2) return {};
+  return std::sqrt(square / static_cast<double>(folds.size() - 1));
+}
+
 /// The protocol of the paper's section 4.2: z-scores by the training files, one linear machine for each class on the
 /// rows of single seconds, a file's score the mean of its rows' scores.
 class svm_protocol {
@@ -90,7 +104,7 @@ class svm_protocol {
     std::size_t done = 0;
     for (auto const fold : set_.tests) {
       run_fold(fold);
-      bar.update(static_cast<double>(++done), text("accuracy %.3f", confusion.accuracy()));
+      bar.update(static_cast<double>(++done), text("accuracy %.3f", mean_of(folds)));
       if (interruption::signal() != 0) throw interrupted{interruption::signal()};
     }
   }
@@ -230,14 +244,6 @@ class svm_protocol {
   confusion_matrix confusion;
 };
 
-/// Mean and sample deviation of the folds' accuracies.
-std::pair<double, double> mean_and_deviation(std::vector<fold_result> const& folds) {
-  double mean = 0, square = 0;
-  for (fold_result const& f : folds) mean += f.accuracy() / static_cast<double>(folds.size());
-  for (fold_result const& f : folds) square += (f.accuracy() - mean) * (f.accuracy() - mean);
-  return {mean, folds.size() < 2 ? 0 : std::sqrt(square / static_cast<double>(folds.size() - 1))};
-}
-
 /// What the paper reports of this protocol, in per cent: learned, and with random weights.
 json paper_figures(std::string const& set) {
   if (set == "esc50") return {{"ours", 79.3}, {"ours_random", 62.5}};
@@ -260,7 +266,8 @@ int svm_run(probe_options o, labelled_set const& set) {
   protocol.run(bar);
   bar.finish();
 
-  auto const [mean, deviation] = mean_and_deviation(protocol.folds);
+  double const mean = mean_of(protocol.folds);
+  auto const deviation = deviation_of(protocol.folds);
   o.answer("fold        train   test     cost  passes  accuracy");
   json folds = json::array();
   bool converged = true;
@@ -278,8 +285,9 @@ int svm_run(probe_options o, labelled_set const& set) {
                      {"accuracy", f.accuracy()}});
   }
   std::size_t const constant = protocol.folds.front().constant;
-  o.answer(text("%s, %s: accuracy %.4f (deviation over folds %.4f; chance %.4f)", set.name.c_str(),
-                network.trained ? "learned" : "random weights", mean, deviation,
+  o.answer(text("%s, %s: accuracy %.4f (%schance %.4f)", set.name.c_str(),
+                network.trained ? "learned" : "random weights", mean,
+                deviation ? text("deviation over folds %.4f; ", *deviation).c_str() : "",
                 1 / static_cast<double>(set.classes.size())));
   if (json const paper = paper_figures(set.name); !paper.is_null())
     o.say(text("the paper's network: %.1f %% learned, %.1f %% random", paper["ours"].get<double>(),
@@ -302,12 +310,18 @@ int svm_run(probe_options o, labelled_set const& set) {
         {{"class", set.classes[c]}, {"files", protocol.confusion.of_class(c)}, {"right", protocol.confusion.at(c, c)}});
   json const result{{"kind", "svm"},
                     {"set", set.name},
+                    {"data", !o.data.empty()   ? o.data
+                             : !o.meta.empty() ? o.meta
+                                               : o.test},
+                    {"files", set.files.size()},
+                    {"set_print", text("%016llx", static_cast<unsigned long long>(set.print()))},
+                    {"model", network.net->facts().name},
                     {"network", network.identity},
                     {"trained", network.trained},
                     {"layer", name_of(settings.which)},
                     {"hop", o.hop},
                     {"accuracy", mean},
-                    {"deviation", deviation},
+                    {"deviation", deviation ? json(*deviation) : json()},
                     {"chance", 1 / static_cast<double>(set.classes.size())},
                     {"paper", paper_figures(set.name)},
                     {"folds", folds},
@@ -369,7 +383,9 @@ int cluster_run(probe_options const& o) {
            labels.size(), set.classes.size(), clusters, agrees.nmi, agrees.ami));
   json const result{{"kind", "cluster"},
                     {"set", o.data},
+                    {"set_print", text("%016llx", static_cast<unsigned long long>(set.print()))},
                     {"what", o.what},
+                    {"model", network.net->facts().name},
                     {"network", network.identity},
                     {"trained", network.trained},
                     {"layer", name_of(settings.which)},

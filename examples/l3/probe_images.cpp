@@ -315,12 +315,16 @@ int image_run(image_options const& o) {
   auto const pictures = [](fs::path const& f) { return suits_embedding(f, "image"); };
   labelled_set const train = read_class_folders(o.train, pictures);
   labelled_set const val = read_class_folders(o.val, pictures, &train.classes);
+  if (auto const both = files_of_both(train, val); !both.empty())
+    throw format_error({"--val " + o.val, "other pictures than those of --train", both.front()});
   image_probe probe(o, train, val);
   if (probe.testable() == 0) throw media_error({o.val, "pictures that can be read", "none"});
   o.say(text("%zu pictures of %zu classes to learn from, %zu to test; %s, %s", train.files.size(), train.classes.size(),
              val.files.size(), probe.network().identity.c_str(), name_of(probe.which()).c_str()));
   json result{{"kind", "images"},
               {"set", o.train},
+              {"set_print", text("%016llx", static_cast<unsigned long long>(train.print() ^ val.print() << 1))},
+              {"model", probe.network().net->facts().name},
               {"network", probe.network().identity},
               {"trained", probe.network().trained},
               {"layer", name_of(probe.which())},

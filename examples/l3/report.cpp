@@ -141,10 +141,14 @@ class report {
 
   /// A section's title, with the folder that it is about: there may be several.
   std::string titled(std::string const& title, found_result const& r) const {
-    fs::path const within = r.folder.lexically_normal().lexically_relative(fs::path(o_.run).lexically_normal());
-    if (within == ".") return title;
+    std::string const within = within_run(r.folder);
+    return within == "." ? title : title + " (" + within + ")";
+  }
+  /// A folder's name below the run's, or if it is not there its whole name.
+  std::string within_run(fs::path const& folder) const {
+    fs::path const within = folder.lexically_normal().lexically_relative(fs::path(o_.run).lexically_normal());
     bool const outside = within.empty() || *within.begin() == "..";
-    return title + " (" + (outside ? r.folder : within).string() + ")";
+    return (outside ? folder : within).string();
   }
   /// A file that a result names, in its own folder. Errors: format_error for one elsewhere.
   static fs::path beside(found_result const& r, std::string const& name) {
@@ -207,6 +211,7 @@ class report {
                            "; area under ROC %.3f, loss %.3f. Chance is 50 %%; the paper has 78 %% on "
                            "Flickr-SoundNet, 74 %% on Kinetics-Sounds.</p>\n",
                            c.at("auc").get<double>(), c.at("loss").get<double>());
+    if (c.contains("network")) html += "<p>Network: " + escaped(text_of(c, "network")) + ".</p>\n";
     if (auto const refused = c.value("refused", std::size_t{0}); refused != 0)
       html += text("<p>%zu videos were refused and are in no figure.</p>\n", refused);
     chart_line roc{"this network", {}};
@@ -262,44 +267,67 @@ class report {
 
   /// What a plain classifier, or none, reads from features: learned and random of one task share a row.
   struct transfer_row {
-    std::string task, learned = "-", random = "-", chance, paper = "-", paper_random = "-";
+    std::string task{};
+    json conditions{};  ///< what has to be the same of a learned network's result and of one with random weights
+    bool trained = false;
+    std::string value{}, chance{}, paper = "-", paper_random = "-", where{};
   };
   void add_transfer(found_result const& r) {
     json const& c = r.content;
     std::string const kind = text_of(c, "kind"), set = text_of(c, "set");
-    transfer_row row;
-    std::string value;
+    transfer_row row{.trained = c.at("trained").get<bool>(), .where = within_run(r.folder)};
+    std::string with = text_of(c, "layer");
+    if (c.contains("model")) with += ", " + text_of(c, "model");
+    if (c.contains("hop")) with += text(", hop %g s", c["hop"].get<double>());
     if (kind == "cluster") {
       row.task = "Clusters of " + text_of(c, "what") + ", " + set + ": adjusted mutual information";
-      value = text("%.2f", c.at("ami").get<double>()), row.chance = "0";
+      row.value = text("%.2f", c.at("ami").get<double>()), row.chance = "0";
+      with += text(", %zu clusters", c.at("clusters").get<std::size_t>());
     } else {
       std::size_t const shots = c.value("shots", std::size_t{0});
       row.task = (kind == "svm" ? "Sounds, " : "Pictures, ") + set + (shots == 0 ? "" : text(", %zu a class", shots));
-      value = per_cent(c.at(kind == "svm" ? "accuracy" : "top1")), row.chance = per_cent(c.at("chance"));
-      if (c.contains("deviation")) value += text(" (deviation %.1f)", 100 * c["deviation"].get<double>());
+      if (set == "folder" && c.contains("data")) row.task += " " + text_of(c, "data");
+      row.value = per_cent(c.at(kind == "svm" ? "accuracy" : "top1")), row.chance = per_cent(c.at("chance"));
+      if (c.contains("deviation") && c["deviation"].is_number())
+        row.value += text(" (deviation %.1f)", 100 * c["deviation"].get<double>());
       if (json const paper = c.value("paper", json()); paper.is_object())
         row.paper = per_cent(paper.at("ours").get<double>()),
         row.paper_random = per_cent(paper.at("ours_random").get<double>());
     }
-    row.task += " (" + text_of(c, "layer") + ")";
-    bool const trained = c.at("trained").get<bool>();
+    row.task += " (" + with + ")";
+    row.conditions = {row.task, row.chance, c.value("set_print", json()), c.value("views", json())};
     std::string stem = r.file.filename().string();
     stem.resize(stem.size() - std::string("result.json").size());
-    std::string const drawn =
-        confusion(r.folder / (stem + "confusion.svg"), row.task + (trained ? "" : ", random weights"));
-    auto const cell = trained ? &transfer_row::learned : &transfer_row::random;
-    auto const same = std::find_if(transfer_.begin(), transfer_.end(), [&](transfer_row const& other) {
-      return other.task == row.task && other.*cell == "-";
-    });
-    (same == transfer_.end() ? transfer_.emplace_back(row) : *same).*cell = value;
-    confusions_ += drawn;
+    confusions_ += confusion(r.folder / (stem + "confusion.svg"),
+                             row.task + (row.trained ? ", " : ", random weights, ") + row.where);
+    transfer_.push_back(std::move(row));
   }
+  /// A row for each learned network, beside it the first result with random weights under the same conditions; and one
+  /// for each of those that stand beside none.
   std::string transfer_table() const {
     std::vector<std::vector<std::string>> rows;
+    auto const add = [&](transfer_row const& r, std::string const& learned, std::string const& random,
+                         std::string const& where) {
+      rows.push_back({r.task, learned, random, r.chance, r.paper, r.paper_random, where});
+    };
+    std::set<transfer_row const*> placed;
+    auto const random = [&](json const& conditions) -> transfer_row const* {
+      for (transfer_row const& r : transfer_)
+        if (!r.trained && r.conditions == conditions) return &r;
+      return nullptr;
+    };
+    for (transfer_row const& r : transfer_) {
+      if (!r.trained) continue;
+      transfer_row const* const beside = random(r.conditions);
+      placed.insert(beside);
+      add(r, r.value, beside != nullptr ? beside->value : "-",
+          r.where + (beside != nullptr ? "; " + beside->where : ""));
+    }
     for (transfer_row const& r : transfer_)
-      rows.push_back({r.task, r.learned, r.random, r.chance, r.paper, r.paper_random});
+      if (!r.trained && !placed.contains(&r)) add(r, "-", r.value, r.where);
     return html_table("Read from the network's features by linear classifiers, or found in them by k-means",
-                      {"", "learned", "random weights", "chance", "paper", "paper, random weights"}, rows);
+                      {"", "learned", "random weights", "chance", "paper", "paper, random weights", "results in"},
+                      rows);
   }
 
   void add_distance(found_result const& r) {

@@ -218,6 +218,7 @@ TEST_CASE("how far apart collections are: result, features kept, files that are 
   outcome const same = distance(all);
   INFO(same.err);
   REQUIRE(same.code == 0);
+  CHECK_THAT(same.err, Contains("of both collections"));
   json const none = json::parse(same.out);
   CHECK(none == json::parse(content(out / "result.json")));
   CHECK(none.at("distance").get<double>() < 1e-9);
@@ -334,6 +335,9 @@ TEST_CASE("baselines: classifiers, both ways to use them, the paper's table, and
   REQUIRE(l3(trunk + "--pairs 12 --out " + part).code == 0);
   REQUIRE(l3("baseline trunk audio --resume --pairs 24 --quiet --out " + part).code == 0);
   CHECK(content(whole + "/last.safetensors") == content(part + "/last.safetensors"));
+  json const told = json::parse(l3("info --json " + part + "/last.safetensors").out);
+  CHECK(told.at("classes") == 2);
+  CHECK_THAT(told.at("model").get<std::string>(), Contains("tiny") && Contains("audio"));
   outcome const other = l3("baseline trunk vision --resume --pairs 32 --out " + part);
   CHECK(other.code == 2);
   CHECK_THAT(other.err, Contains("what") && Contains("audio"));
@@ -462,6 +466,12 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   outcome const other = l3(command);
   CHECK(other.code == 1);
   CHECK_THAT(other.err, Contains("green"));
+  fs::remove_all(at / "val/green");
+  fs::remove(at / "val/red/alpha.png");
+  fs::create_symlink(at / "train/red/a.png", at / "val/red/alpha.png");
+  outcome const learned = l3(command);
+  CHECK(learned.code == 1);
+  CHECK_THAT(learned.err, Contains("--val") && Contains("red/alpha.png"));
 }
 
 TEST_CASE("inspect shows units over a collection and over single files, as pictures and as numbers") {
@@ -509,6 +519,22 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
     CHECK(late.code == 3);
     CHECK_THAT(late.err, Contains("--time before its"));
   }
+  // Files of one name, and moments of one file, do not take each other's place.
+  fs::path const namesakes = scratch() / "namesakes";
+  for (char const* below : {"a", "b"}) {
+    fs::create_directories(namesakes / below);
+    fs::copy_file(video, namesakes / below / "x.mp4", fs::copy_options::overwrite_existing);
+  }
+  for (std::string const at : {"0", "0.5"}) {
+    outcome const both = l3("inspect heatmap " + quoted(namesakes / "a/x.mp4") + quoted(namesakes / "b/x.mp4") +
+                            "--units 3,5 --time " + at + " --json " + checkpoint() + "--out " + quoted(namesakes));
+    REQUIRE(both.code == 0);
+    for (std::size_t k : {0u, 1u})
+      CHECK(json::parse(both.out).at("files").at(k).at("picture") ==
+            (namesakes / (k == 0 ? "a" : "b") / (at == "0" ? "x.heatmap.png" : "x-0.5s.heatmap.png")).string());
+  }
+  CHECK_THAT(content(namesakes / "b/x.heatmap.npz"), Contains("unit.npy") && Contains("time.npy"));
+  CHECK(fs::exists(namesakes / "a/x.heatmap.png"));
   CHECK(l3("inspect heatmap " + quoted(video) + "--units 128 " + checkpoint() + "--out " + quoted(out)).code == 2);
   outcome const none = l3("inspect heatmap missing.png " + quoted(video) + checkpoint() + "--out " + quoted(out));
   CHECK(none.code == 3);
@@ -587,6 +613,31 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
     std::ofstream(copy / "log.csv") << log << "99,3";
     CHECK(l3("report " + quoted(copy)).code == 0);
     CHECK(content(copy / "log.csv") == log + "99,3");
+  }
+  SECTION("random weights stand beside a learned network under the same conditions alone") {
+    fs::path const probes = scratch() / "probes";
+    auto const made = [&](char const* folder, bool trained, double accuracy, char const* print, char const* model) {
+      fs::create_directories(probes / folder);
+      json const each{{"kind", "svm"},   {"set", "folder"},      {"data", "mine"},      {"set_print", print},
+                      {"model", model},  {"trained", trained},   {"layer", "pool4"},    {"hop", 0.5},
+                      {"chance", 0.125}, {"accuracy", accuracy}, {"deviation", nullptr}};
+      std::ofstream(probes / folder / "result.json") << each;
+    };
+    made("a random", false, 0.62, "01", "tiny");
+    made("b", true, 0.91, "01", "tiny"), made("c", true, 0.92, "01", "tiny");
+    made("d random", false, 0.55, "02", "tiny"), made("e random", false, 0.56, "01", "small");
+    REQUIRE(l3("report " + quoted(probes)).code == 0);
+    std::string const table = content(probes / "report.html");
+    auto const row_of = [&](std::string const& value) {
+      std::size_t const at = table.find(value);
+      REQUIRE(at != table.npos);
+      std::size_t const from = table.rfind("<tr", at);
+      return table.substr(from, table.find("</tr>", at) - from);
+    };
+    CHECK_THAT(row_of("91.0"),
+               Contains("mine") && Contains("hop 0.5 s") && Contains("62.0") && Contains("b; a random"));
+    CHECK_THAT(row_of("92.0"), Contains("62.0") && Contains("c; a random"));
+    for (char const* alone : {"55.0", "56.0"}) CHECK_THAT(row_of(alone), !Contains("9") && Contains(">-<"));
   }
   SECTION("where there is nothing to report") {
     fs::path const empty = scratch() / "nothing";

@@ -104,6 +104,7 @@ TEST_CASE("with --json standard output is one document and nothing else") {
   json const media = json::parse(l3("info --json " + fs::directory_iterator(video)->path().string()).out);
   CHECK(media.at("trainable") == true);
   CHECK(media.at("why_not").is_null());
+  CHECK(l3("info ''").code == 2);
   json const eval =
       json::parse(l3("eval --json --pairs 16 --checkpoint " + (made_up_run() / "best.safetensors").string() +
                      " --data " + (made_up_videos() / "test.csv").string())
