@@ -279,7 +279,20 @@ TEST_CASE("images are videos of one picture") {
       CHECK(f.height == 32);
     });
     CHECK(calls == 1);
+    // Cut in the midst it is no picture, also where FFmpeg would make one of what is left.
+    std::filesystem::path const cut = file.parent_path() / ("cut " + name);
+    std::filesystem::copy_file(file, cut, std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::resize_file(cut, std::filesystem::file_size(cut) * 2 / 3);
+    CHECK_THROWS_AS(l3::clip_reader(cut).frame(0), l3::media_error);
   }
+  // One that lacks nothing but its last mark is whole.
+  std::filesystem::path const still = fixtures::folder() / "still.jpg", unmarked = fixtures::folder() / "unmarked.jpg";
+  std::filesystem::copy_file(still, unmarked, std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::resize_file(unmarked, std::filesystem::file_size(still) - 2);
+  CHECK((l3::clip_reader(unmarked).frame(0).pixels == l3::clip_reader(still).frame(0).pixels));
+  CHECK_THROWS_WITH(l3::clip_reader(still, {.max_pixels = 2000}), Contains("2000 pixels"));
+  auto const line = make("line.png", "-f lavfi -i testsrc=s=2000x1 -frames:v 1");
+  CHECK_THROWS_WITH(l3::clip_reader(line).frame(0, 54), Contains("65536 in a row") && Contains("108000 x 54"));
 }
 
 namespace {

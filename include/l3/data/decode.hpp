@@ -243,9 +243,7 @@ class clip_reader {
     facts_.frame_rate = detail::frame_rate(in, video.stream);
     auto const& coded = *in.stream(video.stream).codecpar;
     facts_.video_codec = avcodec_get_name(coded.codec_id);
-    std::string_view const format = facts_.container;
-    bool const image = format.ends_with("_pipe") || format == "image2" || format == "gif";
-    facts_.still_image = image && !sound && video.packets.size() == 1;
+    facts_.still_image = detail::is_still_image(in, video) && !sound;
     if (facts_.still_image) {  // an image's orientation may stand in its own data
       auto const& picture = find(0);
       describe(picture.width, picture.height, aspect(file_, &picture), orientation(file_, &picture));

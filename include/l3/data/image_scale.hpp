@@ -87,8 +87,9 @@ class image_scaler {
 
   /// Errors  media_error if a picture of this size is not allowed.
   void require_size(picture_size s) const {
-    if (s.width <= 16384 * 4 && s.height <= 16384 * 4 && s.width * s.height <= max_pixels_) return;
-    throw media_error({subject_, "pictures of at most " + std::to_string(max_pixels_) + " pixels",
+    if (s.width <= 65536 && s.height <= 65536 && s.width * s.height <= max_pixels_) return;
+    throw media_error({subject_,
+                       "pictures of at most " + std::to_string(max_pixels_) + " pixels, 65536 in a row or column",
                        std::to_string(s.width) + " x " + std::to_string(s.height) + " (refused)"});
   }
 

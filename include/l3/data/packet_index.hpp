@@ -157,6 +157,12 @@ struct stream_index {
   double seconds(std::int64_t time_stamp) const { return double(time_stamp) * av_q2d(time_base); }
 };
 
+/// Whether a stream is an image file's only picture.
+inline bool is_still_image(ffmpeg::input const& in, stream_index const& pictures) {
+  std::string_view const format = in->iformat->name;
+  return (format.ends_with("_pipe") || format == "image2" || format == "gif") && pictures.packets.size() == 1;
+}
+
 /// The scan of a file: which streams are used and what packets they have, up to a little beyond the limit.
 struct packet_index {
   stream_index video, sound;

@@ -122,9 +122,10 @@ class stream_decoder {
     if (int const build = first > 0 ? stream.packets[first].x264 : -1; build >= 0)
       settings.set("x264_build", std::to_string(build).c_str());
     // Where not everything is decoded from the start, damage is to be noticed at once, not patched up: what it would be
-    // patched up with may be missing.
+    // patched up with may be missing. And that a JPEG is cut, FFmpeg says no other way.
     bool const strict = first > 0 || !wanted_.empty();
-    if (strict) settings.set("err_detect", "explode");
+    bool const is_jpeg = stream.codec == AV_CODEC_ID_MJPEG && is_still_image(file.in(), stream);
+    if (strict || is_jpeg) settings.set("err_detect", "explode");
     try {
       decoder_ = file.in().decoder(stream.stream, &settings, first == 0);
     } catch (media_error const&) {  // its settings, too, may be damaged

@@ -93,7 +93,10 @@ class video_pass {
 
   void require_undamaged(double t) const {
     std::string const expected = "a picture that can be decoded at " + std::to_string(t) + " s";
-    if (shown_ == 0) throw media_error({file_->name(), expected, "none in the whole stream"});
+    if (shown_ == 0)
+      throw media_error(
+          {file_->name(), expected,
+           "none of at most " + std::to_string(file_->limits().max_pixels) + " pixels in the whole stream"});
     bool damaged = ffmpeg::is_damaged(*now_);
     for (double lost : decoder_.damage()) damaged |= lost > now_time_ + same_time && file_->is_by(lost, t);
     if (damaged) throw media_error({file_->name(), expected, "a damaged one"});
