@@ -128,18 +128,24 @@ struct pass {
 /// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
 /// live from forward to backward. Parameters and their gradients are `scalar_of<B>`, all else `value_of<B>`. FLOPs are
 /// those of one item's forward pass.
+///
+/// Several layers fused are run the same way; their parameters are those of each.
 template <class L, class B>
-concept layer = backend<B> && item_shape<typename L::input> && item_shape<typename L::output> &&
+concept layer_like = backend<B> && item_shape<typename L::input> && item_shape<typename L::output> &&
     requires(pass<B> const& p, scalar_of<B>* w, scalar_of<B> const* params, value_of<B>* v, value_of<B> const* c,
              std::byte* kept) {
   { L::name } -> std::convertible_to<char const*>;
-  { L::parameters.size() } -> std::convertible_to<std::size_t>;
   { L::flops } -> std::convertible_to<double>;
   { L::template kept<B> } -> std::convertible_to<footprint>;
   { L::template scratch<B> } -> std::convertible_to<footprint>;
   L::infer(p, params, c, v);
   L::forward(p, w, c, v, kept);
   L::backward(p, params, c, c, kept, c, v, w);
+};
+/// A layer that says itself what its parameters are.
+template <class L, class B>
+concept layer = layer_like<L, B> && requires {
+  { L::parameters.size() } -> std::convertible_to<std::size_t>;
 };
 
 /// A layer that prepares its parameters for inference.

@@ -206,7 +206,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   template <backend B>
   struct workspace {
     static_assert(
-        (l3::layer<typename Nodes::layer, B> && ...),
+        (layer_like<typename Nodes::layer, B> && ...),
         "l3::sequential: a link is no layer on this backend: it lacks a name, kept, scratch, infer, forward or "
         "backward (see the concept l3::layer)");
     value_of<B>* slot[2];
