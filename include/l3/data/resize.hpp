@@ -16,6 +16,7 @@ namespace l3::inline L3_ISA {
 ///
 /// Numbers bilinear, the filter widened when shrinking so that no pixel is skipped (antialiased): bit for bit what
 ///         Pillow's Image.resize(size, BILINEAR) gives, which rounds to bytes between its two passes.
+///         image_scaler, which takes videos' own formats, differs from it (docs/media.md says how much).
 /// Source  Pillow; tests/golden/make_resize_golden.py compares.
 class picture_resizer {
  public:
