@@ -9,6 +9,7 @@
 
 #include "batch_dump.hpp"
 #include "evaluate.hpp"
+#include "network_choice.hpp"
 #ifdef L3_WITH_MEDIA
 #include "canvas.hpp"
 #endif
