@@ -5,10 +5,8 @@
 #include <l3/files/npz.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
 #include <limits>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string_view>
 
 #include "embedder.hpp"
@@ -139,14 +137,26 @@ class outputs final : public row_sink {
     std::vector<reading_job> some;
     for (std::size_t k = 0; k < jobs_.size(); ++k) {
       bool const sounds = o_.kind != "image", frames = o_.kind != "audio";
-      file_state file = file_state::of(jobs_[k].file);
-      bool const heard = sounds && exists(k, modality::sound, file), seen = frames && exists(k, modality::frame, file);
+      bool const heard = sounds && exists(k, modality::sound), seen = frames && exists(k, modality::frame);
       reading_job j{.file = jobs_[k].file, .sounds = sounds && !heard, .frames = frames && !seen};
       // Aligned outputs are made together: there are as many rows of pictures as of sounds.
       if (o_.align && (j.sounds || j.frames)) j.sounds = j.frames = j.aligned = true;
       if (o_.kind == "image") j.most_frames = 1;
+      if (fs::path const last = target(k, sounds ? modality::sound : modality::frame).filename();
+          last.native().size() > 255) {
+        modality const what = sounds ? modality::sound : modality::frame;
+        refused_.push_back(
+            {k, what,
+             file_error({jobs_[k].file.string(), "a name that leaves room for its output's, of 255 bytes at most",
+                         std::to_string(last.native().size())})
+                 .what()});
+        o_.warn(refused_.back().why);
+        continue;
+      }
       skipped_ += (sounds && !j.sounds) + (frames && !j.frames);
       if (!j.sounds && !j.frames) continue;
+      file_state file = file_state::of(jobs_[k].file);
+      file.look_inside(jobs_[k].file);
       doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}, std::move(file)});
       some.push_back(std::move(j));
     }
@@ -223,9 +233,9 @@ class outputs final : public row_sink {
     return to;
   }
   fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
-  bool exists(std::size_t k, modality what, file_state const& file) const {
+  bool exists(std::size_t k, modality what) const {
     return !o_.overwrite && fs::exists(file_of(k, what)) &&
-           made_with_.is_current(target(k, what).generic_string(), file);
+           made_with_.is_current(target(k, what).generic_string(), jobs_[k].file);
   }
 
   embed_options const& o_;

@@ -70,6 +70,9 @@ std::string representation_of(fs::path const& file) {
 }
 
 int import_run(import_options const& o) {
+  for (std::string const& name : o.files)
+    if (fs::exists(o.out) && fs::exists(name) && fs::equivalent(o.out, name))
+      throw setting_error({"--out", "another file than the weights", o.out});
   std::optional<openl3_audio_weights> audio;
   std::optional<openl3_image_weights> image;
   std::string representation = o.representation;

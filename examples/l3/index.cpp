@@ -110,6 +110,8 @@ int index_run(index_options const& o) {
   for (auto const& other : o.sources)
     if (same_place(failures, other)) throw setting_error({"--failures", "a file of its own", other});
   if (same_place(failures, out)) throw setting_error({"--failures", "a file of its own", o.out});
+  if (fs::is_regular_file(failures) && fs::file_size(failures) > 0 && first_bytes(failures, 1) != "{")
+    throw setting_error({"--failures " + failures.string(), "a new file, or an old one of failures", "another file"});
   constexpr auto needs_content =
       static_cast<std::uint32_t>(content_flag::silent) | static_cast<std::uint32_t>(content_flag::still);
   if (o.quick && (settings.drop & needs_content) != 0)

@@ -353,7 +353,7 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
       clip_reader reader(file, limits);
       fs::path stem = fs::path(o.out) / inside;
       make_folder(stem.parent_path());
-      if (o.time > 0) stem += text("-%gs", o.time);
+      if (o.time > 0) stem += text("-%.9gs", o.time);
       files.push_back(draw(reader, name, (stem += '.') += kind));
     } catch (media_error const& e) {
       o.warn(e.what());

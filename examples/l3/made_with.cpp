@@ -27,10 +27,6 @@ std::string line(json const& of) { return of.dump(-1, ' ', false, json::error_ha
 
 }  // namespace
 
-bool file_state::same_content(file_state const& other) const {
-  constexpr std::int64_t coarse = 2'000'000'000;  // as some file systems and archives keep times
-  return bytes == other.bytes && std::max(modified, other.modified) - std::min(modified, other.modified) <= coarse;
-}
 file_state file_state::of(std::filesystem::path const& file) {
   file_state s{as_text(file.string())};
   struct ::stat now {};
@@ -40,6 +36,22 @@ file_state file_state::of(std::filesystem::path const& file) {
   return s;
 }
 
+void file_state::look_inside(std::filesystem::path const& path) {
+  constexpr std::uint64_t most = 1 << 16;
+  std::uint64_t print = fingerprint(std::to_string(bytes));
+  try {
+    auto const from = detail::open_to_read(path);
+    std::string some(std::min(bytes, most), '\0');
+    for (std::uint64_t const at : {std::uint64_t{0}, (bytes - some.size()) / 2, bytes - some.size()}) {
+      detail::read_at(from, path, at, std::as_writable_bytes(std::span(some)));
+      print = fingerprint(some, print);
+    }
+    content = text("%016llx", static_cast<unsigned long long>(print));
+  } catch (file_error const&) {  // whoever reads all of it says so
+    content.clear();
+  }
+}
+
 made_with::made_with(std::filesystem::path folder, json settings)
     : file_(std::move(folder) / "l3-embed.jsonl"),
       settings_(std::move(settings)),
@@ -47,7 +59,7 @@ made_with::made_with(std::filesystem::path folder, json settings)
   if (!std::filesystem::exists(file_)) return;
   std::string const lines = read_file(file_, std::size_t{1} << 32);
   read(lines, false);
-  read_to_ = lines.size();
+  read_to_ = lines.rfind('\n') + 1;  // the rest may be on its way
 }
 
 void made_with::read(std::string_view lines, bool by_other) {
@@ -55,13 +67,13 @@ void made_with::read(std::string_view lines, bool by_other) {
       json const read = json::parse(lines.substr(begin, end - begin));
       auto const key = read.at("key").get<std::string>();
       if (!read.contains("output")) {
-        settings_of_[key] = read.at("settings");
+        if (read.at("settings").is_object()) settings_of_[key] = read["settings"];
         continue;
       }
       origin from{key, {}, read.value("begun", false), by_other};
       if (read.contains("input")) {
         json const& input = read["input"];
-        from.input = {input.at("file"), input.at("bytes"), input.at("modified")};
+        from.input = {input.at("file"), input.at("bytes"), input.at("modified"), input.value("content", "")};
       }
       outputs_[read["output"].get<std::string>()] = std::move(from);
     } catch (json::exception const&) {  // torn, or not ours
@@ -73,9 +85,10 @@ void made_with::refuse(std::string const& output, origin const& found, file_stat
   std::string const else_do = found.by_other ? "" : ", --overwrite, or another --out";
   auto const refuse = [&](std::string const& expected, std::string const& instead) {
     throw setting_error({what, "one made " + expected + else_do,
-                         "one made " + instead + (found.by_other ? " by another process, at this moment" : "")});
+                         "one made " + instead + (found.by_other ? " by another process meanwhile" : "")});
   };
-  if (found.key == key_) refuse("of " + wanted.file, "of " + found.input.file);
+  if (found.key == key_)
+    refuse("of " + wanted.file, found.input.file == wanted.file ? "of another state of it" : "of " + found.input.file);
   auto const settings = settings_of_.find(found.key);
   json const before = settings == settings_of_.end() ? json::object() : settings->second;
   for (auto const& [name, value] : settings_.items())
@@ -85,12 +98,14 @@ void made_with::refuse(std::string const& output, origin const& found, file_stat
   std::abort();
 }
 
-bool made_with::is_current(std::string const& output, file_state const& input) const {
+bool made_with::is_current(std::string const& output, std::filesystem::path const& input) const {
   auto const found = outputs_.find(as_text(output));
   if (found == outputs_.end()) return true;
   origin const& from = found->second;
-  bool const same = from.input.file.empty() || from.input.same_content(input);
-  if (from.key != key_ || (!same && from.input.file != input.file)) refuse(output, from, input);
+  file_state now = file_state::of(input);
+  bool same = from.input.file.empty() || from.input.untouched(now);
+  if (!same) now.look_inside(input), same = from.input.same_content(now);
+  if (from.key != key_ || (!same && from.input.file != now.file)) refuse(output, from, now);
   return same && !from.begun;
 }
 
@@ -117,12 +132,16 @@ void made_with::note(std::string const& output, file_state const& input, bool be
   if (last != '\n') more = '\n';  // behind a torn one
   if (!std::exchange(said_settings_, true))
     more += line({{"key", key_}, {"version", L3_VERSION}, {"settings", settings_}});
-  json about{{"key", key_},
-             {"output", as_text(output)},
-             {"input", {{"file", input.file}, {"bytes", input.bytes}, {"modified", input.modified}}}};
+  json about{
+      {"key", key_},
+      {"output", as_text(output)},
+      {"input",
+       {{"file", input.file}, {"bytes", input.bytes}, {"modified", input.modified}, {"content", input.content}}}};
   if (begun) about["begun"] = true;
   more += line(about);
-  if (!detail::write_all(to, std::as_bytes(std::span(more)))) fail();
+  // Where an output is replaced, this is to be known first, also after a power cut.
+  bool const replaces = begun && std::filesystem::exists(file_.parent_path() / output);
+  if (!detail::write_all(to, std::as_bytes(std::span(more))) || (replaces && ::fsync(to.get()) != 0)) fail();
   read_to_ = static_cast<std::uint64_t>(now.st_size) + more.size();
 }
 

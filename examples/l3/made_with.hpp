@@ -17,9 +17,17 @@ struct file_state {
   std::string file{};  ///< its name
   std::uint64_t bytes = 0;
   std::int64_t modified = 0;  ///< nanoseconds since 1970
-  /// As it is now; zeros where there is none.
+  std::string content{};      ///< a fingerprint of its beginning, middle and end; empty: not known
+  /// As it is now, without its content; zeros where there is none.
   static file_state of(std::filesystem::path const& file);
-  bool same_content(file_state const& other) const;
+  void look_inside(std::filesystem::path const& file);
+  /// Names and times may be others, and the content the same.
+  bool same_content(file_state const& other) const {
+    return bytes == other.bytes && content == other.content && !content.empty();
+  }
+  bool untouched(file_state const& other) const {
+    return file == other.file && bytes == other.bytes && modified == other.modified;
+  }
 };
 
 /// A note in the folder, `l3-embed.jsonl`, that only grows: a line for each choice of settings, and behind it two for
@@ -33,7 +41,7 @@ class made_with {
   /// Whether an output that exists is what these settings make of `input`, as far as is known. If not, it is what they
   /// have made of an earlier state of the same file, or were about to. Errors: setting_error: it was made with other
   /// settings, or of another file.
-  bool is_current(std::string const& output, file_state const& input) const;
+  bool is_current(std::string const& output, std::filesystem::path const& input) const;
   /// Notes an output that is about to be written, or is there now. From any thread. Errors: file_error; setting_error:
   /// meanwhile another process has made it with other settings, or of another file.
   void begin(std::string const& output, file_state const& input) { note(output, input, true); }

@@ -65,6 +65,7 @@ int pack_run(pack_command& o) {
     bar->update(static_cast<double>(finished), "");
   };
   packer work(clips, o.made);
+  refused = work.refused();
   if (work.changed() > 0)
     o.warn(text("%zu videos have changed since they were packed; --force packs anew", work.changed()));
   bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));
@@ -88,6 +89,7 @@ int pack_run(pack_command& o) {
            {"left_out", left_out},
            {"shards", r.shards},
            {"bytes", r.bytes}});
+  if (r.packed == 0) o.warn("none of them can be used");
   return r.packed == 0 ? failed : left_out > 0 ? some_refused : done;
 }
 

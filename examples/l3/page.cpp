@@ -88,7 +88,8 @@ void page::section(std::string const& title, std::string const& content) {
 }
 
 std::string page::html() const {
-  return "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+  return std::string(html_begins) +
+         "\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; media-src data:; "
          "style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'\">\n"

@@ -2,10 +2,14 @@
 #pragma once
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace l3::program {
+
+/// What every page begins with.
+inline constexpr std::string_view html_begins = "<!doctype html>";
 
 /// Sections one after the other, with links to each at the top. It shows itself light or dark as the reader's system
 /// is, from a phone's width on, and asks no network and no script for anything (its own policy forbids both).

@@ -330,6 +330,11 @@ int image_run(image_options const& o) {
               {"layer", name_of(probe.which())},
               {"width", probe.width()},
               {"views", o.views},
+              {"settings",
+               {{"epochs", o.epochs},
+                {"lr", o.learning_rate},
+                {"weight_decay", o.weight_decay},
+                {"draws", o.shots == 0 ? 0 : o.draws}}},
               {"chance", 1 / static_cast<double>(train.classes.size())},
               {"seconds_features", probe.seconds()}};
   char const* const what = probe.network().trained ? "learned" : "random weights";

@@ -212,6 +212,12 @@ void append_text(std::filesystem::path const& file, std::string const& lines, bo
       (synced && ::fsync(to.get()) != 0))
     throw file_error({file.string(), "room for another line", std::strerror(errno)});
 }
+std::string first_bytes(std::filesystem::path const& file, std::size_t most) {
+  auto const from = detail::open_to_read(file);
+  std::string bytes(std::min<std::uintmax_t>(most, std::filesystem::file_size(file)), '\0');
+  detail::read_at(from, file, 0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
 void write_json(std::filesystem::path const& file, json const& document) {
   write_text(file, document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }

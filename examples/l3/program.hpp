@@ -111,6 +111,8 @@ void write_text(std::filesystem::path const& file, std::string const& content);
 /// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear
 /// the last one. Errors: file_error.
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced = true);
+/// So many bytes of a file's beginning, or all. Errors: file_error.
+std::string first_bytes(std::filesystem::path const& file, std::size_t most);
 /// A document as a file, whole or not at all; what is not UTF-8 in it is replaced.
 void write_json(std::filesystem::path const& file, json const& document);
 

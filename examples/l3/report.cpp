@@ -278,7 +278,7 @@ class report {
     transfer_row row{.trained = c.at("trained").get<bool>(), .where = within_run(r.folder)};
     std::string with = text_of(c, "layer");
     if (c.contains("model")) with += ", " + text_of(c, "model");
-    if (c.contains("hop")) with += text(", hop %g s", c["hop"].get<double>());
+    if (c.contains("hop") && c["hop"].is_number()) with += text(", hop %g s", c["hop"].get<double>());
     if (kind == "cluster") {
       row.task = "Clusters of " + text_of(c, "what") + ", " + set + ": adjusted mutual information";
       row.value = text("%.2f", c.at("ami").get<double>()), row.chance = "0";
@@ -295,7 +295,11 @@ class report {
         row.paper_random = per_cent(paper.at("ours_random").get<double>());
     }
     row.task += " (" + with + ")";
-    row.conditions = {row.task, row.chance, c.value("set_print", json()), c.value("views", json())};
+    for (char const* one :
+         {"kind", "what", "layer", "model", "hop", "chance", "clusters", "shots", "views", "settings"})
+      row.conditions[one] = c.value(one, json());
+    // The same files may be named in several ways; of results that do not say which they were, the name has to do.
+    row.conditions["files"] = c.contains("set_print") ? c["set_print"] : json(set);
     std::string stem = r.file.filename().string();
     stem.resize(stem.size() - std::string("result.json").size());
     confusions_ += confusion(r.folder / (stem + "confusion.svg"),
@@ -376,6 +380,9 @@ int report_run(report_options const& o) {
   for (fs::path const& folder : folders)
     if (!fs::is_directory(folder))
       throw file_error({folder.string(), "a folder", fs::exists(folder) ? "a file" : "none"});
+  fs::path const out = o.out.empty() ? fs::path(o.run) / "report.html" : fs::path(o.out);
+  if (fs::is_regular_file(out) && fs::file_size(out) > 0 && first_bytes(out, html_begins.size()) != html_begins)
+    throw setting_error({"--out " + out.string(), "a new file, or an old page to replace", "another file"});
   report made(o);
   made.add_training(o.run);
   std::vector<fs::path> results, maps;
@@ -389,7 +396,6 @@ int report_run(report_options const& o) {
   made.add_maps(maps);
   if (!made.trained() && made.shown() == 0)
     throw file_error({o.run, "config.json of a training, or results of eval, baseline, probe or inspect", "none"});
-  fs::path const out = o.out.empty() ? fs::path(o.run) / "report.html" : fs::path(o.out);
   std::string const html = made.html();
   write_text(out, html);
   o.say(text("%s: %s%zu results, %.1f MB", out.c_str(), made.trained() ? "the training and " : "", made.shown(),

@@ -45,13 +45,15 @@ void tell_of_other_videos(training_options const& o, json const& before, json co
 class training_loop {
  public:
   /// `best`: the best validation accuracy so far, or -1. `again`: the command that goes on with the run.
-  training_loop(training_options const& o, training_plan plan, lesson& net, crew& all, run_folder& run,
+  /// `config`: what config.json is to say from the first checkpoint on.
+  training_loop(training_options const& o, training_plan plan, lesson& net, crew& all, run_folder& run, json config,
                 collection const& data, collection const& valid_data, double best, std::string again)
       : o_(o),
         plan_(std::move(plan)),
         net_(net),
         all_(all),
         run_(run),
+        config_(std::move(config)),
         again_(std::move(again)),
         input_(make_input(o.model)),
         log_(run, all, o, plan_.together),
@@ -257,6 +259,7 @@ class training_loop {
     log_.end(source_->report());
     save(run_.last());
     saved_ = net_.steps();
+    if (all_.is_first() && run_.config() != config_) run_.write_config(config_);
   }
 
   /// Weights that are about to overflow are finite yet, but nothing can be learned from them any more: the last
@@ -283,6 +286,7 @@ class training_loop {
   lesson& net_;
   crew& all_;
   run_folder& run_;
+  json const config_;
   std::string const again_;
   std::unique_ptr<model_input> input_;
   training_log log_;
@@ -356,12 +360,16 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   for (char const* elsewhere : {"train", "valid", "init"}) agreed.erase(elsewhere);  // may be other copies
   require_agreement(all, agreed);
 
+  json config = plan.config;
+  config.update(videos);
   if (all.is_first()) {
-    json config = plan.config;
-    config.update(videos);
     if (run) {
       if (resumes) tell_of_other_videos(o, run->config(), videos);
-      run->write_config(config);
+      // Which videos the run has is what they were at its last checkpoint.
+      json until_saved = config;
+      for (auto const& [which, old] : videos.items())
+        if (resumes) until_saved[which] = run->config().value(which, old);
+      run->write_config(until_saved);
     } else {
       run = run_folder::create(o.out, config);
     }
@@ -383,7 +391,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   else if (!init.empty())
     o.say("Begins with the weights of " + init);
   std::string const again = o.again.empty() ? "l3 " + command_path(command) + " --out " + o.out + " --resume" : o.again;
-  training_loop loop(o, plan, *net, all, *run, data, valid_data, std::strtod(best_so_far.c_str(), nullptr), again);
+  training_loop loop(o, plan, *net, all, *run, std::move(config), data, valid_data,
+                     std::strtod(best_so_far.c_str(), nullptr), again);
   loop.run();
   return loop.end();
 }

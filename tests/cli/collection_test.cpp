@@ -62,6 +62,12 @@ TEST_CASE("an index tells good files from bad, remembers them, and is read by SQ
   CHECK(std::count(failures.begin(), failures.end(), '\n') == 3);
   CHECK(json::parse(failures.substr(0, failures.find('\n'))).at("file") == "cut.mp4");
   CHECK_FALSE(fs::exists(out.string() + ".unfinished"));
+  // Where failures go must not be somebody's file.
+  std::string const video = content(messy_videos() / "00003.mp4");
+  outcome const over = index("--failures " + quoted(messy_videos() / "00003.mp4"));
+  CHECK(over.code == 2);
+  CHECK_THAT(over.err, Contains("--failures") && Contains("00003.mp4"));
+  CHECK(content(messy_videos() / "00003.mp4") == video);
   auto const bytes = content(out);
 
   json const again = json::parse(index("").out);
@@ -147,7 +153,23 @@ TEST_CASE("where no video can be used, index and pack have failed") {
   CHECK(r.code == 1);
   CHECK_THAT(r.err, Contains("none of them can be used"));
   CHECK(json::parse(r.out).at("usable") == 0);
-  CHECK(l3("pack " + quoted(useless) + "--out " + quoted(scratch() / "useless shards")).code == 1);
+  for (int again : {1, 2}) {
+    INFO(again);
+    outcome const packed = l3("pack " + quoted(useless) + "--out " + quoted(scratch() / "useless shards"));
+    CHECK(packed.code == 1);
+    CHECK_THAT(packed.err, Contains("none of them can be used"));
+  }
+  // Videos may lie where they are packed to; and what was refused before counts.
+  fs::path const own = scratch() / "packed where it is";
+  fs::copy(messy_videos(), own, fs::copy_options::recursive);
+  for (int again : {1, 2, 3}) {
+    INFO(again);
+    outcome const limited =
+        l3("pack " + quoted(own) + "--shard-size 0.001 --max-failures 2 --threads 1 --out " + quoted(own));
+    CHECK(limited.code == 1);
+    CHECK_THAT(limited.err, Contains("--max-failures"));
+  }
+  CHECK(l3("pack " + quoted(own) + "--shard-size 0.001 --out " + quoted(own)).code == 3);
 }
 
 TEST_CASE("a packed collection trains and evaluates like its videos, and is read by tar, wave and zlib") {

@@ -612,6 +612,10 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
     std::string const log = content(made_up_run() / "log.csv");
     std::ofstream(copy / "log.csv") << log << "99,3";
     CHECK(l3("report " + quoted(copy)).code == 0);
+    outcome const over = l3("report " + quoted(copy) + "--out " + quoted(copy / "log.csv"));
+    CHECK(over.code == 2);
+    CHECK_THAT(over.err, Contains("--out") && Contains("log.csv"));
+    CHECK(l3("report " + quoted(copy)).code == 0);  // the page before may be replaced
     CHECK(content(copy / "log.csv") == log + "99,3");
   }
   SECTION("random weights stand beside a learned network under the same conditions alone") {

@@ -665,12 +665,17 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     outcome const of_another = l3("embed video " + namesake.string() + checkpoint + again);
     CHECK(of_another.code == 2);
     CHECK_THAT(of_another.err, Contains("made of " + namesake.string()) && Contains("made of " + video.string()));
+    auto const size = std::max(fs::file_size(video), fs::file_size(namesake));  // zeros behind a file change nothing
     fs::copy_file(video, changed, fs::copy_options::overwrite_existing);
+    fs::resize_file(changed, size);
     std::string const embed = "embed video " + changed.string() + checkpoint + again;
     CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
     CHECK(json::parse(l3(embed).out).at("skipped") == 2);
     std::string const before = content(out / "changed_audio.json");
+    auto const time = fs::last_write_time(changed);
     fs::copy_file(namesake, changed, fs::copy_options::overwrite_existing);
+    fs::resize_file(changed, size);
+    fs::last_write_time(changed, time + std::chrono::milliseconds(1));
     CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
     CHECK(content(out / "changed_audio.json") != before);
     // Written, but the process was killed before it could say so.
@@ -724,6 +729,17 @@ TEST_CASE("files are read ahead by any number of threads, and embedded together,
     REQUIRE(all.at("refused").size() == 2);
     CHECK_THAT(all.at("refused")[0].dump(), Contains("broken.mp4"));
     CHECK_THAT(all.at("refused")[1].dump(), Contains("mute.mp4") && Contains("a file with sound"));
+  }
+  {  // A name too long for an output's is refused, and the others are done.
+    fs::path const lengthy = scratch() / "lengthy";
+    fs::create_directories(lengthy);
+    for (std::string const& name : {std::string("a"), "m" + std::string(249, 'y'), std::string("z")})
+      fs::copy_file(files / "z_short.mp4", lengthy / (name + ".mp4"), fs::copy_options::overwrite_existing);
+    outcome const r =
+        l3("embed video " + lengthy.string() + checkpoint + " --json --out " + (out / "lengthy").string());
+    CHECK(r.code == 3);
+    CHECK(json::parse(r.out).at("outputs").size() == 4);
+    CHECK_THAT(json::parse(r.out).at("refused").at(0).at("why").get<std::string>(), Contains("255 bytes"));
   }
   SECTION("where a file cannot be written the work has failed") {
     fs::create_directories(out / "wall" / "a_long_audio.npz" / "in the way");

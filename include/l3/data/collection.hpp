@@ -36,11 +36,15 @@ inline collection open_collection(std::filesystem::path const& source) {
     c.clips = c.packed->clips();
   } else if (is_sql_database(source)) {
     c.clips = clip_index(source).usable();
-  } else if (std::error_code unknown; std::filesystem::exists(source / detail::packing_index_name, unknown)) {
-    throw format_error(complaint{source.string(), "videos, or a packed folder",
-                                 "a packing that has not ended (the same l3 pack goes on with it)"});
   } else {
-    return {read_clips(source), std::nullopt};
+    try {
+      return {read_clips(source), std::nullopt};
+    } catch (format_error const&) {
+      std::error_code unknown;
+      if (!std::filesystem::exists(source / detail::packing_index_name, unknown)) throw;
+      throw format_error(complaint{source.string(), "videos, or a packed folder",
+                                   "a packing that has not ended (the same l3 pack goes on with it)"});
+    }
   }
   if (c.clips.size() < 2)
     throw format_error(complaint{source.string(), "at least two usable videos", std::to_string(c.clips.size())});

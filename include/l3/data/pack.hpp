@@ -207,6 +207,8 @@ class packer {
 
   /// Videos that an interrupted run has packed, or refused, already.
   std::size_t known() const { return report_.known; }
+  /// Of them, those that cannot be used.
+  std::size_t refused() const { return report_.known - report_.packed; }
   /// Of them, those whose files have changed since.
   std::size_t changed() const { return report_.changed; }
 
@@ -245,7 +247,7 @@ class packer {
       report_.stopped = report_.finished < clips_.size() || (o_.stop && o_.stop());
       if (!report_.stopped) end_shard();
     }
-    if (!report_.stopped) {
+    if (!report_.stopped && report_.packed > 0) {
       index_->commit();
       std::filesystem::rename(unfinished_, finished_);
     } else {  // the open shard is given up: an interrupted packing ends with the same files as one that was not

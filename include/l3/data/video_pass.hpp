@@ -96,7 +96,7 @@ class video_pass {
     if (shown_ == 0)
       throw media_error(
           {file_->name(), expected,
-           "none of at most " + std::to_string(file_->limits().max_pixels) + " pixels in the whole stream"});
+           "none in the whole stream: damage, or more than " + std::to_string(file_->limits().max_pixels) + " pixels"});
     bool damaged = ffmpeg::is_damaged(*now_);
     for (double lost : decoder_.damage()) damaged |= lost > now_time_ + same_time && file_->is_by(lost, t);
     if (damaged) throw media_error({file_->name(), expected, "a damaged one"});

@@ -3,7 +3,9 @@
 /// Programs that include this header link SQLite 3.
 #pragma once
 #include <sqlite3.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -131,6 +133,10 @@ class sql_database {
     int const flags = how == mode::read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     int const code = ::sqlite3_open_v2(name_.c_str(), &made, flags | SQLITE_OPEN_NOMUTEX, nullptr);
     database_.reset(made);
+    // Of a folder that may not be written to SQLite says that there is no such file.
+    if (auto const folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+        code == SQLITE_CANTOPEN && how == mode::write && ::access(folder.c_str(), W_OK) != 0)
+      throw file_error(complaint{name_, "a folder that can be written", std::generic_category().message(errno)});
     sql_statement::require(made, code, name_);
     ::sqlite3_extended_result_codes(made, 1);
     ::sqlite3_busy_timeout(made, 60'000);  // milliseconds: others may read what this one writes
