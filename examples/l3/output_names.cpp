@@ -10,7 +10,7 @@ namespace l3::program {
 namespace fs = std::filesystem;
 
 void output_names::add(fs::path const& file, fs::path const& below) {
-  files_.push_back(fs::absolute(file).lexically_normal());
+  files_.push_back(fs::absolute(file));
   fs::path folder = fs::absolute(below).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();  // it ended in a slash
   if (common_.empty()) common_ = folder;
@@ -25,8 +25,9 @@ std::vector<named_file> output_names::list() const {
   std::map<fs::path, int> uses;
   std::set<fs::path> seen;
   for (fs::path const& file : files_) {
-    if (!seen.insert(file).second) continue;
-    fs::path const relative = file.lexically_relative(common_);
+    fs::path const normal = file.lexically_normal();
+    if (!seen.insert(normal).second) continue;
+    fs::path const relative = normal.lexically_relative(common_);
     all.push_back({file, relative});
     ++uses[fs::path(relative).replace_extension()];
     ++uses[relative];

@@ -21,7 +21,7 @@ class output_names {
   std::vector<named_file> list() const;
 
  private:
-  std::vector<std::filesystem::path> files_;  ///< absolute
+  std::vector<std::filesystem::path> files_;  ///< absolute, as they are to be opened: ".." may be behind a link
   std::filesystem::path common_;
 };
 
