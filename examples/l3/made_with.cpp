@@ -37,6 +37,8 @@ file_state file_state::of(std::filesystem::path const& file) {
 }
 
 void file_state::look_inside(std::filesystem::path const& path) {
+  std::error_code unknown;
+  if (!std::filesystem::is_regular_file(path, unknown)) return;  // a pipe would wait for whoever writes to it
   constexpr std::uint64_t most = 1 << 16;
   std::uint64_t print = fingerprint(std::to_string(bytes));
   try {
