@@ -142,15 +142,12 @@ class outputs final : public row_sink {
       // Aligned outputs are made together: there are as many rows of pictures as of sounds.
       if (o_.align && (j.sounds || j.frames)) j.sounds = j.frames = j.aligned = true;
       if (o_.kind == "image") j.most_frames = 1;
-      if (fs::path const last = target(k, sounds ? modality::sound : modality::frame).filename();
-          last.native().size() > 255) {
-        modality const what = sounds ? modality::sound : modality::frame;
-        refused_.push_back(
-            {k, what,
-             file_error({jobs_[k].file.string(), "a name that leaves room for its output's, of 255 bytes at most",
-                         std::to_string(last.native().size())})
-                 .what()});
-        o_.warn(refused_.back().why);
+      auto const what = sounds ? modality::sound : modality::frame;  // a video's names of both are of one length
+      if (auto const length = target(k, what).filename().native().size(); length > 255) {
+        file_error const why({jobs_[k].file.string(), "a name that leaves room for its output's, of 255 bytes at most",
+                              std::to_string(length)});
+        refused_.push_back({k, what, why.what()});
+        o_.warn(why.what());
         continue;
       }
       skipped_ += (sounds && !j.sounds) + (frames && !j.frames);

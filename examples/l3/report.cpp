@@ -265,7 +265,7 @@ class report {
                       "); the paper has 65 % on Kinetics-Sounds.</p>\n");
   }
 
-  /// What a plain classifier, or none, reads from features: learned and random of one task share a row.
+  /// What a plain classifier, or none, reads from features, learned or random.
   struct transfer_row {
     std::string task{};
     json conditions{};  ///< what has to be the same of a learned network's result and of one with random weights
