@@ -77,7 +77,7 @@ int import_run(import_options const& o) {
   std::optional<openl3_image_weights> image;
   std::string representation = o.representation;
   json sources = json::array();
-  for (std::string const& name : o.files) {
+  auto const take_file = [&](std::string const& name) {
     keras_file const file(name);
     // Sounds have one colour.
     bool const hears = !file.weights().empty() && file.weights().front().shape == std::vector<hsize_t>{1};
@@ -94,6 +94,11 @@ int import_run(import_options const& o) {
       take(file, image.emplace());
     }
     sources.push_back({{"file", fs::path(name).filename().string()}, {"network", hears ? "audio" : "image"}});
+  };
+  for (std::string const& name : o.files) {
+    if (!survives([&] { take_file(name); }))
+      throw format_error({name, "an HDF5 file that is whole", "one at which the HDF5 library crashes"});
+    take_file(name);
   }
   std::string front_end = openl3_image_alone;
   if (audio)
