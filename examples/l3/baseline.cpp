@@ -23,7 +23,7 @@ modality modality_of(std::string const& what) { return what == "vision" ? modali
 std::string print_of(std::string const& vision, std::string const& audio) {
   if (!fs::exists(vision) || !fs::exists(audio)) return {};
   std::uint64_t const first = fingerprint(read_file(vision, std::size_t{1} << 34));
-  return text("%016llx", static_cast<unsigned long long>(fingerprint(read_file(audio, std::size_t{1} << 34), first)));
+  return hex(fingerprint(read_file(audio, std::size_t{1} << 34), first));
 }
 
 training_end train_trunk(CLI::App& command, baseline_options o) {

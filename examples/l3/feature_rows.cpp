@@ -163,16 +163,6 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   return rows;
 }
 
-work interruptible(work all) {
-  return [all = std::move(all)] {
-    try {
-      return all();
-    } catch (interrupted const& by) {
-      return 128 + by.signal;
-    }
-  };
-}
-
 json refused_files(labelled_set const& set, feature_rows const& rows) {
   json files = json::array();
   for (auto const& [file, why] : rows.refused) files.push_back({{"file", set.files[file].name}, {"why", why}});
@@ -188,7 +178,7 @@ std::string files_print(labelled_set const& set) {
     print =
         fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
   }
-  return text("%016llx", static_cast<unsigned long long>(print));
+  return hex(print);
 }
 
 }  // namespace l3::program

@@ -52,13 +52,6 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
 /// Those that were left out, for a result: `file` and `why`.
 json refused_files(labelled_set const& set, feature_rows const& rows);
 
-/// Ctrl-C or SIGTERM came where nothing could be kept.
-struct interrupted {
-  int signal;
-};
-/// The work, which then ends with the exit code for it.
-work interruptible(work all);
-
 /// The same for the same files: known by name, size and time of change.
 std::string files_print(labelled_set const& set);
 

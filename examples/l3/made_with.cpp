@@ -48,7 +48,7 @@ void file_state::look_inside(std::filesystem::path const& path) {
       detail::read_at(from, path, at, std::as_writable_bytes(std::span(some)));
       print = fingerprint(some, print);
     }
-    content = text("%016llx", static_cast<unsigned long long>(print));
+    content = hex(print);
   } catch (file_error const&) {  // whoever reads all of it says so
     content.clear();
   }
@@ -57,7 +57,7 @@ void file_state::look_inside(std::filesystem::path const& path) {
 made_with::made_with(std::filesystem::path folder, json settings)
     : file_(std::move(folder) / "l3-embed.jsonl"),
       settings_(std::move(settings)),
-      key_(text("%016llx", static_cast<unsigned long long>(fingerprint(settings_.dump())))) {
+      key_(hex(fingerprint(settings_.dump()))) {
   if (!std::filesystem::exists(file_)) return;
   std::string const lines = read_file(file_, std::size_t{1} << 32);
   read(lines, false);

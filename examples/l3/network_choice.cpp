@@ -18,8 +18,7 @@ void network_choice::add_to(CLI::App& command, bool imported) {
 
 std::string identity_of(std::string const& checkpoint, feature_engine const& its, backend_choice const& on) {
   std::uint64_t const print = fingerprint(read_file(checkpoint, std::size_t{1} << 34));
-  return text("%s, weights %016llx, %s", its.facts().description.c_str(), static_cast<unsigned long long>(print),
-              on.identity().c_str());
+  return its.facts().description + ", weights " + hex(print) + ", " + on.identity();
 }
 
 chosen_network network_choice::open(std::size_t threads) const {

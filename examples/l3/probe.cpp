@@ -314,7 +314,7 @@ int svm_run(probe_options o, labelled_set const& set) {
                              : !o.meta.empty() ? o.meta
                                                : o.test},
                     {"files", set.files.size()},
-                    {"set_print", text("%016llx", static_cast<unsigned long long>(set.print()))},
+                    {"set_print", hex(set.print())},
                     {"model", network.net->facts().name},
                     {"network", network.identity},
                     {"trained", network.trained},
@@ -384,7 +384,7 @@ int cluster_run(probe_options const& o) {
            labels.size(), set.classes.size(), clusters, agrees.nmi, agrees.ami));
   json const result{{"kind", "cluster"},
                     {"set", o.data},
-                    {"set_print", text("%016llx", static_cast<unsigned long long>(set.print()))},
+                    {"set_print", hex(set.print())},
                     {"what", o.what},
                     {"model", network.net->facts().name},
                     {"network", network.identity},

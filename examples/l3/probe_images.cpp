@@ -9,6 +9,7 @@
 #include <l3/files/npz.hpp>
 #include <l3/train/softmax_head.hpp>
 #include <numeric>
+#include <optional>
 
 #include "charts.hpp"
 #include "feature_rows.hpp"
@@ -323,7 +324,7 @@ int image_run(image_options const& o) {
              val.files.size(), probe.network().identity.c_str(), name_of(probe.which()).c_str()));
   json result{{"kind", "images"},
               {"set", o.train},
-              {"set_print", text("%016llx", static_cast<unsigned long long>(train.print() ^ val.print() << 1))},
+              {"set_print", hex(train.print() ^ val.print() << 1)},
               {"model", probe.network().net->facts().name},
               {"network", probe.network().identity},
               {"trained", probe.network().trained},
@@ -362,12 +363,14 @@ int image_run(image_options const& o) {
     bar.finish();
     auto const n = static_cast<double>(o.draws);
     mean /= n, five /= n;
-    double const deviation = o.draws < 2 ? 0 : std::sqrt(std::max(0.0, square / n - mean * mean) * n / (n - 1));
-    o.answer(text("%s, %zu pictures a class, %zu draws: top-1 %.4f (deviation %.4f), top-5 %.4f (chance %.4f)", what,
-                  o.shots, o.draws, mean, deviation, five, 1 / static_cast<double>(train.classes.size())));
+    std::optional<double> deviation;  // of one draw there is none
+    if (o.draws > 1) deviation = std::sqrt(std::max(0.0, square / n - mean * mean) * n / (n - 1));
+    o.answer(text("%s, %zu pictures a class, %zu draws: top-1 %.4f%s, top-5 %.4f (chance %.4f)", what, o.shots, o.draws,
+                  mean, deviation ? text(" (deviation %.4f)", *deviation).c_str() : "", five,
+                  1 / static_cast<double>(train.classes.size())));
     result.update({{"shots", o.shots},
                    {"top1", mean},
-                   {"deviation", deviation},
+                   {"deviation", deviation ? json(*deviation) : json()},
                    {"top5", five},
                    {"draws", each},
                    {"seconds_layer", bar.seconds()}});

@@ -109,6 +109,15 @@ interruption::~interruption() {
   std::signal(SIGTERM, SIG_DFL);
 }
 int interruption::signal() { return stop_signal; }
+work interruptible(work all) {
+  return [all = std::move(all)] {
+    try {
+      return all();
+    } catch (interrupted const& by) {
+      return 128 + by.signal;
+    }
+  };
+}
 
 progress::progress(common_options const& options, std::string unit, double total, double done)
     : options_(options),
@@ -179,6 +188,7 @@ std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
   for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
   return hash;
 }
+std::string hex(std::uint64_t print) { return text("%016llx", static_cast<unsigned long long>(print)); }
 
 std::string short_number(double value) {
   for (auto const& [unit, name] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e4, "k"}})

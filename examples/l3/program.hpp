@@ -80,6 +80,12 @@ class interruption {
   /// 0, or the signal that asks to stop.
   static int signal();
 };
+/// Is thrown where a signal came and nothing can be kept.
+struct interrupted {
+  int signal;
+};
+/// The work, which then ends with the exit code for it.
+work interruptible(work all);
 
 /// A line that is drawn anew on a terminal, with rate and ETA; elsewhere a plain line every few seconds.
 class progress {
@@ -121,6 +127,8 @@ std::string printable(std::string const& line);
 
 /// FNV-1a of bytes, going on from `hash`.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
+/// A fingerprint's 16 hexadecimal digits.
+std::string hex(std::uint64_t print);
 
 /// 12345678 as "12.3M", 0.5 as "0.50": three digits and a unit.
 std::string short_number(double value);

@@ -29,13 +29,16 @@ work add_synth(CLI::App& command) {
                    "Sight and sound of independent classes: nothing to learn (for controls)");
   command.add_flag("--force", o->made.overwrite, "Replace a data set that is in OUT already");
   o->add_to(command);
-  return [o] {
+  return interruptible([o] {
     o->made.out = o->out;
     o->made.threads = o->threads;
     o->made.level = o->level == "hard" ? synth::level::hard : synth::level::easy;
     progress bar(*o, "videos", static_cast<double>(o->made.videos));
-    synth_report const r =
-        write_synth(o->made, [&](std::size_t finished, std::size_t) { bar.update(static_cast<double>(finished), ""); });
+    interruption guard;
+    synth_report const r = write_synth(o->made, [&](std::size_t finished, std::size_t) {
+      if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+      bar.update(static_cast<double>(finished), "");
+    });
     bar.finish();
     o->say(
         text("%zu videos of %.1f s in %s: train.csv (%zu), valid.csv (%zu), test.csv (%zu); no network can exceed %.1f "
@@ -49,7 +52,7 @@ work add_synth(CLI::App& command) {
               {"seconds", r.seconds},
               {"bytes", r.bytes}});
     return done;
-  };
+  });
 }
 
 }  // namespace l3::program

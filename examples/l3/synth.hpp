@@ -186,7 +186,9 @@ inline void prepare_folder(synth_options const& o) {
       throw file_error(complaint{o.out.string(), "a folder to write to", "a file"});
     fs::create_directories(o.out);
     if (!fs::is_empty(o.out)) {
-      if (!o.overwrite) throw file_error(complaint{o.out.string(), "an empty folder or a new one", "files in it"});
+      if (!o.overwrite)
+        throw file_error(
+            complaint{o.out.string(), "an empty folder or a new one (--force replaces a data set)", "files in it"});
       for (auto const& list : lists_of(o.out)) fs::remove(list);
       if (fs::exists(videos)) {
         std::vector<fs::path> old;
@@ -195,6 +197,7 @@ inline void prepare_folder(synth_options const& o) {
               name.size() == 9 && name.find_first_not_of("0123456789") == 5 && name.ends_with(".mp4"))
             old.push_back(entry.path());
         for (auto const& file : old) fs::remove(file);
+        detail::remove_leftovers(videos, {});
       }
     }
     fs::create_directory(videos);
@@ -202,6 +205,32 @@ inline void prepare_folder(synth_options const& o) {
     throw file_error(complaint{o.out.string(), "a folder that can be written", e.code().message()});
   }
 }
+
+/// While it lives, an end of the work takes with it what was written: the same command can then begin anew.
+class unfinished_set {
+ public:
+  /// Makes the folders.
+  explicit unfinished_set(synth_options const& o)
+      : out_(o.out), videos_(o.videos), is_new_(!std::filesystem::exists(o.out)) {
+    prepare_folder(o);
+  }
+  unfinished_set(unfinished_set const&) = delete;
+  unfinished_set& operator=(unfinished_set const&) = delete;
+  ~unfinished_set() {
+    if (finished_) return;
+    std::error_code ignored;  // the reason for the end is what is told
+    for (auto const& list : lists_of(out_)) std::filesystem::remove(list, ignored);
+    for (std::size_t v = 0; v != videos_; ++v) std::filesystem::remove(out_ / file_name(v), ignored);
+    std::filesystem::remove(out_ / "videos", ignored);  // unless there are others in it
+    if (is_new_) std::filesystem::remove(out_, ignored);
+  }
+  void finish() { finished_ = true; }
+
+ private:
+  std::filesystem::path out_;
+  std::size_t videos_;
+  bool is_new_, finished_ = false;
+};
 
 inline void write_text(std::filesystem::path const& file, std::string_view text) {
   atomic_file to(file);
@@ -244,12 +273,12 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 ///
 /// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
 ///         written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they are,
-///         the data set is whole.
+///         the data set is whole. After an error, or what `progress` threw, nothing of it is left.
 inline synth_report write_synth(synth_options const& o, synth_progress const& progress = {}) {
   using namespace synth;
   require_possible(o);
   media_writer(format_of(o, 0), file_name(0));  // no encoder, no folder
-  prepare_folder(o);
+  unfinished_set set(o);
 
   auto const plans = make_plans(o);
   std::vector<source_facts> facts(plans.size());
@@ -292,6 +321,7 @@ inline synth_report write_synth(synth_options const& o, synth_progress const& pr
   write_text(o.out / "sources.csv", sources);
   write_text(o.out / "README.txt", readme_of(o, report));
   for (std::size_t p = 0; p < lists.size(); ++p) write_text(o.out / (std::string(part_names[p]) + ".csv"), lists[p]);
+  set.finish();
   return report;
 }
 

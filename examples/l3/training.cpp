@@ -25,7 +25,7 @@ std::string command_path(CLI::App const& command) {
 
 /// Which videos a run's draws name by their places.
 json kept_print(clip_list const& clips) {
-  return {{"count", clips.size()}, {"print", text("%016llx", static_cast<unsigned long long>(print_of(clips)))}};
+  return {{"count", clips.size()}, {"print", hex(print_of(clips))}};
 }
 
 /// Tells of a list that has changed since the run was last at work: the same places are other videos now.

@@ -459,6 +459,8 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   CHECK(content(at / "out/train/000000.npy") == features);
   json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
   CHECK(few.at("draws").size() == 3);
+  CHECK(few.at("deviation").is_number());
+  CHECK(json::parse(l3(command + " --shots 2 --draws 1").out).at("deviation").is_null());
   CHECK(few.at("top1") >= 0.6);
   CHECK_THAT(l3(command + " --shots 50").err, Contains("50 pictures of class"));
   fs::create_directories(at / "val/green");

@@ -407,6 +407,17 @@ TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
   CHECK(json::parse(facts.out).at("step").get<int>() >= 10);
 }
 
+TEST_CASE("Ctrl-C leaves nothing of a set of made-up videos") {
+  fs::path const set = scratch() / "unfinished_set";
+  int const status =
+      std::system(("(set -m; '" L3_PROGRAM "' synth --videos 9000 --quiet " + set.string() +
+                   " 2>/dev/null & pid=$!; for k in $(seq 3000); do test -e " + (set / "videos/00003.mp4").string() +
+                   " && break; kill -0 $pid || break; sleep 0.01; done; kill -INT $pid; wait $pid; exit $?)")
+                      .c_str());
+  CHECK(WEXITSTATUS(status) == 130);
+  CHECK(!fs::exists(set));
+}
+
 TEST_CASE("bad files among good ones are refused, counted and passed over") {
   fs::path const data = scratch() / "mixed";
   fs::create_directories(data);

@@ -332,19 +332,24 @@ TEST_CASE("nothing is written where it must not be", "[synth]") {
   CHECK_THROWS_AS(write_synth(o), l3::file_error);
 }
 
-TEST_CASE("a set that could not be finished has no lists", "[synth]") {
+TEST_CASE("of a set that could not be finished nothing is left", "[synth]") {
   l3_test::scratch const folder;
-  auto o = few(folder / "stopped");
-  CHECK_THROWS_WITH(write_synth(o,
-                                [](std::size_t done, std::size_t) {
-                                  if (done == 3) throw std::runtime_error("stop");
-                                }),
-                    "stop");
-  CHECK(!fs::exists(o.out / "train.csv"));
+  auto const stop = [](std::size_t done, std::size_t) {
+    if (done == 3) throw std::runtime_error("stop");
+  };
+  auto o = few(folder / "stopped" / "set");
+  CHECK_THROWS_WITH(write_synth(o, stop), "stop");
+  CHECK(fs::exists(folder / "stopped"));
+  CHECK(!fs::exists(o.out));
+  write_synth(o);
+  l3_test::put(o.out / "videos" / "holiday.mp4", "keep");
+  o.overwrite = true;
+  CHECK_THROWS_WITH(write_synth(o, stop), "stop");
+  CHECK(files_in(o.out) == std::map<std::string, std::string>{{"videos/holiday.mp4", "keep"}});
   o.out = folder / "full";
   {
     l3_test::full_disk const full(5000);
     CHECK_THROWS_AS(write_synth(o), l3::file_error);
   }
-  CHECK(fs::is_empty(o.out / "videos"));
+  CHECK(!fs::exists(o.out));
 }
