@@ -9,10 +9,8 @@
 namespace l3::program {
 
 std::string escaped(std::string const& text) {
-  // JSON's writer mends what is not UTF-8; quotes and backslashes that it escapes are undone.
-  std::string const valid = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
   std::string out;
-  for (char const c : json::parse(valid).get<std::string>()) {
+  for (char const c : as_utf8(text)) {
     switch (c) {
       case '&':
         out += "&amp;";

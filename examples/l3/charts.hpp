@@ -11,7 +11,7 @@ std::string confusion_chart(confusion_matrix const& counts, std::vector<std::str
 /// The same as a table: a row for each class.
 std::string confusion_table(confusion_matrix const& counts, std::vector<std::string> const& classes);
 
-/// Text that may stand in XML and HTML. What is not UTF-8 is replaced.
+/// Text that may stand in XML and HTML. One that is not UTF-8 is as as_utf8 has it.
 std::string escaped(std::string const& text);
 
 }  // namespace l3::program

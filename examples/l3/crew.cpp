@@ -123,7 +123,7 @@ class mpi_crew final : public crew {
 }  // namespace
 
 void require_agreement(crew& all, json const& mine) {
-  auto const each = all.gather(mine.dump(-1, ' ', false, json::error_handler_t::replace));
+  auto const each = all.gather(json_text(mine));
   json const first = json::parse(each.front());
   for (std::size_t rank = 1; rank != each.size(); ++rank) {
     json const other = json::parse(each[rank]);

@@ -143,7 +143,7 @@ int eval_run(eval_options o, crew& all) {
                           {"seed", o.seed}});
   std::map<std::string, std::string> refused;  // file, and why
   auto const refuse = [&](std::string const& file, std::string const& why) {
-    if (refused.emplace(file, why).second) o.warn("refused " + why);
+    if (refused.emplace(as_utf8(file), why).second) o.warn("refused " + why);
   };
   loader_options reading{.seed = o.seed,
                          .batch = o.batch,
@@ -166,7 +166,7 @@ int eval_run(eval_options o, crew& all) {
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
-  auto const of_all = all.gather(json(refused).dump(-1, ' ', false, json::error_handler_t::replace));
+  auto const of_all = all.gather(json_text(json(refused)));
   for (std::size_t rank = 0; rank != of_all.size(); ++rank) {
     if (rank == all.rank()) continue;
     json const theirs = json::parse(of_all[rank]);

@@ -153,9 +153,8 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.add("features", {rows.count(), width}, std::span<float const>(rows.values));
     out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
     out.metadata("l3.key", key);
-    std::string const rest =
-        json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}}
-            .dump(-1, ' ', false, json::error_handler_t::replace);
+    std::string const rest = json_text(
+        json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}});
     out.metadata("l3.rest", rest);
     out.metadata("l3.check", check_of(rows, rest));
     out.write(cache);

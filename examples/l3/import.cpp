@@ -105,7 +105,7 @@ int import_run(import_options const& o) {
     front_end =
         "openl3-" + std::string(o.version == "0.4" && representation != "linear" ? "0.4-" : "") + representation;
   save_openl3(o.out, audio ? &*audio : nullptr, image ? &*image : nullptr, front_end,
-              json{{"imported", sources}}.dump(-1, ' ', false, json::error_handler_t::replace));
+              json_text(json{{"imported", sources}}));
   o.say(text("%s: %s%s%s of OpenL3, front end %s", o.out.c_str(), audio ? "audio network" : "",
              audio && image ? " and " : "", image ? "image network" : "", front_end.c_str()));
   o.print({{"output", o.out}, {"audio", audio.has_value()}, {"image", image.has_value()}, {"front_end", front_end}});

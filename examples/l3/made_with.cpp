@@ -12,23 +12,12 @@
 namespace l3::program {
 namespace {
 
-/// A name as JSON can hold it: one that is not UTF-8 with each of its bytes beyond ASCII written out.
-std::string as_text(std::string const& name) {
-  try {
-    (void)json(name).dump();
-    return name;
-  } catch (json::type_error const&) {
-    std::string text_of;
-    for (char const c : name) text_of += c >= 0 ? std::string(1, c) : text("\\x%02x", static_cast<unsigned char>(c));
-    return text_of;
-  }
-}
-std::string line(json const& of) { return of.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'; }
+std::string line(json const& of) { return json_text(of) + '\n'; }
 
 }  // namespace
 
 file_state file_state::of(std::filesystem::path const& file) {
-  file_state s{as_text(file.string())};
+  file_state s{as_utf8(file.string())};
   struct ::stat now {};
   if (::stat(file.c_str(), &now) != 0) return s;
   s.bytes = static_cast<std::uint64_t>(now.st_size);
@@ -101,7 +90,7 @@ void made_with::refuse(std::string const& output, origin const& found, file_stat
 }
 
 bool made_with::is_current(std::string const& output, std::filesystem::path const& input) const {
-  auto const found = outputs_.find(as_text(output));
+  auto const found = outputs_.find(as_utf8(output));
   if (found == outputs_.end()) return true;
   origin const& from = found->second;
   file_state now = file_state::of(input);
@@ -122,7 +111,7 @@ void made_with::note(std::string const& output, file_state const& input, bool be
   std::string lines(std::max(static_cast<std::uint64_t>(now.st_size), read_to_) - read_to_, '\0');
   detail::read_at(to, file_, read_to_, std::as_writable_bytes(std::span(lines)));
   read(lines, true);
-  if (auto const found = outputs_.find(as_text(output)); found != outputs_.end() && found->second.by_other) {
+  if (auto const found = outputs_.find(as_utf8(output)); found != outputs_.end() && found->second.by_other) {
     origin const& from = found->second;
     if (from.key != key_ || !from.input.same_content(input)) refuse(output, from, input);
   }
@@ -136,7 +125,7 @@ void made_with::note(std::string const& output, file_state const& input, bool be
     more += line({{"key", key_}, {"version", L3_VERSION}, {"settings", settings_}});
   json about{
       {"key", key_},
-      {"output", as_text(output)},
+      {"output", as_utf8(output)},
       {"input",
        {{"file", input.file}, {"bytes", input.bytes}, {"modified", input.modified}, {"content", input.content}}}};
   if (begun) about["begun"] = true;

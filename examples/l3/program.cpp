@@ -37,7 +37,7 @@ void common_options::warn(std::string const& line) const {
   if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line) << std::endl;
 }
 void common_options::print(json const& document) const {
-  if (as_json) std::cout << document.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
+  if (as_json) std::cout << json_text(document, 2) << std::endl;
 }
 
 namespace {
@@ -229,7 +229,7 @@ std::string first_bytes(std::filesystem::path const& file, std::size_t most) {
   return bytes;
 }
 void write_json(std::filesystem::path const& file, json const& document) {
-  write_text(file, document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  write_text(file, json_text(document, 2) + "\n");
 }
 
 }  // namespace l3::program

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <l3/core/error.hpp>
+#include <l3/files/json_text.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -119,7 +120,7 @@ void write_text(std::filesystem::path const& file, std::string const& content);
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced = true);
 /// So many bytes of a file's beginning, or all. Errors: file_error.
 std::string first_bytes(std::filesystem::path const& file, std::size_t most);
-/// A document as a file, whole or not at all; what is not UTF-8 in it is replaced.
+/// A document as a file, whole or not at all. Names that are not UTF-8 stand in it as as_utf8 has them.
 void write_json(std::filesystem::path const& file, json const& document);
 
 /// A line without characters that would steer a terminal: names of files may hold any.

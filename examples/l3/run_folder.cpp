@@ -31,8 +31,7 @@ std::string text_of(json const& config) {
   for (auto const& [name, value] : config.items()) try {
       (void)value.dump();
     } catch (json::type_error const&) {
-      throw setting_error({"--" + name, "a name in UTF-8, to be kept in config.json",
-                           value.dump(-1, ' ', false, json::error_handler_t::replace)});
+      throw setting_error({"--" + name, "a name in UTF-8, to be kept in config.json", json_text(value)});
     }
   return config.dump(2) + "\n";
 }

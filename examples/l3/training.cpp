@@ -24,9 +24,7 @@ std::string command_path(CLI::App const& command) {
 }
 
 /// Which videos a run's draws name by their places.
-json kept_print(clip_list const& clips) {
-  return {{"count", clips.size()}, {"print", hex(print_of(clips))}};
-}
+json kept_print(clip_list const& clips) { return {{"count", clips.size()}, {"print", hex(print_of(clips))}}; }
 
 /// Tells of a list that has changed since the run was last at work: the same places are other videos now.
 void tell_of_other_videos(training_options const& o, json const& before, json const& now) {

@@ -173,5 +173,7 @@ TEST_CASE("refusals are read back as they were written") {
   CHECK(l3::read_refusals(folder.write("torn.jsonl", text + R"({"file":"c.mp4","wh)")) == refusals);
   CHECK(l3::read_refusals(folder.path / "none.jsonl").empty());
   CHECK_THROWS_WITH(l3::read_refusals(folder.write("bad.jsonl", text + "{\"file\": 3}\n")), Contains("bad.jsonl:3"));
-  CHECK_NOTHROW(l3::refusal_line({"latin1 \xe9.mp4", "", 0, true}));
+  CHECK(l3::refusal_line({"latin1 \xe9.mp4", "", 0, true}) ==
+        R"({"file":"latin1 \\xe9.mp4","why":"","step":0,"scope":"file"})"
+        "\n");
 }

@@ -14,6 +14,7 @@
 #include <l3/core/random.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
+#include <l3/files/json_text.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -336,11 +337,11 @@ struct refusal {
   friend bool operator==(refusal const&, refusal const&) = default;
 };
 
-/// A refusal as one line of a `refused.jsonl`, with its line end. Bytes of a name that are not UTF-8 are replaced.
+/// A refusal as one line of a `refused.jsonl`, with its line end. A name that is not UTF-8 is as `as_utf8` has it.
 inline std::string refusal_line(refusal const& r) {
-  nlohmann::ordered_json const line{
-      {"file", r.file}, {"why", r.why}, {"step", r.step}, {"scope", r.whole_file ? "file" : "moment"}};
-  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+  return json_text(nlohmann::ordered_json{
+             {"file", r.file}, {"why", r.why}, {"step", r.step}, {"scope", r.whole_file ? "file" : "moment"}}) +
+         '\n';
 }
 
 /// Reads the refusals that a run has kept: none if there is no such file. A last line without its end, left by a run

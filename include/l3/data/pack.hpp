@@ -28,6 +28,7 @@
 #include <l3/data/probe.hpp>
 #include <l3/files/archive_writer.hpp>
 #include <l3/files/file_lock.hpp>
+#include <l3/files/json_text.hpp>
 #include <l3/files/sqlite.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -385,7 +386,7 @@ class packer {
                                  {"sound_rate", sound_rate},
                                  {"sound_begin", p.record.facts.sound.begin},
                                  {"sound_end", p.record.facts.sound.end}};
-    auto const text = about.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    auto const text = json_text(about);
     put(std::string(key) + ".json", std::as_bytes(std::span(text)));
     auto const sound_at = put(std::string(key) + ".wav", p.sound) + detail::wav_header_bytes;
     std::vector<std::uint64_t> picture_at;

@@ -1,0 +1,54 @@
+/// @file  include/l3/files/json_text.hpp: JSON of names, which need not be UTF-8.
+#pragma once
+#include <l3/core/config.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace l3::inline L3_ISA {
+
+/// A name as JSON can hold it: one that is not UTF-8 with each of its bytes beyond ASCII written out, `\xe9`. (Names of
+/// files may be any bytes; the usual replacement by U+FFFD would make one name of several.)
+inline std::string as_utf8(std::string const& name) {
+  try {
+    (void)nlohmann::json(name).dump();
+    return name;
+  } catch (nlohmann::json::type_error const&) {
+    std::string spelt;
+    for (char const c : name) {
+      auto const byte = static_cast<unsigned char>(c);
+      constexpr char digits[] = "0123456789abcdef";
+      if (byte < 0x80)
+        spelt += c;
+      else
+        spelt += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
+    }
+    return spelt;
+  }
+}
+
+namespace detail {
+template <class Json>
+Json in_utf8(Json const& document) {
+  if (document.is_string()) return as_utf8(document.template get_ref<std::string const&>());
+  if (!document.is_structured()) return document;
+  Json same = document.is_array() ? Json::array() : Json::object();
+  for (auto const& [key, value] : document.items())
+    if (document.is_array())
+      same.push_back(in_utf8(value));
+    else
+      same[as_utf8(key)] = in_utf8(value);
+  return same;
+}
+}  // namespace detail
+
+/// A document of nlohmann's as text, each of its strings as `as_utf8` has it; on one line, or with this indent.
+template <class Json>
+std::string json_text(Json const& document, int indent = -1) {
+  try {
+    return document.dump(indent);
+  } catch (nlohmann::json::type_error const&) {
+    return detail::in_utf8(document).dump(indent);
+  }
+}
+
+}  // namespace l3::inline L3_ISA
