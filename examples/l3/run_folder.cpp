@@ -102,6 +102,28 @@ void run_folder::append(log_row const& r) {
       text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f,%.1f,%.2f,%.2f,%.2f,%.2f\n", static_cast<unsigned long long>(r.step),
            static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
            r.pairs_per_second, r.wait_share, r.batches_ready, r.open_ms, r.picture_ms, r.sound_ms, r.assemble_ms));
+  if (!events_) return;
+  std::vector<event_value> values{{"loss/train", r.loss},
+                                  {"accuracy/train", r.accuracy},
+                                  {"learning_rate", r.learning_rate},
+                                  {"speed/pairs_per_second", r.pairs_per_second},
+                                  {"speed/loader_wait", r.wait_share},
+                                  {"speed/batches_ready", r.batches_ready},
+                                  {"speed/open_ms", r.open_ms},
+                                  {"speed/picture_ms", r.picture_ms},
+                                  {"speed/sound_ms", r.sound_ms},
+                                  {"speed/assemble_ms", r.assemble_ms}};
+  if (r.valid_loss >= 0)
+    values.insert(values.end(), {{"loss/valid", r.valid_loss}, {"accuracy/valid", r.valid_accuracy}});
+  events_->add(r.step, values);
+}
+
+void run_folder::begin_events(std::uint64_t done) {
+  std::string const name = text("events.out.tfevents.%010llu", static_cast<unsigned long long>(done));
+  std::filesystem::path file = folder_ / (name + ".l3");
+  // One that went on from the same step and saved nothing may still be shown.
+  for (int again = 2; std::filesystem::exists(file); ++again) file = folder_ / text("%s.l3.%03d", name.c_str(), again);
+  events_.emplace(file, done + 1);
 }
 
 bool run_folder::has_progress() const {

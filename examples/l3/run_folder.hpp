@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <l3/data/clip_list.hpp>
 #include <l3/files/csv.hpp>
+#include <l3/files/event_file.hpp>
 #include <l3/files/file_lock.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +45,8 @@ class run_folder {
   /// Drops the log's rows behind `step`.
   void cut_log(std::uint64_t step);
   void append(log_row const& row);
+  /// From here on rows also go to a new file for TensorBoard; `done` steps are behind us. Errors: file_error.
+  void begin_events(std::uint64_t done);
   /// Best validation accuracy among the log's rows, or -1.
   double best_accuracy() const;
 
@@ -58,6 +62,7 @@ class run_folder {
   std::filesystem::path folder_;
   file_lock lock_;
   json config_;
+  std::optional<event_file> events_;
 };
 
 /// What a run has kept, read while it may be going on: a last row that is not whole yet does not count.

@@ -372,6 +372,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
       run = run_folder::create(o.out, config);
     }
     run->cut_log(net->steps());
+    if (o.tensorboard) run->begin_events(net->steps());
   }
   std::string const best_so_far = all.gather(all.is_first() ? text("%.17g", run->best_accuracy()) : "").front();
   if (!run) try {

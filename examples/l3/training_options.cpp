@@ -17,6 +17,7 @@ void for_each_setting(training_options& o, F&& f) {
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
   f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
   f("clip-seconds", o.seconds), f("draws-per-opening", o.opening.draws), f("reservoir", o.opening.videos);
+  f("tensorboard", o.tensorboard);
 }
 
 json config_of(training_options& o, extra_settings const& extra, std::size_t together) {
@@ -34,7 +35,7 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   // What runs of version 0.1.0 lack, as they were.
   json config{{"backend", "cpu"},       {"task", extra.at("task")}, {"pairing-scope", "all"},
               {"accumulate", 1},        {"sync-batch-norm", false}, {"init", ""},
-              {"draws-per-opening", 1}, {"reservoir", 64}};
+              {"draws-per-opening", 1}, {"reservoir", 64},          {"tensorboard", false}};
   config.update(run.config());
   auto const take = [&](std::string const& name, auto& value) {
     if (!config.contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
@@ -54,6 +55,7 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
       if (old.type() != value.type())
         throw format_error({file, "a value for \"" + name + "\" like " + value.dump(), old.dump()});
     if (given && (name == "lr" || (name == "pairs" && !(json(value) < json(old))))) return;
+    if (given && name == "tensorboard") return;
     if (given && (name == "batch" || name == "accumulate")) return;  // as long as the draws of a step stay the same
     if ((given || option == nullptr) && value != old)
       throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
@@ -118,7 +120,7 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
   if (o.save_every == 0) o.save_every = o.valid_every;
   plan.config = plan.settings = config_of(o, extra, together);
   for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every",
-                                "init", "vision", "audio", "accumulate"})
+                                "init", "vision", "audio", "accumulate", "tensorboard"})
     plan.settings.erase(elsewhere);
   return plan;
 }
@@ -167,6 +169,7 @@ void training_options::add_to(CLI::App& command) {
   command.add_option("--save-every", save_every, "Steps between checkpoints; 0: with each validation")
       ->capture_default_str();
   command.add_option("--log-every", log_every, "Steps between rows of log.csv")->capture_default_str();
+  command.add_flag("--tensorboard", tensorboard, "The rows of log.csv also as a file of events for TensorBoard");
   command.add_option("--clip-seconds", seconds, "Use only the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(zero_or_more);

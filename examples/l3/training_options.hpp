@@ -20,7 +20,7 @@ struct training_options : common_options {
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
   double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
   opening_options opening;
-  bool resume = false;
+  bool resume = false, tensorboard = false;
   std::string again;  ///< the command that goes on with the run; empty: `command --out OUT --resume`
 
   void add_to(CLI::App& command);

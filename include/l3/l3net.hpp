@@ -22,6 +22,7 @@
 #include <l3/eval/standardise.hpp>   // z-scores
 #include <l3/files/atomic_file.hpp>  // whole or not at all
 #include <l3/files/csv.hpp>          // tables of text
+#include <l3/files/event_file.hpp>   // what TensorBoard shows
 #include <l3/files/json_text.hpp>    // names of files in JSON
 #include <l3/files/onnx.hpp>         // a computation for other programs
 #include <l3/files/safetensors.hpp>

@@ -57,7 +57,7 @@ std::map<std::string, rows> embedded(fs::path const& folder_or_video) {
   return all;
 }
 /// The video's rows of one sense.
-rows const& of(std::map<std::string, rows> const& all, fs::path const& video, std::string const& what) {
+rows of(std::map<std::string, rows> const& all, fs::path const& video, std::string const& what) {
   return all.at(video.stem().string() + "_" + what);
 }
 /// The place of the largest of what `f` gives for rows of both.

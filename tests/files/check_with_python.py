@@ -5,9 +5,11 @@ Called by python_readers_test.cpp:  check_with_python.py WHAT DIRECTORY
   npz            numpy reads arrays.npz, rows.npz, scalar.npy and matrix.npy, and compares bytes with its own writer
   safetensors    the reference package reads ours.safetensors and compares it, byte for byte, with its own writer
   make           the reference package writes theirs.safetensors
+  events         TensorBoard reads the event files of the directory and compares bytes with its own writer
   golden         prints the bytes that safetensors_test.cpp and npz_test.cpp quote
+  golden_events  prints those that event_file_test.cpp quotes
 
-Exit status 77: numpy or safetensors is not installed.
+Exit status 77: numpy, safetensors or tensorboard is not installed.
 """
 
 import io
@@ -16,9 +18,14 @@ import sys
 import zipfile
 
 try:
-    import numpy as np
-
-    if sys.argv[1] != "npz":
+    if "events" in sys.argv[1]:
+        from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+    else:
+        import numpy as np
+    if sys.argv[1] in ("safetensors", "make", "golden"):
         import safetensors
         import safetensors.numpy
 except ImportError as missing:
@@ -101,7 +108,44 @@ def golden(_):
     print(npy_bytes(matrix()))
 
 
+def event_bytes(next_step, values):
+    """A file of events as TensorBoard writes it: `values` is a list of step, time and values by tag."""
+    start = Event(wall_time=1.5, step=next_step, session_log=SessionLog(status=SessionLog.START))
+    events = [Event(wall_time=1.5, file_version="brain.Event:2"), start]
+    for step, time, of_step in values:
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in of_step.items()])
+        events.append(Event(wall_time=time, step=step, summary=summary))
+    out = io.BytesIO()
+    writer = RecordWriter(out)
+    for event in events:
+        writer.write(event.SerializeToString())
+    return out.getvalue()
+
+
+def event_files():
+    """What event_file_test.cpp writes: a training that saved step 20 and was gone on with from there."""
+    return {
+        "events.out.tfevents.0000000000.l3": event_bytes(
+            1, [(10, 2.5, {"loss/train": 0.75}), (20, 3.5, {"loss/train": 0.5, "learning_rate": 0.001}), (30, 4.5, {"loss/train": 8})]
+        ),
+        "events.out.tfevents.0000000020.l3": event_bytes(21, [(30, 5.5, {"loss/train": 0.25})]),
+    }
+
+
+def check_events(directory):
+    found = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert found == event_files(), "other bytes than TensorBoard's"
+    runs = EventMultiplexer({"run": str(directory)}).Reload()
+    loss = [(e.step, e.wall_time, e.tensor_proto.float_val[0]) for e in runs.Tensors("run", "loss/train")]
+    assert loss == [(10, 2.5, 0.75), (20, 3.5, 0.5), (30, 5.5, 0.25)], loss
+
+
+def golden_events(_):
+    for name, data in event_files().items():
+        print(name, data.hex())
+
+
 if __name__ == "__main__":
-    {"npz": check_npz, "safetensors": check_safetensors, "make": make, "golden": golden}[sys.argv[1]](
-        pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else ".")
-    )
+    works = {"npz": check_npz, "safetensors": check_safetensors, "make": make, "events": check_events}
+    works |= {"golden": golden, "golden_events": golden_events}
+    works[sys.argv[1]](pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "."))

@@ -1,4 +1,5 @@
-/// @file  tests/files/python_readers_test.cpp: NumPy and the safetensors package read our files, and we read theirs.
+/// @file  tests/files/python_readers_test.cpp: NumPy, the safetensors package and TensorBoard read our files, and we
+/// read theirs.
 ///
 /// The interpreter is $L3_PYTHON, or python3; what it has not installed is named as skipped.
 #include <sys/wait.h>
@@ -6,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
+#include <l3/files/event_file.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/files/safetensors.hpp>
 #include <limits>
@@ -27,7 +29,7 @@ bool python(std::string const& what, scratch const& here) {
   REQUIRE(WIFEXITED(status));
   auto const code = WEXITSTATUS(status);
   if (code == 77 || code == 127) {  // 127: the shell found no interpreter
-    std::cout << "SKIPPED: " << what << " (set L3_PYTHON to a Python with numpy and safetensors)\n";
+    std::cout << "SKIPPED: " << what << " (set L3_PYTHON to a Python with numpy, safetensors and tensorboard)\n";
     return false;
   }
   CHECK(code == 0);
@@ -71,6 +73,19 @@ TEST_CASE("the safetensors package reads our tensors") {
   writer.add("double", {1, 1}, tenth);
   writer.write(here / "ours.safetensors");
   python("safetensors", here);
+}
+
+TEST_CASE("TensorBoard reads our events") {
+  using values = std::vector<l3::event_value>;
+  scratch const here;
+  {
+    l3::event_file one(here / "events.out.tfevents.0000000000.l3", 1, 1.5);
+    one.add(10, values{{"loss/train", 0.75}}, 2.5);
+    one.add(20, values{{"loss/train", 0.5}, {"learning_rate", 1e-3}}, 3.5);
+    one.add(30, values{{"loss/train", 8}}, 4.5);  // not saved: a training goes on from step 20
+    l3::event_file(here / "events.out.tfevents.0000000020.l3", 21, 1.5).add(30, values{{"loss/train", 0.25}}, 5.5);
+  }
+  python("events", here);
 }
 
 TEST_CASE("we read the safetensors package's tensors") {

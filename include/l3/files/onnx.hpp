@@ -8,6 +8,7 @@
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/files/atomic_file.hpp>
+#include <l3/files/protobuf.hpp>
 #include <l3/version.hpp>
 #include <limits>
 #include <set>
@@ -21,43 +22,6 @@
 namespace l3::inline L3_ISA {
 
 static_assert(std::endian::native == std::endian::little, "l3: ONNX files are little endian, like this code");
-
-namespace detail {
-/// One message of Protocol Buffers: its fields, in the order in which they are added.
-///
-/// Source  "Encoding", the description of the wire format in Protocol Buffers' documentation.
-class protobuf_message {
- public:
-  void number(std::uint32_t field, std::uint64_t value) {
-    begin(field, 0);
-    varint(value);
-  }
-  void real(std::uint32_t field, float value) {
-    begin(field, 5);
-    auto const bits = std::bit_cast<std::uint32_t>(value);
-    for (int k = 0; k < 4; ++k) bytes_ += static_cast<char>(bits >> (8 * k) & 0xFF);
-  }
-  void text(std::uint32_t field, std::string_view value) {
-    announce(field, value.size());
-    bytes_ += value;
-  }
-  void message(std::uint32_t field, protobuf_message const& value) { text(field, value.bytes_); }
-  /// What stands before the bytes of a text or message that follow by another way.
-  void announce(std::uint32_t field, std::size_t size) {
-    begin(field, 2);
-    varint(size);
-  }
-  std::string const& bytes() const { return bytes_; }
-
- private:
-  void begin(std::uint32_t field, std::uint32_t kind) { varint(field << 3 | kind); }
-  void varint(std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) bytes_ += static_cast<char>((value & 0x7F) | 0x80);
-    bytes_ += static_cast<char>(value);
-  }
-  std::string bytes_;
-};
-}  // namespace detail
 
 /// What the numbers of an ONNX value are; the codes are ONNX's.
 enum class onnx_type : std::uint8_t { float32 = 1, uint8 = 2 };

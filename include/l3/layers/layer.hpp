@@ -32,7 +32,11 @@ struct label {
   constexpr label(char const* from) {  // NOLINT: names are written as plain literals
     for (std::size_t k = 0; from[k] != 0 && k + 1 < capacity; ++k) text[k] = from[k];
   }
-  constexpr std::string_view view() const { return {text}; }
+  constexpr std::string_view view() const {
+    std::size_t size = 0;
+    while (size != capacity && text[size] != 0) ++size;
+    return {text, size};
+  }
   constexpr bool empty() const { return text[0] == 0; }
   /// "a" / "b" is "a.b"; an empty side adds no dot.
   friend constexpr label operator/(label const& a, label const& b) {
