@@ -322,6 +322,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     if (command.count("--model") > 0 && o.model != model)
       throw setting_error({"--model with --init", model + ", as in " + init, o.model});
     o.model = model;
+    extra["init-weights"] = hex(fingerprint(read_file(init, std::size_t{1} << 34)));  // the file may go or change
   }
   o.on.name = extra.value("backend", o.on.name);
   o.on.precision = o.on.products();

@@ -66,7 +66,8 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
 }
 
 void keep_extra(extra_settings& extra, run_folder const& run) {
-  if (!extra.contains("trunks") && run.config().contains("trunks")) extra["trunks"] = run.config()["trunks"];
+  for (char const* print : {"trunks", "init-weights"})
+    if (!extra.contains(print) && run.config().contains(print)) extra[print] = run.config()[print];
   for (auto const& [name, value] : extra.items())
     if (run.config().contains(name) && run.config()[name] != value)
       throw setting_error(

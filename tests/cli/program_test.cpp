@@ -277,6 +277,11 @@ TEST_CASE("a training begins with the weights of another, and its own optimizer"
   REQUIRE(r.code == 0);
   CHECK(json::parse(content(whole / "config.json")).at("model") == "tiny");
   CHECK(json::parse(content(whole / "config.json")).at("init") == init.string());
+  // Which weights those were is known wherever weights are named.
+  json const facts = json::parse(l3("info --json " + quoted(whole / "last.safetensors")).out);
+  std::string const data = (made_up_videos() / "test.csv").string();
+  CHECK_THAT(l3("eval --json --pairs 8 --data " + data + " --checkpoint " + quoted(learned)).out,
+             Contains("weights " + facts.at("settings").at("init-weights").get<std::string>() + ", "));
   auto const before = tensors_in(learned), first = tensors_in(dump / "init.safetensors");
   REQUIRE(before.size() == first.size());
   for (auto const& [name, bytes] : first) {
