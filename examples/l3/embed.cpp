@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string_view>
 
 #include "embedder.hpp"
@@ -23,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, checkpoint, out, layer, format = "npz", reduce = "none", windows;
+  std::string kind, list, checkpoint, out, layer, format = "npz", reduce = "none", windows;
   backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
@@ -32,9 +33,23 @@ struct embed_options : common_options {
   bool overwrite = false, align = false;
 };
 
+/// Files and folders as they are given, and behind them those of --files-from.
+std::vector<std::string> given_files(embed_options const& o) {
+  std::vector<std::string> all = o.files;
+  if (o.list.empty()) return all;
+  std::istringstream lines(read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) all.push_back(line);
+  }
+  if (all.size() == o.files.size())
+    throw format_error({"--files-from " + o.list, "names of files, a line each", "none"});
+  return all;
+}
+
 std::vector<named_file> list_jobs(embed_options const& o) {
   output_names names;
-  for (std::string const& given : o.files) {
+  for (std::string const& given : given_files(o)) {
     if (!fs::is_directory(given)) {
       names.add(given);
       continue;
@@ -314,7 +329,8 @@ work add_embed(CLI::App& command) {
   command.add_option("kind", o->kind, "audio, image or video")
       ->required()
       ->check(CLI::IsMember({"audio", "image", "video"}));
-  command.add_option("files", o->files, "Files, or folders to search")->required();
+  command.add_option("files", o->files, "Files, or folders to search");
+  command.add_option("--files-from", o->list, "A file with the names of more, a line each; -: standard input");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` or `l3 import` writes them")->required();
   command.add_option("--out,-o", o->out, "Folder for the results")->required();
   command.add_option("--hop", o->hop, "Seconds from one row to the next")->capture_default_str()->check(above_zero);
@@ -348,6 +364,8 @@ work add_embed(CLI::App& command) {
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
   return [o, &command] {
+    if (o->files.empty() && o->list.empty())
+      throw setting_error({"files", "names of files or folders, or --files-from", "none"});
     for (char const* of_sounds : {"--hop", "--windows"})
       if (o->kind == "image" && command.count(of_sounds) > 0)
         throw setting_error({of_sounds, "audio or video to embed: a picture is one row", "image"});

@@ -505,6 +505,31 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
     CHECK_THAT(embedded.err, Contains(name));
   }
   CHECK_THAT(embedded.err, Contains("short_sound.mp4: shorter than one second"));
+
+  // The same files by a list, whose lines may end as those of other systems do.
+  std::ofstream(scratch() / "list.txt") << data.string() << "\r\n\n" << (data / "missing.wav").string();
+  std::string const to = " --hop 0.5 --json --checkpoint " + quoted(run / "best.safetensors") + "--out ";
+  std::string const list = quoted(scratch() / "list.txt");
+  outcome const listed = l3("embed audio --files-from " + list + to + quoted(scratch() / "listed"));
+  INFO(listed.err);
+  CHECK(listed.code == 3);
+  json const same = json::parse(listed.out);
+  CHECK(same.at("refused") == made.at("refused"));
+  CHECK(same.at("outputs").size() == made.at("outputs").size());
+  int const status = std::system(("'" L3_PROGRAM "' embed audio --files-from -" + to + quoted(scratch() / "piped") +
+                                  "<" + list + ">" + quoted(scratch() / "said") + "2>&1")
+                                     .c_str());
+  CHECK(WEXITSTATUS(status) == 3);
+  auto const made_in = [](fs::path const& folder) {
+    return std::distance(fs::recursive_directory_iterator(folder), fs::recursive_directory_iterator());
+  };
+  CHECK(made_in(scratch() / "piped") == made_in(scratch() / "listed"));
+  outcome const nothing = l3("embed audio --files-from /dev/null" + to + quoted(scratch() / "x"));
+  CHECK(nothing.code == 1);
+  CHECK_THAT(nothing.err, Contains("--files-from /dev/null: expected names of files, a line each, found none"));
+  outcome const none = l3("embed audio" + to + quoted(scratch() / "x"));
+  CHECK(none.code == 2);
+  CHECK_THAT(none.err, Contains("or --files-from"));
 }
 
 TEST_CASE("settings that validation cannot take are refused before anything is made, odd batches are taken") {
