@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <l3/core/error.hpp>
@@ -162,14 +163,17 @@ class keras_file {
 };
 
 /// Whether a process of its own gets to the end of `action`, or to what that throws: HDF5 crashes at some damaged
-/// files. Errors  system_error: no process.
+/// files. Ten minutes are as good as a crash. Errors  system_error: no process.
 template <class Action>
 bool survives(Action const& action) {
+  auto const fail = [] { throw std::system_error(errno, std::generic_category(), "a process to read HDF5 in"); };
+  auto* const handler = std::signal(SIGCHLD, SIG_DFL);  // who started us may have it ignored, and its end with it
   ::pid_t const child = ::fork();
-  if (child < 0) throw std::system_error(errno, std::generic_category(), "a process to read HDF5 in");
+  if (child < 0) fail();
   if (child == 0) {
     ::rlimit const no_core{0, 0};
     ::setrlimit(RLIMIT_CORE, &no_core);
+    ::alarm(600);
     ::dup2(::open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);  // no sanitizer tells of it
     try {
       action();
@@ -177,10 +181,13 @@ bool survives(Action const& action) {
     }
     ::_exit(0);
   }
-  int status = -1;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status == 0;
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) fail();
+  std::signal(SIGCHLD, handler);
+  if (WIFEXITED(status)) return WEXITSTATUS(status) == 0;
+  int const by = WTERMSIG(status);  // others are no fault of the file
+  return by == SIGTERM || by == SIGINT || by == SIGHUP || by == SIGKILL;
 }
 
 }  // namespace l3::program

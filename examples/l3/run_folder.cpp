@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <l3/files/csv.hpp>
+#include <set>
 #include <sstream>
+#include <utility>
 
 namespace l3::program {
 namespace {
@@ -12,6 +15,21 @@ namespace {
 constexpr char const* log_header =
     "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
     "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
+
+/// Columns of the log, and the charts that TensorBoard makes of them.
+constexpr std::pair<char const*, char const*> charts[] = {{"loss", "loss/train"},
+                                                          {"accuracy", "accuracy/train"},
+                                                          {"valid_loss", "loss/valid"},
+                                                          {"valid_accuracy", "accuracy/valid"},
+                                                          {"learning_rate", "learning_rate"},
+                                                          {"pairs_per_second", "speed/pairs_per_second"},
+                                                          {"loader_wait", "speed/loader_wait"},
+                                                          {"batches_ready", "speed/batches_ready"},
+                                                          {"open_ms", "speed/open_ms"},
+                                                          {"picture_ms", "speed/picture_ms"},
+                                                          {"sound_ms", "speed/sound_ms"},
+                                                          {"assemble_ms", "speed/assemble_ms"}};
+constexpr char const* events_name = "events.out.tfevents.";  // and a number of six digits
 
 json config_of(std::filesystem::path const& folder, std::string const& option) {
   std::filesystem::path const file = folder / "config.json";
@@ -95,35 +113,46 @@ void run_folder::cut_log(std::uint64_t step) {
   write_text(folder_ / "processes.csv", kept);
 }
 
-void run_folder::append(log_row const& r) {
+void run_folder::append(log_row const& r, common_options const& says) {
   std::string const validation = r.valid_loss < 0 ? "," : text("%.6f,%.6f", r.valid_loss, r.valid_accuracy);
-  append_text(
-      folder_ / "log.csv",
+  std::string const row =
       text("%llu,%llu,%.9g,%.6f,%s,%.9g,%.1f,%.4f,%.1f,%.2f,%.2f,%.2f,%.2f\n", static_cast<unsigned long long>(r.step),
            static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
-           r.pairs_per_second, r.wait_share, r.batches_ready, r.open_ms, r.picture_ms, r.sound_ms, r.assemble_ms));
-  if (!events_) return;
-  std::vector<event_value> values{{"loss/train", r.loss},
-                                  {"accuracy/train", r.accuracy},
-                                  {"learning_rate", r.learning_rate},
-                                  {"speed/pairs_per_second", r.pairs_per_second},
-                                  {"speed/loader_wait", r.wait_share},
-                                  {"speed/batches_ready", r.batches_ready},
-                                  {"speed/open_ms", r.open_ms},
-                                  {"speed/picture_ms", r.picture_ms},
-                                  {"speed/sound_ms", r.sound_ms},
-                                  {"speed/assemble_ms", r.assemble_ms}};
-  if (r.valid_loss >= 0)
-    values.insert(values.end(), {{"loss/valid", r.valid_loss}, {"accuracy/valid", r.valid_accuracy}});
-  events_->add(r.step, values);
+           r.pairs_per_second, r.wait_share, r.batches_ready, r.open_ms, r.picture_ms, r.sound_ms, r.assemble_ms);
+  append_text(folder_ / "log.csv", row);
+  if (events_) try {
+      show(parse_csv(log_header + row, "log.csv"), 0);
+    } catch (file_error const& e) {
+      events_.reset();
+      says.warn(std::string(e.what()) + "; TensorBoard is shown no more of this run until it is gone on with");
+    }
+}
+
+void run_folder::show(csv_table const& log, std::size_t first) {
+  for (std::size_t k = first; k < log.rows.size(); ++k) {
+    std::vector<event_value> values;
+    for (auto const& [column, tag] : charts)
+      if (std::string const& cell = log.rows[k][log.column(column)]; !cell.empty())
+        values.push_back({tag, std::strtod(cell.c_str(), nullptr)});
+    events_->add(std::stoull(log.rows[k][0]), values);
+  }
 }
 
 void run_folder::begin_events(std::uint64_t done) {
-  std::string const name = text("events.out.tfevents.%010llu", static_cast<unsigned long long>(done));
-  std::filesystem::path file = folder_ / (name + ".l3");
-  // One that went on from the same step and saved nothing may still be shown.
-  for (int again = 2; std::filesystem::exists(file); ++again) file = folder_ / text("%s.l3.%03d", name.c_str(), again);
-  events_.emplace(file, done + 1);
+  std::set<std::string> older;
+  for (auto const& each : std::filesystem::directory_iterator(folder_))
+    if (std::string const name = each.path().filename().string();
+        name.starts_with(events_name) && name.ends_with(".l3"))
+      older.insert(name);
+  if (done == 0)
+    for (std::string const& name : std::exchange(older, {})) std::filesystem::remove(folder_ / name);
+  std::uint64_t const number =
+      older.empty() ? 0 : 1 + std::strtoull(older.rbegin()->c_str() + std::strlen(events_name), nullptr, 10);
+  csv_table const log = read_csv(folder_ / "log.csv");
+  std::size_t const first = older.empty() || log.rows.empty() ? 0 : log.rows.size() - 1;
+  events_.emplace(folder_ / text("%s%06llu.l3", events_name, static_cast<unsigned long long>(number)),
+                  log.rows.empty() ? done + 1 : std::stoull(log.rows[first][0]));
+  show(log, first);
 }
 
 bool run_folder::has_progress() const {

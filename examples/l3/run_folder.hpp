@@ -44,8 +44,10 @@ class run_folder {
   bool has_progress() const;
   /// Drops the log's rows behind `step`.
   void cut_log(std::uint64_t step);
-  void append(log_row const& row);
-  /// From here on rows also go to a new file for TensorBoard; `done` steps are behind us. Errors: file_error.
+  /// Errors: file_error. What cannot be shown by TensorBoard any more is said, and no error.
+  void append(log_row const& row, common_options const& says);
+  /// From here on rows also go to a file for TensorBoard, another one each time. It begins with the last row of the log
+  /// or, if it is the first, with all of them. `done`: steps behind us; none: older ones go. Errors: file_error.
   void begin_events(std::uint64_t done);
   /// Best validation accuracy among the log's rows, or -1.
   double best_accuracy() const;
@@ -59,6 +61,8 @@ class run_folder {
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
   void lock();
+  /// Rows of a log, from `first` on. Errors: file_error.
+  void show(csv_table const& log, std::size_t first);
   std::filesystem::path folder_;
   file_lock lock_;
   json config_;

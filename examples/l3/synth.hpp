@@ -190,6 +190,7 @@ inline void prepare_folder(synth_options const& o) {
         throw file_error(
             complaint{o.out.string(), "an empty folder or a new one (--force replaces a data set)", "files in it"});
       for (auto const& list : lists_of(o.out)) fs::remove(list);
+      detail::remove_leftovers(o.out, {});
       if (fs::exists(videos)) {
         std::vector<fs::path> old;
         for (auto const& entry : fs::directory_iterator(videos))
@@ -210,8 +211,9 @@ inline void prepare_folder(synth_options const& o) {
 class unfinished_set {
  public:
   /// Makes the folders.
-  explicit unfinished_set(synth_options const& o)
-      : out_(o.out), videos_(o.videos), is_new_(!std::filesystem::exists(o.out)) {
+  explicit unfinished_set(synth_options const& o) : out_(o.out), videos_(o.videos) {
+    std::error_code unknown;  // prepare_folder finds out, and says so
+    is_new_ = !std::filesystem::exists(o.out, unknown);
     prepare_folder(o);
   }
   unfinished_set(unfinished_set const&) = delete;
@@ -229,7 +231,7 @@ class unfinished_set {
  private:
   std::filesystem::path out_;
   std::size_t videos_;
-  bool is_new_, finished_ = false;
+  bool is_new_ = false, finished_ = false;
 };
 
 inline void write_text(std::filesystem::path const& file, std::string_view text) {
@@ -273,7 +275,7 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 ///
 /// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
 ///         written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they are,
-///         the data set is whole. After an error, or what `progress` threw, nothing of it is left.
+///         the data set is whole. After an error, or what `progress` threw, none of its files is left.
 inline synth_report write_synth(synth_options const& o, synth_progress const& progress = {}) {
   using namespace synth;
   require_possible(o);

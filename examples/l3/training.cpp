@@ -322,7 +322,6 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     if (command.count("--model") > 0 && o.model != model)
       throw setting_error({"--model with --init", model + ", as in " + init, o.model});
     o.model = model;
-    extra["init-weights"] = hex(fingerprint(read_file(init, std::size_t{1} << 34)));  // the file may go or change
   }
   o.on.name = extra.value("backend", o.on.name);
   o.on.precision = o.on.products();
@@ -332,7 +331,10 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
   collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
   auto const net = make(o, extra, data, valid_data);
-  if (run) keep_extra(extra, *run);
+  if (run)
+    keep_extra(extra, *run);
+  else if (!init.empty())  // the file may go, or change
+    extra["init-weights"] = hex(fingerprint(read_file(init, std::size_t{1} << 34)));
   model_facts const& facts = net->facts();
   training_plan const plan = plan_training(o, extra, run, facts, net->which(), data.clips.size(), all.size());
 

@@ -3,6 +3,7 @@
 
 #include <l3/files/csv.hpp>
 #include <sstream>
+#include <utility>
 
 namespace l3::program {
 
@@ -26,26 +27,29 @@ void training_log::add(class_score const& validation) {
 
 void training_log::end_row(loader_report const& now) {
   if (steps_ == 0) return;
-  auto const n = static_cast<double>(steps_);
-  row_.loss /= n, row_.accuracy /= n;
-  row_.pairs_per_second = static_cast<double>(steps_ * draws_) / seconds_, row_.wait_share = wait_share();
+  // Taken out before anything is written: an error must not have it written again.
+  log_row row = std::exchange(row_, {});
+  auto const each = std::exchange(of_each_, std::vector<step_state>(all_.size()));
+  double const seconds = std::exchange(seconds_, 0), wait = std::exchange(wait_, 0);
+  std::uint64_t const steps = std::exchange(steps_, 0);
+  auto const n = static_cast<double>(steps);
+  row.loss /= n, row.accuracy /= n;
+  row.pairs_per_second = static_cast<double>(steps * draws_) / seconds, row.wait_share = wait / seconds;
   auto const since_then = now - read_;
   auto const draw = since_then.stages.milliseconds_a_draw();
-  row_.batches_ready = since_then.mean_ready(), row_.open_ms = draw.open, row_.picture_ms = draw.picture;
-  row_.sound_ms = draw.sound, row_.assemble_ms = draw.assemble;
+  row.batches_ready = since_then.mean_ready(), row.open_ms = draw.open, row.picture_ms = draw.picture;
+  row.sound_ms = draw.sound, row.assemble_ms = draw.assemble;
   read_ = now;
-  if (all_.is_first()) run_.append(row_);
-  if (all_.is_first() && all_.size() > 1) {
-    std::string rows;
-    for (std::size_t rank = 0; rank != all_.size(); ++rank) {
-      step_state const& r = of_each_[rank];
-      rows += csv_row({std::to_string(row_.step), all_.name(rank), text("%.1f", 1000 * r.seconds / n),
-                       text("%.4f", r.seconds > 0 ? r.wait / r.seconds : 0)});
-    }
-    run_.append_processes(rows);
+  if (!all_.is_first()) return;
+  run_.append(row, says_);
+  if (all_.size() == 1) return;
+  std::string rows;
+  for (std::size_t rank = 0; rank != each.size(); ++rank) {
+    step_state const& r = each[rank];
+    rows += csv_row({std::to_string(row.step), all_.name(rank), text("%.1f", 1000 * r.seconds / n),
+                     text("%.4f", r.seconds > 0 ? r.wait / r.seconds : 0)});
   }
-  of_each_.assign(all_.size(), {});
-  row_ = {}, steps_ = 0, seconds_ = wait_ = 0;
+  run_.append_processes(rows);
 }
 
 void training_log::end(loader_report const& now) {

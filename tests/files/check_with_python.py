@@ -123,12 +123,12 @@ def event_bytes(next_step, values):
 
 
 def event_files():
-    """What event_file_test.cpp writes: a training that saved step 20 and was gone on with from there."""
+    """What event_file_test.cpp writes: a training that saved step 20, went further, and was gone on with from there."""
     return {
-        "events.out.tfevents.0000000000.l3": event_bytes(
+        "events.out.tfevents.000000.l3": event_bytes(
             1, [(10, 2.5, {"loss/train": 0.75}), (20, 3.5, {"loss/train": 0.5, "learning_rate": 0.001}), (30, 4.5, {"loss/train": 8})]
         ),
-        "events.out.tfevents.0000000020.l3": event_bytes(21, [(30, 5.5, {"loss/train": 0.25})]),
+        "events.out.tfevents.000001.l3": event_bytes(20, [(20, 5.5, {"loss/train": 0.5}), (30, 6.5, {"loss/train": 0.25})]),
     }
 
 
@@ -137,7 +137,7 @@ def check_events(directory):
     assert found == event_files(), "other bytes than TensorBoard's"
     runs = EventMultiplexer({"run": str(directory)}).Reload()
     loss = [(e.step, e.wall_time, e.tensor_proto.float_val[0]) for e in runs.Tensors("run", "loss/train")]
-    assert loss == [(10, 2.5, 0.75), (20, 3.5, 0.5), (30, 5.5, 0.25)], loss
+    assert loss == [(10, 2.5, 0.75), (20, 5.5, 0.5), (30, 6.5, 0.25)], loss
 
 
 def golden_events(_):

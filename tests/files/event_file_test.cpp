@@ -33,7 +33,9 @@ TEST_CASE("event files are those that TensorBoard writes") {
     one.add(10, values{{"loss/train", 0.75}}, 2.5);
     one.add(20, values{{"loss/train", 0.5}, {"learning_rate", 1e-3}}, 3.5);
     one.add(30, values{{"loss/train", 8}}, 4.5);
-    l3::event_file(second, 21, 1.5).add(30, values{{"loss/train", 0.25}}, 5.5);
+    l3::event_file two(second, 20, 1.5);
+    two.add(20, values{{"loss/train", 0.5}}, 5.5);
+    two.add(30, values{{"loss/train", 0.25}}, 6.5);
   }
   CHECK(hex_of(content(first)) ==
         "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c"
@@ -44,8 +46,9 @@ TEST_CASE("event files are those that TensorBoard writes") {
         "200000000000000029eda950090000000000001240101e2a130a110a0a6c6f73732f747261696e1500000041ff1731b1");
   CHECK(hex_of(content(second)) ==
         "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c"
-        "0f000000000000006d532b0909000000000000f83f10153a020801768d7cfc"
-        "200000000000000029eda950090000000000001640101e2a130a110a0a6c6f73732f747261696e150000803ee8de691a");
+        "0f000000000000006d532b0909000000000000f83f10143a02080194bd2429"
+        "200000000000000029eda95009000000000000164010142a130a110a0a6c6f73732f747261696e150000003fd02cc9b0"
+        "200000000000000029eda950090000000000001a40101e2a130a110a0a6c6f73732f747261696e150000803efa57c021");
 }
 
 TEST_CASE("an event file replaces none, and tells of a full disk") {

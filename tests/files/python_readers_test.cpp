@@ -79,11 +79,13 @@ TEST_CASE("TensorBoard reads our events") {
   using values = std::vector<l3::event_value>;
   scratch const here;
   {
-    l3::event_file one(here / "events.out.tfevents.0000000000.l3", 1, 1.5);
+    l3::event_file one(here / "events.out.tfevents.000000.l3", 1, 1.5);
     one.add(10, values{{"loss/train", 0.75}}, 2.5);
     one.add(20, values{{"loss/train", 0.5}, {"learning_rate", 1e-3}}, 3.5);
     one.add(30, values{{"loss/train", 8}}, 4.5);  // not saved: a training goes on from step 20
-    l3::event_file(here / "events.out.tfevents.0000000020.l3", 21, 1.5).add(30, values{{"loss/train", 0.25}}, 5.5);
+    l3::event_file two(here / "events.out.tfevents.000001.l3", 20, 1.5);
+    two.add(20, values{{"loss/train", 0.5}}, 5.5);
+    two.add(30, values{{"loss/train", 0.25}}, 6.5);
   }
   python("events", here);
 }

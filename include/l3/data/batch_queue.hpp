@@ -24,6 +24,7 @@
 #include <l3/data/reservoir.hpp>
 #include <l3/data/sample.hpp>
 #include <l3/data/shared_openings.hpp>
+#include <l3/files/json_text.hpp>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -174,14 +175,22 @@ class batch_queue {
   }
 
   void recall_known() {
-    std::unordered_map<std::string, std::uint32_t> places;
+    struct place {
+      std::uint32_t clip;
+      bool sure;  ///< names of others are not written alike
+    };
+    std::unordered_map<std::string, place> places;
     if (!options_.known.empty())
-      for (std::size_t i = 0; i != clips_.size(); ++i) places.emplace(clips_.name(i), static_cast<std::uint32_t>(i));
+      for (std::size_t i = 0; i != clips_.size(); ++i) {
+        std::string const name(clips_.name(i));
+        auto const [at, is_first] = places.try_emplace(as_utf8(name), place{static_cast<std::uint32_t>(i), true});
+        at->second.sure = is_first || name == clips_.name(at->second.clip);
+      }
     for (auto const& each : options_.known) {
-      auto const place = places.find(each.file);
-      if (place == places.end()) continue;
-      reported_.insert(place->second);
-      if (each.whole_file) refused_.add(place->second, each.why);
+      auto const found = places.find(as_utf8(each.file));
+      if (found == places.end() || !found->second.sure) continue;
+      reported_.insert(found->second.clip);
+      if (each.whole_file) refused_.add(found->second.clip, each.why);
     }
   }
 

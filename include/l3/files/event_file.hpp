@@ -55,14 +55,15 @@ struct event_value {
   double value = 0;
 };
 
-/// A file of events that only grows: each call adds a record, or, where the disk is full, a part of one, which readers
-/// pass over. TensorBoard takes every file of a folder whose name has "tfevents" in it, in the order of the names.
+/// A file of events that only grows, record by record. One that could not be written whole is the last: readers stop
+/// there. TensorBoard takes every file of a folder whose name has "tfevents" in it, in the order of the names.
 ///
 /// Source  event.proto and summary.proto of TensorBoard; "TFRecord" in TensorFlow's documentation.
 class event_file {
  public:
   /// A new file. What files before it say of step `next` and of later ones is void: a training that was stopped goes on
-  /// with that step. `time`: seconds since 1970.
+  /// with that step. (TensorBoard's quick loader does not look at that, and drops what has a step no smaller than one
+  /// that comes later: begin with a step that is known.) `time`: seconds since 1970.
   ///
   /// Errors  file_error: it exists, or cannot be written.
   event_file(std::filesystem::path path, std::uint64_t next, double time = now())
@@ -76,7 +77,7 @@ class event_file {
     write(detail::tf_record(version.bytes()) + detail::tf_record(start.bytes()));
   }
 
-  /// Values of a step. Errors: file_error.
+  /// Values of a step. Errors: file_error, after which nothing more is to be added.
   void add(std::uint64_t step, std::span<event_value const> values, double time = now()) {
     detail::protobuf_message summary;
     for (event_value const& v : values) {

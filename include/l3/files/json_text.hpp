@@ -7,7 +7,8 @@
 namespace l3::inline L3_ISA {
 
 /// A name as JSON can hold it: one that is not UTF-8 with each of its bytes beyond ASCII written out, `\xe9`. (Names of
-/// files may be any bytes; the usual replacement by U+FFFD would make one name of several.)
+/// files may be any bytes; the usual replacement by U+FFFD makes one name of many. Here only who writes `\xe9` into a
+/// name letter by letter gets two alike.)
 inline std::string as_utf8(std::string const& name) {
   try {
     (void)nlohmann::json(name).dump();
