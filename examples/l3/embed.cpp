@@ -37,7 +37,10 @@ struct embed_options : common_options {
 std::vector<std::string> given_files(embed_options const& o) {
   std::vector<std::string> all = o.files;
   if (o.list.empty()) return all;
-  std::istringstream lines(read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32));
+  std::string const text = read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32);
+  if (text.find('\0') != text.npos)  // a name would end there
+    throw format_error({"--files-from " + o.list, "names of files, a line each", "a zero byte"});
+  std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) all.push_back(line);
@@ -50,7 +53,8 @@ std::vector<std::string> given_files(embed_options const& o) {
 std::vector<named_file> list_jobs(embed_options const& o) {
   output_names names;
   for (std::string const& given : given_files(o)) {
-    if (!fs::is_directory(given)) {
+    std::error_code unknown;  // whoever reads the file says why it cannot be read
+    if (!fs::is_directory(given, unknown)) {
       names.add(given);
       continue;
     }
@@ -246,7 +250,8 @@ class outputs final : public row_sink {
   }
   fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
   bool exists(std::size_t k, modality what) const {
-    return !o_.overwrite && fs::exists(file_of(k, what)) &&
+    std::error_code unknown;  // a name that is too long is told of later
+    return !o_.overwrite && fs::exists(file_of(k, what), unknown) &&
            made_with_.is_current(target(k, what).generic_string(), jobs_[k].file);
   }
 

@@ -526,6 +526,16 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   outcome const nothing = l3("embed audio --files-from /dev/null" + to + quoted(scratch() / "x"));
   CHECK(nothing.code == 1);
   CHECK_THAT(nothing.err, Contains("--files-from /dev/null: expected names of files, a line each, found none"));
+  std::ofstream(scratch() / "odd.txt") << std::string(5000, 'n') << '\n' << std::string(300, 'n') << "/a.wav\n";
+  outcome const odd = l3("embed audio --files-from " + quoted(scratch() / "odd.txt") + to + quoted(scratch() / "x"));
+  INFO(odd.err);
+  CHECK(odd.code == 3);
+  CHECK(json::parse(odd.out).at("refused").size() == 2);
+  std::ofstream(scratch() / "zeros.txt") << "a.wav" << '\0' << "b.wav" << '\0';
+  outcome const zeros =
+      l3("embed audio --files-from " + quoted(scratch() / "zeros.txt") + to + quoted(scratch() / "x"));
+  CHECK(zeros.code == 1);
+  CHECK_THAT(zeros.err, Contains("names of files, a line each, found a zero byte"));
   outcome const none = l3("embed audio" + to + quoted(scratch() / "x"));
   CHECK(none.code == 2);
   CHECK_THAT(none.err, Contains("or --files-from"));
