@@ -358,7 +358,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   agreed.update({{"what computes", facts.backend}, {"steps done", net->steps()}, {"weights", net->print()}});
   json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
   agreed.update({{"training videos", videos["training-videos"]}, {"validation videos", videos["validation-videos"]}});
-  for (char const* elsewhere : {"train", "valid", "init"}) agreed.erase(elsewhere);  // may be other copies
+  for (char const* elsewhere : {"train", "valid", "init", "init-weights"}) agreed.erase(elsewhere);  // or other copies
   require_agreement(all, agreed);
 
   json config = plan.config;
