@@ -22,8 +22,7 @@ modality modality_of(std::string const& what) { return what == "vision" ? modali
 /// What tells these classifiers from others; nothing if they are not there any more.
 std::string print_of(std::string const& vision, std::string const& audio) {
   if (!fs::exists(vision) || !fs::exists(audio)) return {};
-  std::uint64_t const first = fingerprint(read_file(vision, std::size_t{1} << 34));
-  return hex(fingerprint(read_file(audio, std::size_t{1} << 34), first));
+  return hex(fingerprint_of(audio, fingerprint_of(vision)));
 }
 
 training_end train_trunk(CLI::App& command, baseline_options o) {

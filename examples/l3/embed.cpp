@@ -1,13 +1,13 @@
 // l3 embed: sounds, pictures and videos become vectors.
 #include <algorithm>
 #include <array>
+#include <l3/data/clip_list.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/train/openl3_checkpoint.hpp>
 #include <limits>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string_view>
 
 #include "embedder.hpp"
@@ -37,14 +37,9 @@ struct embed_options : common_options {
 std::vector<std::string> given_files(embed_options const& o) {
   std::vector<std::string> all = o.files;
   if (o.list.empty()) return all;
-  std::string const text = read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32);
-  if (text.find('\0') != text.npos)  // a name would end there
-    throw format_error({"--files-from " + o.list, "names of files, a line each", "a zero byte"});
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (!line.empty()) all.push_back(line);
-  }
+  detail::for_each_line(read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32),
+                        "--files-from " + o.list, "names of files, a line each",
+                        [&](std::string_view line, std::size_t) { all.emplace_back(line); });
   if (all.size() == o.files.size())
     throw format_error({"--files-from " + o.list, "names of files, a line each", "none"});
   return all;

@@ -17,8 +17,7 @@ void network_choice::add_to(CLI::App& command, bool imported) {
 }
 
 std::string identity_of(std::string const& checkpoint, feature_engine const& its, backend_choice const& on) {
-  std::uint64_t const print = fingerprint(read_file(checkpoint, std::size_t{1} << 34));
-  return its.facts().description + ", weights " + hex(print) + ", " + on.identity();
+  return its.facts().description + ", weights " + hex(fingerprint_of(checkpoint)) + ", " + on.identity();
 }
 
 chosen_network network_choice::open(std::size_t threads) const {

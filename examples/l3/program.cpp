@@ -177,7 +177,7 @@ std::string printable(std::string const& line) {
     auto const byte = static_cast<unsigned char>(c);
     bool const steers = before == 0xC2 && byte >= 0x80 && byte < 0xA0;  // U+0080 to U+009F
     if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f || steers)
-      shown += text("\\x%02x", byte);
+      shown += detail::spelt(byte);
     else
       shown += c;
     before = byte;
@@ -187,6 +187,9 @@ std::string printable(std::string const& line) {
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
   for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
   return hash;
+}
+std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
+  return fingerprint(read_file(file, std::size_t{1} << 34), hash);
 }
 std::string hex(std::uint64_t print) { return text("%016llx", static_cast<unsigned long long>(print)); }
 

@@ -128,6 +128,8 @@ std::string printable(std::string const& line);
 
 /// FNV-1a of bytes, going on from `hash`.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
+/// The same of all of a file: which weights they are. Errors: file_error.
+std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash = fingerprint(""));
 /// A fingerprint's 16 hexadecimal digits.
 std::string hex(std::uint64_t print);
 

@@ -334,7 +334,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (run)
     keep_extra(extra, *run);
   else if (!init.empty())  // the file may go, or change
-    extra["init-weights"] = hex(fingerprint(read_file(init, std::size_t{1} << 34)));
+    extra["init-weights"] = hex(fingerprint_of(init));
   model_facts const& facts = net->facts();
   training_plan const plan = plan_training(o, extra, run, facts, net->which(), data.clips.size(), all.size());
 

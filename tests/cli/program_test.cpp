@@ -505,8 +505,9 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   }
   CHECK_THAT(embedded.err, Contains("short_sound.mp4: shorter than one second"));
 
-  // The same files by a list, whose lines may end as those of other systems do.
-  std::ofstream(scratch() / "list.txt") << data.string() << "\r\n\n" << (data / "missing.wav").string();
+  // The same files by a list, which may begin and end its lines as other systems do.
+  std::ofstream(scratch() / "list.txt") << "\xef\xbb\xbf" << data.string() << "\r\n\n"
+                                        << (data / "missing.wav").string();
   std::string const to = " --hop 0.5 --json --checkpoint " + quoted(run / "best.safetensors") + "--out ";
   std::string const list = quoted(scratch() / "list.txt");
   outcome const listed = l3("embed audio --files-from " + list + to + quoted(scratch() / "listed"));

@@ -219,22 +219,30 @@ inline clip_list clips_of_csv(std::filesystem::path const& file) {
   return clips;
 }
 
-inline clip_list clips_of_text(std::filesystem::path const& file) {
-  auto const text = read_file(file, std::size_t{256} << 20);
+/// Calls f(line, number) for each line of a text that is not empty, numbered from 1. `subject` and `expected` are for
+/// the error. Errors: format_error: a zero byte, at which a name would end.
+template <class F>
+void for_each_line(std::string_view text, std::string const& subject, std::string const& expected, F const& f) {
   if (auto const zero = text.find('\0'); zero != text.npos)
-    throw format_error(complaint{file.string(), "a folder, a CSV file or a text with the path of a video in each line",
-                                 "a zero byte at offset " + std::to_string(zero)});
-  clip_list clips;
+    throw format_error(complaint{subject, expected, "a zero byte at offset " + std::to_string(zero)});
   std::size_t number = 0;
   for (std::string_view rest = without_byte_order_mark(text); !rest.empty();) {
     auto line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     ++number;
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
-    require_path(line, file.string() + ':' + std::to_string(number));
-    clips.push_back({file.parent_path() / line, std::string(line), {}});
+    if (!line.empty()) f(line, number);
   }
+}
+
+inline clip_list clips_of_text(std::filesystem::path const& file) {
+  clip_list clips;
+  for_each_line(read_file(file, std::size_t{256} << 20), file.string(),
+                "a folder, a CSV file or a text with the path of a video in each line",
+                [&](std::string_view line, std::size_t number) {
+                  require_path(line, file.string() + ':' + std::to_string(number));
+                  clips.push_back({file.parent_path() / line, std::string(line), {}});
+                });
   return clips;
 }
 

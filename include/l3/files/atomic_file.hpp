@@ -52,18 +52,22 @@ class file_descriptor {
   throw file_error(complaint{path.string(), std::move(expected), std::generic_category().message(reason)});
 }
 
+/// A byte as text: "\xe9".
+inline std::string spelt(unsigned char byte) {
+  constexpr char digits[] = "0123456789abcdef";
+  return {'\\', 'x', digits[byte / 16], digits[byte % 16]};
+}
+
 /// Text from a file as an error message may show it: quoted, short, without bytes that would steer a terminal.
 inline std::string excerpt(std::string_view text) {
   constexpr std::size_t most = 80;
   std::string shown = "'";
   for (char const c : text.substr(0, most)) {
     auto const byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
+    if (byte >= 0x20 && byte != 0x7f)
       shown += c;
-    } else {
-      constexpr char digits[] = "0123456789abcdef";
-      shown += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
-    }
+    else
+      shown += spelt(byte);
   }
   return shown + (text.size() > most ? "...'" : "'");
 }

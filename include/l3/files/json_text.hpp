@@ -1,6 +1,7 @@
 /// @file  include/l3/files/json_text.hpp: JSON of names, which need not be UTF-8.
 #pragma once
 #include <l3/core/config.hpp>
+#include <l3/files/atomic_file.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -14,16 +15,15 @@ inline std::string as_utf8(std::string const& name) {
     (void)nlohmann::json(name).dump();
     return name;
   } catch (nlohmann::json::type_error const&) {
-    std::string spelt;
+    std::string ascii;
     for (char const c : name) {
       auto const byte = static_cast<unsigned char>(c);
-      constexpr char digits[] = "0123456789abcdef";
       if (byte < 0x80)
-        spelt += c;
+        ascii += c;
       else
-        spelt += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
+        ascii += detail::spelt(byte);
     }
-    return spelt;
+    return ascii;
   }
 }
 
