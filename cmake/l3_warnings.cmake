@@ -2,9 +2,14 @@
 include_guard(GLOBAL)
 
 set(L3_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
-# g++ 14 takes the room of an empty std::optional for a value that may be read, even behind the question whether it is one.
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 14)
+# From 13 on g++ takes the room of an empty std::optional for a value that may be read, even behind the question whether it is one.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   list(APPEND L3_WARNINGS -Wno-maybe-uninitialized)
+endif()
+# g++ 13 alone takes the elements of a view that is a temporary for the temporary's own.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13 AND
+    CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  list(APPEND L3_WARNINGS -Wno-dangling-reference)
 endif()
 # g++ 12 sees overlapping copies inside std::string's own operator+ once it is inlined (GCC bug 105651, mended in 13), and
 # in what Eigen makes of AVX-512 it takes values that the compiler's own header leaves undefined for read ones (105593).

@@ -164,17 +164,21 @@ class outputs final : public row_sink {
         o_.warn(why.what());
         continue;
       }
-      skipped_ += (sounds && !j.sounds) + (frames && !j.frames);
+      if (sounds && !j.sounds) existing_.push_back({k, modality::sound});
+      if (frames && !j.frames) existing_.push_back({k, modality::frame});
       if (!j.sounds && !j.frames) continue;
-      file_state file = file_state::of(jobs_[k].file);
-      file.look_inside(jobs_[k].file);
-      doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}, std::move(file)});
+      doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}});
       some.push_back(std::move(j));
     }
     return some;
   }
 
   void work_with(embedder const& by, progress& bar) { by_ = &by, bar_ = &bar; }
+  void opening(std::size_t at) override {
+    doing& job = doing_[at];
+    job.file = file_state::of(jobs_[job.job].file);
+    job.file.look_inside(jobs_[job.job].file);
+  }
   void rows(std::size_t at, modality what, std::span<float const> some) override {
     writers_.check();
     auto& open = open_[what == modality::frame];
@@ -209,14 +213,20 @@ class outputs final : public row_sink {
 
   void finish() { writers_.finish(); }
   bool all_done() const { return finished_ == doing_.size(); }
-  std::size_t skipped() const { return skipped_; }
   /// In the order of the jobs.
   json written() const {
     json list = json::array();
     for (std::size_t k = 0; k < jobs_.size(); ++k)
       for (auto const what : {modality::sound, modality::frame})
-        if (auto const& n = rows_[k][what == modality::frame])
-          list.push_back({{"file", jobs_[k].file.string()}, {"output", file_of(k, what).string()}, {"rows", *n}});
+        if (auto const& n = rows_[k][what == modality::frame]) {
+          list.push_back(about(k, what));
+          list.back()["rows"] = *n;
+        }
+    return list;
+  }
+  json existing() const {
+    json list = json::array();
+    for (auto const& [k, what] : existing_) list.push_back(about(k, what));
     return list;
   }
   json refused() const {
@@ -235,7 +245,7 @@ class outputs final : public row_sink {
   };
   struct doing {
     std::size_t job, kinds_left;
-    file_state file;  ///< before it was read
+    file_state file{};  ///< before it was read
   };
   /// The name of an output in OUT.
   fs::path target(std::size_t k, modality what) const {
@@ -244,6 +254,9 @@ class outputs final : public row_sink {
     return to;
   }
   fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
+  json about(std::size_t k, modality what) const {
+    return {{"file", jobs_[k].file.string()}, {"output", file_of(k, what).string()}};
+  }
   bool exists(std::size_t k, modality what) const {
     std::error_code unknown;  // a name that is too long is told of later
     return !o_.overwrite && fs::exists(file_of(k, what), unknown) &&
@@ -257,7 +270,8 @@ class outputs final : public row_sink {
   std::vector<doing> doing_;
   std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
   std::vector<refusal> refused_;
-  std::size_t skipped_ = 0, finished_ = 0;
+  std::vector<std::pair<std::size_t, modality>> existing_;  ///< jobs and kinds that are skipped
+  std::size_t finished_ = 0;
   embedder const* by_ = nullptr;
   progress* bar_ = nullptr;
   writers writers_;
@@ -306,11 +320,12 @@ int embed_run(embed_options o) {
   made.finish();
   bar.finish();
   int const signal = interruption::signal();
-  json const written = made.written(), refused = made.refused();
+  json const written = made.written(), existing = made.existing(), refused = made.refused();
   o.say(text("%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused",
-             written.size(), o.out.c_str(), made.skipped(), refused.size()));
+             written.size(), o.out.c_str(), existing.size(), refused.size()));
   o.print({{"outputs", written},
-           {"skipped", made.skipped()},
+           {"skipped", existing.size()},
+           {"existing", existing},
            {"refused", refused},
            {"hop", work.hop_seconds()},
            {"shares_overlap", work.shares()},

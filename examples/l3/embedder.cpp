@@ -47,7 +47,8 @@ void embedder::run(std::span<reading_job const> jobs, row_sink& to, std::functio
   // ahead.
   std::size_t const room =
       2 * settings_.batch * std::max(settings_.frames ? size_of(modality::frame) : 0, size_of(modality::sound));
-  item_reader files(jobs, input_, rules_, std::min<std::size_t>(settings_.batch, 8), room, settings_.workers);
+  item_reader files(jobs, input_, rules_, std::min<std::size_t>(settings_.batch, 8), room, settings_.workers,
+                    [&](std::size_t job) { to.opening(job); });
   while (auto piece = files.next()) {
     if (!go_on()) break;
     add(*piece, to);

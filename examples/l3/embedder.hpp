@@ -27,6 +27,8 @@ struct embedder_settings {
 class row_sink {
  public:
   virtual ~row_sink() = default;
+  /// A job's file is about to be opened. From a thread that reads, before anything else of the job.
+  virtual void opening([[maybe_unused]] std::size_t job) {}
   /// Whole rows.
   virtual void rows(std::size_t job, modality what, std::span<float const> some) = 0;
   /// There are no more. If the outcome is a refusal, those that came are void.

@@ -72,8 +72,9 @@ class item_reader::sound_window {
 };
 
 item_reader::item_reader(std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules,
-                         std::size_t items, std::size_t room, std::size_t threads)
-    : jobs_(jobs), input_(input), rules_(rules), items_(items), room_(room) {
+                         std::size_t items, std::size_t room, std::size_t threads,
+                         std::function<void(std::size_t)> opening)
+    : jobs_(jobs), input_(input), rules_(rules), items_(items), room_(room), opening_(std::move(opening)) {
   limits_.seconds = 0;  // the whole file
   std::size_t const most = threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
   threads_.reserve(std::min(most, jobs.size()));
@@ -183,6 +184,7 @@ std::vector<std::byte> item_reader::memory(std::size_t bytes) {
 }
 
 void item_reader::read(std::size_t job, lane& to) {
+  opening_(job);
   reading_job const& j = jobs_[job];
   std::optional<clip_reader> file;
   bool refused = false;  // as a whole

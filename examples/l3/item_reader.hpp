@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -66,9 +67,11 @@ struct reading_piece {
 /// Memory  `room` bytes ahead; and for each thread a piece, two that are kept to be used again, and an open file.
 class item_reader {
  public:
-  /// Pieces hold up to `items`. Keeps references to jobs and input. Threads: zero means one a core.
-  item_reader(std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules,
-              std::size_t items, std::size_t room, std::size_t threads);
+  /// Pieces hold up to `items`. Keeps references to jobs and input. Threads: zero means one a core. `opening(job)` is
+  /// called by the thread that is about to open a job's file.
+  item_reader(
+      std::span<reading_job const> jobs, model_input const& input, reading_rules const& rules, std::size_t items,
+      std::size_t room, std::size_t threads, std::function<void(std::size_t)> opening = [](std::size_t) {});
   /// Waits for the items being read at this moment.
   ~item_reader();
   item_reader(item_reader const&) = delete;
@@ -104,6 +107,7 @@ class item_reader {
   model_input const& input_;
   reading_rules rules_;
   std::size_t items_, room_;
+  std::function<void(std::size_t)> opening_;
   decode_limits limits_;
 
   std::mutex mutex_;

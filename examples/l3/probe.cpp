@@ -16,6 +16,7 @@
 #include "feature_rows.hpp"
 #include "network_choice.hpp"
 #include "probe_images.hpp"
+#include "probe_retrieval.hpp"
 
 namespace l3::program {
 namespace {
@@ -467,8 +468,13 @@ work add_probe(CLI::App& command) {
   c->add_to(*cluster);
   cluster->footer("Example:\n  l3 probe cluster audio sounds --checkpoint run/best.safetensors --out run/probe/c");
 
+  CLI::App* const retrieval =
+      command.add_subcommand("retrieval", "Your own videos, in classes: does each find its like by sight and sound?");
+  work const rankings = add_retrieval_probe(*retrieval);
+
   return interruptible([=] {
     if (imagenet->parsed()) return images();
+    if (retrieval->parsed()) return rankings();
     if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
     if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
     if (folder->parsed())

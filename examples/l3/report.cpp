@@ -75,7 +75,8 @@ class report {
       attempt(file, [&] {
         json content = json::parse(read_file(file, std::size_t{64} << 20));
         std::string const kind = text_of(content, "kind");
-        char const* const known[] = {"avc", "baselines", "direct", "svm", "images", "cluster", "distance", "units"};
+        char const* const known[] = {"avc",     "baselines", "direct",   "svm",  "images",
+                                     "cluster", "retrieval", "distance", "units"};
         if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
           throw format_error({file.string(), "a result of eval, baseline, probe, distance or inspect", kind});
         all.push_back({file.parent_path(), file, std::move(content)});
@@ -87,7 +88,8 @@ class report {
     each("avc", [&](found_result const& r) { add_pairs(r); });
     each("baselines", [&](found_result const& r) { add_baselines(r); });
     each("direct", [&](found_result const& r) { add_direct(r); });
-    for (char const* kind : {"svm", "images", "cluster"}) each(kind, [&](found_result const& r) { add_transfer(r); });
+    for (char const* kind : {"svm", "images", "cluster", "retrieval"})
+      each(kind, [&](found_result const& r) { add_transfer(r); });
     if (!transfer_.empty()) page_.section("What carries over", transfer_table() + confusions_);
     each("distance", [&](found_result const& r) { add_distance(r); });
     if (!distances_.empty())
@@ -273,7 +275,15 @@ class report {
     std::string value{}, chance{}, paper = "-", paper_random = "-", where{};
   };
   void add_transfer(found_result const& r) {
-    json const& c = r.content;
+    if (r.content.at("kind") != "retrieval") return add_transfer(r, r.content);
+    for (json const& direction : r.content.at("directions")) {  // a row each
+      json one = r.content;
+      one.erase("directions");
+      one.update(direction);
+      add_transfer(r, one);
+    }
+  }
+  void add_transfer(found_result const& r, json const& c) {
     std::string const kind = text_of(c, "kind"), set = text_of(c, "set");
     transfer_row row{.trained = c.at("trained").get<bool>(), .where = within_run(r.folder)};
     std::string with = text_of(c, "layer");
@@ -283,6 +293,12 @@ class report {
       row.task = "Clusters of " + text_of(c, "what") + ", " + set + ": adjusted mutual information";
       row.value = text("%.2f", c.at("ami").get<double>()), row.chance = "0";
       with += text(", %zu clusters", c.at("clusters").get<std::size_t>());
+    } else if (kind == "retrieval") {
+      std::string const by = text_of(c, "by"), finds = text_of(c, "finds");
+      row.task = (by == "audio" ? "Sounds" : "Pictures") + std::string(" that find ") +
+                 (finds == "audio" ? "sounds" : "pictures") + ", " + set +
+                 text(": nDCG@%zu", c.at("top").get<std::size_t>());
+      row.value = text("%.2f", c.at("ndcg").get<double>()), row.chance = text("%.2f", c.at("chance").get<double>());
     } else {
       std::size_t const shots = c.value("shots", std::size_t{0});
       row.task = (kind == "svm" ? "Sounds, " : "Pictures, ") + set + (shots == 0 ? "" : text(", %zu a class", shots));
@@ -295,8 +311,8 @@ class report {
         row.paper_random = per_cent(paper.at("ours_random").get<double>());
     }
     row.task += " (" + with + ")";
-    for (char const* one :
-         {"kind", "what", "layer", "model", "hop", "chance", "clusters", "shots", "views", "settings"})
+    for (char const* one : {"kind", "what", "layer", "model", "hop", "chance", "clusters", "shots", "views", "settings",
+                            "by", "finds", "top"})
       row.conditions[one] = c.value(one, json());
     // The same files may be named in several ways; of results that do not say which they were, the name has to do.
     row.conditions["files"] = c.contains("set_print") ? c["set_print"] : json(set);

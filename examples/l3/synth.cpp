@@ -35,9 +35,9 @@ work add_synth(CLI::App& command) {
     o->made.level = o->level == "hard" ? synth::level::hard : synth::level::easy;
     progress bar(*o, "videos", static_cast<double>(o->made.videos));
     interruption guard;
-    synth_report const r = write_synth(o->made, [&](std::size_t finished, std::size_t) {
-      if (interruption::signal() != 0) throw interrupted{interruption::signal()};
-      bar.update(static_cast<double>(finished), "");
+    auto const show = [&](std::size_t finished, std::size_t) { bar.update(static_cast<double>(finished), ""); };
+    synth_report const r = write_synth(o->made, show, [] {
+      if (int const signal = interruption::signal()) throw interrupted{signal};
     });
     bar.finish();
     o->say(

@@ -46,6 +46,8 @@ struct synth_report {
 
 /// Called after each video, by one thread at a time; what it throws ends the work and reaches the caller.
 using synth_progress = std::function<void(std::size_t done, std::size_t total)>;
+/// Called before each frame, by any thread; what it throws ends the work and reaches the caller.
+using synth_check = std::function<void()>;
 
 namespace synth {
 
@@ -275,8 +277,9 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 ///
 /// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
 ///         written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they are,
-///         the data set is whole. After an error, or what `progress` threw, none of its files is left.
-inline synth_report write_synth(synth_options const& o, synth_progress const& progress = {}) {
+///         the data set is whole. After an error, or what `progress` or `check` threw, none of its files is left.
+inline synth_report write_synth(
+    synth_options const& o, synth_progress const& progress = {}, synth_check const& check = [] {}) {
   using namespace synth;
   require_possible(o);
   media_writer(format_of(o, 0), file_name(0));  // no encoder, no folder
@@ -291,7 +294,7 @@ inline synth_report write_synth(synth_options const& o, synth_progress const& pr
   team.run(plans.size(), [&](std::size_t video, std::size_t) {
     media_writer writer(format_of(o, video), (o.out / file_name(video)).string());
     facts[video] = make_video(
-        o, plans[video], video, [&](std::vector<std::uint8_t> const& rgb) { writer.add_frame(rgb); },
+        o, plans[video], video, [&](std::vector<std::uint8_t> const& rgb) { check(), writer.add_frame(rgb); },
         [&](std::vector<float> const& sound) { writer.add_sound(sound); });
     auto const bytes = writer.finish();
     atomic_file file(o.out / file_name(video));

@@ -18,6 +18,7 @@
 #include <l3/eval/folds.hpp>       // cross-validation
 #include <l3/eval/linear_svm.hpp>  // one class against all others
 #include <l3/eval/metrics.hpp>
+#include <l3/eval/ranking.hpp>       // how near the top
 #include <l3/eval/roc.hpp>           // whatever the threshold
 #include <l3/eval/standardise.hpp>   // z-scores
 #include <l3/files/atomic_file.hpp>  // whole or not at all

@@ -1,4 +1,5 @@
 /// @file  tests/cli/evaluation_test.cpp: l3 eval, probe and baseline as a user meets them.
+#include <cmath>
 #include <map>
 
 #include "../support/catch.hpp"
@@ -186,6 +187,88 @@ TEST_CASE("DCASE's layouts: tables with tabs, and files named after their scene"
   CHECK(tau.at("folds")[0].at("test") == rows.size() / 2);
   CHECK(scenes.at("classes").at(0).at("class") == "bus");
   CHECK(scenes.at("accuracy").get<double>() == Approx(tau.at("accuracy").get<double>()).margin(0.2));
+}
+
+TEST_CASE("retrieval is what l3 search finds, held against the classes") {
+  fs::path const data = two_classes() / "train.csv", out = scratch() / "retrieval";
+  std::string const with = checkpoint() + "--hop 1 --json ";
+  outcome const made = l3("probe retrieval " + quoted(data) + with + "--top 5 --out " + quoted(out));
+  INFO(made.err);
+  REQUIRE(made.code == 0);
+  json const r = json::parse(made.out);
+  auto const videos = labelled();
+  std::map<std::string, std::string> const labels(videos.begin(), videos.end());
+  CHECK(r.at("videos") == videos.size());
+  CHECK(r.at("left_out") == 0);
+  REQUIRE(r.at("directions").size() == 4);
+  std::vector<std::map<std::string, std::string>> queries;  // cells by the names of columns
+  {
+    std::istringstream lines(content(out / "queries.csv"));
+    std::vector<std::string> names;
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream cells(line + ',');
+      std::vector<std::string> row;
+      for (std::string cell; std::getline(cells, cell, ',');) row.push_back(cell);
+      if (names.empty())
+        names = row;
+      else
+        for (auto& to = queries.emplace_back(); std::string const& name : names) to.emplace(name, row.at(to.size()));
+    }
+  }
+  CHECK(queries.size() == 4 * videos.size());
+  for (json const& d : r.at("directions")) {
+    std::string const by = d.at("by"), finds = d.at("finds");
+    CAPTURE(by, finds);
+    double ndcg = 0, chance = 0, first = 0;
+    std::string asked;
+    for (auto const& row : queries) {
+      if (row.at("by") != by || row.at("finds") != finds) continue;
+      ndcg += std::stod(row.at("ndcg")) / static_cast<double>(videos.size());
+      chance += std::stod(row.at("chance")) / static_cast<double>(videos.size());
+      CHECK(labels.at(row.at("file")) == row.at("class"));
+      CHECK(row.at("place").empty() == (by == finds));
+      if (by != finds) first += std::stod(row.at("place")) == 1;
+      if (!asked.empty()) continue;
+      // The first one's ranking again, by the other command.
+      asked = row.at("file");
+      json const found = json::parse(l3("search " + finds + " " + quoted(two_classes() / asked) + "--by " + by +
+                                        " --in " + quoted(data) + with + "--top 5 --out " + quoted(out / "search"))
+                                         .out);
+      double gain = 0, best = 0, place = 2;
+      for (json const& one : found.at("queries")[0].at("results")) {
+        best += 1 / std::log2(place);
+        if (labels.at(one.at("file")) == row.at("class")) gain += 1 / std::log2(place);
+        ++place;
+      }
+      CHECK(place == 7);
+      CHECK(std::stod(row.at("ndcg")) == Approx(gain / best).margin(1e-6));
+      // Half of the videos are of its class, of which it is one itself.
+      CHECK(std::stod(row.at("chance")) == Approx(0.5).margin(0.06));
+    }
+    CHECK(d.at("ndcg").get<double>() == Approx(ndcg).margin(1e-6));
+    CHECK(d.at("chance").get<double>() == Approx(chance).margin(1e-6));
+    REQUIRE(d.at("itself").is_null() == (by == finds));
+    if (by == finds) continue;
+    CHECK(d.at("itself").at("first_1").get<double>() == Approx(first / static_cast<double>(videos.size())));
+    CHECK(d.at("itself").at("first_10") >= d.at("itself").at("first_5"));
+    CHECK((d.at("itself").at("median_place") >= 1 && d.at("itself").at("median_place") <= videos.size()));
+  }
+  // Of other layers there is no judgement across senses; a class of one video has nothing to find.
+  fs::path const lone = table("lone.csv", "path,label", [](std::size_t k, auto const& path, auto const& label) {
+    return path + ',' + (k == 0 ? "lone" : label);
+  });
+  outcome const grid =
+      l3("probe retrieval " + quoted(lone) + with + "--pool grid --out " + quoted(scratch() / "retrieval of grids"));
+  INFO(grid.err);
+  CHECK(grid.code == 0);
+  CHECK(json::parse(grid.out).at("directions").size() == 2);
+  CHECK(json::parse(grid.out).at("left_out") == 1);
+  CHECK_THAT(grid.err, Contains("--layer pool4"));
+
+  // The page has a row for each direction.
+  REQUIRE(l3("report " + quoted(scratch() / "retrieval") + "--out " + quoted(scratch() / "retrieval.html")).code == 0);
+  CHECK_THAT(content(scratch() / "retrieval.html"),
+             Contains("Pictures that find sounds") && Contains("Sounds that find pictures") && Contains("nDCG@5"));
 }
 
 TEST_CASE("clusters of sounds and of pictures are compared with the classes") {

@@ -710,6 +710,10 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     outcome const skipped = l3("embed video " + video.string() + checkpoint +
                                " --hop 0.5 --format json --batch 1 --json --out " + out.string());
     CHECK(json::parse(skipped.out).at("skipped") == 2);
+    json const existing = json::parse(skipped.out).at("existing");
+    REQUIRE(existing.size() == 2);
+    CHECK(existing[0] == json{{"file", video.string()}, {"output", stem.string() + "_audio.json"}});
+    CHECK(existing[1] == json{{"file", video.string()}, {"output", stem.string() + "_image.json"}});
     REQUIRE(l3("embed video " + video.string() + checkpoint + " --hop 0.5 --format json --batch 1 --overwrite --out " +
                out.string())
                 .code == 0);

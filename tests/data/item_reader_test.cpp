@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <l3/files/wav.hpp>
@@ -66,11 +67,13 @@ struct files {
 std::map<std::size_t, std::size_t> read_all(files const& f, reading_rules const& rules, std::size_t items,
                                             std::size_t room, std::size_t threads) {
   sampled const input;
-  item_reader reader(f.jobs, input, rules, items, room, threads);
+  std::vector<std::atomic<int>> opened(f.jobs.size());
+  item_reader reader(f.jobs, input, rules, items, room, threads, [&](std::size_t job) { ++opened[job]; });
   std::map<std::size_t, std::size_t> rows;
   std::size_t next = 0;
   while (auto piece = reader.next()) {
     REQUIRE(piece->job == next);
+    CHECK(opened[next] == 1);
     if (piece->end) {
       bool const is_missing = f.seconds[next] == 0, is_broken = f.seconds[next] < 0;
       CHECK(piece->end->refused.empty() == !(is_missing || is_broken));

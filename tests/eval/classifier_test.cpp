@@ -5,6 +5,7 @@
 #include <l3/eval/confusion.hpp>
 #include <l3/eval/folds.hpp>
 #include <l3/eval/linear_svm.hpp>
+#include <l3/eval/ranking.hpp>
 #include <l3/eval/roc.hpp>
 #include <l3/eval/standardise.hpp>
 #include <nlohmann/json.hpp>
@@ -194,6 +195,27 @@ TEST_CASE("machines that cannot be trained say why") {
   CHECK_THROWS_AS(linear_svm(team, x, 2, one_kind, 1), setting_error);
   CHECK_THROWS_AS(linear_svm(team, x, 2, labels, 2, {.cost = 0}), setting_error);
   CHECK_FALSE(linear_svm(team, x, 2, labels, 2, {.cost = 1e6, .tolerance = 1e-9, .most_epochs = 2}).converged());
+}
+
+TEST_CASE("rankings are judged as scikit-learn judges them, ties included") {
+  for (json const& given : golden()["rankings"]) {
+    std::vector<scored> things;
+    for (std::size_t k = 0; k != given["scores"].size(); ++k)
+      things.push_back({given["scores"][k], given["labels"][k] == 1});
+    for (auto const& [top, value] : given["ndcg"].items()) {
+      CAPTURE(things.size(), top);
+      CHECK(ndcg(things, std::stoul(top)) == Approx(value.get<double>()).epsilon(1e-12));
+    }
+  }
+  std::vector<scored> const best{{2, true}, {1, true}, {0, false}}, worst{{0, false}, {1, false}, {-1, true}};
+  CHECK(ndcg(best, 3) == Approx(1));
+  CHECK(ndcg(worst, 2) == 0);
+  CHECK(ndcg(worst, 3) == Approx(0.5));  // 1 / log2(4)
+  CHECK_THROWS_AS(ndcg({}, 3), setting_error);
+  CHECK_THROWS_AS(ndcg(best, 0), setting_error);
+  std::vector<scored> const none{{1, false}}, unclear{{std::nan(""), true}};
+  CHECK_THROWS_AS(ndcg(none, 1), setting_error);
+  CHECK_THROWS_AS(ndcg(unclear, 1), setting_error);
 }
 
 TEST_CASE("the area under the curve is scikit-learn's, ties and all") {

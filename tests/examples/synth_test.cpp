@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <complex>
 #include <cstdlib>
@@ -340,6 +341,13 @@ TEST_CASE("of a set that could not be finished nothing is left", "[synth]") {
   auto o = few(folder / "stopped" / "set");
   CHECK_THROWS_WITH(write_synth(o, stop), "stop");
   CHECK(fs::exists(folder / "stopped"));
+  CHECK(!fs::exists(o.out));
+  std::atomic<int> frames = 0;  // also in the midst of a video
+  CHECK_THROWS_WITH(write_synth(o, {},
+                                [&] {
+                                  if (++frames == 7) throw std::runtime_error("frame 7");
+                                }),
+                    "frame 7");
   CHECK(!fs::exists(o.out));
   write_synth(o);
   l3_test::put(o.out / "videos" / "holiday.mp4", "keep");

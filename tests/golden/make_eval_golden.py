@@ -2,6 +2,7 @@
 
 clusterings  two labellings, with normalized_mutual_info_score and adjusted_mutual_info_score
 roc          scores and labels, with roc_auc_score
+rankings     scores, labels and how many places count, with ndcg_score
 sets         three of scikit-learn's small data sets: z-scores by StandardScaler, then LinearSVC with each C: test
              accuracy and the value of the objective; KMeans on all rows: the inertia of its best of 50 starts; the
              Fréchet distance of the tested rows from the others, with SciPy's sqrtm
@@ -15,7 +16,7 @@ import numpy as np
 import scipy.linalg
 from sklearn import datasets
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score, roc_auc_score
+from sklearn.metrics import adjusted_mutual_info_score, ndcg_score, normalized_mutual_info_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
@@ -39,6 +40,17 @@ def roc():
     labels = draw.randint(0, 2, 200)
     scores = np.round(draw.normal(size=200) + labels, 1)  # rounded: ties
     return {"scores": scores.tolist(), "labels": labels.tolist(), "auc": float(roc_auc_score(labels, scores))}
+
+
+def rankings():
+    draw = np.random.RandomState(5)
+    result = []
+    for count, share, digits in (2, .5, 3), (20, .1, 3), (20, .6, 0), (200, .05, 1), (200, .5, 1), (50, .3, -9):
+        labels = np.append(draw.uniform(size=count - 1) < share, True).astype(int)
+        scores = np.round(draw.normal(size=count) + labels, digits)  # rounded: ties
+        result.append({"scores": scores.tolist(), "labels": labels.tolist(),
+                       "ndcg": {str(k): float(ndcg_score([labels], [scores], k=k)) for k in (1, 5, 30, 1000)}})
+    return result
 
 
 def objective(svm, rows, labels, cost):
@@ -94,7 +106,7 @@ def close(a, b):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not what comes out")
-    fresh = {"clusterings": clusterings(), "roc": roc(), "sets": sets()}
+    fresh = {"clusterings": clusterings(), "roc": roc(), "rankings": rankings(), "sets": sets()}
     if not parser.parse_args().check:
         FILE.write_text(json.dumps(fresh, separators=(",", ":")) + "\n")
     elif not close(json.loads(FILE.read_text()), fresh):

@@ -20,6 +20,19 @@ struct file_here {
       std::filesystem::temp_directory_path() / (std::to_string(::getpid()) + "checkpoint.safetensors");
   ~file_here() { std::filesystem::remove(path); }
 };
+
+constexpr float mark = 1234.5678f;
+/// Puts another value where a checkpoint holds `mark`.
+void put_at_mark(std::filesystem::path const& file, float value) {
+  std::string bytes = read_file(file, 1 << 26);
+  auto const raw = [](float v) { return std::string(reinterpret_cast<char const*>(&v), sizeof v); };
+  auto const at = bytes.find(raw(mark));
+  REQUIRE(at != bytes.npos);
+  bytes.replace(at, sizeof value, raw(value));
+  atomic_file out(file);
+  out.write(bytes);
+  out.commit();
+}
 }  // namespace
 
 TEST_CASE("a checkpoint holds exactly what a PyTorch state_dict would, and what changes the numbers") {
@@ -75,16 +88,18 @@ TEST_CASE("what does not fit is refused with the file, what was expected and fou
   SECTION("values that are not numbers") {
     network broken;
     broken.initialise(2);
-    broken.values(7)[1] = std::numeric_limits<float>::quiet_NaN();
+    broken.values(7)[1] = mark;
     save_checkpoint<network>(file.path, broken, nullptr, {});
+    put_at_mark(file.path, std::numeric_limits<float>::quiet_NaN());
     refused(Contains("finite values in " + std::string(network::parameters[7].name.view())) && Contains("nan"));
   }
   SECTION("a variance below zero") {
     network broken;
     broken.initialise(2);
     auto const found = std::ranges::find(network::parameters, role::spread, &parameter::kind);
-    broken.values(static_cast<std::size_t>(found - network::parameters.begin()))[1] = -1;
+    broken.values(static_cast<std::size_t>(found - network::parameters.begin()))[1] = mark;
     save_checkpoint<network>(file.path, broken, nullptr, {});
+    put_at_mark(file.path, -1);
     refused(Contains("variances that are not negative in " + std::string(found->name.view())));
   }
   SECTION("a tensor is missing") {
@@ -114,6 +129,35 @@ TEST_CASE("what does not fit is refused with the file, what was expected and fou
       out.metadata(key, value);
     out.write(file.path);
     refused(Contains("l3.step") && Contains("-3"));
+  }
+}
+
+TEST_CASE("what could not be read back is not written, and the file of before stays") {
+  file_here file;
+  network net;
+  adam<network> optimizer;
+  net.initialise(4);
+  save_checkpoint(file.path, net, &optimizer, {.step = 1});
+  std::string const before = read_file(file.path, 1 << 26);
+  auto const refused = [&](std::string const& expected) {
+    auto const write = [&] { save_checkpoint(file.path, net, &optimizer, {.step = 2}); };
+    CHECK_THROWS_AS(write(), numeric_error);
+    CHECK_THROWS_WITH(write(), Contains(file.path.string()) && Contains(expected));
+    CHECK(read_file(file.path, 1 << 26) == before);
+  };
+  SECTION("a weight") {
+    net.values(7)[1] = std::numeric_limits<float>::infinity();
+    refused("finite values in " + std::string(network::parameters[7].name.view()));
+  }
+  SECTION("the optimizer's state") {
+    optimizer.second()[network::parameters[7].offset] = std::numeric_limits<float>::quiet_NaN();
+    refused("finite values in optimizer." + std::string(network::parameters[7].name.view()) + ".exp_avg_sq");
+  }
+  SECTION("a double that is infinite as a float") {
+    l3_network<reference<double>, micro> wide;
+    wide.values(0)[0] = 1e300;
+    CHECK_THROWS_AS(save_checkpoint(file.path, wide, nullptr, {}), numeric_error);
+    CHECK(read_file(file.path, 1 << 26) == before);
   }
 }
 

@@ -15,6 +15,12 @@ using namespace l3;
 
 namespace {
 
+struct other_ears : micro {
+  struct front_end : micro::front_end {
+    static constexpr char const* name = "other";
+  };
+};
+
 constexpr std::size_t classes = 5, items = 6;
 std::vector<std::int32_t> const item_labels{0, 3, 4, 1, 2, 3};
 constexpr training_settings class_settings{.batch = items, .learning_rate = 3e-3, .warm_up_steps = 3};
@@ -212,6 +218,13 @@ TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
   class_session<cpu, vision_of<micro>> third(1);
   load_parameters(l3net, third.net, "vision");
   CHECK(std::memcmp(third.net.data(), first.net.data(), classifier::top_offset * sizeof(float)) == 0);
+
+  // What sees may have heard through another front end; what hears may not.
+  l3_network<cpu, other_ears> hears_otherwise;
+  hears_otherwise.initialise(9);
+  load_parameters(l3net, hears_otherwise, "vision");
+  CHECK(std::memcmp(hears_otherwise.data(), first.net.data(), classifier::top_offset * sizeof(float)) == 0);
+  CHECK_THROWS_WITH(load_parameters(l3net, hears_otherwise, "audio"), Contains("front end other"));
 
   // What does not fit is refused, and nothing changes.
   auto const before = third.values();

@@ -72,20 +72,23 @@ void for_each_tensor(Net& net, Optimizer* optimizer, F&& f) {
     f("optimizer." + name + ".exp_avg_sq", optimizer->second() + p.offset, p);
   }
 }
-inline void add_facts(safetensors_writer& out, checkpoint_facts const& facts) {
-  out.metadata("l3.model", facts.model);
-  out.metadata("l3.front_end", facts.front_end);
-  out.metadata("l3.step", std::to_string(facts.step));
-  out.metadata("l3.seed", std::to_string(facts.seed));
-  out.metadata("l3.settings", facts.settings);
+/// What every checkpoint's values are, on their way in and out. Errors: Error, which names file and tensor.
+template <class Error>
+void require_finite(std::filesystem::path const& path, std::string const& name, std::span<float const> values) {
+  for (float const v : values)
+    if (!std::isfinite(v)) throw Error({path.string(), "finite values in " + name, std::to_string(v)});
+}
+template <class Error>
+void require_values(std::filesystem::path const& path, std::string const& name, parameter const& p,
+                    std::span<float const> values) {
+  require_finite<Error>(path, name, values);
+  if (p.kind == role::spread && std::any_of(values.begin(), values.end(), [](float v) { return v < 0; }))
+    throw Error({path.string(), "variances that are not negative in " + name, "others"});
 }
 inline void read_finite(safetensors_file const& file, std::string const& name, parameter const& p,
                         std::span<float> values) {
   file.read(name, values, std::vector<std::size_t>(p.shape().begin(), p.shape().end()));
-  for (float const v : values)
-    if (!std::isfinite(v)) throw format_error({file.path().string(), "finite values in " + name, std::to_string(v)});
-  if (p.kind == role::spread && std::any_of(values.begin(), values.end(), [](float v) { return v < 0; }))
-    throw format_error({file.path().string(), "variances that are not negative in " + name, "others"});
+  require_values<format_error>(file.path(), name, p, values);
 }
 // PyTorch counts the batches of each batch norm on its own.
 template <class Network>
@@ -98,18 +101,46 @@ std::vector<std::string> batch_counters() {
     }
   return names;
 }
+inline void add_facts(safetensors_writer& out, checkpoint_facts const& facts) {
+  out.metadata("l3.model", facts.model);
+  out.metadata("l3.front_end", facts.front_end);
+  out.metadata("l3.step", std::to_string(facts.step));
+  out.metadata("l3.seed", std::to_string(facts.seed));
+  out.metadata("l3.settings", facts.settings);
+}
+/// Writes the tensors of a network, of its optimizer unless null, those that `add_more(out)` adds, and the facts.
+template <class Network, class AddMore>
+void write_checkpoint(std::filesystem::path const& path, Network const& net, adam<Network> const* optimizer,
+                      checkpoint_facts const& facts, AddMore const& add_more) {
+  safetensors_writer out;
+  std::vector<std::vector<float>> converted;
+  for_each_tensor<Network>(net, optimizer, [&](std::string const& name, auto const* values, parameter const& p) {
+    std::span<float const> floats;
+    if constexpr (std::is_same_v<typename Network::scalar, float>)
+      floats = {values, p.count()};
+    else
+      floats = converted.emplace_back(values, values + p.count());
+    require_values<numeric_error>(path, name, p, floats);
+    out.add(name, {p.shape().begin(), p.shape().end()}, floats);
+  });
+  add_more(out);
+  std::int64_t const counter = net.batches_tracked();
+  for (std::string const& name : batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
+  add_facts(out, facts);
+  out.write(path);
+}
 /// A checkpoint that is open, and of the network that is wanted.
 struct open_checkpoint {
   safetensors_file file;
   checkpoint_facts facts;
 
-  /// Errors: format_error: another model (unless any will do), another front end.
+  /// Errors: format_error: another model, another front end; where none is named, any will do.
   open_checkpoint(std::filesystem::path const& path, std::string const& model, std::string const& front_end)
       : file(safetensors_file::open(path)), facts(read_checkpoint_facts(file, path)) {
     if (!model.empty() && facts.model != model)
       throw format_error(
           {path.string(), "a checkpoint of model " + model, "one of model " + detail::excerpt(facts.model)});
-    if (facts.front_end != front_end)
+    if (!front_end.empty() && facts.front_end != front_end)
       throw format_error({path.string(), "front end " + front_end, detail::excerpt(facts.front_end)});
   }
 };
@@ -146,36 +177,23 @@ struct network_aside {
 }  // namespace detail
 
 /// Writes a checkpoint, whole or not at all. Without an optimizer it holds the weights alone.
-/// Errors: file_error; the file that was there stays then.
+/// Errors: file_error; numeric_error: values that are not finite, or a variance below zero. The file that was there
+/// stays then.
 template <class Network>
 void save_checkpoint(std::filesystem::path const& path, Network const& net,
                      std::type_identity_t<adam<Network>> const* optimizer, checkpoint_facts facts) {
-  using S = typename Network::scalar;
-  safetensors_writer out;
-  std::vector<std::vector<float>> converted;
-  detail::for_each_tensor<Network>(net, optimizer, [&](std::string const& name, S const* values, parameter const& p) {
-    std::vector<std::size_t> const shape(p.shape().begin(), p.shape().end());
-    if constexpr (std::is_same_v<S, float>) {
-      out.add(name, shape, std::span<float const>(values, p.count()));
-    } else {
-      converted.emplace_back(values, values + p.count());
-      out.add(name, shape, std::span<float const>(converted.back()));
-    }
-  });
-  std::int64_t const counter = net.batches_tracked();
-  for (std::string const& name : detail::batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
   facts.model = describe_model<typename Network::config>(), facts.front_end = Network::config::front_end::name;
-  detail::add_facts(out, facts);
-  out.write(path);
+  detail::write_checkpoint<Network>(path, net, optimizer, facts, [](safetensors_writer&) {});
 }
 
 /// Reads some of a checkpoint's parameters into `net`: those below `prefix` ("vision", "audio"). The checkpoint may be
-/// of another network with the same front end that has the same ones: a subnetwork goes from an L³-Net into a
-/// classifier and back. `net` stays as it was on any error. Errors: as load_checkpoint; setting_error: `net` has none
+/// of another network that has the same ones, and the same front end unless they are those of vision: a subnetwork
+/// goes from an L³-Net into a classifier and back. `net` stays as it was on any error. Errors: as load_checkpoint; setting_error: `net` has none
 /// below `prefix`.
 template <class Network>
 void load_parameters(std::filesystem::path const& path, Network& net, std::string const& prefix) {
-  detail::open_checkpoint const from(path, "", Network::config::front_end::name);
+  bool const hears = prefix.substr(0, prefix.find('.')) != "vision";
+  detail::open_checkpoint const from(path, "", hears ? Network::config::front_end::name : "");
   if (std::none_of(Network::parameters.begin(), Network::parameters.end(),
                    [&](parameter const& p) { return p.name.view().starts_with(prefix + "."); }))
     throw setting_error({"parameters to load", "a part of the network, such as vision", detail::excerpt(prefix)});

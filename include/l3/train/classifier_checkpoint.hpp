@@ -2,7 +2,6 @@
 /// checkpoints of L³-Nets are.
 #pragma once
 #include <algorithm>
-#include <concepts>
 #include <cstdint>
 #include <filesystem>
 #include <l3/model/classifier.hpp>
@@ -48,25 +47,20 @@ void for_each_head_tensor(Head& head, bool with_optimizer, F&& f) {
 }
 }  // namespace detail
 
-/// Writes a classifier, whole or not at all. Without an optimizer it holds the weights alone. Errors: file_error.
+/// Writes a classifier, whole or not at all. Without an optimizer it holds the weights alone. Errors: as
+/// save_checkpoint.
 template <class Network>
 void save_classifier(std::filesystem::path const& path, Network const& net, softmax_weights<float>& head,
                      adam<Network> const* optimizer, checkpoint_facts facts) {
-  static_assert(std::same_as<typename Network::scalar, float>);
-  safetensors_writer out;
-  detail::for_each_tensor<Network>(
-      net, optimizer, [&](std::string const& name, float const* values, parameter const& p) {
-        out.add(name, {p.shape().begin(), p.shape().end()}, std::span<float const>(values, p.count()));
-      });
-  detail::for_each_head_tensor(
-      head, optimizer != nullptr,
-      [&](std::string const& name, std::span<float const> values, auto const& shape) { out.add(name, shape, values); });
-  std::int64_t const counter = net.batches_tracked();
-  for (std::string const& name : detail::batch_counters<Network>()) out.add(name, {}, std::span(&counter, 1));
   facts.model = describe_classifier<Network>(head.classes());
   facts.front_end = Network::config::front_end::name;
-  detail::add_facts(out, facts);
-  out.write(path);
+  detail::write_checkpoint(path, net, optimizer, facts, [&](safetensors_writer& out) {
+    detail::for_each_head_tensor(head, optimizer != nullptr,
+                                 [&](std::string const& name, std::span<float const> values, auto const& shape) {
+                                   detail::require_finite<numeric_error>(path, name, values);
+                                   out.add(name, shape, values);
+                                 });
+  });
 }
 
 /// Reads a classifier into `net`, `head` and, unless null, `optimizer`. All stay as they were on any error. Errors: as
@@ -82,9 +76,7 @@ checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net
                                [&](std::string const& name, std::span<float> values, auto const& shape) {
                                  aside.emplace_back(values.size());
                                  from.file.read(name, aside.back(), shape);
-                                 for (float const v : aside.back())
-                                   if (!std::isfinite(v))
-                                     throw format_error({path.string(), "finite values in " + name, std::to_string(v)});
+                                 detail::require_finite<format_error>(path, name, aside.back());
                                });
   // Nothing can go wrong from here on.
   auto next = aside.begin();

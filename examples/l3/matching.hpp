@@ -1,0 +1,38 @@
+/// @file  examples/l3/matching.hpp: how well files of a collection go with a given one, by the features of both.
+#pragma once
+#include <l3/core/context.hpp>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine.hpp"
+#include "feature_rows.hpp"
+
+namespace l3::program {
+
+/// How well each row of a collection goes with a row of a query: scores are comparable for one query.
+class judge {
+ public:
+  virtual ~judge() = default;
+  virtual void operator()(std::span<float const> query, std::span<float> scores) const = 0;
+};
+
+/// Of the same sense: the cosine of both, each feature's z-score by the collection. Keeps references to the team.
+std::unique_ptr<judge const> judge_of_likeness(thread_team& team, feature_rows const& all);
+
+/// Of the other sense: the log-odds, by the network's own head, that they belong together. Rows are features of pool4,
+/// global. Keeps a reference to the team.
+std::unique_ptr<judge const> judge_of_correspondence(thread_team& team, engine& net, modality searched,
+                                                     feature_rows const& all);
+
+/// A file's row that goes best with a query.
+struct finding {
+  std::size_t file = 0, row = 0;  ///< the row within the file
+  float score = 0;
+};
+
+/// Of each file that has rows the one that goes best with any row of a query, in the order of the files.
+std::vector<finding> best_of_files(judge const& by, feature_rows const& asked, std::size_t query,
+                                   feature_rows const& rows);
+
+}  // namespace l3::program
