@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a trained L3-Net, on a fresh Debian 12 or 13 too: installs the packages that are missing, builds the program,
-# makes a set of videos, learns from them which sounds belong to which frames, and tests what was learned.
+# From nothing to a trained L3-Net, on a fresh Debian 12 or 13 or Ubuntu 24.04 too: installs the packages that are missing,
+# builds the program, makes a set of videos, learns from them which sounds belong to which frames, and tests what was learned.
 #   examples/quickstart.sh [--seed S] [--out DIR] [--pairs N] [--videos N]
 # --seed    another seed gives other videos, other first weights, another order (1)
 # --out     folder for everything it makes (out/quickstart)

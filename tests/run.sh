@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and tests l3, on a fresh Debian 12 or 13 too: installs the packages that are missing, builds the `ci` preset (warnings
-# are errors, each header compiles alone) and the library's tests under the address and undefined-behaviour sanitizers,
+# Builds and tests l3, on a fresh Debian 12 or 13 or Ubuntu 24.04 too: installs the packages that are missing, builds the
+# `ci` preset (warnings are errors, each header compiles alone) and the library's tests under the address and undefined-behaviour sanitizers,
 # and runs both.
 #   tests/run.sh          the fast tier: what runs under sanitizers runs there alone
 #   tests/run.sh --full   everything

@@ -13,6 +13,7 @@
 #include <l3/kernels/cpu/simd.hpp>
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 #define L3_AMX 1
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,7 +40,11 @@ inline constexpr std::size_t matrix_rows = 16;
 inline bool matrix_products_work() {
   static bool const yes = [] {
     constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    return __builtin_cpu_supports("amx-bf16") && ::syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    // By the instruction itself: clang 18's __builtin_cpu_supports does not know the name.
+    constexpr unsigned leaf = 7, amx = 1u << 22 | 1u << 24;  // AMX-BF16, AMX-TILE
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(leaf, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & amx) == amx &&
+           ::syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
   }();
   return yes;
 }
