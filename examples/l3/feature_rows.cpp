@@ -159,6 +159,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.metadata("l3.check", check_of(rows, rest));
     out.write(cache);
   }
+  if (int const signal = interruption::signal()) throw interrupted{signal};  // before another one is watched for
   return rows;
 }
 

@@ -45,7 +45,7 @@ struct feature_options : common_options {
 /// with the same settings; else writes it. Files that cannot be read are counted and said.
 ///
 /// Errors  file_error: `cache` cannot be written; numeric_error: features that are not finite. Interrupted, it throws
-///         `interrupted`, and nothing is kept.
+///         `interrupted`, and nothing is kept unless all was read.
 feature_rows read_features(common_options const& o, labelled_set const& set, modality what, chosen_network const& of,
                            embedder_settings settings, std::filesystem::path const& cache);
 

@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <l3/eval/standardise.hpp>
 #include <limits>
@@ -110,6 +111,8 @@ std::vector<finding> best_of_files(judge const& by, feature_rows const& asked, s
   std::vector<float> best(rows.count(), -std::numeric_limits<float>::infinity()), scores(rows.count());
   for (std::size_t r = asked.begin(query); r != asked.end(query); ++r) {
     by(asked.row(r), scores);
+    for (float const s : scores)
+      if (!std::isfinite(s)) throw numeric_error({"scores of files", "finite numbers", std::to_string(s)});
     std::transform(best.begin(), best.end(), scores.begin(), best.begin(),
                    [](float a, float b) { return std::max(a, b); });
   }

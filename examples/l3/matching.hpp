@@ -32,6 +32,7 @@ struct finding {
 };
 
 /// Of each file that has rows the one that goes best with any row of a query, in the order of the files.
+/// Errors  numeric_error: a score that is not finite.
 std::vector<finding> best_of_files(judge const& by, feature_rows const& asked, std::size_t query,
                                    feature_rows const& rows);
 

@@ -5,6 +5,7 @@
 #include <l3/data/clip_list.hpp>
 #include <l3/eval/ranking.hpp>
 #include <l3/files/csv.hpp>
+#include <set>
 
 #include "matching.hpp"
 
@@ -55,8 +56,6 @@ constexpr std::size_t recalls[] = {1, 5, 10};
 /// Every video asks once. It stands behind all that score as high as itself.
 void ask(direction& of, judge const& by, labelled_set const& set, std::vector<std::size_t> const& videos,
          feature_rows const& asked, feature_rows const& rows, std::size_t top, progress& bar) {
-  std::vector<bool> takes_part(set.files.size());
-  for (std::size_t const v : videos) takes_part[v] = true;
   for (std::size_t const q : videos) {
     if (int const signal = interruption::signal()) throw interrupted{signal};
     auto const found = best_of_files(by, asked, q, rows);
@@ -64,7 +63,7 @@ void ask(direction& of, judge const& by, labelled_set const& set, std::vector<st
     std::vector<scored> others;
     std::size_t place = 1;
     for (finding const& f : found) {
-      if (f.file == q || !takes_part[f.file]) continue;
+      if (f.file == q) continue;
       others.push_back({static_cast<double>(f.score), set.files[f.file].label == set.files[q].label});
       place += f.score >= own;
     }
@@ -87,6 +86,22 @@ std::vector<std::size_t> videos_of(labelled_set const& set, feature_rows const& 
   return some;
 }
 
+/// Takes the rows of all other files away.
+void keep(std::vector<std::size_t> const& files, feature_rows& rows) {
+  std::vector<std::int64_t> first{0};
+  auto const at = [&](std::size_t row) { return rows.values.begin() + static_cast<std::ptrdiff_t>(row * rows.width); };
+  std::size_t kept = 0;
+  for (std::size_t k = 0, next = 0; k + 1 != rows.first.size(); ++k) {
+    if (next != files.size() && files[next] == k) {
+      ++next;
+      if (kept != rows.begin(k)) std::copy(at(rows.begin(k)), at(rows.end(k)), at(kept));
+      kept += rows.end(k) - rows.begin(k);
+    }
+    first.push_back(static_cast<std::int64_t>(kept));
+  }
+  rows.values.resize(kept * rows.width), rows.first = std::move(first);
+}
+
 int retrieval_run(retrieval_options const& o) {
   make_folder(o.out);
   fs::path const out = o.out;
@@ -97,10 +112,15 @@ int retrieval_run(retrieval_options const& o) {
   auto const rows_of = [&](modality what) {
     return read_features(o, set, what, network, settings, out / (std::string(name_of(what)) + ".safetensors"));
   };
-  feature_rows const pictures = rows_of(modality::frame), sounds = rows_of(modality::sound);
+  feature_rows pictures = rows_of(modality::frame), sounds = rows_of(modality::sound);
   auto const rows = [&](modality what) -> feature_rows const& { return what == modality::frame ? pictures : sounds; };
   auto const videos = videos_of(set, pictures, sounds);
-  if (videos.empty()) throw media_error({o.data, "at least two videos of a class that can be read", "none"});
+  std::set<std::int32_t> classes;
+  for (std::size_t const v : videos) classes.insert(set.files[v].label);
+  if (classes.size() < 2)
+    throw media_error({o.data, "videos of two classes at least, two of each, whose pictures and sounds can be read",
+                       std::to_string(videos.size()) + " of " + std::to_string(classes.size())});
+  keep(videos, pictures), keep(videos, sounds);
 
   thread_team team(o.threads);
   progress bar(o, "queries", static_cast<double>(videos.size()));
@@ -168,7 +188,7 @@ int retrieval_run(retrieval_options const& o) {
                     {"settings", {{"short", o.fill}}},
                     {"videos", videos.size()},
                     {"left_out", left_out},
-                    {"classes", set.classes.size()},
+                    {"classes", classes.size()},
                     {"directions", std::move(all)},
                     {"refused", refused}};
   write_json(out / "result.json", result);
@@ -185,6 +205,9 @@ work add_retrieval_probe(CLI::App& command) {
   command.add_option("data", o->data, "Folder of videos in a folder for each class, or table path,label")->required();
   command.add_option("--top", o->top, "Places of a ranking that count")->capture_default_str()->check(above_zero);
   o->add_to(command);
+  command.get_option("--hop")->description("Seconds from one second of a sound, or from one picture, to the next");
+  command.get_option("--pool")->description(
+      "global: the largest value of each filter; grid: of each filter and region, by likeness alone");
   command.footer(
       "Sounds are looked for by pictures, pictures by sounds, and both by their like: see l3 search.\n"
       "Example:\n  l3 probe retrieval videos/test.csv --checkpoint run/best.safetensors --out run/probe/retrieval");

@@ -298,7 +298,10 @@ class report {
       row.task = (by == "audio" ? "Sounds" : "Pictures") + std::string(" that find ") +
                  (finds == "audio" ? "sounds" : "pictures") + ", " + set +
                  text(": nDCG@%zu", c.at("top").get<std::size_t>());
-      row.value = text("%.2f", c.at("ndcg").get<double>()), row.chance = text("%.2f", c.at("chance").get<double>());
+      row.value = text("%.2f", c.at("ndcg").get<double>());
+      if (json const& itself = c.at("itself"); itself.is_object())
+        row.value += text(" (the video itself: place %g)", itself.at("median_place").get<double>());
+      row.chance = text("%.2f", c.at("chance").get<double>());
     } else {
       std::size_t const shots = c.value("shots", std::size_t{0});
       row.task = (kind == "svm" ? "Sounds, " : "Pictures, ") + set + (shots == 0 ? "" : text(", %zu a class", shots));
@@ -345,9 +348,9 @@ class report {
     }
     for (transfer_row const& r : transfer_)
       if (!r.trained && !placed.contains(&r)) add(r, "-", r.value, r.where);
-    return html_table("Read from the network's features by linear classifiers, or found in them by k-means",
-                      {"", "learned", "random weights", "chance", "paper", "paper, random weights", "results in"},
-                      rows);
+    return html_table(
+        "Read from the network's features by linear classifiers, found in them by k-means, or ranked by them (nDCG)",
+        {"", "learned", "random weights", "chance", "paper", "paper, random weights", "results in"}, rows);
   }
 
   void add_distance(found_result const& r) {

@@ -278,8 +278,8 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 /// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
 ///         written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they are,
 ///         the data set is whole. After an error, or what `progress` or `check` threw, none of its files is left.
-inline synth_report write_synth(
-    synth_options const& o, synth_progress const& progress = {}, synth_check const& check = [] {}) {
+inline synth_report write_synth(synth_options const& o, synth_progress const& progress = {},
+                                synth_check const& check = {}) {
   using namespace synth;
   require_possible(o);
   media_writer(format_of(o, 0), file_name(0));  // no encoder, no folder
@@ -294,7 +294,11 @@ inline synth_report write_synth(
   team.run(plans.size(), [&](std::size_t video, std::size_t) {
     media_writer writer(format_of(o, video), (o.out / file_name(video)).string());
     facts[video] = make_video(
-        o, plans[video], video, [&](std::vector<std::uint8_t> const& rgb) { check(), writer.add_frame(rgb); },
+        o, plans[video], video,
+        [&](std::vector<std::uint8_t> const& rgb) {
+          if (check) check();
+          writer.add_frame(rgb);
+        },
         [&](std::vector<float> const& sound) { writer.add_sound(sound); });
     auto const bytes = writer.finish();
     atomic_file file(o.out / file_name(video));

@@ -251,7 +251,11 @@ class training_loop {
         net_.finish();
       } catch (numeric_error const&) {
       }
-    if (all_.is_first()) net_.save(file, {.step = net_.steps(), .seed = o_.seed, .settings = plan_.settings.dump()});
+    if (all_.is_first()) try {
+        net_.save(file, {.step = net_.steps(), .seed = o_.seed, .settings = plan_.settings.dump()});
+      } catch (numeric_error const& e) {
+        throw diverged(e.what(), false);
+      }
   }
   void save_last() {
     log_.end(source_->report());

@@ -242,6 +242,17 @@ TEST_CASE("retrieval is what l3 search finds, held against the classes") {
       }
       CHECK(place == 7);
       CHECK(std::stod(row.at("ndcg")) == Approx(gain / best).margin(1e-6));
+      if (by != finds) {  // a copy finds the original, too
+        fs::path const copy = scratch() / "a copy.mp4";
+        fs::copy_file(two_classes() / asked, copy, fs::copy_options::overwrite_existing);
+        json const all = json::parse(l3("search " + finds + " " + quoted(copy) + "--by " + by + " --in " +
+                                        quoted(data) + with + "--top 1000 --out " + quoted(out / "search"))
+                                         .out)
+                             .at("queries")[0]
+                             .at("results");
+        REQUIRE(all.size() == videos.size());
+        CHECK(all.at(std::stoul(row.at("place")) - 1).at("file") == asked);
+      }
       // Half of the videos are of its class, of which it is one itself.
       CHECK(std::stod(row.at("chance")) == Approx(0.5).margin(0.06));
     }
@@ -264,6 +275,26 @@ TEST_CASE("retrieval is what l3 search finds, held against the classes") {
   CHECK(json::parse(grid.out).at("directions").size() == 2);
   CHECK(json::parse(grid.out).at("left_out") == 1);
   CHECK_THAT(grid.err, Contains("--layer pool4"));
+
+  // Files that cannot be read take no part; without two classes there is nothing to tell.
+  fs::path const some = table("some videos.csv", "path,label", [](std::size_t k, auto const& path, auto const& label) {
+    return (k == 0 ? "gone.mp4" : path) + ',' + label;
+  });
+  for (char const* how : {"read", "kept"}) {
+    INFO(how);
+    outcome const part = l3("probe retrieval " + quoted(some) + with + "--out " + quoted(scratch() / "some found"));
+    CHECK(part.code == 3);
+    json const of = json::parse(part.out);
+    CHECK(of.at("videos") == videos.size() - 1);
+    REQUIRE(of.at("refused").size() == 1);
+    CHECK(of.at("refused")[0].at("file") == "gone.mp4");
+  }
+  fs::path const none = table("no videos.csv", "path,label", [](std::size_t k, auto const&, auto const& label) {
+    return std::to_string(k) + ".mp4," + label;
+  });
+  outcome const nothing = l3("probe retrieval " + quoted(none) + with + "--out " + quoted(scratch() / "none found"));
+  CHECK(nothing.code == 1);
+  CHECK_THAT(nothing.err, Contains("no videos.csv") && Contains("two classes at least"));
 
   // The page has a row for each direction.
   REQUIRE(l3("report " + quoted(scratch() / "retrieval") + "--out " + quoted(scratch() / "retrieval.html")).code == 0);

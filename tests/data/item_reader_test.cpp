@@ -138,6 +138,18 @@ TEST_CASE("reading ahead ends at any moment") {
   CHECK_FALSE(none.next());
 }
 
+TEST_CASE("a job is told of before its file is opened") {
+  files const f;
+  sampled const input;
+  fs::path const late = f.folder / "late.wav";
+  std::vector<reading_job> const jobs{{.file = late, .sounds = true}};
+  item_reader reader(jobs, input, {.hop = 4800}, 2, 1000, 1,
+                     [&](std::size_t) { fs::copy_file(f.jobs.front().file, late); });
+  auto const piece = reader.next();
+  REQUIRE(piece);
+  CHECK_FALSE(piece->end);
+}
+
 TEST_CASE("writers write all that waits, and pass on what fails") {
   std::atomic<int> written = 0;
   {

@@ -218,6 +218,7 @@ inline bool is_aac_lc(AVCodecContext const& decoder) {
 
 /// CRC-32 as zip and gzip have it, of bytes that follow those of `before`.
 inline std::uint32_t crc32(std::span<std::byte const> bytes, std::uint32_t before = 0) {
+  if (bytes.empty()) return before;  // of which av_crc reads the first all the same
   return ~av_crc(av_crc_get_table(AV_CRC_32_IEEE_LE), ~before, reinterpret_cast<std::uint8_t const*>(bytes.data()),
                  bytes.size());
 }

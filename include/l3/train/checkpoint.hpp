@@ -188,8 +188,8 @@ void save_checkpoint(std::filesystem::path const& path, Network const& net,
 
 /// Reads some of a checkpoint's parameters into `net`: those below `prefix` ("vision", "audio"). The checkpoint may be
 /// of another network that has the same ones, and the same front end unless they are those of vision: a subnetwork
-/// goes from an L³-Net into a classifier and back. `net` stays as it was on any error. Errors: as load_checkpoint; setting_error: `net` has none
-/// below `prefix`.
+/// goes from an L³-Net into a classifier and back. `net` stays as it was on any error. Errors: as load_checkpoint;
+/// setting_error: `net` has none below `prefix`.
 template <class Network>
 void load_parameters(std::filesystem::path const& path, Network& net, std::string const& prefix) {
   bool const hears = prefix.substr(0, prefix.find('.')) != "vision";
