@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and tests l3, on a fresh Debian 12 or 13 or Ubuntu 24.04 too: installs the packages that are missing, builds the
-# `ci` preset (warnings are errors, each header compiles alone) and the library's tests under the address and undefined-behaviour sanitizers,
-# and runs both.
+# `ci` preset (warnings are errors, each header compiles alone) and the library's tests under the address and
+# undefined-behaviour sanitizers, and runs both.
 #   tests/run.sh          the fast tier: what runs under sanitizers runs there alone
 #   tests/run.sh --full   everything
 #   tests/run.sh --cuda   the tests of the backend cuda alone, on the GPU here, then under compute-sanitizer if it is there.

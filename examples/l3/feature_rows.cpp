@@ -145,7 +145,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   interruption guard;
   collected to(o, set, rows, bar);
   by.run(jobs, to, [] { return interruption::signal() == 0; });
-  if (interruption::signal() != 0 && rows.first.size() <= jobs.size()) throw interrupted{interruption::signal()};
+  if (rows.first.size() <= jobs.size()) stop_if_signalled();
   bar.finish();
   rows.seconds = bar.seconds();
   if (!cache.empty()) {
@@ -159,7 +159,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     out.metadata("l3.check", check_of(rows, rest));
     out.write(cache);
   }
-  if (int const signal = interruption::signal()) throw interrupted{signal};  // before another one is watched for
+  stop_if_signalled();  // before another one is watched for
   return rows;
 }
 

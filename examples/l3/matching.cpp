@@ -98,12 +98,13 @@ class head_judge final : public row_judge {
 
 }  // namespace
 
-std::unique_ptr<judge const> judge_of_likeness(thread_team& team, feature_rows const& all) {
-  return std::make_unique<likeness_judge>(team, all);
+std::unique_ptr<judge const> make_judge(thread_team& team, chosen_network const& network, modality query,
+                                        modality searched, feature_rows const& all) {
+  if (query == searched) return std::make_unique<likeness_judge>(team, all);
+  return std::make_unique<head_judge>(team, *network.l3, searched, all);
 }
-std::unique_ptr<judge const> judge_of_correspondence(thread_team& team, engine& net, modality searched,
-                                                     feature_rows const& all) {
-  return std::make_unique<head_judge>(team, net, searched, all);
+char const* score_name(modality query, modality searched) {
+  return query == searched ? "cosine of z-scores" : "probability that they belong together";
 }
 
 std::vector<finding> best_of_files(judge const& by, feature_rows const& asked, std::size_t query,

@@ -17,13 +17,13 @@ class judge {
   virtual void operator()(std::span<float const> query, std::span<float> scores) const = 0;
 };
 
-/// Of the same sense: the cosine of both, each feature's z-score by the collection. Keeps references to the team.
-std::unique_ptr<judge const> judge_of_likeness(thread_team& team, feature_rows const& all);
-
-/// Of the other sense: the log-odds, by the network's own head, that they belong together. Rows are features of pool4,
-/// global. Keeps a reference to the team.
-std::unique_ptr<judge const> judge_of_correspondence(thread_team& team, engine& net, modality searched,
-                                                     feature_rows const& all);
+/// Of the same sense: the cosine of both, each feature's z-score by the collection. Of the other: the log-odds, by the
+/// own head of the network, then an L³-Net, that they belong together; rows are features of pool4, global. Keeps a
+/// reference to the team.
+std::unique_ptr<judge const> make_judge(thread_team& team, chosen_network const& network, modality query,
+                                        modality searched, feature_rows const& all);
+/// What its scores say; of log-odds the probability.
+char const* score_name(modality query, modality searched);
 
 /// A file's row that goes best with a query.
 struct finding {

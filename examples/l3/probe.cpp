@@ -106,7 +106,7 @@ class svm_protocol {
     for (auto const fold : set_.tests) {
       run_fold(fold);
       bar.update(static_cast<double>(++done), text("accuracy %.3f", mean_of(folds)));
-      if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+      stop_if_signalled();
     }
   }
 

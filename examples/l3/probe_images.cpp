@@ -59,7 +59,7 @@ class image_rows {
       if (!take(f, rows)) {
         make(first, n, std::span<float>(rows));
         put(f, rows);
-        if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+        stop_if_signalled();
       }
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(rows[k * views_ * width_]);
       bar.update(static_cast<double>(first + n), "");
@@ -174,7 +174,7 @@ class image_probe {
                         .step = step});
         if (bar != nullptr) bar->update(static_cast<double>(step), text("loss %.3f", score.loss));
       }
-      if (interruption::signal() != 0) throw interrupted{interruption::signal()};
+      stop_if_signalled();
     }
     return test(head, scale);
   }

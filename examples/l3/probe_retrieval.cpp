@@ -32,7 +32,6 @@ struct direction {
   std::vector<answer> answers{};
 
   bool crosses() const { return query != finds; }
-  char const* score() const { return crosses() ? "probability that they belong together" : "cosine of z-scores"; }
   double mean(double answer::*what) const {
     double sum = 0;
     for (answer const& a : answers) sum += a.*what;
@@ -57,7 +56,7 @@ constexpr std::size_t recalls[] = {1, 5, 10};
 void ask(direction& of, judge const& by, labelled_set const& set, std::vector<std::size_t> const& videos,
          feature_rows const& asked, feature_rows const& rows, std::size_t top, progress& bar) {
   for (std::size_t const q : videos) {
-    if (int const signal = interruption::signal()) throw interrupted{signal};
+    stop_if_signalled();
     auto const found = best_of_files(by, asked, q, rows);
     float const own = std::ranges::find(found, q, &finding::file)->score;
     std::vector<scored> others;
@@ -130,8 +129,7 @@ int retrieval_run(retrieval_options const& o) {
   for (auto const query : {modality::frame, modality::sound})
     for (auto const finds : {modality::frame, modality::sound}) {
       if (query != finds && !crosses) continue;
-      auto const by = query == finds ? judge_of_likeness(team, rows(finds))
-                                     : judge_of_correspondence(team, *network.l3, finds, rows(finds));
+      auto const by = make_judge(team, network, query, finds, rows(finds));
       directions.push_back({query, finds});
       ask(directions.back(), *by, set, videos, rows(query), rows(finds), o.top, bar);
     }
@@ -163,7 +161,7 @@ int retrieval_run(retrieval_options const& o) {
     o.answer(line);
     all.push_back({{"by", name_of(d.query)},
                    {"finds", name_of(d.finds)},
-                   {"score", d.score()},
+                   {"score", score_name(d.query, d.finds)},
                    {"ndcg", d.mean(&answer::ndcg)},
                    {"chance", d.mean(&answer::chance)},
                    {"itself", std::move(itself)}});
@@ -211,7 +209,7 @@ work add_retrieval_probe(CLI::App& command) {
   command.footer(
       "Sounds are looked for by pictures, pictures by sounds, and both by their like: see l3 search.\n"
       "Example:\n  l3 probe retrieval videos/test.csv --checkpoint run/best.safetensors --out run/probe/retrieval");
-  return interruptible([o] { return retrieval_run(*o); });
+  return [o] { return retrieval_run(*o); };
 }
 
 }  // namespace l3::program

@@ -109,6 +109,9 @@ interruption::~interruption() {
   std::signal(SIGTERM, SIG_DFL);
 }
 int interruption::signal() { return stop_signal; }
+void stop_if_signalled() {
+  if (int const by = interruption::signal()) throw interrupted{by};
+}
 work interruptible(work all) {
   return [all = std::move(all)] {
     try {

@@ -85,6 +85,8 @@ class interruption {
 struct interrupted {
   int signal;
 };
+/// Throws it, if a signal has come.
+void stop_if_signalled();
 /// The work, which then ends with the exit code for it.
 work interruptible(work all);
 

@@ -82,10 +82,7 @@ int search_run(search_options const& o) {
     feature_rows const& those = queries[sense == modality::sound];
     bool const crosses = sense != searched;
     auto& by = judges[crosses];
-    if (by == nullptr && crosses)
-      by = judge_of_correspondence(team, *network.l3, searched, rows);
-    else if (by == nullptr)
-      by = judge_of_likeness(team, rows);
+    if (by == nullptr) by = make_judge(team, network, sense, searched, rows);
     json results = json::array();
     json why;
     for (auto const& [file, reason] : those.refused)
@@ -106,7 +103,7 @@ int search_run(search_options const& o) {
     }
     answers.push_back({{"query", o.queries[q]},
                        {"by", name_of(sense)},
-                       {"score", crosses ? "probability that they belong together" : "cosine of z-scores"},
+                       {"score", score_name(sense, searched)},
                        {"refused", std::move(why)},
                        {"results", std::move(results)}});
   }

@@ -36,9 +36,7 @@ work add_synth(CLI::App& command) {
     progress bar(*o, "videos", static_cast<double>(o->made.videos));
     interruption guard;
     auto const show = [&](std::size_t finished, std::size_t) { bar.update(static_cast<double>(finished), ""); };
-    synth_report const r = write_synth(o->made, show, [] {
-      if (int const signal = interruption::signal()) throw interrupted{signal};
-    });
+    synth_report const r = write_synth(o->made, show, stop_if_signalled);
     bar.finish();
     o->say(
         text("%zu videos of %.1f s in %s: train.csv (%zu), valid.csv (%zu), test.csv (%zu); no network can exceed %.1f "
