@@ -31,7 +31,7 @@ hand_over() {
 }
 (while sleep 15; do hand_over; done) > /dev/null 2>&1 &
 renewing=$!
-trap 'kill $renewing 2> /dev/null || true; hand_over' EXIT
+trap 'kill $renewing 2> /dev/null || true; rm -f "$out"/.new.*; hand_over' EXIT
 
 pack() {
   for part in train valid test; do
@@ -58,8 +58,9 @@ each_test() {
   local log=$1 limit=$2 names
   # (Catch2 ends with how many there are.)
   names=$({ "$tests" --list-test-names-only || true; } | { grep -F -- "$3" || true; } | { grep -vF -- "$4" || true; } | sort)
-  shift 4
   : > "$log"
+  [[ -n $names ]] || { echo "no test's name holds $3" | tee -a "$log"; return 1; }
+  shift 4
   xargs -a <(echo "$names") -d '\n' -P 4 -I{} bash -c 'name=$1; shift; one_test "'"$log"'" '"$limit"' "$name" "$@"' _ {} "$@" || true
   local passed failed all
   all=$(wc -l <<< "$names")
@@ -110,17 +111,21 @@ begin() {
     --valid-every 1000 --save-every 10000 --valid-pairs 1000 --seed 1 --backend cuda)
   if [[ -e $run/last.safetensors ]]; then how=(--resume); fi
   # In a session of its own, so that it outlives this script.
-  setsid timeout --signal=INT -k 30 "$1" "$l3" train --out "$run" "${how[@]}" >> "$work/train.log" 2>&1 < /dev/null &
+  setsid timeout --foreground --signal=INT -k 30 "$1" "$l3" train --out "$run" "${how[@]}" >> "$work/train.log" 2>&1 < /dev/null &
   echo $! > "$work/train.pid"
 }
 
 result() {
-  local pid
+  local pid state until=$((SECONDS + 400)) best=$run/best.safetensors
   pid=$(< "$work/train.pid")
-  while [[ $(ps -o stat= -p "$pid" || true) =~ ^[^Z] ]]; do sleep 1; done
+  while state=$(sed 's/.*) //' "/proc/$pid/stat" 2> /dev/null) && [[ $state != Z* ]]; do
+    ((SECONDS < until)) || { echo "it still trains"; return 1; }
+    sleep 1
+  done
+  [[ -e $best ]] || best=$run/last.safetensors
   tail -n 20 "$work/train.log"
   # Weights alone: averages of the optimizer are twice as much, and are not needed to look at what was learned.
-  python3 - "$run/best.safetensors" "$work/weights.safetensors" << 'END'
+  python3 - "$best" "$work/weights.safetensors" << 'END'
 import sys
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -128,7 +133,7 @@ with safe_open(sys.argv[1], "pt") as f:
     save_file({k: f.get_tensor(k) for k in f.keys() if not k.startswith("optimizer.")}, sys.argv[2], f.metadata())
 END
   split -b 15M -d "$work/weights.safetensors" "$out/weights-"
-  "$l3" eval --checkpoint "$run/best.safetensors" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
+  "$l3" eval --checkpoint "$best" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
   cp "$run/test/result.json" "$found/"
 }
 

@@ -54,7 +54,7 @@ fi
 
 echo "== l3"
 cmake -S . -B "$work/l3" -G Ninja -DCMAKE_BUILD_TYPE=Release -DL3_CUDA=ON -DL3_MPI=OFF -DL3_ARCH=x86-64-v3 \
-  -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES:-90a-real}" -DCMAKE_CUDA_FLAGS=-lineinfo -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON \
+  -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES:-90a-real}" -DCMAKE_CUDA_FLAGS=-lineinfo -DCMAKE_DISABLE_FIND_PACKAGE_NCCL=ON -DL3_HDF5=OFF \
   -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags > "$work/l3.log"
 cmake --build "$work/l3" --target l3 l3_cuda_tests bench_gpu_step -j "$(nproc)" >> "$work/l3.log" || { tail -n 40 "$work/l3.log" >&2; exit 1; }
 for program in l3 tests/l3_cuda_tests bench/bench_gpu_step; do
@@ -62,7 +62,7 @@ for program in l3 tests/l3_cuda_tests bench/bench_gpu_step; do
 done
 # The small ones first, then whatever else these load, but what every machine has.
 LD_LIBRARY_PATH=$work/lib ldd "$programs"/bin/* | awk '$2 == "=>" {print $3}' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)\.so' | xargs cp -Lt "$programs/lib"
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libgcc_s|libstdc\+\+)\.so' | xargs cp -Lt "$programs/lib"
 strip --strip-unneeded "$programs"/lib/*
 tar -czf "$out/programs.tar.gz" -C "$programs" bin lib
 if [[ -n $videos ]]; then

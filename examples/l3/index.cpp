@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "index_summary.hpp"
@@ -85,7 +86,7 @@ class memory {
     if (found == ids_.end()) return 0;
     auto const then = index_->record(found->second);
     bool const same = then.video.name == now.video.name && then.refused.empty() &&  // what failed may have been mended
-                      then.bytes == now.bytes && then.modified == now.modified;
+                      then.bytes == now.bytes && then.modified == now.modified && then.content_print != 0;
     return same && now.modified != 0 ? found->second : 0;  // a file that is not there has no time
   }
   clip_record record(std::int64_t id) { return index_->record(id); }
@@ -116,7 +117,7 @@ int index_run(index_options const& o) {
       static_cast<std::uint32_t>(content_flag::silent) | static_cast<std::uint32_t>(content_flag::still);
   if (o.quick && (settings.drop & needs_content) != 0)
     throw setting_error({"--drop with --quick",
-                         "short, no-picture or no-sound: silence and standstill are not looked for",
+                         "copy, short, no-picture or no-sound: silence and standstill are not looked for",
                          "silent or static"});
   if (out.has_parent_path()) make_folder(out.parent_path());
   auto const alone = file_lock::of_name(o.out + ".lock");
@@ -187,9 +188,11 @@ int index_run(index_options const& o) {
   clip_index_writer index(out, settings, clip_index_writer::mode::whole);
   atomic_file complaints(failures);
   index_summary all;
+  std::unordered_set<std::uint64_t> contents;
   for (std::size_t i = 0; i < clips.size(); ++i) {
     auto r = where[i] < 0 ? made.record(-where[i]) : before.record(where[i]);
     r.video = clips[i];  // its label may be another
+    r.mark(content_flag::copy, r.refused.empty() && !contents.insert(r.content_print).second);
     index.add(r);
     all.add(r, settings.drop);
     if (!r.refused.empty()) complaints.write(refusal_line({r.video.name, r.refused, 0, true}));
@@ -225,7 +228,7 @@ work add_index(CLI::App& command) {
       "command:\n"
       "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
       "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"
-      "Example:\n  l3 index videos --out videos.l3index --drop silent,static\n"
+      "Example:\n  l3 index videos --out videos.l3index --drop silent,static,copy\n"
       "  l3 index --dataset vggsound vggsound.csv --videos clips --split train --out train.l3index");
   command.add_option("sources", o->sources, "Folders, CSVs or lists of videos; with --dataset, the set's own list")
       ->required();
@@ -233,9 +236,11 @@ work add_index(CLI::App& command) {
   command.add_option("--clip-seconds", o->seconds, "Look only at the first this many seconds of a video; 0: all")
       ->capture_default_str()
       ->check(zero_or_more);
-  command.add_option("--drop", o->drop, "Leave out of training: silent, static (one picture all the time)")
+  command
+      .add_option("--drop", o->drop,
+                  "Leave out of training: silent, static (one picture all the time), copy (of a video before it)")
       ->delimiter(',')
-      ->check(CLI::IsMember({"silent", "static", "short", "no-picture", "no-sound"}));
+      ->check(CLI::IsMember({"silent", "static", "copy", "short", "no-picture", "no-sound"}));
   command.add_flag("--quick", o->quick, "Decode nothing: silence and standstill are not looked for");
   command.add_option("--max-failures", o->most_failures, "End when more files than this are refused")
       ->default_str("no limit");

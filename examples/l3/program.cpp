@@ -99,8 +99,8 @@ extern "C" void take_signal(int number) {
 }
 }  // namespace
 
-interruption::interruption(bool speaks, std::chrono::seconds same_for) {
-  stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::int64_t{1'000'000'000} * same_for.count();
+interruption::interruption(bool speaks, std::chrono::milliseconds same_for) {
+  stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::chrono::nanoseconds(same_for).count();
   std::signal(SIGINT, take_signal);
   std::signal(SIGTERM, take_signal);
 }
@@ -186,10 +186,6 @@ std::string printable(std::string const& line) {
     before = byte;
   }
   return shown;
-}
-std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash) {
-  for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
-  return hash;
 }
 std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
   return fingerprint(read_file(file, std::size_t{1} << 34), hash);

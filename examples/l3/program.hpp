@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <l3/core/error.hpp>
+#include <l3/core/fingerprint.hpp>
 #include <l3/files/json_text.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -73,8 +74,9 @@ work add_bench(CLI::App& command);
 class interruption {
  public:
   /// `speaks`: the first signal is answered with a line on standard error. A second one within `same_for` is taken for
-  /// the first, come by another way: from the scheduler itself, and passed on by mpirun.
-  explicit interruption(bool speaks = true, std::chrono::seconds same_for = {});
+  /// the first, come by another way: `timeout` sends it to the program and to its group; a scheduler, too through
+  /// mpirun.
+  explicit interruption(bool speaks = true, std::chrono::milliseconds same_for = std::chrono::milliseconds(500));
   ~interruption();
   interruption(interruption const&) = delete;
   interruption& operator=(interruption const&) = delete;
@@ -128,9 +130,7 @@ void write_json(std::filesystem::path const& file, json const& document);
 /// A line without characters that would steer a terminal: names of files may hold any.
 std::string printable(std::string const& line);
 
-/// FNV-1a of bytes, going on from `hash`.
-std::uint64_t fingerprint(std::string_view bytes, std::uint64_t hash = 0xCBF29CE484222325);
-/// The same of all of a file: which weights they are. Errors: file_error.
+/// Fingerprint of all of a file: which weights they are. Errors: file_error.
 std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash = fingerprint(""));
 /// A fingerprint's 16 hexadecimal digits.
 std::string hex(std::uint64_t print);

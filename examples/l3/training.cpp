@@ -39,6 +39,16 @@ void tell_of_other_videos(training_options const& o, json const& before, json co
   }
 }
 
+/// Tells of videos that are validated with though they are trained on.
+void tell_of_shared_videos(training_options const& o, collection const& data, collection const& valid_data) {
+  auto const both = videos_of_both(data, valid_data);
+  if (both.empty()) return;
+  o.warn(
+      text("%zu of the %zu validation videos are trained on too, %s first: what is measured with them says little of "
+           "other videos",
+           both.size(), valid_data.clips.size(), std::string(valid_data.clips.name(both.front())).c_str()));
+}
+
 /// Steps, and what happens behind them: rows, validations, checkpoints.
 class training_loop {
  public:
@@ -368,6 +378,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   json config = plan.config;
   config.update(videos);
   if (all.is_first()) {
+    tell_of_shared_videos(o, data, valid_data);
     if (run) {
       if (resumes) tell_of_other_videos(o, run->config(), videos);
       // Which videos the run has is what they were at its last checkpoint.

@@ -145,6 +145,52 @@ assert c.execute("SELECT value FROM about WHERE key = 'seconds'").fetchone()[0] 
 )py");
 }
 
+TEST_CASE("copies are found by index, and warned of where they are trained on and validated with") {
+  fs::path const twice = scratch() / "twice seen", index = scratch() / "twice.l3index";
+  fs::copy(made_up_videos() / "videos", twice, fs::copy_options::recursive);
+  fs::copy_file(twice / "00003.mp4", twice / "00010 again.mp4");
+  fs::copy_file(twice / "00003.mp4", twice / "00000 before all others.mp4");
+  auto const made = [&](std::string const& more) {
+    return json::parse(l3("index " + quoted(twice) + "--json --out " + quoted(index) + more).out);
+  };
+  json const kept = made("");
+  CHECK(kept.at("flagged").at("copy") == 2);
+  CHECK(kept.at("usable") == 32);
+  python(R"py(import sqlite3
+c = sqlite3.connect(')py" +
+         index.string() + R"py(')
+pairs = c.execute("SELECT CAST(b.name AS TEXT), min(CAST(a.name AS TEXT)) FROM clips a JOIN clips b USING (content_print)"
+                  " WHERE b.flags & 32 AND NOT a.flags & 32 GROUP BY b.id").fetchall()
+first = '00000 before all others.mp4'
+assert pairs == [('00003.mp4', first), ('00010 again.mp4', first)], pairs
+)py");
+  json const dropped = made("--drop copy --quick");
+  CHECK(dropped.at("usable") == 30);
+  CHECK(dropped.at("flagged").at("copy") == 2);
+  // Which one is the copy is found anew each time.
+  fs::remove(twice / "00000 before all others.mp4");
+  json const again = made("--drop copy --quick");
+  CHECK(again.at("known_before") == 31);
+  CHECK(again.at("flagged").at("copy") == 1);
+  CHECK(again.at("usable") == 30);
+
+  fs::path const other = scratch() / "other videos", shared = scratch() / "shared.l3index";
+  fs::create_directories(other);
+  fs::rename(twice / "00003.mp4", other / "x.mp4");
+  fs::rename(twice / "00004.mp4", other / "y.mp4");
+  REQUIRE(l3("index " + quoted(twice) + "--quiet --out " + quoted(index)).code == 0);
+  REQUIRE(l3("index " + quoted(other) + "--quiet --out " + quoted(shared)).code == 0);
+  auto const train = [&](fs::path const& valid, std::string const& name) {
+    return l3("train --train " + quoted(index) + "--valid " + quoted(valid) +
+              "--valid-pairs 4 --model tiny --batch 4 --pairs 8 --out " + quoted(scratch() / name));
+  };
+  outcome const leaks = train(shared, "leaks");
+  CHECK(leaks.code == 0);
+  CHECK_THAT(leaks.err, Contains("1 of the 2 validation videos are trained on too, x.mp4 first"));
+  CHECK_THAT(train(other, "unknown").err, !Contains("trained on too"));
+  CHECK_THAT(train(twice, "all").err, Contains("29 of the 29 validation videos are trained on too"));
+}
+
 TEST_CASE("where no video can be used, index and pack have failed") {
   fs::path const useless = scratch() / "useless", index = scratch() / "useless.l3index";
   fs::create_directories(useless);

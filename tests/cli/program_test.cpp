@@ -429,8 +429,8 @@ TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
   int const status =
       std::system(("(set -m; " + start + " >" + (scratch() / "said").string() +
                    " 2>&1 & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " + (run / "log.csv").string() +
-                   " && break; kill -0 $pid || break; done; kill -INT $pid; wait $pid; exit $?)")
-                      .c_str());
+                   " && break; kill -0 $pid || break; done; kill -INT $pid; kill -INT $pid; wait $pid; exit $?)")
+                      .c_str());  // twice, as `timeout` sends it: to the program and to its group
   CHECK(WEXITSTATUS(status) == 130);
   CHECK_THAT(content(scratch() / "said"), Contains("--resume"));
   outcome const facts = l3("info --json " + (run / "last.safetensors").string());

@@ -129,6 +129,82 @@ TEST_CASE("probing finds what is wrong with a video") {
   CHECK_THAT(record_of("gone.mp4").refused, Contains("nothing there") || Contains("No such file"));
 }
 
+TEST_CASE("videos of the same content are known by it, whatever they are called and wherever it stands in the file") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const print = [&](fs::path const& file) { return l3::clip_reader(m->folder / file).content_print(); };
+  std::map<std::uint64_t, std::string> known;
+  for (auto const& each : m->clips)
+    if (!each.name.starts_with("la") && each.name != "text.mp4") {
+      INFO(each.name);
+      CHECK(print(each.name) != 0);
+      CHECK(known.emplace(print(each.name), each.name).second);
+      CHECK(record_of(each.name).content_print == print(each.name));
+    }
+  CHECK(record_of("text.mp4").content_print == 0);
+  auto const whole = print("clip4.mp4");
+  CHECK(print("la\xe9tin.mp4") == whole);
+  // The table before what it tells of, and a title.
+  fixtures::ffmpeg("-i collection/clip4.mp4 -c copy -movflags +faststart -metadata title=other front.mp4");
+  CHECK(fixtures::read_file(fixtures::folder() / "front.mp4") != fixtures::read_file(m->folder / "clip4.mp4"));
+  CHECK(print(fixtures::folder() / "front.mp4") == whole);
+  auto bytes = fixtures::read_file(m->folder / "clip4.mp4");
+  bytes[bytes.size() / 2] ^= 1;
+  CHECK(print(fixtures::write_file("flipped.mp4", bytes)) != whole);
+  // Packets of one size each: only their bytes tell these apart.
+  for (std::string const colour : {"red", "blue"})
+    fixtures::ffmpeg("-f lavfi -i color=" + colour +
+                     ":size=64x48:rate=5:duration=2 -f lavfi -i anullsrc=d=2 "
+                     "-c:v rawvideo -pix_fmt bgr24 -c:a pcm_s16le " +
+                     colour + ".avi");
+  CHECK(print(fixtures::folder() / "red.avi") != print(fixtures::folder() / "blue.avi"));
+}
+
+TEST_CASE("videos of two collections are found by their files, and by content where that is known") {
+  auto const* m = need_media();
+  if (!m) return;
+  auto const elsewhere = fresh("elsewhere");
+  fs::create_directories(elsewhere / "deep");
+  fs::copy_file(m->folder / "clip2.mp4", elsewhere / "deep/another name.mp4");
+  fixtures::ffmpeg(
+      "-f lavfi -i testsrc=size=96x80:rate=15:duration=2 -f lavfi -i sine=220:duration=2 elsewhere/new.mp4");
+  auto const link = fixtures::folder() / "link to videos";
+  fs::remove(link);
+  fs::create_directory_symlink(m->folder, link);
+  auto const here = l3::open_collection(m->folder), there = l3::open_collection(elsewhere);
+  CHECK(l3::videos_of_both(here, here).size() == 12);
+  CHECK(l3::videos_of_both(here, l3::open_collection(link)).size() == 12);
+  CHECK(l3::videos_of_both(here, there).empty());
+
+  auto const index = index_of(m->clips, "here.l3index"), other = index_of(there.clips, "there.l3index");
+  auto const names = [](l3::collection const& of, std::vector<std::size_t> const& places) {
+    std::vector<std::string> all;
+    for (auto const i : places) all.emplace_back(of.clips.name(i));
+    return all;
+  };
+  auto const indexed = l3::open_collection(index), others = l3::open_collection(other);
+  CHECK(names(others, l3::videos_of_both(indexed, others)) == std::vector<std::string>{"deep/another name.mp4"});
+  CHECK(names(indexed, l3::videos_of_both(others, indexed)) == std::vector<std::string>{"clip2.mp4"});
+  CHECK(l3::videos_of_both(here, others).empty());  // nothing is known of the contents of `here`
+  CHECK(l3::videos_of_both(here, indexed).size() == 9);
+  auto const packed = fresh("packed elsewhere");
+  l3::packer(there.clips, {.out = packed, .side = 64}).run();
+  CHECK(l3::videos_of_both(indexed, l3::open_collection(packed)) == std::vector<std::size_t>{0});
+
+  // An index of an earlier build can be read, and gone on with.
+  l3::sql_database(other, l3::sql_database::mode::write).run("ALTER TABLE clips DROP COLUMN content_print");
+  CHECK(l3::clip_index(other).record(1).content_print == 0);
+  CHECK(l3::clip_index(other).record(1).keys.size() == 1);
+  CHECK(l3::videos_of_both(indexed, l3::open_collection(other)).empty());
+  {
+    l3::clip_index_writer more(other, {}, l3::clip_index_writer::mode::growing);
+    more.add(record_of("a b/clip3.mp4"));
+    more.commit();
+  }
+  CHECK(l3::clip_index(other).content_prints() ==
+        std::vector<std::uint64_t>{0, 0, record_of("a b/clip3.mp4").content_print});
+}
+
 TEST_CASE("an index gives back what was put in, wherever it and its videos are moved") {
   auto const* m = need_media();
   if (!m) return;
@@ -150,6 +226,7 @@ TEST_CASE("an index gives back what was put in, wherever it and its videos are m
     CHECK(r.keys == want.keys);
     CHECK(r.loudest == want.loudest);
     CHECK(r.motion == want.motion);
+    CHECK(r.content_print == want.content_print);
     CHECK(r.facts.has_sound == want.facts.has_sound);
     CHECK(r.facts.video.end == want.facts.video.end);
     CHECK(r.facts.sound.begin == want.facts.sound.begin);

@@ -34,14 +34,16 @@ enum class content_flag : std::uint32_t {
   short_clip = 4,  ///< less than a second of both
   silent = 8,      ///< no sample reaches -60 dB of full scale
   still = 16,      ///< one picture all the time
+  copy = 32,       ///< the same content as a video before it in the collection
 };
 /// Names of the flags, as options and tables have them.
-inline constexpr std::array<std::pair<content_flag, std::string_view>, 5> content_flag_names{
+inline constexpr std::array<std::pair<content_flag, std::string_view>, 6> content_flag_names{
     {{content_flag::no_picture, "no-picture"},
      {content_flag::no_sound, "no-sound"},
      {content_flag::short_clip, "short"},
      {content_flag::silent, "silent"},
-     {content_flag::still, "static"}}};
+     {content_flag::still, "static"},
+     {content_flag::copy, "copy"}}};
 /// These cannot be drawn from: they are left out whatever is wished.
 inline constexpr std::uint32_t unusable_flags = static_cast<std::uint32_t>(content_flag::no_picture) |
                                                 static_cast<std::uint32_t>(content_flag::no_sound) |
@@ -49,17 +51,22 @@ inline constexpr std::uint32_t unusable_flags = static_cast<std::uint32_t>(conte
 
 /// One video of an index.
 struct clip_record {
-  clip video{};                ///< where it is, its name and label
-  std::uint64_t bytes = 0;     ///< of the file
-  std::int64_t modified = 0;   ///< when the file was last written: nanoseconds since 1970
-  std::string refused{};       ///< why it cannot be read; empty where it can
-  std::uint32_t flags = 0;     ///< content_flag's, or-ed
-  clip_facts facts{};          ///< of what was read
-  double loudest = 0;          ///< largest sample; of full scale 1
-  double motion = 0;           ///< largest difference found between two pictures: mean over colours 0 to 255
-  std::vector<double> keys{};  ///< times of the pictures at which decoding can begin, seconds
+  clip video{};                     ///< where it is, its name and label
+  std::uint64_t bytes = 0;          ///< of the file
+  std::int64_t modified = 0;        ///< when the file was last written: nanoseconds since 1970
+  std::string refused{};            ///< why it cannot be read; empty where it can
+  std::uint32_t flags = 0;          ///< content_flag's, or-ed
+  clip_facts facts{};               ///< of what was read
+  double loudest = 0;               ///< largest sample; of full scale 1
+  double motion = 0;                ///< largest difference found between two pictures: mean over colours 0 to 255
+  std::vector<double> keys{};       ///< times of the pictures at which decoding can begin, seconds
+  std::uint64_t content_print = 0;  ///< see clip_reader::content_print; 0: not known
 
   bool has(content_flag f) const { return (flags & static_cast<std::uint32_t>(f)) != 0; }
+  void mark(content_flag f, bool is_so) {
+    auto const bit = static_cast<std::uint32_t>(f);
+    flags = is_so ? flags | bit : flags & ~bit;
+  }
   /// Whether training may draw from it when `drop` says which flags are not wanted.
   bool usable(std::uint32_t drop) const { return refused.empty() && (flags & (drop | unusable_flags)) == 0; }
 };
@@ -86,7 +93,7 @@ inline constexpr std::string_view index_tables =
     " usable INTEGER NOT NULL, bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, refused TEXT,"
     " flags INTEGER NOT NULL, video_begin REAL, video_end REAL, sound_begin REAL, sound_end REAL, width INTEGER,"
     " height INTEGER, frame_rate REAL, rotation INTEGER, sample_rate INTEGER, channels INTEGER, container TEXT,"
-    " video_codec TEXT, audio_codec TEXT, loudest REAL, motion REAL, key_times BLOB);";
+    " video_codec TEXT, audio_codec TEXT, loudest REAL, motion REAL, key_times BLOB, content_print INTEGER);";
 
 /// Column numbers of `select_clips`.
 namespace column {
@@ -115,13 +122,23 @@ enum : int {
   audio_codec,
   loudest,
   motion,
-  key_times
+  key_times,
+  content_print
 };
 }
-inline constexpr std::string_view select_clips =
-    "SELECT id, place, name, label, usable, bytes, modified_ns, refused, flags, video_begin, video_end, sound_begin,"
-    " sound_end, width, height, frame_rate, rotation, sample_rate, channels, container, video_codec, audio_codec,"
-    " loudest, motion, key_times FROM clips ";
+/// Whether an index has prints of contents; those of earlier builds have none.
+inline bool has_content_prints(sql_database& index) {
+  auto columns = index.prepare("SELECT count(*) FROM pragma_table_info('clips') WHERE name = 'content_print'");
+  return columns.step() && columns.integer(0) == 1;
+}
+/// Begins a question for the columns above.
+inline std::string select_clips(sql_database& index) {
+  return "SELECT id, place, name, label, usable, bytes, modified_ns, refused, flags, video_begin, video_end, "
+         "sound_begin,"
+         " sound_end, width, height, frame_rate, rotation, sample_rate, channels, container, video_codec, audio_codec,"
+         " loudest, motion, key_times, " +
+         std::string(has_content_prints(index) ? "content_print" : "NULL") + " FROM clips ";
+}
 
 inline std::span<std::byte const> as_blob(std::string_view bytes) {
   return std::as_bytes(std::span(bytes.data(), bytes.size()));
@@ -220,6 +237,7 @@ class clip_index_writer {
       index_->run("PRAGMA cache_spill = OFF");  // so that it can be read until what was added is saved
     if (old) {
       (void)detail::read_settings(*index_);
+      if (!detail::has_content_prints(*index_)) index_->run("ALTER TABLE clips ADD COLUMN content_print INTEGER");
       for (auto& each : detail::read_texts(*index_, "SELECT id, path FROM places ORDER BY id")) places_.add(each);
       for (auto& each : detail::read_texts(*index_, "SELECT id, label FROM labels ORDER BY id")) labels_.add(each);
     }
@@ -240,7 +258,7 @@ class clip_index_writer {
       if (!file_) save();
     }
     insert_.emplace(index_->prepare(
-        "INSERT INTO clips VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+        "INSERT INTO clips VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     drop_ = settings.drop;
   }
 
@@ -267,7 +285,8 @@ class clip_index_writer {
                  r.refused.empty() ? std::nullopt : std::optional(std::string_view(r.refused)), r.flags,
                  at(f.has_video, f.video.begin), at(f.has_video, f.video.end), at(f.has_sound, f.sound.begin),
                  at(f.has_sound, f.sound.end), f.width, f.height, f.frame_rate, f.rotation, f.sample_rate, f.channels,
-                 f.container, f.video_codec, f.audio_codec, r.loudest, r.motion, std::as_bytes(std::span(r.keys)));
+                 f.container, f.video_codec, f.audio_codec, r.loudest, r.motion, std::as_bytes(std::span(r.keys)),
+                 r.content_print == 0 ? std::nullopt : std::optional(r.content_print));
     return old_ + ++added_;
   }
 
@@ -333,7 +352,8 @@ class clip_index {
     labels_ = detail::read_texts(index_, "SELECT id, label FROM labels ORDER BY id");
     for (auto& each : places_)  // none: the names are whole paths
       if (!each.empty()) each = (folder_ / detail::checked_path(index_, each) / "").lexically_normal().string();
-    one_.emplace(index_.prepare(std::string(detail::select_clips) + "WHERE id = ?"));
+    select_ = detail::select_clips(index_);
+    one_.emplace(index_.prepare(select_ + "WHERE id = ?"));
   }
 
   index_settings const& settings() const { return settings_; }
@@ -353,10 +373,20 @@ class clip_index {
     return clips;
   }
 
+  /// Prints of the contents (see clip_record) of the videos that can be drawn from, in the index's order; none where
+  /// they are not known.
+  std::vector<std::uint64_t> content_prints() {
+    std::vector<std::uint64_t> all;
+    if (!detail::has_content_prints(index_)) return all;
+    auto rows = index_.prepare("SELECT content_print FROM clips WHERE usable ORDER BY id");
+    while (rows.step()) all.push_back(static_cast<std::uint64_t>(rows.integer(0)));
+    return all;
+  }
+
   /// Calls f(id, record) for every video, in the index's order.
   template <class F>
   void for_each(F&& f) {
-    auto rows = index_.prepare(std::string(detail::select_clips) + "ORDER BY id");
+    auto rows = index_.prepare(select_ + "ORDER BY id");
     while (rows.step()) f(rows.integer(detail::column::id), record_of(rows));
   }
   /// Calls f(id, name) for every video.
@@ -413,6 +443,7 @@ class clip_index {
     auto const keys = row.blob(c::key_times);
     r.keys.resize(keys.size() / sizeof(double));
     std::copy_n(keys.begin(), r.keys.size() * sizeof(double), reinterpret_cast<std::byte*>(r.keys.data()));
+    r.content_print = static_cast<std::uint64_t>(row.integer(c::content_print));
     return r;
   }
 
@@ -420,6 +451,7 @@ class clip_index {
   sql_database index_;
   index_settings settings_;
   std::vector<std::string> places_, labels_;
+  std::string select_;
   std::optional<sql_statement> one_;
 };
 

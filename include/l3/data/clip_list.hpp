@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/fingerprint.hpp>
 #include <l3/core/random.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
@@ -308,10 +309,9 @@ struct clip_split {
   clip_list train, valid, test;
 };
 
-/// A number in [0, 1) that depends on the seed and the name alone: FNV-1a of its bytes names a random number.
+/// A number in [0, 1) that depends on the seed and the name alone: the name's fingerprint names a random number.
 inline double split_position(std::string_view name, std::uint64_t seed) {
-  std::uint64_t hash = 0xCBF29CE484222325;
-  for (char const c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  std::uint64_t const hash = fingerprint(name);
   return generator(seed, stream::split, hash & 0xFFFFFFFFFFFFFF, static_cast<std::uint32_t>(hash >> 56)).uniform();
 }
 

@@ -3,15 +3,20 @@
 ///
 /// Programs that include this header link SQLite 3 and libturbojpeg.
 #pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/fingerprint.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/sqlite.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace l3::inline L3_ISA {
 
@@ -19,6 +24,7 @@ namespace l3::inline L3_ISA {
 struct collection {
   clip_list clips;                     ///< those that can be drawn from, as far as known
   std::optional<packed_clips> packed;  ///< where they are: a loader takes it instead of the list
+  std::filesystem::path index;         ///< what knows more of them; empty where there is none
 };
 
 /// Reads which videos there are; opens none of them.
@@ -34,11 +40,13 @@ inline collection open_collection(std::filesystem::path const& source) {
   if (packed_clips::is_packed(source)) {
     c.packed.emplace(source);
     c.clips = c.packed->clips();
+    c.index = packed_clips::index_of(source);
   } else if (is_sql_database(source)) {
     c.clips = clip_index(source).usable();
+    c.index = source;
   } else {
     try {
-      return {read_clips(source), std::nullopt};
+      return {read_clips(source), std::nullopt, {}};
     } catch (format_error const&) {
       std::error_code unknown;
       if (!std::filesystem::exists(source / detail::packing_index_name, unknown)) throw;
@@ -49,6 +57,45 @@ inline collection open_collection(std::filesystem::path const& source) {
   if (c.clips.size() < 2)
     throw format_error(complaint{source.string(), "at least two usable videos", std::to_string(c.clips.size())});
   return c;
+}
+
+namespace detail {
+
+/// A number for each video's file, whichever links its folder is reached by.
+inline std::vector<std::uint64_t> prints_of_files(clip_list const& clips) {
+  std::vector<std::uint64_t> prints;
+  prints.reserve(clips.size());
+  std::filesystem::path folder;
+  std::uint64_t of_folder = fingerprint(real_folder(folder).native());
+  for (std::size_t i = 0; i != clips.size(); ++i) {
+    auto const file = clips.file(i);
+    if (auto const its = file.parent_path(); its != folder) {
+      folder = its;
+      of_folder = fingerprint(real_folder(folder).native());
+    }
+    prints.push_back(fingerprint(file.filename().native(), of_folder));
+  }
+  return prints;
+}
+
+}  // namespace detail
+
+/// Places in `b` of the videos that `a` has too: the same file, or, where both are indexed or packed, the same content
+/// (clip_reader::content_print). Opens no video.
+inline std::vector<std::size_t> videos_of_both(collection const& a, collection const& b) {
+  std::vector<bool> found(b.clips.size());
+  auto const find = [&](std::vector<std::uint64_t> of_a, std::vector<std::uint64_t> const& of_b) {
+    std::sort(of_a.begin(), of_a.end());
+    for (std::size_t i = 0; i != std::min(found.size(), of_b.size()); ++i)
+      if (of_b[i] != 0 && std::binary_search(of_a.begin(), of_a.end(), of_b[i])) found[i] = true;
+  };
+  find(detail::prints_of_files(a.clips), detail::prints_of_files(b.clips));
+  if (!a.index.empty() && !b.index.empty())
+    find(clip_index(a.index).content_prints(), clip_index(b.index).content_prints());
+  std::vector<std::size_t> both;
+  for (std::size_t i = 0; i != found.size(); ++i)
+    if (found[i]) both.push_back(i);
+  return both;
 }
 
 }  // namespace l3::inline L3_ISA

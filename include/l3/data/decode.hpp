@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/fingerprint.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/image_scale.hpp>
@@ -84,6 +85,18 @@ class clip_reader {
     for (auto const entry : file_.index().entries)
       if (double const t = file_.clock(video, video.packets[entry].pts); t > times.back()) times.push_back(t);
     return times;
+  }
+
+  /// A number that files of the same content have in common: of the bytes and times of their packets in the first
+  /// seconds, and of what is shown and heard of them. Where in the file these stand, its name and its tags do not
+  /// count; a copy that was encoded anew, or put into a format with other time stamps, is another content. Never 0.
+  std::uint64_t content_print() const {
+    std::uint64_t print = fingerprint("");
+    auto const mix = [&](auto value) { print = fingerprint_of_number(static_cast<std::uint64_t>(value), print); };
+    for (auto const* each : {&file_.index().video, &file_.index().sound}) mix(each->codec), mix(each->print);
+    mix(facts_.width), mix(facts_.height);
+    mix(facts_.rotation), mix(facts_.sample_rate), mix(facts_.channels);
+    return std::max<std::uint64_t>(print, 1);
   }
 
   /// The picture on display at time t: the last one whose presentation time is no later, the first one if t lies before

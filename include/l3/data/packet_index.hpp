@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <l3/core/error.hpp>
+#include <l3/core/fingerprint.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <limits>
@@ -44,18 +45,18 @@ inline double frame_rate(ffmpeg::input const& in, int stream) {
   return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 25;
 }
 
-/// FNV-1a over all that a decoder's output depends on: time stamp, size, flags, sample cuts and, `with_bytes`, the
-/// bytes themselves (in words, of which four at a time are independent: several GB/s).
-inline std::uint64_t digest(ffmpeg::packet const& p, bool with_bytes) {
-  std::uint64_t h = 0xcbf29ce484222325;
-  auto const mix = [&](std::uint64_t value) {
-    for (int i = 0; i < 8; ++i, value >>= 8) h = (h ^ (value & 0xff)) * 0x100000001b3;
-  };
+/// A fingerprint of all but the bytes that a decoder's output depends on: time stamp, size, flags and sample cuts.
+inline std::uint64_t digest(ffmpeg::packet const& p) {
+  std::uint64_t h = fingerprint("");
+  auto const mix = [&](std::uint64_t value) { h = fingerprint_of_number(value, h); };
   mix(static_cast<std::uint64_t>(p.pts));
   mix(static_cast<std::uint64_t>(p.size));
   mix(static_cast<std::uint64_t>(p.flags & (AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD)));
   for (auto byte : ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES)) mix(byte);
-  if (!with_bytes) return h;
+  return h;
+}
+/// The same, going on with the bytes: in words, of which four at a time are independent (several GB/s).
+inline std::uint64_t digest_of_bytes(ffmpeg::packet const& p, std::uint64_t h) {
   std::uint64_t lanes[4] = {1, 2, 3, 4};
   auto const* at = p.data;
   auto left = static_cast<std::size_t>(std::max(p.size, 0));
@@ -63,8 +64,8 @@ inline std::uint64_t digest(ffmpeg::packet const& p, bool with_bytes) {
     std::memcpy(words, at, sizeof words);
     for (int i = 0; i < 4; ++i) lanes[i] = (std::rotl(lanes[i], 29) ^ words[i]) * 0x9e3779b97f4a7c15;
   }
-  for (; left > 0; ++at, --left) lanes[0] = (lanes[0] ^ *at) * 0x100000001b3;
-  for (auto const lane : lanes) mix(lane ^ lane >> 32);
+  lanes[0] = fingerprint({reinterpret_cast<char const*>(at), left}, lanes[0]);
+  for (auto const lane : lanes) h = fingerprint_of_number(lane ^ lane >> 32, h);
   return h;
 }
 
@@ -151,7 +152,8 @@ struct stream_index {
   double begin = std::numeric_limits<double>::infinity();  ///< seconds in the file's own time
   double end = -std::numeric_limits<double>::infinity();
   double last_dts = -std::numeric_limits<double>::infinity();
-  bool own_settings = true;  ///< all the decoder's settings are in the header: none change along the way
+  std::uint64_t print = fingerprint("");  ///< of all packets, their bytes included
+  bool own_settings = true;               ///< all the decoder's settings are in the header: none change along the way
 
   explicit operator bool() const { return stream >= 0; }
   double seconds(std::int64_t time_stamp) const { return double(time_stamp) * av_q2d(time_base); }
@@ -257,8 +259,10 @@ class packet_scan {
     for (auto kind : {AV_PKT_DATA_NEW_EXTRADATA, AV_PKT_DATA_PARAM_CHANGE, AV_PKT_DATA_PALETTE})
       if (!ffmpeg::side_data(p, kind).empty() && !s.packets.empty()) s.own_settings = false;
     auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
-    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, digest(p, index_.digests_bytes), x264, key,
-                         shown, entry, !cut.empty()});
+    auto const short_one = digest(p), whole = digest_of_bytes(p, short_one);
+    s.print = fingerprint_of_number(whole, s.print);
+    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, index_.digests_bytes ? whole : short_one, x264,
+                         key, shown, entry, !cut.empty()});
     if (p.dts != AV_NOPTS_VALUE) s.last_dts = std::max(s.last_dts, s.seconds(p.dts));
     auto const time_stamp = p.pts != AV_NOPTS_VALUE ? p.pts : p.dts;
     if (!shown || time_stamp == AV_NOPTS_VALUE) return;

@@ -88,22 +88,22 @@ inline void stamp_file(clip_record& r) {
 inline clip_record probe_clip(clip video, index_settings const& s, decode_limits limits = {}) {
   clip_record r{.video = std::move(video)};
   stamp_file(r);
-  auto const flag = [&](bool is_so, content_flag f) { r.flags |= is_so ? static_cast<std::uint32_t>(f) : 0; };
   limits.seconds = s.seconds;
   try {
     clip_reader reader(r.video.file, limits);
     r.facts = reader.facts();
     r.keys = reader.key_times();
-    flag(!r.facts.has_video, content_flag::no_picture);
-    flag(!r.facts.has_sound, content_flag::no_sound);
-    flag(r.facts.has_video && r.facts.has_sound && !r.facts.too_little().empty(), content_flag::short_clip);
+    r.content_print = reader.content_print();
+    r.mark(content_flag::no_picture, !r.facts.has_video);
+    r.mark(content_flag::no_sound, !r.facts.has_sound);
+    r.mark(content_flag::short_clip, r.facts.has_video && r.facts.has_sound && !r.facts.too_little().empty());
     if (s.content && r.facts.has_video) {
       r.motion = detail::motion_seen(reader);
-      flag(r.motion < detail::least_motion, content_flag::still);
+      r.mark(content_flag::still, r.motion < detail::least_motion);
     }
     if (s.content && r.facts.has_sound) {
       r.loudest = detail::loudest_sample(reader);
-      flag(r.loudest < detail::least_loudness, content_flag::silent);
+      r.mark(content_flag::silent, r.loudest < detail::least_loudness);
     }
   } catch (media_error const& e) {
     r.refused = e.what();

@@ -191,7 +191,9 @@ class stream_decoder {
       do {
         if (!file_->in().read(*packet_)) throw strayed{};
       } while (packet_->stream_index != stream_->stream);
-      if (digest(*packet_, file_->index().digests_bytes) == wanted) break;
+      auto found = digest(*packet_);
+      if (file_->index().digests_bytes) found = digest_of_bytes(*packet_, found);
+      if (found == wanted) break;
       if (skips_ == 0) throw strayed{};
     }
     skips_ = 0;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <l3/core/cuda.cuh>
 #include <l3/core/gpu_group.cuh>
+#include <l3/kernels/cuda/warpgroup_rows.cuh>
 #include <l3/model/gpu_batch.cuh>
 #include <l3/train/trainer.hpp>
 #include <span>
@@ -226,6 +227,8 @@ class gpu_steps {
         roles_(room() / detail::gpu::line_values),
         results_((group != nullptr ? 1 + group->size() : 1) * sizeof(detail::gpu::step_result)) {
     require_valid(settings);
+    // Asked here, and not by the first convolution that can be so: that one is recorded.
+    if constexpr (std::same_as<value, bfloat16>) on.direct(detail::gpu::reads_rows_anywhere);
     auto roles = detail::gpu::line_roles<Network>(learned_from);
     roles.insert(roles.end(), more.roles.begin(), more.roles.end());
     upload(on, roles.size(), roles.data(), reinterpret_cast<detail::gpu::line_role*>(roles_.data()));

@@ -128,6 +128,7 @@ struct thin_product {
           bits[k] = (inside & within[s][2 * half + k]) != 0 ? at[offset[s][2 * half + k]] : 0u;
         terms[2 * s + half] = bits[0] | bits[1] << 16;
       }
+    __syncwarp();  // the products are the warp's, whose lanes may come here one by one
 #pragma unroll
     for (int m = 0; m < blocks; ++m) {
 #pragma unroll
