@@ -77,7 +77,8 @@ class memory {
       index_.reset();
       return;
     }
-    index_->for_each_name([&](std::int64_t id, std::string_view name) { ids_.emplace(hash(name), id); });
+    index_->for_each_name(
+        [&](std::int64_t id, std::string_view name) { ids_.insert_or_assign(hash(name), id); });  // the latest
   }
 
   /// The id of the same file, with the same size and time of change; or 0.

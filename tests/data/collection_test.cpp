@@ -151,6 +151,16 @@ TEST_CASE("videos of the same content are known by it, whatever they are called 
   auto bytes = fixtures::read_file(m->folder / "clip4.mp4");
   bytes[bytes.size() / 2] ^= 1;
   CHECK(print(fixtures::write_file("flipped.mp4", bytes)) != whole);
+  // The same packets with the same numbers for times, in halves of the unit (behind the name of its box, 12 bytes on).
+  auto twice_as_fast = fixtures::read_file(m->folder / "clip4.mp4");
+  std::string const box = "mdhd";
+  auto const unit = std::search(twice_as_fast.begin(), twice_as_fast.end(), box.begin(), box.end()) + 16;
+  REQUIRE(unit[0] == 0);
+  auto const units = static_cast<unsigned>(unit[1] << 16 | unit[2] << 8 | unit[3]) * 2;
+  for (int k = 1; k < 4; ++k) unit[k] = static_cast<std::uint8_t>(units >> (24 - 8 * k));
+  auto const fast = fixtures::write_file("fast.mp4", twice_as_fast);
+  CHECK(l3::clip_reader(fast).facts().frame_rate == 30);
+  CHECK(print(fast) != whole);
   // Packets of one size each: only their bytes tell these apart.
   for (std::string const colour : {"red", "blue"})
     fixtures::ffmpeg("-f lavfi -i color=" + colour +
@@ -190,6 +200,22 @@ TEST_CASE("videos of two collections are found by their files, and by content wh
   auto const packed = fresh("packed elsewhere");
   l3::packer(there.clips, {.out = packed, .side = 64}).run();
   CHECK(l3::videos_of_both(indexed, l3::open_collection(packed)) == std::vector<std::size_t>{0});
+
+  // Where both were moved, their videos are no files any more: only content tells.
+  for (std::string const name : {"one", "two"}) {
+    auto const set = fresh("set " + name);
+    fs::create_directories(set / "videos");
+    for (int i = 0; i != 2; ++i)
+      fs::copy_file(m->folder / (name == "one" ? "clip" + std::to_string(2 * i) + ".mp4"
+                                               : "a b/clip" + std::to_string(2 * i + 1) + ".mp4"),
+                    set / "videos" / (std::to_string(i) + ".mp4"));
+    l3::packer(l3::read_clips(set / "videos"), {.out = set / "packed", .side = 64}).run();
+    fs::rename(set / "packed", fresh("moved " + name));
+  }
+  auto const one = l3::open_collection(fixtures::folder() / "moved one"),
+             two = l3::open_collection(fixtures::folder() / "moved two");
+  CHECK(l3::videos_of_both(one, two).empty());
+  CHECK(l3::videos_of_both(one, one).size() == 2);
 
   // An index of an earlier build can be read, and gone on with.
   l3::sql_database(other, l3::sql_database::mode::write).run("ALTER TABLE clips DROP COLUMN content_print");

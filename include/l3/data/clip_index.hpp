@@ -286,7 +286,7 @@ class clip_index_writer {
                  at(f.has_video, f.video.begin), at(f.has_video, f.video.end), at(f.has_sound, f.sound.begin),
                  at(f.has_sound, f.sound.end), f.width, f.height, f.frame_rate, f.rotation, f.sample_rate, f.channels,
                  f.container, f.video_codec, f.audio_codec, r.loudest, r.motion, std::as_bytes(std::span(r.keys)),
-                 r.content_print == 0 ? std::nullopt : std::optional(r.content_print));
+                 r.content_print == 0 || !r.refused.empty() ? std::nullopt : std::optional(r.content_print));
     return old_ + ++added_;
   }
 

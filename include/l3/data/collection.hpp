@@ -16,6 +16,8 @@
 #include <l3/files/sqlite.hpp>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <unordered_map>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -65,23 +67,20 @@ namespace detail {
 inline std::vector<std::uint64_t> prints_of_files(clip_list const& clips) {
   std::vector<std::uint64_t> prints;
   prints.reserve(clips.size());
-  std::filesystem::path folder;
-  std::uint64_t of_folder = fingerprint(real_folder(folder).native());
+  std::unordered_map<std::string, std::uint64_t> folders;
   for (std::size_t i = 0; i != clips.size(); ++i) {
     auto const file = clips.file(i);
-    if (auto const its = file.parent_path(); its != folder) {
-      folder = its;
-      of_folder = fingerprint(real_folder(folder).native());
-    }
-    prints.push_back(fingerprint(file.filename().native(), of_folder));
+    auto const [folder, is_new] = folders.try_emplace(file.parent_path().native());
+    if (is_new) folder->second = fingerprint(real_folder(folder->first).native());
+    prints.push_back(fingerprint(file.filename().native(), folder->second));
   }
   return prints;
 }
 
 }  // namespace detail
 
-/// Places in `b` of the videos that `a` has too: the same file, or, where both are indexed or packed, the same content
-/// (clip_reader::content_print). Opens no video.
+/// Places in `b` of the videos that `a` has too: the same file, or, where both are indexed or packed, with the same
+/// limit of seconds, the same content (clip_reader::content_print). Opens no video.
 inline std::vector<std::size_t> videos_of_both(collection const& a, collection const& b) {
   std::vector<bool> found(b.clips.size());
   auto const find = [&](std::vector<std::uint64_t> of_a, std::vector<std::uint64_t> const& of_b) {
@@ -90,6 +89,9 @@ inline std::vector<std::size_t> videos_of_both(collection const& a, collection c
       if (of_b[i] != 0 && std::binary_search(of_a.begin(), of_a.end(), of_b[i])) found[i] = true;
   };
   find(detail::prints_of_files(a.clips), detail::prints_of_files(b.clips));
+  std::error_code unknown;
+  for (std::size_t i = 0; i != found.size(); ++i)  // what an index names that was moved may be no file, or another
+    if (found[i] && !std::filesystem::exists(b.clips.file(i), unknown)) found[i] = false;
   if (!a.index.empty() && !b.index.empty())
     find(clip_index(a.index).content_prints(), clip_index(b.index).content_prints());
   std::vector<std::size_t> both;

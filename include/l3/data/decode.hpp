@@ -2,6 +2,7 @@
 /// seconds.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -89,12 +90,16 @@ class clip_reader {
 
   /// A number that files of the same content have in common: of the bytes and times of their packets in the first
   /// seconds, and of what is shown and heard of them. Where in the file these stand, its name and its tags do not
-  /// count; a copy that was encoded anew, or put into a format with other time stamps, is another content. Never 0.
+  /// count; a copy that was encoded anew, or put into a format with other time stamps, is another content. Readers with
+  /// the same limit of seconds say the same. Never 0.
   std::uint64_t content_print() const {
     std::uint64_t print = fingerprint("");
     auto const mix = [&](auto value) { print = fingerprint_of_number(static_cast<std::uint64_t>(value), print); };
-    for (auto const* each : {&file_.index().video, &file_.index().sound}) mix(each->codec), mix(each->print);
-    mix(facts_.width), mix(facts_.height);
+    for (auto const* each : {&file_.index().video, &file_.index().sound}) {
+      mix(each->codec), mix(each->print);
+      mix(each->time_base.num), mix(each->time_base.den);
+    }
+    mix(facts_.width), mix(facts_.height), mix(std::bit_cast<std::uint64_t>(facts_.frame_rate));
     mix(facts_.rotation), mix(facts_.sample_rate), mix(facts_.channels);
     return std::max<std::uint64_t>(print, 1);
   }
