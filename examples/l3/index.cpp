@@ -59,6 +59,11 @@ set_listing list_of(index_options const& o) {
   return listing;
 }
 
+std::vector<std::string> flag_names() {
+  std::vector<std::string> names;
+  for (auto const& [flag, name] : content_flag_names) names.emplace_back(name);
+  return names;
+}
 std::uint32_t flags_named(std::vector<std::string> const& names) {
   std::uint32_t flags = 0;
   for (auto const& name : names)
@@ -241,7 +246,7 @@ work add_index(CLI::App& command) {
       .add_option("--drop", o->drop,
                   "Leave out of training: silent, static (one picture all the time), copy (of a video before it)")
       ->delimiter(',')
-      ->check(CLI::IsMember({"silent", "static", "copy", "short", "no-picture", "no-sound"}));
+      ->check(CLI::IsMember(flag_names()));
   command.add_flag("--quick", o->quick, "Decode nothing: silence and standstill are not looked for");
   command.add_option("--max-failures", o->most_failures, "End when more files than this are refused")
       ->default_str("no limit");

@@ -90,7 +90,7 @@ inline std::vector<std::size_t> videos_of_both(collection const& a, collection c
   };
   find(detail::prints_of_files(a.clips), detail::prints_of_files(b.clips));
   std::error_code unknown;
-  for (std::size_t i = 0; i != found.size(); ++i)  // what an index names that was moved may be no file, or another
+  for (std::size_t i = 0; i != found.size(); ++i)  // what a moved index names is no file any more
     if (found[i] && !std::filesystem::exists(b.clips.file(i), unknown)) found[i] = false;
   if (!a.index.empty() && !b.index.empty())
     find(clip_index(a.index).content_prints(), clip_index(b.index).content_prints());
