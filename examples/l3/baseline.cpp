@@ -201,7 +201,6 @@ int all_run(CLI::App& command, baseline_options const& o) {
   fs::path const out = o.out;
   // What the last stage needs is looked at before the first.
   open_collection(o.test);
-  if (o.test_pairs % 2 != 0) throw setting_error({"--test-pairs", "an even number", std::to_string(o.test_pairs)});
   if (!o.checkpoint.empty()) model_of_checkpoint(o.checkpoint);
   make_folder(out);
   int code = done;
@@ -287,12 +286,16 @@ work add_baseline(CLI::App& command) {
   combine->add_option("--valid", d->valid, "DATA to choose the threshold on")->required();
   combine->add_option("--test", d->test, "DATA to test on")->required();
   combine->add_option("--out,-o", d->out, "Folder for result.json; none: not kept");
-  combine->add_option("--valid-pairs", d->valid_pairs, "Pairs to choose the threshold on")->capture_default_str();
-  combine->add_option("--pairs", d->test_pairs, "Pairs to test on")->capture_default_str()->check(above_zero);
-  combine->add_option("--seed", d->seed, "Which pairs")->capture_default_str();
-  combine->add_option("--clip-seconds", d->seconds, "Use only the first this many seconds of a video; 0: all")
+  combine->add_option("--valid-pairs", d->valid_pairs, "Pairs to choose the threshold on")
       ->capture_default_str()
-      ->check(zero_or_more);
+      ->check(above_zero)
+      ->check(even);
+  combine->add_option("--pairs", d->test_pairs, "Pairs to test on")
+      ->capture_default_str()
+      ->check(above_zero)
+      ->check(even);
+  combine->add_option("--seed", d->seed, "Which pairs")->capture_default_str();
+  add_clip_seconds(*combine, d->seconds);
   combine->footer(
       "Example:\n  l3 baseline direct --vision vision/best.safetensors --audio audio/best.safetensors --valid valid.csv"
       " --test test.csv");
@@ -314,7 +317,10 @@ work add_baseline(CLI::App& command) {
   CLI::App* const all = command.add_subcommand("all", "Every baseline, then the paper's table beside your network");
   a->training_options::add_to(*all);
   all->add_option("--test", a->test, "DATA to test on")->required();
-  all->add_option("--test-pairs", a->test_pairs, "Pairs to test on")->capture_default_str()->check(above_zero);
+  all->add_option("--test-pairs", a->test_pairs, "Pairs to test on")
+      ->capture_default_str()
+      ->check(above_zero)
+      ->check(even);
   all->add_option("--checkpoint", a->checkpoint, "Your network, as `l3 train` writes it; none: left out");
   all->footer(
       "OUT gets a run each in vision, audio and pretrain; the same command goes on where it was interrupted.\n"

@@ -246,13 +246,9 @@ work add_bench(CLI::App& command) {
   loader->add_option("--batch", l->batch, "Draws of a batch")->capture_default_str()->check(above_zero);
   loader->add_option("--pairs", l->pairs, "Draws in total")->capture_default_str()->check(above_zero);
   loader->add_option("--seed", l->seed, "Which draws")->capture_default_str();
-  loader->add_option("--clip-seconds", l->seconds, "Use only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
+  add_clip_seconds(*loader, l->seconds);
   l->opening.add_to(*loader);
-  loader->add_option("--workers", l->workers, "Threads that read videos; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+  add_workers(*loader, l->workers);
   loader->add_flag("--raw", l->raw,
                    "Batches as a GPU takes them: cut out, mirror, colours and spectrograms left to it");
   loader->add_option("--dump", l->dump)->group("");  // hidden: for bench/peers/loader.py

@@ -153,7 +153,7 @@ rgb_frame spectrogram_chart(heat_map const& spectrum, heat_map const& heat, floa
 
 void write_png(std::filesystem::path const& file, rgb_frame const& picture) {
   auto const png = png_of(picture);
-  write_text(file, {reinterpret_cast<char const*>(png.data()), png.size()});
+  write_file(file, {reinterpret_cast<char const*>(png.data()), png.size()});
 }
 
 }  // namespace l3::program

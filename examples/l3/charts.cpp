@@ -38,7 +38,7 @@ std::string confusion_chart(confusion_matrix const& counts, std::vector<std::str
   bool const named = n <= 60;
   std::size_t const margin = 24 + (named ? 7 * std::min<std::size_t>(longest, 28) : 0), side = margin + n * cell + 12;
   auto const shown = [](std::string const& name) {
-    return escaped(name.size() <= 28 ? name : name.substr(0, 27) + "\u2026");
+    return escaped(name.size() <= 28 ? name : std::string(detail::beginning_of(name, 27)) + "\u2026");
   };
   std::string svg = text(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %zu %zu\" width=\"%zu\" height=\"%zu\" "

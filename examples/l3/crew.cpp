@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <l3/core/error.hpp>
 #include <new>
 #include <stdexcept>
@@ -143,6 +144,9 @@ std::string said_of_error() {
     return "out of memory; a smaller --batch or --model needs less";
   } catch (std::length_error const& e) {
     return std::string("more memory than there can be (") + e.what() + "); a smaller --batch or --model needs less";
+  } catch (std::filesystem::filesystem_error const& e) {
+    std::string const name = e.path1().string();
+    return error({name.empty() ? "a path" : name, "a path that can be used so", e.code().message()}).what();
   } catch (std::exception const& e) {
     return e.what();
   }

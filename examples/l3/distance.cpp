@@ -88,7 +88,7 @@ work add_distance(CLI::App& command) {
   auto const o = std::make_shared<distance_options>();
   o->pool = "global";
   command.add_option("what", o->what, "audio or image")->required()->check(CLI::IsMember({"audio", "image"}));
-  command.add_option("data", o->data, "Folder, searched below, or table with a column path: what is judged")
+  command.add_option("data", o->data, "Folder, searched below, table with a column path, or index: what is judged")
       ->required();
   command.add_option("--reference", o->reference, "The same of what it is held against")->required();
   command

@@ -83,7 +83,8 @@ class table {
   }
   /// Rows that commit will write.
   std::size_t rows() const { return reduced_.empty() ? rows_.count() : 1; }
-  void commit(double hop_seconds) {
+  /// `first`: the number of the first row.
+  void commit(double hop_seconds, std::size_t first) {
     if (!reduced_.empty()) {
       std::vector<float> row(reduced_.begin(), reduced_.end());
       if (!largest_)
@@ -91,13 +92,13 @@ class table {
           row[k] = static_cast<float>(reduced_[k] / static_cast<double>(taken_));
       rows_.append(std::span<float const>(row));
     }
-    write(hop_seconds);
+    write(hop_seconds, first);
   }
 
  private:
-  void write(double hop_seconds) const {
+  void write(double hop_seconds, std::size_t first) const {
     std::vector<double> times(timed_ ? rows_.count() : 0);
-    for (std::size_t k = 0; k < times.size(); ++k) times[k] = static_cast<double>(k) * hop_seconds;
+    for (std::size_t k = 0; k < times.size(); ++k) times[k] = static_cast<double>(first + k) * hop_seconds;
     if (format_ == "npz") {
       npz_writer out(file_);
       out.add("embedding", rows_);
@@ -125,9 +126,7 @@ class table {
       if (timed_) document["timestamps"] = times;
       content = document.dump() + "\n";
     }
-    atomic_file out(file_);
-    out.write(content);
-    out.commit();
+    write_file(file_, content);
   }
 
   fs::path file_;
@@ -199,10 +198,10 @@ class outputs final : public row_sink {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
       rows_[k][what == modality::frame] = open->rows();
       writers_.add(open->rows() * by_->width(what) * sizeof(float),
-                   [this, made = open, hop = by_->hop_seconds(), name = target(k, what).generic_string(),
-                    &from = doing_[at].file] {
+                   [this, made = open, hop = by_->hop_seconds(), first = outcome.first,
+                    name = target(k, what).generic_string(), &from = doing_[at].file] {
                      made_with_.begin(name, from);
-                     made->commit(hop);
+                     made->commit(hop, first);
                      made_with_.end(name, from);
                    });
     }
@@ -372,9 +371,7 @@ work add_embed(CLI::App& command) {
       .add_option("--batch", o->batch, "Rows computed at a time, where sounds do not share work; does not change them")
       ->capture_default_str()
       ->check(above_zero);
-  command.add_option("--workers", o->workers, "Threads that read files; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+  add_workers(command, o->workers, "files");
   o->on.add_to(command);
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);

@@ -164,8 +164,7 @@ std::size_t hop_samples(double seconds) {
   return static_cast<std::size_t>(std::lround(seconds * sound_rate));
 }
 bool suits_embedding(fs::path const& file, std::string const& kind) {
-  std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::string const ending = detail::lower_extension(file);
   auto const among = [&](auto const& endings) { return std::ranges::find(endings, ending) != std::end(endings); };
   if (kind == "image") return among(picture_endings);
   return has_video_extension(file) || (kind == "audio" && among(sound_endings));

@@ -47,11 +47,12 @@ class embedder {
   double hop_seconds() const { return static_cast<double>(rules_.hop) / sound_rate; }
   std::size_t width(modality what) const { return net_.width_of(what, settings_.which); }
 
-  /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill to the end are left out, but
-  /// there is always one row. Centred ones cover half a second to each side of k hop, until one holds the
-  /// sound's end, with silence where there is no sound. Row k of pictures is the frame on display at k hop seconds,
-  /// of aligned ones in the middle of the sound's. A still picture gives one. When `go_on` says no, what has been read
-  /// is computed yet. Once for an embedder.
+  /// Row k of a sound covers [k hop, k hop + 1 s); seconds that the sound does not fill are left out (a delay of a
+  /// tenth of a second is none), at the beginning, so that the first row may be another than 0, and at the end; but
+  /// there is always one row. Centred ones cover half a second to each side of k hop, until one holds the sound's end,
+  /// with silence where there is no sound. Row k of pictures is the frame on display at k hop seconds, of aligned ones
+  /// in the middle of the sound's. A still picture gives one. When `go_on` says no, what has been read is computed yet.
+  /// Once for an embedder.
   ///
   /// Errors  numeric_error: a feature that is not finite; what the sink throws. Files that cannot be read are refused.
   void run(std::span<reading_job const> jobs, row_sink& to, std::function<bool()> const& go_on);

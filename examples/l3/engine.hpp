@@ -205,7 +205,7 @@ class classifier_engine {
 };
 
 /// Names of the models there are.
-inline constexpr char const* model_names[] = {"paper", "small", "tiny"};
+inline std::vector<std::string> const model_names{paper::name, small::name, tiny::name};
 
 /// A model at work. Threads: zero means one a core. Errors: setting_error for an unknown model, or a backend or a
 /// precision that this build does not have; device_error: no fitting GPU.

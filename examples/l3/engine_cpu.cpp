@@ -50,7 +50,7 @@ std::string model_of_checkpoint(std::filesystem::path const& checkpoint) {
 std::string model_of_checkpoint(std::filesystem::path const& checkpoint, checkpoint_facts const& facts) {
   std::string const& description = facts.model;
   std::string const name = description.substr(0, description.find(' '));
-  if (name != paper::name && name != small::name && name != tiny::name)
+  if (!with_model(name, [](auto) {}))
     throw format_error(
         {checkpoint.string(), "a checkpoint of paper, small or tiny", "one of model " + detail::excerpt(description)});
   return name;

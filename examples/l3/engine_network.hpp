@@ -611,38 +611,42 @@ class network_classifier final : public classifier_engine {
   bool changed_ = false;  // since user_ took over the weights
 };
 
+namespace detail_of_engine {
+/// What make(Config{}) gives for the model of this name.
+template <class Result, class Make>
+Result of_model(std::string const& name, Make&& make) {
+  Result result;
+  if (!with_model(name, [&](auto config) { result = make(config); }))
+    throw setting_error({"--model", "paper, small or tiny", name});
+  return result;
+}
+}  // namespace detail_of_engine
+
 /// What a model is, without one: its facts. Errors: setting_error for an unknown model.
 template <backend B>
 model_facts describe_on(std::string const& model) {
-  if (model == paper::name) return network_engine<B, paper>::describe();
-  if (model == small::name) return network_engine<B, small>::describe();
-  if (model == tiny::name) return network_engine<B, tiny>::describe();
-  throw setting_error({"--model", "paper, small or tiny", model});
+  return detail_of_engine::of_model<model_facts>(
+      model, []<class Config>(Config) { return network_engine<B, Config>::describe(); });
 }
 
 /// The model of this name on backend B. Errors: setting_error for an unknown model.
 template <backend B>
 std::unique_ptr<engine> make_engine_on(std::string const& model, std::size_t threads, int device = 0) {
-  if (model == paper::name) return std::make_unique<network_engine<B, paper>>(threads, device);
-  if (model == small::name) return std::make_unique<network_engine<B, small>>(threads, device);
-  if (model == tiny::name) return std::make_unique<network_engine<B, tiny>>(threads, device);
-  throw setting_error({"--model", "paper, small or tiny", model});
+  return detail_of_engine::of_model<std::unique_ptr<engine>>(
+      model, [&]<class Config>(Config) { return std::make_unique<network_engine<B, Config>>(threads, device); });
 }
 
 /// A classifier on backend B. Errors: setting_error for an unknown model.
 template <backend B>
 std::unique_ptr<classifier_engine> make_classifier_on(classifier_choice const& is, std::size_t threads,
                                                       int device = 0) {
-  auto const of = [&]<class Config>(Config) -> std::unique_ptr<classifier_engine> {
+  using made = std::unique_ptr<classifier_engine>;
+  return detail_of_engine::of_model<made>(is.model, [&]<class Config>(Config) -> made {
     model_facts facts = network_engine<B, Config>::describe();
     if (is.what == modality::frame)
       return std::make_unique<network_classifier<B, vision_of<Config>>>(std::move(facts), is, threads, device);
     return std::make_unique<network_classifier<B, audio_of<Config>>>(std::move(facts), is, threads, device);
-  };
-  if (is.model == paper::name) return of(paper{});
-  if (is.model == small::name) return of(small{});
-  if (is.model == tiny::name) return of(tiny{});
-  throw setting_error({"--model", "paper, small or tiny", is.model});
+  });
 }
 
 }  // namespace l3::program

@@ -114,7 +114,7 @@ std::unique_ptr<feature_engine> open_openl3(safetensors_file const& file, std::s
 std::unique_ptr<feature_engine> open_features(std::filesystem::path const& checkpoint, backend_choice const& on,
                                               std::size_t threads) {
   safetensors_file const file = safetensors_file::open(checkpoint);
-  checkpoint_facts const facts = read_checkpoint_facts(file, checkpoint);
+  checkpoint_facts const facts = read_checkpoint_facts(file);
   if (is_openl3(facts.model)) return open_openl3(file, facts.model, on, threads);
   auto net = make_engine(model_of_checkpoint(checkpoint, facts), on, threads);
   net->load(checkpoint, false);

@@ -50,8 +50,9 @@ json class_table(eval_options const& o, clip_list const& clips, std::vector<judg
   json table = json::array();
   o.say("class                     found         other class rejected   same class rejected");
   for (auto const& [label, r] : rows) {
-    o.say(text("%-22.22s %5zu of %-5zu      %5zu of %-5zu          %5zu of %-5zu", label.c_str(), r.found, r.positives,
-               r.rejected, r.negatives, r.same_rejected, r.same_class));
+    o.say(text("%-22s %5zu of %-5zu      %5zu of %-5zu          %5zu of %-5zu",
+               std::string(detail::beginning_of(label, 22)).c_str(), r.found, r.positives, r.rejected, r.negatives,
+               r.same_rejected, r.same_class));
     table.push_back({{"class", label},
                      {"positives", r.positives},
                      {"found", r.found},
@@ -94,7 +95,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
     std::string const stem = text("%02zu-%s", list.size() + 1, p.positive() ? "missed" : "confused");
     try {
       write_png(folder / (stem + ".png"), picture_of(data, p.frame_clip, p.frame_time, 256, limits));
-      write_text(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
+      write_file(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
     } catch (media_error const& e) {
       o.warn(e.what());
       continue;
@@ -116,7 +117,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
                     {"sound_of", sound_of},
                     {"sound_start", p.sound_start}});
   }
-  write_text(folder / "mistakes.csv", table);
+  write_file(folder / "mistakes.csv", table);
   return list;
 }
 #else
@@ -128,6 +129,7 @@ json write_mistakes(eval_options const& o, collection const&, std::vector<judged
 
 int eval_run(eval_options o, crew& all) {
   if (!all.is_first()) o.quiet = true;
+  if (o.batch < 2) throw setting_error({"--batch", "at least 2", std::to_string(o.batch)});
   std::string const model = model_of_checkpoint(o.checkpoint);
   auto const net = make_engine(model, o.on, o.threads);
   net->load(o.checkpoint, false);
@@ -212,7 +214,7 @@ int eval_run(eval_options o, crew& all) {
                         std::string(data.clips.name(p.sound_clip)), text("%.6f", p.sound_start),
                         p.positive() ? "1" : "0", text("%.9g", p.score())});
     fs::path const out = o.out;
-    write_text(out / "pairs.csv", table);
+    write_file(out / "pairs.csv", table);
     write_json(out / "result.json", result);
   }
   o.print(result);
@@ -234,15 +236,12 @@ work add_eval(CLI::App& command) {
       ->needs(out);
   command.add_option("--pairs", o->pairs, "Pairs to score, half of which correspond")
       ->capture_default_str()
-      ->check(above_zero);
+      ->check(above_zero)
+      ->check(even);
   command.add_option("--seed", o->seed, "Which pairs")->capture_default_str();
   command.add_option("--batch", o->batch, "Pairs scored at a time")->capture_default_str()->check(above_zero);
-  command.add_option("--clip-seconds", o->seconds, "Use only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
-  command.add_option("--workers", o->workers, "Threads that read videos; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+  add_clip_seconds(command, o->seconds);
+  add_workers(command, o->workers);
   o->on.add_to(command);
   command.add_option("--dump-batches", o->dump, "")->group("");
   o->add_to(command);

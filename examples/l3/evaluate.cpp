@@ -32,23 +32,27 @@ fixed_pairs::fixed_pairs(model_input const& input, collection data, loader_optio
   if (options_.batch > 2) options_.batch -= options_.batch % 2;  // as the loader does
 }
 
-void fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std::size_t process, std::size_t of) {
-  if (!kept_.empty()) {
-    for (kept_batch const& b : kept_) f(b.view());
-    return;
+bool fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std::size_t process, std::size_t of,
+                           std::function<bool()> const& go_on) {
+  for (kept_batch const& b : kept_) {
+    if (go_on && !go_on()) return false;
+    f(b.view());
   }
+  if (!kept_.empty()) return true;
   std::size_t const batches = (options_.evaluation_pairs + options_.batch - 1) / options_.batch;
   loader_options options = options_;
   options.first = batches * process / of;
   options.batches = batches * (process + 1) / of - options.first;
-  if (options.batches == 0) return;
+  if (options.batches == 0) return true;
   auto const source = input_.open(data_, options, raw_);
   std::vector<kept_batch> kept;
   for (feed_batch b = source->next(); b.count > 0; b = source->next()) {
+    if (go_on && !go_on()) return false;
     f(b);
     if (keep_) kept.emplace_back(b);
   }
   kept_ = std::move(kept);
+  return true;
 }
 
 std::uint64_t print_of(clip_list const& clips) {
@@ -68,10 +72,11 @@ std::vector<roc_point> evaluation::curve() const {
 }
 
 evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& all,
-                    std::function<void(feed_batch const&, std::span<float const>)> const& each) {
+                    std::function<void(feed_batch const&, std::span<float const>)> const& each,
+                    std::function<bool()> const& go_on) {
   std::vector<judged_pair> mine;
   std::vector<float> logits;
-  pairs.for_each(
+  bool const whole = pairs.for_each(
       [&](feed_batch const& b) {
         logits.resize(2 * b.count);
         if (b.crops.empty())
@@ -87,8 +92,10 @@ evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& a
                           b.sound_starts[k]});
         if (each) each(b, logits);
       },
-      all.rank(), all.size());
+      all.rank(), all.size(), go_on);
   evaluation e;
+  for (std::string const& stopped : all.gather(whole ? "" : "stopped")) e.whole = e.whole && stopped.empty();
+  if (!e.whole) return e;
   correspondence_meter meter;
   std::string const bytes(reinterpret_cast<char const*>(mine.data()), mine.size() * sizeof(judged_pair));
   for (std::string const& part : all.gather(bytes)) {

@@ -27,7 +27,9 @@ class fixed_pairs {
               std::size_t budget_bytes = std::size_t{1} << 30);
   /// Calls f(batch) for each batch; or for each of those that one process of several takes, whose place is always the
   /// same.
-  void for_each(std::function<void(feed_batch const&)> const& f, std::size_t process = 0, std::size_t of = 1);
+  /// Between batches `go_on` is asked; false: it said no.
+  bool for_each(std::function<void(feed_batch const&)> const& f, std::size_t process = 0, std::size_t of = 1,
+                std::function<bool()> const& go_on = {});
 
  private:
   struct kept_batch {
@@ -69,12 +71,14 @@ struct judged_pair {
 struct evaluation {
   correspondence result;
   std::vector<judged_pair> pairs;
+  bool whole = true;  ///< or one of the processes was told not to go on, and nothing is known
   std::vector<roc_point> curve() const;
 };
 
 /// Scores all pairs, shared out over the processes; all get the same result. `each` sees every batch of its own process
-/// with its logits.
+/// with its logits; between batches `go_on` is asked.
 evaluation evaluate(engine& net, fixed_pairs& pairs, std::uint64_t seed, crew& all,
-                    std::function<void(feed_batch const&, std::span<float const>)> const& each = {});
+                    std::function<void(feed_batch const&, std::span<float const>)> const& each = {},
+                    std::function<bool()> const& go_on = {});
 
 }  // namespace l3::program

@@ -156,16 +156,13 @@ int export_run(export_options const& o) {
   if (fs::exists(o.out) && fs::exists(o.checkpoint) && fs::equivalent(o.out, o.checkpoint))
     throw setting_error({"--out", "another file than the checkpoint", o.out});
   safetensors_file const file = safetensors_file::open(o.checkpoint);
-  checkpoint_facts const facts = read_checkpoint_facts(file, o.checkpoint);
+  checkpoint_facts const facts = read_checkpoint_facts(file);
   network_file to(o, facts);
   if (is_openl3(facts.model)) {
     add_openl3(file, facts.model, o, to);
   } else {
     std::string const model = model_of_checkpoint(o.checkpoint, facts);
-    auto const one_of = [&]<class... Config>(Config...) {
-      return (... || (model == Config::name && (add_l3<Config>(o, to), true)));
-    };
-    if (!one_of(paper{}, small{}, tiny{})) throw format_error({o.checkpoint, "paper, small or tiny", model});
+    with_model(model, [&]<class Config>(Config) { add_l3<Config>(o, to); });
   }
   return to.finish();
 }

@@ -26,6 +26,7 @@ std::string key_of(labelled_set const& set, modality what, chosen_network const&
 std::string check_of(feature_rows const& rows, std::string const& rest) {
   std::uint32_t crc = ffmpeg::crc32(std::as_bytes(std::span(rows.values)));
   crc = ffmpeg::crc32(std::as_bytes(std::span(rows.first)), crc);
+  crc = ffmpeg::crc32(std::as_bytes(std::span(rows.skipped)), crc);
   return std::to_string(ffmpeg::crc32(std::as_bytes(std::span(rest)), crc));
 }
 
@@ -37,6 +38,8 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
     if (file.metadata("l3.key") != key) return false;
     rows.first.resize(files + 1);
     file.read("first", rows.first, {files + 1});
+    rows.skipped.resize(files);
+    file.read("skipped", rows.skipped, {files});
     for (std::size_t k = 0; k != files; ++k)
       if (rows.first[0] != 0 || rows.first[k] > rows.first[k + 1]) return false;
     // What the file says of its size is believed when its tensors agree.
@@ -76,6 +79,7 @@ class collected final : public row_sink {
       to_.silent += met.is_silent ? 1 : 0;
     }
     to_.first.push_back(static_cast<std::int64_t>(to_.values.size() / to_.width));
+    to_.skipped.push_back(static_cast<std::int64_t>(met.first));
     bar_.update(static_cast<double>(job + 1), set_.files[job].name);
   }
 
@@ -88,9 +92,7 @@ class collected final : public row_sink {
 
 }  // namespace
 
-void feature_options::add_to(CLI::App& command) {
-  network.add_to(command, true);
-  command.add_option("--out,-o", out, "Folder for the results; features are kept there for the next time")->required();
+void add_layer(CLI::App& command, std::string& pool, std::string& layer) {
   command.add_option("--pool", pool, "grid: the largest value of each filter and region; global: of each filter")
       ->check(CLI::IsMember({"global", "grid"}))
       ->capture_default_str();
@@ -98,6 +100,12 @@ void feature_options::add_to(CLI::App& command) {
       .add_option("--layer", layer,
                   "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
       ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
+}
+
+void feature_options::add_to(CLI::App& command) {
+  network.add_to(command, true);
+  command.add_option("--out,-o", out, "Folder for the results; features are kept there for the next time")->required();
+  add_layer(command, pool, layer);
   command.add_option("--hop", hop, "Seconds from one second of a sound to the next")
       ->capture_default_str()
       ->check(above_zero);
@@ -107,9 +115,7 @@ void feature_options::add_to(CLI::App& command) {
   command.add_option("--batch", batch, "Rows computed at a time; does not change them")
       ->capture_default_str()
       ->check(above_zero);
-  command.add_option("--workers", workers, "Threads that read files; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+  add_workers(command, workers, "files");
   common_options::add_to(command);
 }
 embedder_settings feature_options::settings(chosen_network const& of) const {
@@ -152,6 +158,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     safetensors_writer out;
     out.add("features", {rows.count(), width}, std::span<float const>(rows.values));
     out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
+    out.add("skipped", {rows.skipped.size()}, std::span<std::int64_t const>(rows.skipped));
     out.metadata("l3.key", key);
     std::string const rest = json_text(
         json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}});

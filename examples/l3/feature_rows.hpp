@@ -18,6 +18,7 @@ struct feature_rows {
   std::size_t width = 0;
   std::vector<float> values;              ///< (rows, width)
   std::vector<std::int64_t> first = {0};  ///< rows of file k are [first[k], first[k + 1]): none if it was refused
+  std::vector<std::int64_t> skipped;      ///< of each file, seconds that its sound does not fill, or pictures, before
   std::vector<std::pair<std::size_t, std::string>> refused;  ///< file and why
   std::size_t shorter = 0, silent = 0;                       ///< sounds shorter than a second; without any sound
   double seconds = 0;                                        ///< what it took
@@ -26,8 +27,15 @@ struct feature_rows {
   std::size_t count() const { return static_cast<std::size_t>(first.back()); }
   std::size_t begin(std::size_t file) const { return static_cast<std::size_t>(first[file]); }
   std::size_t end(std::size_t file) const { return static_cast<std::size_t>(first[file + 1]); }
+  /// When a file's row k begins.
+  double seconds_of(std::size_t file, std::size_t k, std::size_t hop) const {
+    return static_cast<double>((static_cast<std::size_t>(skipped[file]) + k) * hop) / sound_rate;
+  }
   std::span<float const> row(std::size_t r) const { return std::span(values).subspan(r * width, width); }
 };
+
+/// Options --pool and --layer.
+void add_layer(CLI::App& command, std::string& pool, std::string& layer);
 
 /// Options that all have who read features.
 struct feature_options : common_options {

@@ -145,10 +145,8 @@ std::vector<float> second_of(collection const& from, std::uint32_t clip, double 
 }
 
 std::unique_ptr<model_input> make_input(std::string const& model) {
-  if (model == paper::name) return std::make_unique<input_of<paper>>();
-  if (model == small::name) return std::make_unique<input_of<small>>();
-  if (model == tiny::name) return std::make_unique<input_of<tiny>>();
   std::unique_ptr<model_input> made;
+  with_model(model, [&]<class Config>(Config) { made = std::make_unique<input_of<Config>>(); });
   with_openl3_front_end(model, [&]<class FrontEnd>(FrontEnd) {
     made = std::make_unique<item_input<openl3_picture, openl3_picture_side, FrontEnd>>();
   });

@@ -230,8 +230,9 @@ int index_run(index_options const& o) {
 work add_index(CLI::App& command) {
   auto const o = std::make_shared<index_options>();
   command.footer(
-      "OUT is an SQLite database; every command that takes DATA takes it. It is brought up to date by the same "
-      "command:\n"
+      "OUT is an SQLite database; commands that take DATA, or a folder of files, take it. The same command brings it "
+      "up "
+      "to date:\n"
       "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
       "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"
       "Example:\n  l3 index videos --out videos.l3index --drop silent,static,copy\n"
@@ -239,9 +240,7 @@ work add_index(CLI::App& command) {
   command.add_option("sources", o->sources, "Folders, CSVs or lists of videos; with --dataset, the set's own list")
       ->required();
   command.add_option("--out", o->out, "Index to write, or to bring up to date")->required();
-  command.add_option("--clip-seconds", o->seconds, "Look only at the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
+  add_clip_seconds(command, o->seconds, "Look only at");
   command
       .add_option("--drop", o->drop,
                   "Leave out of training: silent, static (one picture all the time), copy (of a video before it)")

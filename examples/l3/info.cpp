@@ -224,9 +224,9 @@ int info_run(info_options const& o) {
   o.answer("FFmpeg       " + media_version());
   o.answer(text("threads      %zu", threads));
   json models = json::array();
-  for (char const* name : model_names) {
+  for (std::string const& name : model_names) {
     model_facts const f = describe_model(name, {});
-    o.answer(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name,
+    o.answer(text("model        %-6s %s learned numbers, %.3g GFLOP a pair", name.c_str(),
                   short_number(static_cast<double>(f.learned)).c_str(), f.flops * 1e-9));
     models.push_back({{"model", name}, {"learned", f.learned}, {"flops_forward", f.flops}});
   }
@@ -248,7 +248,7 @@ work add_info(CLI::App& command) {
   CLI::Option* const file =
       command.add_option("file", o->file, "A checkpoint (.safetensors), an index or a media file; nothing: this build");
   command.add_option("--model", o->model, "Shapes, cost and memory of paper, small or tiny")
-      ->check(CLI::IsMember({"paper", "small", "tiny"}))
+      ->check(CLI::IsMember(model_names))
       ->excludes(file);
   o->on.add_to(command);
   command.add_option("--batch", o->batch, "Batch for the memory plan; 0: the model's default")->capture_default_str();

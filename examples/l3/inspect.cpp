@@ -226,7 +226,7 @@ int units_run(inspect_options const& o) {
             auto const item = inside.item_of(std::span<float const>(second));
             heat = inside.unit_of(what, inside.maps_of(what, item), unit);
             columns.emplace_back(std::move(shown), inside.chart(item, heat, high));
-            write_text(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), wav_of(second, sound_rate));
+            write_file(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), wav_of(second, sound_rate));
           }
         } catch (media_error const& e) {
           not_shown.insert(clip);
@@ -286,15 +286,17 @@ std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> c
   return units;
 }
 
-/// Errors: media_error where a stream has ended before the moment that is asked for. (Of one that is not there the
-/// reader tells.)
-void require_before_end(std::string const& file, clip_reader const& reader, modality what, double time) {
+/// Errors: media_error where a stream has ended before the moment that is asked for, or a sound begins only behind the
+/// second that begins there. (Of one that is not there the reader tells.)
+void require_within(std::string const& file, clip_reader const& reader, modality what, double time) {
   bool const sees = what == modality::frame;
   auto const& f = reader.facts();
   double const end = sees ? f.video.end : f.sound.end;
   if ((sees ? f.has_video : f.has_sound) && time > 0 && time >= end)
     throw media_error(
         {file, text("--time before its %s at %.3f s", sees ? "pictures end" : "sound ends", end), text("%g s", time)});
+  if (!sees && f.has_sound && time + sound_seconds <= f.sound.begin)
+    throw media_error({file, text("--time where its sound is, from %.3f s on", f.sound.begin), text("%g s", time)});
 }
 
 /// Maps of units side by side under their numbers, right of what they are maps of.
@@ -359,7 +361,8 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
       o.warn(e.what());
       refused.push_back({{"file", name}, {"why", e.what()}});
     } catch (file_error const& e) {
-      if (fs::exists(name)) throw;  // the output cannot be written
+      std::error_code unknown;
+      if (fs::exists(name, unknown)) throw;  // the output cannot be written
       o.warn(e.what());
       refused.push_back({{"file", name}, {"why", e.what()}});
     }
@@ -372,7 +375,7 @@ int heatmap_run(inspect_options const& o) {
   insides const inside(o, 1);
   require_units(o, inside.features());
   return each_file(o, "heatmap", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
-    if (!reader.facts().still_image) require_before_end(name, reader, modality::frame, o.time);
+    if (!reader.facts().still_image) require_within(name, reader, modality::frame, o.time);
     auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
     auto const shown = inside.seen(reader.frame(o.time, o.side));
     auto const units = units_of(o, maps, inside.features());
@@ -393,7 +396,7 @@ int spectrogram_run(inspect_options const& o) {
   require_units(o, inside.features());
   return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    require_before_end(name, reader, modality::sound, o.time);
+    require_within(name, reader, modality::sound, o.time);
     reader.sound(o.time, second);
     auto const item = inside.item_of(std::span<float const>(second));
     auto const maps = inside.maps_of(modality::sound, item);
@@ -421,7 +424,7 @@ int where_run(inspect_options const& o) {
   insides const inside(o, 64);
   return each_file(o, "correspondence", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    for (auto const what : {modality::frame, modality::sound}) require_before_end(name, reader, what, o.time);
+    for (auto const what : {modality::frame, modality::sound}) require_within(name, reader, what, o.time);
     reader.sound(std::max(0.0, o.time - sound_seconds / 2), second);
     auto const sound = inside.item_of(std::span<float const>(second));
     std::size_t const width = inside.features();
@@ -492,13 +495,10 @@ work add_inspect(CLI::App& command) {
       ->check(CLI::Range(1, 100).description(""));
   units->add_option("--moments", u->moments, "Moments to choose from, an even number")
       ->capture_default_str()
-      ->check(above_zero);
-  units->add_option("--clip-seconds", u->seconds, "Use only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
-  units->add_option("--workers", u->workers, "Threads that read videos; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+      ->check(above_zero)
+      ->check(even);
+  add_clip_seconds(*units, u->seconds);
+  add_workers(*units, u->workers);
   add_units(*units, *u);
   add_shared(*units, *u);
   units->footer(

@@ -5,16 +5,62 @@
 #include <cmath>
 #include <exception>
 #include <l3/data/decode.hpp>
+#include <limits>
+#include <string>
 #include <utility>
 
 namespace l3::program {
 
-/// A sound on its way through a buffer. Centred, there is half a second of silence in front of it.
+namespace {
+/// Sound or pictures that begin this late, in seconds, count as being there from the beginning: coders delay them so.
+constexpr double usual_delay = 0.1;
+
+/// The first whole number k, from 0 on, for which k hop is no less than a time in seconds; all that there are, at most.
+std::size_t first_from(double seconds, std::size_t hop) {
+  double const k = std::ceil(seconds * sound_rate / static_cast<double>(hop) - 1e-6);
+  return k > 0 ? static_cast<std::size_t>(std::min(k, 1e15)) : 0;
+}
+}  // namespace
+
+/// Rows of a file: from `first` on, at most so many.
+struct item_reader::range {
+  std::size_t first = 0, most = 0;
+};
+
+/// Those before are no rows of what begins later; and aligned ones are those that sound and pictures have in common.
+item_reader::range item_reader::rows_of(reading_job const& j, clip_facts const& facts, modality what) const {
+  auto const& [begin, end] = what == modality::sound ? facts.sound : facts.video;
+  constexpr auto all = std::numeric_limits<std::size_t>::max();
+  double const middle = rules_.centred ? 0 : sound_seconds / 2;  // of a row's second, from k hop on
+  if (what == modality::frame) return {j.most_frames == 1 ? 0 : first_from(begin - usual_delay, rules_.hop), all};
+  // Whole seconds are filled; of centred ones some of it.
+  range rows{first_from(rules_.centred ? begin - sound_seconds / 2 : begin - usual_delay, rules_.hop), all};
+  if (j.aligned) {
+    if (!facts.both())
+      throw media_error({j.file.string(), "sound and pictures at the same time",
+                         "sound from " + std::to_string(begin) + " to " + std::to_string(end) + " s, pictures from " +
+                             std::to_string(facts.video.begin) + " to " + std::to_string(facts.video.end) + " s"});
+    rows.first = std::max(rows.first, first_from(facts.video.begin - usual_delay - middle, rules_.hop));
+    auto const behind = first_from(facts.video.end + usual_delay - middle, rules_.hop);
+    rows.most = std::max(behind, rows.first + 1) - rows.first;
+  }
+  // There is always one row: where no second is filled, the one in which the sound begins.
+  auto const hop = static_cast<double>(rules_.hop) / sound_rate;
+  if (!rules_.centred && static_cast<double>(rows.first) * hop + sound_seconds > end)
+    rows.first = std::min(rows.first, static_cast<std::size_t>(std::max(0.0, begin) / hop + 1e-6));
+  return rows;
+}
+
+/// A sound on its way through a buffer, from row `first` on. Centred, there is half a second of silence in front of it.
 class item_reader::sound_window {
  public:
-  sound_window(clip_reader const& from, std::string const& name, std::size_t samples, reading_rules const& rules)
+  sound_window(clip_reader const& from, std::string const& name, std::size_t samples, reading_rules const& rules,
+               std::size_t first)
       : source_(from.sound_from_start()), centred_(rules.centred), buffer(samples) {
-    filled = rules.centred ? sound_rate / 2 : 0;
+    std::size_t const front = rules.centred ? sound_rate / 2 : 0, begin = first * rules.hop;
+    skip(begin > front ? begin - front : 0);
+    filled = front > begin ? front - begin : 0;
+    loudest_ = 0, length_ = 0;
     if (read_on() == 0) throw media_error({name, "at least one sample of sound", "none"});
     if (!rules.centred && rules.repeats && is_short())  // up to a second, which it is then
       for (std::size_t k = filled; k < sound_rate; ++k) buffer[k] = buffer[k - filled];
@@ -35,15 +81,7 @@ class item_reader::sound_window {
     std::size_t const kept = buffer.size() > hop ? buffer.size() - hop : 0;
     std::copy(buffer.end() - static_cast<std::ptrdiff_t>(kept), buffer.end(), buffer.begin());
     filled = kept;
-    std::size_t fresh = 0;
-    for (std::size_t gap = hop - (buffer.size() - kept); gap > 0;) {  // a hop longer than the buffer
-      skipped_.resize(std::min<std::size_t>(gap, sound_rate));
-      std::size_t const got = read(skipped_);
-      fresh += got;
-      if (got == 0) break;
-      gap -= got;
-    }
-    fresh += read_on();
+    std::size_t const fresh = skip(hop - (buffer.size() - kept)) + read_on();  // a hop may be longer than the buffer
     if (filled == buffer.size()) return true;
     silence_from(filled);
     return centred_ && fresh > 0;
@@ -53,6 +91,17 @@ class item_reader::sound_window {
   }
 
  private:
+  /// Reads on without keeping it; returns how much there was.
+  std::size_t skip(std::size_t samples) {
+    std::size_t left = samples;
+    while (left > 0) {
+      skipped_.resize(std::min<std::size_t>(left, sound_rate));
+      std::size_t const got = read(skipped_);
+      if (got == 0) break;
+      left -= got;
+    }
+    return samples - left;
+  }
   std::size_t read(std::span<float> out) {
     std::size_t const got = source_.read(out);
     for (float const x : out.first(got)) loudest_ = std::max(loudest_, std::abs(x));
@@ -188,10 +237,10 @@ void item_reader::read(std::size_t job, lane& to) {
   reading_job const& j = jobs_[job];
   std::optional<clip_reader> file;
   bool refused = false;  // as a whole
-  // The items of one kind, as make(met) hands them out; returns how many.
+  // The items of one kind, as make(met) hands them out; returns what was met, without items where it was refused.
   auto const kind = [&](modality what, bool wanted, auto&& make) {
     reading_outcome met;
-    if (!wanted) return met.items;
+    if (!wanted) return met;
     if (!refused) {
       bool opened = file.has_value();
       try {
@@ -206,25 +255,27 @@ void item_reader::read(std::size_t job, lane& to) {
         met.refused = e.what();
       }
     }
-    std::size_t const items = met.refused.empty() ? met.items : 0;
-    hand_out(to, {.job = job, .what = what, .end = std::move(met)});
-    return items;
+    hand_out(to, {.job = job, .what = what, .end = met});
+    if (!met.refused.empty()) met.items = 0;
+    return met;
   };
-  std::size_t const seconds =
+  reading_outcome const sounds =
       kind(modality::sound, j.sounds, [&](reading_outcome& met) { read_sounds(job, to, *file, met); });
-  refused = refused || (j.aligned && seconds == 0);
-  kind(modality::frame, j.frames, [&](reading_outcome& met) { read_frames(job, to, *file, seconds, met); });
+  refused = refused || (j.aligned && sounds.items == 0);
+  kind(modality::frame, j.frames, [&](reading_outcome& met) { read_frames(job, to, *file, sounds, met); });
 }
 
 void item_reader::read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met) {
   auto const& file = jobs_[job].file;
   if (!from.facts().has_sound) throw media_error({file.string(), "a file with sound", "none"});
+  auto const rows = rows_of(jobs_[job], from.facts(), modality::sound);
+  met.first = rows.first;
   std::size_t const windows = std::max<std::size_t>(rules_.windows, 1);
-  sound_window source(from, file.string(), sound_rate + (windows - 1) * rules_.hop, rules_);
+  sound_window source(from, file.string(), sound_rate + (windows - 1) * rules_.hop, rules_, rows.first);
   if (rules_.windows > 0)
-    read_together(job, to, source, met);
+    read_together(job, to, source, rows.most, met);
   else
-    read_alone(job, to, source, met);
+    read_alone(job, to, source, rows.most, met);
   met.is_short = source.is_short();
   met.is_silent = source.is_silent();
 }
@@ -235,20 +286,21 @@ void item_reader::put_second(std::span<float const> samples, std::byte* to) cons
   else
     input_.spectrum(samples, out);
 }
-void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
+void item_reader::read_alone(std::size_t job, lane& to, sound_window& source, std::size_t most, reading_outcome& met) {
   std::size_t const size = size_of(modality::sound);
   for (bool more = true; more;) {
     reading_piece piece{.job = job, .what = modality::sound, .data = memory(items_ * size)};
     for (; piece.items < items_ && more; ++piece.items) {
       put_second(source.buffer, piece.data.data() + piece.items * size);
-      more = source.advance(rules_.hop);
+      more = met.items + piece.items + 1 < most && source.advance(rules_.hop);
     }
     piece.data.resize(piece.items * size);
     met.items += piece.items;
     hand_out(to, std::move(piece));
   }
 }
-void item_reader::read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met) {
+void item_reader::read_together(std::size_t job, lane& to, sound_window& source, std::size_t most,
+                                reading_outcome& met) {
   constexpr std::size_t few = 3;  // so many seconds have more edges than they share
   std::size_t const size = size_of(modality::sound);
   auto& samples = source.buffer;
@@ -256,7 +308,8 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
     bool const ended = source.filled < samples.size();
     std::size_t const beyond = source.filled > sound_rate ? source.filled - sound_rate : 0;
     // Centred, a second that is not full ends the sound.
-    std::size_t const n = (ended && rules_.centred ? (beyond + rules_.hop - 1) : beyond) / rules_.hop + 1;
+    std::size_t const n =
+        std::min((ended && rules_.centred ? (beyond + rules_.hop - 1) : beyond) / rules_.hop + 1, most - met.items);
     if (ended && rules_.centred) source.silence_from(source.filled);
     reading_piece piece{.job = job, .what = modality::sound, .items = n, .shared = n > few};
     if (piece.shared) {
@@ -272,7 +325,7 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
     }
     met.items += n;
     hand_out(to, std::move(piece));
-    if (ended) return;
+    if (ended || met.items == most) return;
     auto const kept =
         std::copy(samples.begin() + static_cast<std::ptrdiff_t>(n * rules_.hop), samples.end(), samples.begin());
     source.filled = static_cast<std::size_t>(kept - samples.begin());
@@ -281,7 +334,8 @@ void item_reader::read_together(std::size_t job, lane& to, sound_window& source,
   }
 }
 
-void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met) {
+void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, reading_outcome const& sounds,
+                              reading_outcome& met) {
   reading_job const& j = jobs_[job];
   if (!from.facts().has_video) throw media_error({j.file.string(), "a file with pictures", "none"});
   std::size_t const size = size_of(modality::frame), values = input_.frame_size();
@@ -301,13 +355,16 @@ void item_reader::read_frames(std::size_t job, lane& to, clip_reader& from, std:
       input_.picture(frame, {reinterpret_cast<float*>(out), values});
     if (piece.items == items_) finish();
   };
-  if (from.facts().still_image)
+  if (from.facts().still_image) {
     take(from.frame(0, input_.frame_side()));
-  else
+  } else {
+    met.first = j.aligned ? sounds.first : rows_of(j, from.facts(), modality::frame).first;
+    double const hop = static_cast<double>(rules_.hop) / sound_rate;
     from.for_each_frame(
-        static_cast<double>(rules_.hop) / sound_rate, input_.frame_side(),
-        [&](std::size_t, rgb_frame const& frame) { take(frame); }, j.aligned && !rules_.centred ? sound_seconds / 2 : 0,
-        j.aligned ? seconds : j.most_frames);
+        hop, input_.frame_side(), [&](std::size_t, rgb_frame const& frame) { take(frame); },
+        static_cast<double>(met.first) * hop + (j.aligned && !rules_.centred ? sound_seconds / 2 : 0),
+        j.aligned ? sounds.items : j.most_frames);
+  }
   if (piece.items > 0) finish();
   if (met.items == 0) throw media_error({j.file.string(), "at least one picture", "none"});
 }

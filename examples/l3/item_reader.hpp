@@ -44,6 +44,7 @@ struct reading_rules {
 /// What was met in a file's sound or pictures.
 struct reading_outcome {
   std::size_t items = 0;
+  std::size_t first = 0;   ///< row of the first item; those before it are of a time before the sound or the pictures
   std::string refused{};   ///< why there are no more; empty: these are all
   bool is_short = false;   ///< a sound of less than one second
   bool is_silent = false;  ///< nowhere louder than half a step of 16 bits
@@ -94,10 +95,12 @@ class item_reader {
   std::size_t size_of(modality what) const { return item_bytes(input_, what, rules_.raw); }
   void work();
   void read(std::size_t job, lane& to);
+  struct range;
+  range rows_of(reading_job const& job, clip_facts const& facts, modality what) const;
   void read_sounds(std::size_t job, lane& to, clip_reader const& from, reading_outcome& met);
-  void read_alone(std::size_t job, lane& to, sound_window& source, reading_outcome& met);
-  void read_together(std::size_t job, lane& to, sound_window& source, reading_outcome& met);
-  void read_frames(std::size_t job, lane& to, clip_reader& from, std::size_t seconds, reading_outcome& met);
+  void read_alone(std::size_t job, lane& to, sound_window& source, std::size_t most, reading_outcome& met);
+  void read_together(std::size_t job, lane& to, sound_window& source, std::size_t most, reading_outcome& met);
+  void read_frames(std::size_t job, lane& to, clip_reader& from, reading_outcome const& sounds, reading_outcome& met);
   void hand_out(lane& to, reading_piece&& piece);
   std::vector<std::byte> memory(std::size_t bytes);
   /// A second of sound as an item.

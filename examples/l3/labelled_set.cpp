@@ -2,7 +2,9 @@
 #include "labelled_set.hpp"
 
 #include <algorithm>
+#include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
+#include <l3/data/packed_clips.hpp>
 #include <l3/eval/folds.hpp>
 #include <l3/files/csv.hpp>
 #include <map>
@@ -22,11 +24,6 @@ struct row {
   std::string name, label, fold, group;
 };
 
-std::optional<std::size_t> column_if_any(csv_table const& table, std::string const& name) {
-  auto const found = std::find(table.header.begin(), table.header.end(), name);
-  if (found == table.header.end()) return std::nullopt;
-  return static_cast<std::size_t>(found - table.header.begin());
-}
 std::string const& filled(csv_table const& table, std::size_t row, std::size_t column) {
   std::string const& cell = table.rows[row][column];
   if (cell.empty())
@@ -57,9 +54,9 @@ labelled_set made(std::string name, fs::path const& source, std::vector<row> con
   set.name = std::move(name);
   for (auto const& [text, number] : classes) set.classes.push_back(text);
   for (auto const& [text, number] : folds) set.folds.push_back(text);
-  std::map<fs::path, std::string> seen;
+  std::set<fs::path> seen;
   for (row const& r : rows) {
-    if (auto const [place, is_new] = seen.emplace(r.file.lexically_normal(), r.fold); !is_new)
+    if (!seen.insert(r.file.lexically_normal()).second)
       throw format_error({source.string(), "each file once", r.name + " twice"});
     set.files.push_back(
         {r.file, r.name, static_cast<std::int32_t>(classes.at(r.label)), folds.at(r.fold),
@@ -84,11 +81,16 @@ std::uint64_t labelled_set::print() const {
 }
 
 std::vector<std::string> files_of_both(labelled_set const& a, labelled_set const& b) {
+  auto const real = [](labelled_file const& f) {
+    std::error_code unknown;  // links in a circle, say
+    auto const name = fs::weakly_canonical(f.file, unknown);
+    return unknown ? f.file.lexically_normal() : name;
+  };
   std::set<fs::path> of_a;
-  for (labelled_file const& f : a.files) of_a.insert(fs::weakly_canonical(f.file));
+  for (labelled_file const& f : a.files) of_a.insert(real(f));
   std::vector<std::string> both;
   for (labelled_file const& f : b.files)
-    if (of_a.contains(fs::weakly_canonical(f.file))) both.push_back(f.name);
+    if (of_a.contains(real(f))) both.push_back(f.name);
   return both;
 }
 
@@ -109,7 +111,7 @@ void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path cons
   }
   csv_table const table = read_csv(source);
   std::size_t const name = table.column("filename"), label = table.column("scene_label");
-  auto const place = column_if_any(table, "identifier");
+  auto const place = table.column_if_any("identifier");
   fs::path below = audio.empty() ? source.parent_path() : audio;
   if (audio.empty() && !table.rows.empty() && !fs::exists(below / table.rows.front()[name]) &&
       fs::exists(fs::absolute(below).parent_path() / table.rows.front()[name]))
@@ -117,6 +119,14 @@ void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path cons
   for (std::size_t k = 0; k != table.rows.size(); ++k)
     rows.push_back({below / filled(table, k, name), table.rows[k][name], filled(table, k, label), fold,
                     place ? table.rows[k][*place] : std::string()});
+}
+
+/// The usable videos of an index; nothing, where `source` is none.
+std::optional<clip_list> indexed(fs::path const& source) {
+  if (packed_clips::is_packed(source))
+    throw setting_error({source.string(), "a folder, a table or an index of files", "a packed collection"});
+  if (fs::is_directory(source) || !is_sql_database(source)) return {};
+  return clip_index(source).usable();
 }
 
 std::vector<row> rows_of_folders(fs::path const& folder, file_filter const& wanted) {
@@ -134,7 +144,10 @@ std::vector<row> rows_of_folders(fs::path const& folder, file_filter const& want
 
 labelled_set read_files(fs::path const& source, file_filter const& wanted) {
   std::vector<row> rows;
-  if (fs::is_directory(source)) {
+  if (auto const videos = indexed(source)) {
+    for (std::size_t k = 0; k != videos->size(); ++k)
+      rows.push_back({videos->file(k), std::string(videos->name(k)), "", "", ""});
+  } else if (fs::is_directory(source)) {
     for (fs::path const& file : files_below(source, wanted))
       rows.push_back({file, file.lexically_relative(source).generic_string(), "", "", ""});
   } else {
@@ -165,7 +178,7 @@ labelled_set read_class_folders(fs::path const& folder, file_filter const& wante
 labelled_set read_esc50(fs::path const& meta, fs::path const& audio, bool only_esc10) {
   csv_table const table = read_csv(meta);
   std::size_t const name = table.column("filename"), fold = table.column("fold"), label = table.column("category");
-  auto const source = column_if_any(table, "src_file");
+  auto const source = table.column_if_any("src_file");
   std::optional<std::size_t> const esc10 = only_esc10 ? std::optional(table.column("esc10")) : std::nullopt;
   std::vector<row> rows;
   for (std::size_t k = 0; k != table.rows.size(); ++k) {
@@ -195,14 +208,22 @@ labelled_set read_classes(fs::path const& source, file_filter const& wanted, std
                           std::string const& group_column) {
   std::vector<row> rows;
   bool has_folds = false;
-  if (fs::is_directory(source)) {
+  if (auto const videos = indexed(source)) {
+    if (!group_column.empty())
+      throw setting_error({"--group", "a table with a column '" + group_column + "'", "an index, " + source.string()});
+    for (std::size_t k = 0; k != videos->size(); ++k) {
+      if (videos->label(k).empty())
+        throw format_error({source.string(), "a label for each video", "none for " + std::string(videos->name(k))});
+      rows.push_back({videos->file(k), std::string(videos->name(k)), videos->label(k), "", ""});
+    }
+  } else if (fs::is_directory(source)) {
     if (!group_column.empty())
       throw setting_error({"--group", "a table with a column '" + group_column + "'", "a folder, " + source.string()});
     rows = rows_of_folders(source, wanted);
   } else {
     csv_table const table = read_csv(source);
     std::size_t const path = table.column("path"), label = table.column("label");
-    auto const fold = group_column.empty() ? column_if_any(table, "fold") : std::nullopt;
+    auto const fold = group_column.empty() ? table.column_if_any("fold") : std::nullopt;
     auto const group = group_column.empty() ? std::nullopt : std::optional(table.column(group_column));
     has_folds = fold.has_value();
     for (std::size_t k = 0; k != table.rows.size(); ++k)

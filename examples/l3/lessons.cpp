@@ -26,9 +26,14 @@ void correspondence_lesson::prepare(std::uint64_t seed, training_settings const&
   net_->prepare_training(settings, fixed_.has_value(), group);
   net_->prepare_inference(valid_batch);
 }
-class_score correspondence_lesson::validate(fixed_pairs& pairs, std::uint64_t seed) {
-  correspondence const r = evaluate(*net_, pairs, seed, all_).result;
-  return {r.loss, r.accuracy};
+namespace {
+bool no_signal() { return interruption::signal() == 0; }
+}  // namespace
+
+std::optional<class_score> correspondence_lesson::validate(fixed_pairs& pairs, std::uint64_t seed) {
+  evaluation const e = evaluate(*net_, pairs, seed, all_, {}, no_signal);
+  if (!e.whole) return {};
+  return class_score{e.result.loss, e.result.accuracy};
 }
 
 video_classes video_classes::of(clip_list const& clips, std::string const& source) {
@@ -93,11 +98,11 @@ void classifier_lesson::begin(feed_batch const& b) {
   else
     net_->begin_step(raw_of(b), batch_labels_);
 }
-class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
+std::optional<class_score> classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
   class_score score;
   std::size_t n = 0;
   std::vector<float> scores;
-  pairs.for_each([&](feed_batch const& b) {
+  auto const add = [&](feed_batch const& b) {
     std::size_t const classes = net_->classes();
     scores.resize(b.count * classes);
     net_->score(items_of(b, what_), b.count, scores);
@@ -111,7 +116,8 @@ class_score classifier_lesson::validate(fixed_pairs& pairs, std::uint64_t) {
       score.accuracy += static_cast<std::size_t>(best - row.begin()) == label ? 1 : 0;
       ++n;
     }
-  });
+  };
+  if (!pairs.for_each(add, 0, 1, no_signal)) return {};
   if (n > 0) score.loss /= static_cast<double>(n), score.accuracy /= static_cast<double>(n);
   return score;
 }

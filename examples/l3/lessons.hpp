@@ -35,7 +35,7 @@ class correspondence_lesson final : public lesson {
       net_->begin_step(raw_of(b), b.labels);
   }
   step_report finish() override { return net_->finish_step(); }
-  class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
+  std::optional<class_score> validate(fixed_pairs& pairs, std::uint64_t seed) override;
   std::uint64_t print() const override { return print_of(*net_); }
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
     net_->save(file, true, facts);
@@ -80,7 +80,7 @@ class classifier_lesson final : public lesson {
   bool takes_raw() const override { return net_->takes_raw(); }
   void begin(feed_batch const& b) override;
   step_report finish() override { return net_->finish_step(); }
-  class_score validate(fixed_pairs& pairs, std::uint64_t seed) override;
+  std::optional<class_score> validate(fixed_pairs& pairs, std::uint64_t seed) override;
   void save(std::filesystem::path const& file, checkpoint_facts const& facts) override {
     net_->save(file, true, facts);
   }

@@ -48,20 +48,53 @@ void keep_lines(Formatter& help) {
   }
 }
 
-/// Counts take no minus, which C's conversion makes a very large number of, and none that are larger than any number,
-/// which some versions of CLI11 take for the largest.
-void require_counts(CLI::App& command) {
+/// What a count is as people mean it, and not as C reads it: 010 is ten, -1 and 1e6 are none. Errors: what is wrong.
+std::string as_count(std::string& value) {
+  if (value.empty() || value.find_first_not_of("0123456789") != value.npos)
+    return "expected a whole number, 0 or above, found " + value;
+  value.erase(0, std::min(value.find_first_not_of('0'), value.size() - 1));
+  errno = 0;
+  std::strtoull(value.c_str(), nullptr, 10);  // some versions of CLI11 take what is too large for the largest
+  return errno == ERANGE ? "expected a number below 2^64, found " + value : "";
+}
+/// Before any other check of any option's values.
+void require_values(CLI::App& command) {
   for (CLI::Option* const option : command.get_options())
     if (option->get_type_name().starts_with("UINT"))
-      option->check(CLI::Validator(
-          [](std::string& value) -> std::string {
-            if (value.starts_with('-')) return "expected no negative number, found " + value;
-            errno = 0;
-            std::strtoull(value.c_str(), nullptr, 0);
-            return errno == ERANGE ? "expected a number below 2^64, found " + value : "";
-          },
-          ""));
-  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) require_counts(*below);
+      option->transform(CLI::Validator(as_count, ""));
+    else if (option->get_type_size() != 0)  // no flag
+      option->transform(CLI::Validator(
+          [](std::string& value) { return value.empty() ? "expected a value, found an empty one" : ""; }, ""));
+  for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) require_values(*below);
+}
+
+/// What is wrong with a command line, where CLI11's words do not tell people; else nothing.
+std::string said_of(CLI::ParseError const& e, CLI::App& app) {
+  if (dynamic_cast<CLI::ConversionError const*>(&e) != nullptr) {
+    constexpr std::string_view begin = "Could not convert: ", middle = " = ";
+    std::string const what = e.what();
+    auto const value = what.find(middle);
+    if (!what.starts_with(begin) || value == what.npos) return {};
+    return what.substr(begin.size(), value - begin.size()) + ": expected a number in its range, found " +
+           what.substr(value + middle.size());
+  }
+  if (dynamic_cast<CLI::ExtrasError const*>(&e) == nullptr && dynamic_cast<CLI::RequiredError const*>(&e) == nullptr)
+    return {};
+  CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  auto const unknown = command->remaining();  // before a missing option: that is perhaps what it was meant to be
+  if (unknown.empty()) return {};
+  std::string found, nearest;
+  for (std::string const& each : unknown) found += (found.empty() ? "" : " ") + each;
+  std::string const given = unknown.front().substr(0, unknown.front().find('='));
+  std::size_t least = 3;
+  for (CLI::Option const* const option : command->get_options())
+    for (std::string const& name : option->get_lnames()) {
+      bool const longer = name.size() > 2 && given.starts_with("--" + name);  // --output for --out
+      if (std::size_t const d = longer ? 2 : edits(given, "--" + name); d < least) least = d, nearest = "--" + name;
+    }
+  return "expected arguments that `l3 " + command_path(*command) + "` knows, found " + found +
+         (given.starts_with("--") && !nearest.empty() ? "; did you mean " + nearest + "?" : "");
 }
 
 int run(int argc, char** argv) {
@@ -127,10 +160,14 @@ int run(int argc, char** argv) {
               << (nearest.empty() ? "" : "; did you mean " + nearest + "?") << std::endl;
     return usage;
   }
-  for (auto const& [command, job] : works) require_counts(*command);
+  for (auto const& [command, job] : works) require_values(*command);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {
+    if (std::string const said = said_of(e, app); !said.empty()) {
+      std::cerr << printable(said) << "\nRun with --help for more information." << std::endl;
+      return usage;
+    }
     std::ostringstream out, complaints;
     int const code = app.exit(e, out, complaints);
     std::cout << out.str();

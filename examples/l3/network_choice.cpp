@@ -10,7 +10,7 @@ void network_choice::add_to(CLI::App& command, bool imported) {
                      std::string("Weights, as `l3 train`") + (imported ? " or `l3 import`" : "") + " writes them");
   command.add_flag("--random-weights", random, "Instead: weights as training begins with them, to compare with");
   command.add_option("--model", model, "Of random weights: paper, small or tiny; default: the checkpoint's, or small")
-      ->check(CLI::IsMember({"paper", "small", "tiny"}));
+      ->check(CLI::IsMember(model_names));
   command.add_option("--seed", seed, "Of random weights, and of everything else that is drawn")->capture_default_str();
   on.add_to(command);
   command.add_option("--keep-weights", keep, "")->group("");  // hidden: for tests/parity, which needs the same ones

@@ -109,19 +109,19 @@ work add_pack(CLI::App& command) {
   CLI::Option* const out = command.add_option("--out", o->out, "Folder to write");
   command.add_option("--fps", o->made.pictures_per_second, "Pictures kept of each second")
       ->capture_default_str()
-      ->check(above_zero);
+      ->check(above_zero)
+      ->check(CLI::Range(0.0, 1000.0).description(""));
   command.add_option("--side", o->made.side, "Smallest side of pictures; smaller ones stay as they are")
       ->capture_default_str()
       ->check(CLI::Range(16, 4096).description(""));
   command.add_option("--quality", o->made.quality, "Of JPEG, 1 to 100")
       ->capture_default_str()
       ->check(CLI::Range(1, 100).description(""));
-  command.add_option("--clip-seconds", o->made.seconds, "Pack only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
+  add_clip_seconds(command, o->made.seconds, "Pack only");
   command.add_option("--shard-size", o->shard_mebibytes, "MiB after which a shard ends")
       ->capture_default_str()
-      ->check(above_zero);
+      ->check(above_zero)
+      ->check(CLI::Range(0.001, 1e9).description(""));
   command.add_option("--max-failures", o->most_failures, "End when more videos than this cannot be used")
       ->default_str("no limit");
   command.add_flag("--force", o->made.overwrite, "Pack anew what OUT holds already");

@@ -337,14 +337,14 @@ int svm_run(probe_options o, labelled_set const& set) {
                     {"silent", rows.silent},
                     {"refused", refused_files(set, rows)}};
   write_json(out / "result.json", result);
-  write_text(out / "confusion.csv", confusion_table(protocol.confusion, set.classes));
-  write_text(out / "confusion.svg", confusion_chart(protocol.confusion, set.classes));
+  write_file(out / "confusion.csv", confusion_table(protocol.confusion, set.classes));
+  write_file(out / "confusion.svg", confusion_chart(protocol.confusion, set.classes));
   std::string predictions = csv_row({"file", "fold", "class", "predicted", "margin"});
   for (verdict const& v : protocol.verdicts)
     predictions += csv_row({set.files[v.file].name, set.folds[v.fold],
                             set.classes[static_cast<std::size_t>(set.files[v.file].label)], set.classes[v.predicted],
                             text("%.6g", v.margin)});
-  write_text(out / "predictions.csv", predictions);
+  write_file(out / "predictions.csv", predictions);
   o.print(result);
   return rows.refused.empty() ? done : some_refused;
 }
@@ -443,7 +443,7 @@ work add_probe(CLI::App& command) {
       " --out run/probe/dcase");
 
   CLI::App* const folder = command.add_subcommand("folder", "Your own sounds: a folder for each class, or a table");
-  folder->add_option("data", o->data, "Folder of folders, or table path,label (fold or a group beside them)")
+  folder->add_option("data", o->data, "Folder of folders, table path,label (fold or a group beside them), or index")
       ->required();
   folder->add_option("--folds", o->folds, "How many, where the table has no column fold")
       ->capture_default_str()
@@ -460,7 +460,7 @@ work add_probe(CLI::App& command) {
   c->pool = "global";
   CLI::App* const cluster = command.add_subcommand("cluster", "Do features fall into the classes by themselves?");
   cluster->add_option("what", c->what, "audio or image")->required()->check(CLI::IsMember({"audio", "image"}));
-  cluster->add_option("data", c->data, "Folder of folders, or table path,label")->required();
+  cluster->add_option("data", c->data, "Folder of folders, table path,label, or index")->required();
   cluster->add_option("--clusters", c->clusters, "How many; 0: as many as classes")->capture_default_str();
   cluster->add_option("--starts", c->starts, "Beginnings of k-means, of which the tightest result counts")
       ->capture_default_str()

@@ -49,7 +49,7 @@ class image_rows {
     fs::path const note = folder_ / "key.json";
     if (!fs::exists(note) || read_file(note, 1 << 20) != key) {
       for (std::size_t f = 0; f != files(); ++f) fs::remove(file(f));
-      write_text(note, key);
+      write_file(note, key);
     }
     usable_.resize(images_);
     std::vector<float> rows;
@@ -134,26 +134,22 @@ class image_probe {
 
   /// Trains on these pictures and tests on all. `draw` keeps the random numbers of several runs apart.
   image_score run(std::vector<std::size_t> const& pictures, std::uint64_t draw, progress* bar) {
-    std::size_t const d = width(), classes = train_.classes.size(), batch = std::min<std::size_t>(256, pictures.size());
+    std::size_t const d = width(), classes = train_.classes.size(), batch = std::min(batch_size, pictures.size());
     standardiser const scale(d, [&](auto&& visit) {
       std::vector<float> row(d);
       for (std::size_t const p : pictures)
         for (std::size_t v = 0; v != o_.views; ++v) rows_->read(p, v, row), visit(row.data());
     });
-    softmax_head<cpu> head(on_, d, classes, 256);
+    softmax_head<cpu> head(on_, d, classes, batch_size);
     head.initialise(o_.network.seed, 1000 + draw);
-    std::size_t const steps_of_epoch = (pictures.size() + batch - 1) / batch;
-    std::size_t const epochs = o_.epochs != 0 ? o_.epochs : std::max<std::size_t>(30, 1500 / steps_of_epoch);
-    std::uint64_t const last = epochs * steps_of_epoch;
+    std::size_t const epochs = epochs_of(pictures.size());
+    double const last = steps(pictures.size());
     std::vector<std::size_t> order = pictures;
     std::vector<float> x(batch * d);
     std::vector<std::int32_t> labels;
     std::uint64_t step = 0;
     for (std::size_t epoch = 0; epoch != epochs; ++epoch) {
-      for (std::size_t k = 0; k + 1 < order.size(); ++k) {
-        generator random(o_.network.seed, stream::user, (draw << 32) | epoch, static_cast<std::uint32_t>(k));
-        std::swap(order[k], order[k + random.below(static_cast<std::uint32_t>(order.size() - k))]);
-      }
+      shuffle(order, o_.network.seed, stream::user, (draw << 32) | epoch);
       for (std::size_t first = 0; first < order.size(); first += batch) {
         std::size_t const n = std::min(batch, order.size() - first);
         labels.clear();
@@ -169,7 +165,7 @@ class image_probe {
                                std::to_string(score.loss) + " (a lower --lr?)"});
         head.backward(on_, n, x.data(), nullptr);
         ++step;  // the learning rate falls in a straight line
-        head.step(on_, {.learning_rate = o_.learning_rate * (1 - static_cast<double>(step - 1) / double(last)),
+        head.step(on_, {.learning_rate = o_.learning_rate * (1 - static_cast<double>(step - 1) / last),
                         .weight_decay = o_.weight_decay,
                         .step = step});
         if (bar != nullptr) bar->update(static_cast<double>(step), text("loss %.3f", score.loss));
@@ -180,8 +176,7 @@ class image_probe {
   }
   /// Steps that run() takes on so many pictures.
   double steps(std::size_t pictures) const {
-    std::size_t const of_epoch = (pictures + 255) / 256;
-    return static_cast<double>(of_epoch * (o_.epochs != 0 ? o_.epochs : std::max<std::size_t>(30, 1500 / of_epoch)));
+    return static_cast<double>(steps_of_epoch(pictures) * epochs_of(pictures));
   }
 
   /// Pictures to test on that could be read.
@@ -223,6 +218,13 @@ class image_probe {
   }
 
  private:
+  static constexpr std::size_t batch_size = 256;
+  static std::size_t steps_of_epoch(std::size_t pictures) { return (pictures + batch_size - 1) / batch_size; }
+  /// Few pictures: as many passes as make 1500 steps.
+  std::size_t epochs_of(std::size_t pictures) const {
+    return o_.epochs != 0 ? o_.epochs : std::max<std::size_t>(30, 1500 / steps_of_epoch(pictures));
+  }
+
   void fill(image_rows& rows, labelled_set const& set, bool random) {
     std::string const key = json{
         {"network", of_.identity},
@@ -380,8 +382,8 @@ int image_run(image_options const& o) {
   fs::path const out = o.out;
   std::string const stem = o.shots == 0 ? "" : text("%zu-shot-", o.shots);
   write_json(out / (stem + "result.json"), result);
-  write_text(out / (stem + "confusion.csv"), confusion_table(confusion, train.classes));
-  write_text(out / (stem + "confusion.svg"), confusion_chart(confusion, train.classes));
+  write_file(out / (stem + "confusion.csv"), confusion_table(confusion, train.classes));
+  write_file(out / (stem + "confusion.svg"), confusion_chart(confusion, train.classes));
   o.print(result);
   return probe.refused().empty() ? done : some_refused;
 }
@@ -395,13 +397,7 @@ work add_image_probe(CLI::App& command) {
   command.add_option("--val", o->val, "The same, to test on")->required();
   command.add_option("--out,-o", o->out, "Folder for the results; features are kept there for the next time")
       ->required();
-  command.add_option("--pool", o->pool, "grid: the largest value of each filter and region; global: of each filter")
-      ->check(CLI::IsMember({"global", "grid"}))
-      ->capture_default_str();
-  command
-      .add_option("--layer", o->layer,
-                  "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
-      ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
+  add_layer(command, o->pool, o->layer);
   command.add_option("--views", o->views, "Random crops, mirrored or not, of each picture to learn from")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000).description(""));
@@ -413,11 +409,12 @@ work add_image_probe(CLI::App& command) {
   command.add_option("--weight-decay", o->weight_decay, "L2 on the layer's weights")
       ->capture_default_str()
       ->check(zero_or_more);
-  command.add_option("--shots", o->shots, "Learn from so many pictures a class alone; 0: from all")
-      ->capture_default_str();
+  auto* const shots = command.add_option("--shots", o->shots, "Learn from so many pictures a class alone; 0: from all")
+                          ->capture_default_str();
   command.add_option("--draws", o->draws, "With --shots: how often pictures are drawn; the mean counts")
       ->capture_default_str()
-      ->check(CLI::Range(1, 10000).description(""));
+      ->check(CLI::Range(1, 10000).description(""))
+      ->needs(shots);
   command.add_option("--batch", o->batch, "Pictures embedded at a time; does not change the features")
       ->capture_default_str()
       ->check(above_zero);

@@ -190,7 +190,7 @@ int retrieval_run(retrieval_options const& o) {
                     {"directions", std::move(all)},
                     {"refused", refused}};
   write_json(out / "result.json", result);
-  write_text(out / "queries.csv", table);
+  write_file(out / "queries.csv", table);
   o.print(result);
   return refused.empty() ? done : some_refused;
 }
@@ -200,7 +200,8 @@ int retrieval_run(retrieval_options const& o) {
 work add_retrieval_probe(CLI::App& command) {
   auto const o = std::make_shared<retrieval_options>();
   o->pool = "global", o->hop = 1;
-  command.add_option("data", o->data, "Folder of videos in a folder for each class, or table path,label")->required();
+  command.add_option("data", o->data, "Folder of videos in a folder for each class, table path,label, or index")
+      ->required();
   command.add_option("--top", o->top, "Places of a ranking that count")->capture_default_str()->check(above_zero);
   o->add_to(command);
   command.get_option("--hop")->description("Seconds from one second of a sound, or from one picture, to the next");

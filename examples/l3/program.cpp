@@ -26,6 +26,29 @@ void common_options::add_to(CLI::App& command) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1024).description(""));
 }
+std::string command_path(CLI::App const& command) {
+  std::string path = command.get_name();
+  for (CLI::App const* above = command.get_parent(); above != nullptr && above->get_parent() != nullptr;
+       above = above->get_parent())
+    path = above->get_name() + " " + path;
+  return path;
+}
+void add_workers(CLI::App& command, std::size_t& workers, char const* what) {
+  command.add_option("--workers", workers, text("Threads that read %s; 0: as --threads", what))
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""));
+}
+void add_clip_seconds(CLI::App& command, double& seconds, char const* use) {
+  command.add_option("--clip-seconds", seconds, text("%s the first this many seconds of a video; 0: all", use))
+      ->capture_default_str()
+      ->check(zero_or_more)
+      ->check(CLI::Validator(
+          [](std::string& value) {
+            double const x = std::strtod(value.c_str(), nullptr);
+            return x == 0 || x >= sound_seconds ? "" : "expected 0, or a second and more, found " + value;
+          },
+          ""));
+}
 void common_options::say(std::string const& line) const {
   if (!quiet) (as_json ? std::cerr : std::cout) << printable(line) << std::endl;
 }
@@ -53,6 +76,11 @@ CLI::Validator number(char const* name, char const* expected, bool zero) {
 }  // namespace
 CLI::Validator const above_zero = number("POSITIVE", "a number above 0", false);
 CLI::Validator const zero_or_more = number("NONNEGATIVE", "a number, 0 or above", true);
+CLI::Validator const even(
+    [](std::string& value) {
+      return (value.back() - '0') % 2 == 0 ? "" : "expected an even number, half of which correspond, found " + value;
+    },
+    "");
 
 void backend_choice::add_to(CLI::App& command) {
   command.add_option("--backend", name, "What computes: cpu; cuda, an NVIDIA GPU, where l3 was built with it")
@@ -212,11 +240,6 @@ void make_folder(std::filesystem::path const& folder) {
   std::filesystem::create_directories(folder, problem);
   if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
 }
-void write_text(std::filesystem::path const& file, std::string const& content) {
-  atomic_file out(file);
-  out.write(content);
-  out.commit();
-}
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced) {
   detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
   // In one piece: another process may append, too.
@@ -231,7 +254,7 @@ std::string first_bytes(std::filesystem::path const& file, std::size_t most) {
   return bytes;
 }
 void write_json(std::filesystem::path const& file, json const& document) {
-  write_text(file, json_text(document, 2) + "\n");
+  write_file(file, json_text(document, 2) + "\n");
 }
 
 }  // namespace l3::program

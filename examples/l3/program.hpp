@@ -20,7 +20,7 @@ using json = nlohmann::ordered_json;
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
 
 /// Checks of options that are numbers: finite, and above 0 or not below it.
-extern CLI::Validator const above_zero, zero_or_more;
+extern CLI::Validator const above_zero, zero_or_more, even;
 
 /// Options that every subcommand takes.
 struct common_options {
@@ -40,6 +40,14 @@ struct common_options {
   /// The result of the work, for scripts.
   void print(json const& document) const;
 };
+
+/// The words that call a command, behind the program's name: "baseline trunk".
+std::string command_path(CLI::App const& command);
+
+/// Option --workers: threads that read, see common_options::readers.
+void add_workers(CLI::App& command, std::size_t& workers, char const* what = "videos");
+/// Option --clip-seconds.
+void add_clip_seconds(CLI::App& command, double& seconds, char const* use = "Use only");
 
 /// How a command that trains opens its videos: options --draws-per-opening, --reservoir and --keep-open.
 struct opening_options {
@@ -117,8 +125,6 @@ class progress {
 
 /// Folder of results, made if it is not there. Errors: file_error.
 void make_folder(std::filesystem::path const& folder);
-/// Writes a small file, whole or not at all. Errors: file_error.
-void write_text(std::filesystem::path const& file, std::string const& content);
 /// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear
 /// the last one. Errors: file_error.
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced = true);

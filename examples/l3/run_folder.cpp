@@ -16,6 +16,9 @@ constexpr char const* log_header =
     "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
     "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
 
+/// Of a row of a log, or of its first cell; one that is damaged, too, has some.
+std::uint64_t step_of(std::string const& row) { return std::strtoull(row.c_str(), nullptr, 10); }
+
 /// Columns of the log, and the charts that TensorBoard makes of them.
 constexpr std::pair<char const*, char const*> charts[] = {{"loss", "loss/train"},
                                                           {"accuracy", "accuracy/train"},
@@ -65,7 +68,7 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
     throw setting_error({"--out " + run.folder_.string(),
                          "a folder without a run in it, or --resume to go on with that run",
                          "the config.json of a run"});
-  write_text(run.folder_ / "log.csv", log_header);
+  write_file(run.folder_ / "log.csv", log_header);
   run.write_config(config);
   return run;
 }
@@ -79,7 +82,7 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   // A line torn by a crash must not have the next refusal glued to it.
   std::string whole_lines;
   for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
-  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_text(run.folder_ / "refused.jsonl", whole_lines);
+  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_file(run.folder_ / "refused.jsonl", whole_lines);
   return run;
 }
 
@@ -91,7 +94,7 @@ void run_folder::lock() {
 
 void run_folder::write_config(json const& config) {
   config_ = config;
-  write_text(folder_ / "config.json", text_of(config));
+  write_file(folder_ / "config.json", text_of(config));
 }
 
 void run_folder::cut_log(std::uint64_t step) {
@@ -100,17 +103,17 @@ void run_folder::cut_log(std::uint64_t step) {
   std::getline(in, line);
   while (std::getline(in, line) && !in.eof()) {  // a last line without its break is torn
     if (line.empty() || line.find_first_not_of("0123456789") == 0) continue;
-    if (std::stoull(line) > step) continue;
+    if (step_of(line) > step) continue;
     auto const commas = [](std::string_view text) { return std::count(text.begin(), text.end(), ','); };
     auto const missing = std::max<std::ptrdiff_t>(0, commas(log_header) - commas(line));  // an older version's row
     kept += line + std::string(static_cast<std::size_t>(missing), ',') + '\n';
   }
-  write_text(folder_ / "log.csv", kept);
+  write_file(folder_ / "log.csv", kept);
   if (!std::filesystem::exists(folder_ / "processes.csv")) return;
   std::istringstream processes(read_file(folder_ / "processes.csv", std::size_t{1} << 32));
   for (kept.clear(); std::getline(processes, line) && !processes.eof();)
-    if (line.starts_with("step") || std::strtoull(line.c_str(), nullptr, 10) <= step) kept += line + '\n';
-  write_text(folder_ / "processes.csv", kept);
+    if (line.starts_with("step") || step_of(line) <= step) kept += line + '\n';
+  write_file(folder_ / "processes.csv", kept);
 }
 
 void run_folder::append(log_row const& r, common_options const& says) {
@@ -134,7 +137,7 @@ void run_folder::show(csv_table const& log, std::size_t first) {
     for (auto const& [column, tag] : charts)
       if (std::string const& cell = log.rows[k][log.column(column)]; !cell.empty())
         values.push_back({tag, std::strtod(cell.c_str(), nullptr)});
-    events_->add(std::stoull(log.rows[k][0]), values);
+    events_->add(step_of(log.rows[k][0]), values);
   }
 }
 
@@ -151,7 +154,7 @@ void run_folder::begin_events(std::uint64_t done) {
   csv_table const log = read_csv(folder_ / "log.csv");
   std::size_t const first = older.empty() || log.rows.empty() ? 0 : log.rows.size() - 1;
   events_.emplace(folder_ / text("%s%06llu.l3", events_name, static_cast<unsigned long long>(number)),
-                  log.rows.empty() ? done + 1 : std::stoull(log.rows[first][0]));
+                  log.rows.empty() ? done + 1 : step_of(log.rows[first][0]));
   show(log, first);
 }
 
@@ -159,13 +162,44 @@ bool run_folder::has_progress() const {
   return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv").rows.empty();
 }
 
-double run_folder::best_accuracy() const {
-  double best = -1;
+class_score as_logged(class_score const& score) {
+  auto const digits = [](double value) { return std::strtod(text("%.6f", value).c_str(), nullptr); };
+  return {digits(score.loss), digits(score.accuracy)};
+}
+bool is_better(class_score const& a, std::optional<class_score> const& b) {
+  return !b || a.accuracy > b->accuracy || (a.accuracy == b->accuracy && a.loss < b->loss);
+}
+
+std::optional<class_score> run_folder::best_validation() const {
+  std::optional<class_score> best;
   csv_table const log = read_csv(folder_ / "log.csv");
-  std::size_t const column = log.column("valid_accuracy");
-  for (auto const& row : log.rows)
-    if (!row[column].empty()) best = std::max(best, std::strtod(row[column].c_str(), nullptr));
+  std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
+  for (auto const& row : log.rows) {
+    if (row[accuracy].empty()) continue;
+    class_score const one{std::strtod(row[loss].c_str(), nullptr), std::strtod(row[accuracy].c_str(), nullptr)};
+    if (is_better(one, best)) best = one;
+  }
   return best;
+}
+
+bool run_folder::lacks_validation(std::uint64_t step) const {
+  csv_table const log = read_csv(folder_ / "log.csv");
+  return !log.rows.empty() && step_of(log.rows.back()[0]) == step &&
+         log.rows.back()[log.column("valid_accuracy")].empty();
+}
+void run_folder::add_validation(std::uint64_t step, class_score const& score) {
+  csv_table const log = read_csv(folder_ / "log.csv");
+  std::string rows = log_header;
+  for (auto const& row : log.rows) {
+    bool const is_last = &row == &log.rows.back();
+    for (std::size_t k = 0; k < row.size(); ++k)
+      (rows += is_last && k == log.column("valid_loss")       ? text("%.6f", score.loss)
+               : is_last && k == log.column("valid_accuracy") ? text("%.6f", score.accuracy)
+                                                              : row[k]) += k + 1 < row.size() ? ',' : '\n';
+  }
+  write_file(folder_ / "log.csv", rows);
+  std::vector<event_value> const values{{"loss/valid", score.loss}, {"accuracy/valid", score.accuracy}};
+  if (events_) events_->add(step, values);
 }
 
 void run_folder::append_refusal(std::string const& line) { append_text(folder_ / "refused.jsonl", line); }

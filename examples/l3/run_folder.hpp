@@ -5,6 +5,7 @@
 #include <l3/files/csv.hpp>
 #include <l3/files/event_file.hpp>
 #include <l3/files/file_lock.hpp>
+#include <l3/train/softmax_head.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,8 +50,11 @@ class run_folder {
   /// From here on rows also go to a file for TensorBoard, another one each time. It begins with the last row of the log
   /// or, if it is the first, with all of them. `done`: steps behind us; none: older ones go. Errors: file_error.
   void begin_events(std::uint64_t done);
-  /// Best validation accuracy among the log's rows, or -1.
-  double best_accuracy() const;
+  /// The best validation among the log's rows, if there is any.
+  std::optional<class_score> best_validation() const;
+  /// Whether the log's last row is of this step and without a validation; and gives it one. Errors: file_error.
+  bool lacks_validation(std::uint64_t step) const;
+  void add_validation(std::uint64_t step, class_score const& score);
 
   /// A line that refusal_line made.
   void append_refusal(std::string const& line);
@@ -68,6 +72,11 @@ class run_folder {
   json config_;
   std::optional<event_file> events_;
 };
+
+/// A validation as the log holds it, in six digits; and which of two such is the better: the more accurate one, of
+/// equals the one with the smaller loss.
+class_score as_logged(class_score const& score);
+bool is_better(class_score const& a, std::optional<class_score> const& b);
 
 /// What a run has kept, read while it may be going on: a last row that is not whole yet does not count.
 struct run_record {

@@ -96,7 +96,7 @@ int search_run(search_options const& o) {
     for (finding const& f : found) {
       std::string const& name = set.files[f.file].name;
       bool const has_time = searched == modality::sound || has_video_extension(set.files[f.file].file);
-      double const seconds = static_cast<double>(f.row * settings.hop) / sound_rate;
+      double const seconds = rows.seconds_of(f.file, f.row, settings.hop);
       double const score = crosses ? 1 / (1 + std::exp(-static_cast<double>(f.score))) : static_cast<double>(f.score);
       o.answer(text("%10.6f  %s%s", score, name.c_str(), has_time ? text(" at %.7g s", seconds).c_str() : ""));
       results.push_back({{"file", name}, {"seconds", has_time ? json(seconds) : json()}, {"score", score}});
@@ -126,7 +126,8 @@ work add_search(CLI::App& command) {
       ->required()
       ->check(CLI::IsMember({"audio", "image"}));
   command.add_option("queries", o->queries, "Pictures, sounds and videos to find it for")->required();
-  command.add_option("--in", o->in, "Folder, searched below, or table with a column path: where to look")->required();
+  command.add_option("--in", o->in, "Folder, searched below, table with a column path, or index: where to look")
+      ->required();
   command
       .add_option("--by", o->by,
                   "What of a video to go by: its audio or its image; default: the other than is looked for")

@@ -236,12 +236,6 @@ class unfinished_set {
   bool is_new_ = false, finished_ = false;
 };
 
-inline void write_text(std::filesystem::path const& file, std::string_view text) {
-  atomic_file to(file);
-  to.write(text);
-  to.commit();
-}
-
 inline std::string readme_of(synth_options const& o, synth_report const& r) {
   std::string text =
       "Made-up instruments\n\n"
@@ -327,9 +321,9 @@ inline synth_report write_synth(synth_options const& o, synth_progress const& pr
                         number(seen.radius), number(seen.x), number(seen.y), number(seen.angle),
                         std::to_string(seen.colours), number(seen.luma), number(seen.back_luma)});
   }
-  write_text(o.out / "sources.csv", sources);
-  write_text(o.out / "README.txt", readme_of(o, report));
-  for (std::size_t p = 0; p < lists.size(); ++p) write_text(o.out / (std::string(part_names[p]) + ".csv"), lists[p]);
+  write_file(o.out / "sources.csv", sources);
+  write_file(o.out / "README.txt", readme_of(o, report));
+  for (std::size_t p = 0; p < lists.size(); ++p) write_file(o.out / (std::string(part_names[p]) + ".csv"), lists[p]);
   set.finish();
   return report;
 }

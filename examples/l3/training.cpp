@@ -14,15 +14,6 @@
 namespace l3::program {
 namespace {
 
-/// "baseline trunk".
-std::string command_path(CLI::App const& command) {
-  std::string path = command.get_name();
-  for (CLI::App const* above = command.get_parent(); above != nullptr && above->get_parent() != nullptr;
-       above = above->get_parent())
-    path = above->get_name() + " " + path;
-  return path;
-}
-
 /// Which videos a run's draws name by their places.
 json kept_print(clip_list const& clips) { return {{"count", clips.size()}, {"print", hex(print_of(clips))}}; }
 
@@ -52,10 +43,12 @@ void tell_of_shared_videos(training_options const& o, collection const& data, co
 /// Steps, and what happens behind them: rows, validations, checkpoints.
 class training_loop {
  public:
-  /// `best`: the best validation accuracy so far, or -1. `again`: the command that goes on with the run.
+  /// `best`: the best validation so far. `lacks_validation`: that of the last step, should one be due, is not made yet.
+  /// `again`: the command that goes on with the run.
   /// `config`: what config.json is to say from the first checkpoint on.
   training_loop(training_options const& o, training_plan plan, lesson& net, crew& all, run_folder& run, json config,
-                collection const& data, collection const& valid_data, double best, std::string again)
+                collection const& data, collection const& valid_data, std::optional<class_score> best,
+                bool lacks_validation, std::string again)
       : o_(o),
         plan_(std::move(plan)),
         net_(net),
@@ -73,11 +66,13 @@ class training_loop {
         ahead_(net.most_in_flight() > 1 && o.dump.empty()),
         saved_(net.steps()),
         best_(best),
+        unvalidated_(lacks_validation && validates_at(saved_)),
         states_(all.size()) {}
 
   /// Until the last step, or until a signal asks to stop.
   void run() {
     try {
+      if (unvalidated_ && validate(saved_) && all_.is_first()) run_.add_validation(saved_, *last_valid_);
       while (net_.in_flight() > 0 || (net_.steps() < plan_.last_step && asked_to_stop() == 0))
         step(asked_to_stop() == 0);
       if (net_.steps() != saved_) {  // interrupted
@@ -101,25 +96,25 @@ class training_loop {
   /// Says how it ended.
   training_end end() const {
     bool const interrupted = asked_to_stop() != 0;
-    bool const unfinished = interrupted && net_.steps() < plan_.last_step;
+    bool const unfinished = interrupted && (net_.steps() < plan_.last_step || unvalidated_);
     if (log_.refused() > 0)
       o_.say(text("%zu files were refused; why is in %s", log_.refused(), (run_.folder() / "refused.jsonl").c_str()));
     if (unfinished)
       o_.say("Interrupted at step " + std::to_string(net_.steps()) + "; go on with: " + again_);
     else
-      o_.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best_, run_.best().c_str(),
-                  run_.last().c_str()));
+      o_.say(text("Done: best validation accuracy %.3f; %s is the best, %s the last state", best_ ? best_->accuracy : 0,
+                  run_.best().c_str(), run_.last().c_str()));
     return {unfinished ? 128 + asked_to_stop() : done,
             {{"steps", net_.steps()},
              {"pairs", net_.steps() * plan_.together},
              {"loss", shown_steps_ > 0 ? json(shown_loss_) : json()},  // null: nothing was left to do
              {"valid_loss", last_valid_ ? json(last_valid_->loss) : json()},
              {"valid_accuracy", last_valid_ ? json(last_valid_->accuracy) : json()},
-             {"best_valid_accuracy", best_ < 0 ? json() : json(best_)},
+             {"best_valid_accuracy", best_ ? json(best_->accuracy) : json()},
              {"refused", log_.refused()},
              {"seconds", bar_.seconds()},
              {"last", run_.last().string()},
-             {"best", run_.best().string()},
+             {"best", best_ ? json(run_.best().string()) : json()},
              {"interrupted", interrupted}},
             run_.best(),
             run_.last()};
@@ -206,7 +201,7 @@ class training_loop {
     }
     auto const shown = static_cast<double>(std::min<std::uint64_t>(++shown_steps_, 20));
     shown_loss_ += (report.score.loss - shown_loss_) / shown;
-    if (validates_at(report.step)) validate(report.step);
+    if (validates_at(report.step) && validate(report.step)) log_.add(*last_valid_);
     bar_.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss_,
                                                         report.score.accuracy, 100 * log_.wait_share()));
     if (report.step % o_.log_every == 0 || log_.has_validation()) log_.end_row(source_->report());
@@ -234,25 +229,32 @@ class training_loop {
     if (refusals_to_write) log_.write_refusals();
   }
 
-  void validate(std::uint64_t step) {
-    last_valid_ = net_.validate(valid_, o_.seed);
+  /// False: a signal came. What is not validated is when the run is gone on with.
+  bool validate(std::uint64_t step) {
+    auto const found = net_.validate(valid_, o_.seed);
     for (std::string const& of_one : all_.gather(std::exchange(refused_in_validation_, ""))) {
       std::istringstream lines(of_one);
       for (std::string line; std::getline(lines, line);) o_.warn(line);
     }
+    unvalidated_ = !found;
+    if (!found) {  // of several processes perhaps at one of them
+      exchange({.signal = interruption::signal()}, step);
+      return false;
+    }
+    last_valid_ = found;
     if (!std::isfinite(last_valid_->loss)) {
       numeric_error const e(
           {"validation after step " + std::to_string(step), "a finite loss", std::to_string(last_valid_->loss)});
       throw diverged(e.what(), false);
     }
-    log_.add(*last_valid_);
     bar_.finish();
     o_.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(step),
                 shown_loss_, last_valid_->loss, last_valid_->accuracy));
-    if (last_valid_->accuracy > best_ + 1e-6) {  // the log holds six digits
-      best_ = last_valid_->accuracy;
+    if (auto const logged = as_logged(*last_valid_); is_better(logged, best_)) {
+      best_ = logged;
       save(run_.best());
     }
+    return true;
   }
 
   void save(std::filesystem::path const& file) {
@@ -289,7 +291,7 @@ class training_loop {
     std::string const less = text(" --lr %.2g", o_.learning_rate / 3);
     if (good == net_.steps() && before_update)  // no learning rate changes what comes of that
       return numeric_error(state + ", and cannot be gone on with; begin anew with" +
-                           (best_ < 0 ? "" : " --init " + run_.best().string()) + less);
+                           (best_ ? " --init " + run_.best().string() : "") + less);
     return numeric_error(state + "; to go on from it: " + again_ + less);
   }
 
@@ -309,7 +311,8 @@ class training_loop {
   progress bar_;
   bool ahead_;
   std::uint64_t saved_;  ///< the step of the last checkpoint
-  double best_;
+  std::optional<class_score> best_;  ///< as logged
+  bool unvalidated_;                 ///< a signal came before the validation that is due
   std::vector<step_state> states_;
   int stop_ = 0;  ///< the signal that asks one of the processes to
   std::optional<class_score> last_valid_;
@@ -392,7 +395,13 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     run->cut_log(net->steps());
     if (o.tensorboard) run->begin_events(net->steps());
   }
-  std::string const best_so_far = all.gather(all.is_first() ? text("%.17g", run->best_accuracy()) : "").front();
+  json so_far;  // what the log tells, which the first process has
+  if (all.is_first()) {
+    auto const best = run->best_validation();
+    so_far = {{"best", best ? json{best->loss, best->accuracy} : json()},
+              {"lacks validation", run->lacks_validation(net->steps())}};
+  }
+  so_far = json::parse(all.gather(so_far.dump()).front());
   if (!run) try {
       run = run_folder::open(o.out, false);
     } catch (setting_error const&) {
@@ -408,8 +417,10 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   else if (!init.empty())
     o.say("Begins with the weights of " + init);
   std::string const again = o.again.empty() ? "l3 " + command_path(command) + " --out " + o.out + " --resume" : o.again;
-  training_loop loop(o, plan, *net, all, *run, std::move(config), data, valid_data,
-                     std::strtod(best_so_far.c_str(), nullptr), again);
+  training_loop loop(
+      o, plan, *net, all, *run, std::move(config), data, valid_data,
+      so_far["best"].is_null() ? std::nullopt : std::optional(class_score{so_far["best"][0], so_far["best"][1]}),
+      so_far["lacks validation"], again);
   loop.run();
   return loop.end();
 }

@@ -32,7 +32,8 @@ class lesson {
   virtual bool takes_raw() const = 0;
   virtual void begin(feed_batch const&) = 0;
   virtual step_report finish() = 0;
-  virtual class_score validate(fixed_pairs&, std::uint64_t seed) = 0;
+  /// None: a signal came, here or at another process.
+  virtual std::optional<class_score> validate(fixed_pairs&, std::uint64_t seed) = 0;
   /// A number that tells these weights from others.
   virtual std::uint64_t print() const { return 0; }
   virtual void save(std::filesystem::path const&, checkpoint_facts const&) = 0;

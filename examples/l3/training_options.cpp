@@ -57,8 +57,14 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
     if (given && (name == "lr" || (name == "pairs" && !(json(value) < json(old))))) return;
     if (given && name == "tensorboard") return;
     if (given && (name == "batch" || name == "accumulate")) return;  // as long as the draws of a step stay the same
-    if ((given || option == nullptr) && value != old)
-      throw setting_error({"--" + name + " with --resume", json(old).dump() + " as in " + file, json(value).dump()});
+    if (option == nullptr && value != old)
+      throw setting_error({o.out + " with --resume",
+                           "a run with " + name + ' ' + json(value).dump() + ", as this command trains it",
+                           "one with " + json(old).dump()});
+    if (given && value != old)
+      throw setting_error({"--" + name + " with --resume",
+                           (name == "pairs" ? "at least " : "") + json(old).dump() + " as in " + file,
+                           json(value).dump()});
     value = old;
   };
   for_each_setting(o, take);
@@ -113,6 +119,9 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
                          std::to_string(o.batch)});
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
+  if (o.batch % o.opening.draws != 0 && o.opening.draws % o.batch != 0)
+    throw setting_error({"--draws-per-opening", "a divisor or a multiple of --batch, " + std::to_string(o.batch),
+                         std::to_string(o.opening.draws)});
   if (o.opening.draws > 1) {  // or refused, before anything is written
     [[maybe_unused]] reservoir const fits(o.seed, o.batch, videos, o.opening.draws, o.opening.videos);
   }
@@ -145,7 +154,7 @@ void training_options::add_to(CLI::App& command) {
   command.add_option("--valid", valid, "DATA to validate on, other videos");
   command.add_option("--out", out, "Folder of the run")->required();
   command.add_option("--model", model, "paper, small or tiny")
-      ->check(CLI::IsMember({"paper", "small", "tiny"}))
+      ->check(CLI::IsMember(model_names))
       ->capture_default_str();
   on.add_to(command);
   command.add_option("--batch", batch, "Draws of a worker in a step; 0: the model's default (64; paper 16)")
@@ -171,13 +180,9 @@ void training_options::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--log-every", log_every, "Steps between rows of log.csv")->capture_default_str();
   command.add_flag("--tensorboard", tensorboard, "The rows of log.csv also as a file of events for TensorBoard");
-  command.add_option("--clip-seconds", seconds, "Use only the first this many seconds of a video; 0: all")
-      ->capture_default_str()
-      ->check(zero_or_more);
+  add_clip_seconds(command, seconds);
   opening.add_to(command);
-  command.add_option("--workers", workers, "Threads that read videos; 0: as --threads")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""));
+  add_workers(command, workers);
   command.add_flag(
       "--resume", resume,
       "Go on with the run in OUT, with its settings (but more --pairs, another --lr, the same draws shared out anew)");

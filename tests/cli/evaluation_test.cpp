@@ -15,7 +15,7 @@ std::string checkpoint() { return "--checkpoint " + quoted(made_up_run() / "best
 /// Videos of two classes.
 fs::path const& two_classes() {
   static fs::path const folder = [] {
-    fs::path const at = scratch() / "two";
+    fs::path const at = scratch() / "two_classes";
     if (l3("synth " + at.string() + " --videos 30 --classes 2 --seconds 2 --seed 4 --quiet").code != 0) std::abort();
     return at;
   }();
@@ -138,11 +138,13 @@ TEST_CASE("a probe of one's own sounds: folds, results, features kept, files tha
   CHECK(random.at("trained") == false);
 }
 
-TEST_CASE("ESC-50's layout: labels with commas and quotes, folds as given") {
+TEST_CASE("ESC-50's layout: labels with commas, quotes and long words, folds as given") {
   std::map<std::string, std::string> named;
+  std::string word = "ab";
+  for (int k = 0; k < 20; ++k) word += "\u03c9";
   fs::path const meta = table("esc50.csv", "filename,fold,target,category,esc10,src_file,take",
                               [&](std::size_t k, auto const& path, auto const& label) {
-                                named.emplace(label, named.empty() ? R"("rain, ""heavy""")" : "dog");
+                                named.emplace(label, named.empty() ? R"("rain, ""heavy""")" : word);
                                 return path + ',' + std::to_string(k % 3 + 1) + ",0," + named[label] + ",True,1000,A";
                               });
   fs::path const out = scratch() / "esc50";
@@ -158,6 +160,8 @@ TEST_CASE("ESC-50's layout: labels with commas and quotes, folds as given") {
   CHECK(result.at("classes").at(1).at("class") == "rain, \"heavy\"");
   CHECK_THAT(content(out / "confusion.csv"), Contains(R"("rain, ""heavy""")"));
   CHECK_THAT(content(out / "confusion.svg"), Contains("rain, &quot;heavy&quot;"));
+  // Cut to 27 bytes or less, between letters.
+  CHECK_THAT(content(out / "confusion.svg"), Contains('>' + word.substr(0, 26) + "\u2026<"));
 }
 
 TEST_CASE("DCASE's layouts: tables with tabs, and files named after their scene") {
@@ -351,6 +355,22 @@ TEST_CASE("how far apart collections are: result, features kept, files that are 
   CHECK(half.at("distance").get<double>() > 1e-9);
   CHECK(half.at("of").at("refused").size() == 1);
   CHECK(half.at("endless").is_null());  // of so few
+  // Links in a circle are refused like other files that cannot be opened.
+  fs::path const circle = scratch() / "circle";
+  fs::create_directories(circle);
+  fs::create_symlink("self.mp4", circle / "self.mp4");
+  fs::create_symlink(fs::absolute(made_up_videos() / "videos"), circle / "videos");
+  outcome const round = distance(circle);
+  CHECK(round.code == 3);
+  CHECK(json::parse(round.out).at("of").at("refused").at(0).at("file") == "self.mp4");
+  // An index is a list of files; a packed collection is none.
+  fs::path const index = scratch() / "all.l3index", packed = scratch() / "packed for distance";
+  REQUIRE(l3("index " + quoted(all) + "--quiet --out " + quoted(index)).code == 0);
+  CHECK(json::parse(distance(index).out).at("distance").get<double>() < 1e-9);
+  REQUIRE(l3("pack " + quoted(index) + "--quiet --out " + quoted(packed)).code == 0);
+  outcome const no_files = distance(packed);
+  CHECK(no_files.code == 2);
+  CHECK_THAT(no_files.err, Contains("a packed collection"));
   fs::path const other = made_up_videos() / "train.csv";
   json const one = json::parse(distance(other, "--threads 1").out);
   CHECK(one == json::parse(distance(other, "--threads 2").out));

@@ -24,30 +24,39 @@ TEST_CASE("help and version end with 0 and name every command") {
 }
 
 TEST_CASE("bad usage ends with 2 and says what is wrong") {
-  for (auto const& [arguments, says] :
-       std::vector<std::pair<std::string, std::string>>{{"", "subcommand"},
-                                                        {"trian", "found \"trian\"; did you mean train?"},
-                                                        {"train --out x --model huge", "huge"},
-                                                        {"train --out x --nonsense", "--nonsense"},
-                                                        {"train --out x --pairs -3", "--pairs"},
-                                                        {"train --out x --pairs 0", "a number above 0, found 0"},
-                                                        {"train --out x --batch -8", "no negative number, found -8"},
-                                                        {"train --out x --lr nan", "0 or above, found nan"},
-                                                        {"train --out x --seed 18446744073709551616", "below 2^64"},
-                                                        {"info run --model tiny", "file"},
-                                                        {"eval --checkpoint x --data y --mistakes 3", "--out"},
-                                                        {"pack x --verify --out y", "--out"},
-                                                        {"embed image x --checkpoint y --out z --hop 1", "--hop"},
-                                                        {"info --threads 100000", "--threads"},
-                                                        {"train --out " + (scratch() / "none").string(), "--train"},
-                                                        {"train --out x --workers 5000", "--workers"},
-                                                        {"eval --checkpoint x", "--data"},
-                                                        {"bench", "subcommand"},
-                                                        {"bench net --model tiny --what smell", "smell"},
-                                                        {"bench net --what train --batch 1", "--batch"},
-                                                        {"bench net --precision fp7", "fp32"},
-                                                        {"embed smell x --checkpoint y --out z", "smell"},
-                                                        {"embed audio x --checkpoint y --out z --hop 0", "--hop"}}) {
+  for (auto const& [arguments, says] : std::vector<std::pair<std::string, std::string>>{
+           {"", "subcommand"},
+           {"trian", "found \"trian\"; did you mean train?"},
+           {"train --out x --model huge", "huge"},
+           {"train --out x --nonsense", "--nonsense"},
+           {"train --out x --pairs -3", "--pairs"},
+           {"train --out x --pairs 0", "a number above 0, found 0"},
+           {"train --out x --batch -8", "a whole number, 0 or above, found -8"},
+           {"train --out x --lr nan", "0 or above, found nan"},
+           {"train --out x --seed 18446744073709551616", "below 2^64"},
+           {"train --out x --seed 0x10", "a whole number"},
+           {"train --out x --pairs 1e6", "a whole number, 0 or above"},
+           {"train --out ''", "--out: expected a value"},
+           {"train --outt x", "did you mean --out?"},
+           {"eval --chekpoint x --data y", "did you mean --checkpoint?"},
+           {"eval --checkpoint x --data y --pair 10", "found --pair 10"},
+           {"eval --checkpoint x --data y --pairs 7", "--pairs: expected"},
+           {"eval --checkpoint x --data y --pairs 4294967296", "--pairs: "},
+           {"eval --checkpoint x --data y --clip-seconds 0.5", "a second"},
+           {"info run --model tiny", "file"},
+           {"eval --checkpoint x --data y --mistakes 3", "--out"},
+           {"pack x --verify --out y", "--out"},
+           {"embed image x --checkpoint y --out z --hop 1", "--hop"},
+           {"info --threads 100000", "--threads"},
+           {"train --out " + (scratch() / "none").string(), "--train"},
+           {"train --out x --workers 5000", "--workers"},
+           {"eval --checkpoint x", "--data"},
+           {"bench", "subcommand"},
+           {"bench net --model tiny --what smell", "smell"},
+           {"bench net --what train --batch 1", "--batch"},
+           {"bench net --precision fp7", "fp32"},
+           {"embed smell x --checkpoint y --out z", "smell"},
+           {"embed audio x --checkpoint y --out z --hop 0", "--hop"}}) {
     INFO(arguments);
     outcome const r = l3(arguments);
     CHECK(r.code == 2);
@@ -154,7 +163,8 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   fs::path const old = run.parent_path() / "old run";
   fs::copy(run, old, fs::copy_options::recursive);
   std::ofstream(old / "log.csv") << "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,"
-                                    "loader_wait\n4,16,0.7,0.5,,,1e-05,50.0,0.1\n";
+                                    "loader_wait\n4,16,0.7,0.5,,,1e-05,50.0,0.1\n"
+                                    "99999999999999999999999,16,0.7,0.5,,,1e-05,50.0,0.1\n";  // damaged
   json fewer = config;
   for (char const* newer : {"backend", "task", "pairing-scope", "accumulate", "sync-batch-norm", "init",
                             "draws-per-opening", "reservoir", "draws-a-step", "training-videos", "validation-videos"})
@@ -435,6 +445,56 @@ TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
   CHECK_THAT(content(scratch() / "said"), Contains("--resume"));
   outcome const facts = l3("info --json " + (run / "last.safetensors").string());
   CHECK(json::parse(facts.out).at("step").get<int>() >= 10);
+}
+
+TEST_CASE("a validation that Ctrl-C breaks off is made when the run is gone on with") {
+  std::string const made = made_up_videos().string();
+  std::string const train = "train --train " + made + "/train.csv --valid " + made +
+                            "/valid.csv --model tiny --batch 16 --pairs 96 --valid-every 2 --valid-pairs 1200 --json ";
+  fs::path const whole = scratch() / "validated", parts = scratch() / "validated in parts";
+  outcome const once = l3(train + "--out " + quoted(whole));
+  REQUIRE(once.code == 0);
+  // Behind the first checkpoint, of step 0, most of the time goes into validations.
+  outcome last;
+  bool broken_off = false;
+  for (int tries = 1; tries < 100; ++tries) {
+    std::string const wait = "timeout -s INT " + std::to_string(0.1 * tries) + ' ';
+    last =
+        l3(fs::exists(parts) ? "train --resume --json --out " + quoted(parts) : train + "--out " + quoted(parts), wait);
+    if (last.code == 0) break;
+    REQUIRE((last.code == 130 || last.code == 128 + SIGINT || last.code == 124));
+    if (!fs::exists(parts / "log.csv")) continue;
+    json const facts = json::parse(l3("info --json " + quoted(parts / "last.safetensors")).out);
+    std::string const log = content(parts / "log.csv");
+    std::string const row = log.substr(log.rfind('\n', log.size() - 2) + 1);
+    bool const lacks = facts.at("step") != 0 && facts.at("step").get<int>() % 2 == 0 && row.find(",,") != row.npos;
+    broken_off = broken_off || lacks;
+    if (json::accept(last.out) && !fs::exists(parts / "best.safetensors"))
+      CHECK(json::parse(last.out).at("best").is_null());
+  }
+  REQUIRE(last.code == 0);
+  CHECK(broken_off);
+  for (char const* same : {"last.safetensors", "best.safetensors"})
+    CHECK(content(parts / same) == content(whole / same));
+  for (char const* same : {"valid_loss", "valid_accuracy", "best_valid_accuracy"})
+    CHECK(json::parse(last.out).at(same) == json::parse(once.out).at(same));
+  // The same validations stand in both logs.
+  auto const validations = [](fs::path const& run) {
+    std::vector<std::string> found;
+    std::istringstream log(content(run / "log.csv"));
+    for (std::string line; std::getline(log, line);) {
+      std::vector<std::string> cells(1);
+      for (char const c : line)
+        if (c == ',')
+          cells.emplace_back();
+        else
+          cells.back() += c;
+      if (!cells[4].empty()) found.push_back(cells[0] + ' ' + cells[4] + ' ' + cells[5]);
+    }
+    return found;
+  };
+  CHECK(validations(whole).size() == 4);  // with the header
+  CHECK(validations(parts) == validations(whole));
 }
 
 TEST_CASE("Ctrl-C leaves nothing of a set of made-up videos") {

@@ -86,6 +86,21 @@ TEST_CASE("a CSV names the videos, relative to its own folder") {
   CHECK(labels_of(l3::read_clips(folder.write("no_label.csv", "path\na.mp4\nb.mp4\n"))) == names{"", ""});
 }
 
+TEST_CASE("a table is one by its ending or by a column path, whatever its name") {
+  scratch_folder const folder;
+  for (auto const* name : {"a.mp4", "b.mp4"}) folder.write(name);
+  std::string const commas = "label,path\nx,a.mp4\ny,b.mp4\n", tabs = "path\tlabel\na.mp4\tx\nb.mp4\ty\n";
+  for (auto const& [name, text] : std::vector<std::pair<std::string, std::string>>{
+           {"a.csv", commas}, {"t.tsv", tabs}, {"t.csv", tabs}, {"none", commas}, {"t.txt", "\xef\xbb\xbf" + tabs}}) {
+    CAPTURE(name);
+    auto const clips = l3::read_clips(folder.write(name, text));
+    CHECK(names_of(clips) == names{"a.mp4", "b.mp4"});
+    CHECK(labels_of(clips) == names{"x", "y"});
+  }
+  CHECK_THROWS_WITH(l3::read_clips(folder.write("other.tsv", "file\tlabel\na.mp4\tx\n")), Contains("path"));
+  CHECK(names_of(l3::read_clips(folder.write("l.txt", "a path.mp4\nb.mp4\n"))) == names{"a path.mp4", "b.mp4"});
+}
+
 TEST_CASE("any other file has a path in each line") {
   scratch_folder const folder;
   auto const clips = l3::read_clips(folder.write("lists/all.txt", "one.mp4\r\n\n two.mp4\n#3.mp4"));

@@ -616,6 +616,37 @@ TEST_CASE("damaged indexes and shards of a packing give errors, not crashes") {
   }
   CHECK(refused > 100);
   CHECK(read > 100);
+
+  // What would have no end is not looked at.
+  for (std::string const table : {"packing", "shards", "packed"}) {
+    fixtures::write_file("packed-mutants/index.l3index", files.at("index.l3index"));
+    l3::sql_database(out / "index.l3index", l3::sql_database::mode::write)
+        .run("ALTER TABLE " + table + " RENAME TO other; CREATE VIEW " + table +
+             "(id, file, bytes) AS WITH RECURSIVE c(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM c) SELECT x, x, x FROM "
+             "c");
+    CHECK_FALSE(l3::packed_clips::is_packed(out));
+    CHECK_THROWS_WITH(l3::packed_clips(out), Contains("index.l3index") && Contains("a packed collection"));
+    CHECK_THROWS_WITH(l3::check_packing(out), Contains("a packed collection"));
+  }
+  // Nor is a file elsewhere.
+  fixtures::write_file("packed-mutants/index.l3index", files.at("index.l3index"));
+  l3::sql_database(out / "index.l3index", l3::sql_database::mode::write).run("UPDATE shards SET file = '../x.tar'");
+  CHECK_THROWS_WITH(l3::check_packing(out), Contains("shards in the index's folder"));
+  fixtures::write_file("packed-mutants/index.l3index", files.at("index.l3index"));
+  // A member of a number that no clip has.
+  auto odd = files.at("shard-00000.tar");
+  std::string const name = "9223372036854775807.json";
+  std::copy(name.begin(), name.end(), odd.begin());
+  std::fill_n(odd.begin() + 148, 8, ' ');  // the header's check sum, as it is summed up
+  unsigned all = 0;
+  for (std::size_t k = 0; k < 512; ++k) all += odd[k];
+  for (int k = 5; k >= 0; --k, all /= 8)
+    odd[148 + static_cast<std::size_t>(k)] = static_cast<std::uint8_t>('0' + all % 8);
+  odd[154] = 0;
+  fixtures::write_file("packed-mutants/shard-00000.tar", odd);
+  auto const problems = l3::check_packing(out).problems;
+  CHECK(std::ranges::any_of(
+      problems, [&](auto const& p) { return Contains("members named after clips, found '" + name).match(p); }));
 }
 
 namespace {

@@ -6,11 +6,14 @@
 #include <atomic>
 #include <cmath>
 #include <fstream>
+#include <iostream>
+#include <l3/data/decode.hpp>
 #include <l3/files/wav.hpp>
 #include <map>
 #include <stdexcept>
 
 #include "../support/catch.hpp"
+#include "decode_fixtures.hpp"
 #include "l3/writers.hpp"
 
 namespace {
@@ -124,6 +127,88 @@ TEST_CASE("files are cut into seconds in order, by any number of threads, in any
             }
         }
     }
+}
+
+TEST_CASE("what begins late has no rows before: seconds are those that sound fills, pictures those there are") {
+  if (!fixtures::have_ffmpeg()) {
+    std::cout << "SKIPPED: the ffmpeg program is not installed\n";
+    return;
+  }
+  std::string const picture = "-f lavfi -i testsrc=s=16x16:r=10:d=", tone = "-f lavfi -i sine=r=48000:d=";
+  std::string const coded = " -map 0:v -map 1:a -c:v ffv1 -c:a pcm_s16le ";
+  struct made {
+    std::string how;
+    std::vector<std::size_t> sounds, centred, frames, aligned;  // numbers of rows, at half a second
+  };
+  std::vector<made> const of{
+      // Sound from 1.3 to 4.3 s, pictures from 0 to 5.
+      {picture + "5 -itsoffset 1.3 " + tone + '3',
+       {3, 4, 5, 6},
+       {2, 3, 4, 5, 6, 7, 8},
+       {0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+       {3, 4, 5, 6}},
+      // No more than 0.05 s late.
+      {picture + "3 -itsoffset 0.05 " + tone + '2', {0, 1, 2}, {0, 1, 2, 3, 4}, {0, 1, 2, 3, 4, 5}, {0, 1, 2}},
+      // Too short to fill a second: the one it begins in.
+      {picture + "3 -itsoffset 1.3 " + tone + "0.4", {2}, {2, 3}, {0, 1, 2, 3, 4, 5}, {2}},
+      // Pictures from 2 to 3 s, sound from 0 to 5.
+      {"-itsoffset 2 " + picture + "1 " + tone + '5',
+       {0, 1, 2, 3, 4, 5, 6, 7, 8},
+       {0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+       {4, 5},
+       {3, 4, 5}},
+      // Nothing in common.
+      {"-itsoffset 3 " + picture + "1 " + tone + '2', {0, 1, 2}, {0, 1, 2, 3}, {6, 7}, {}},
+  };
+  sampled const input;
+  for (std::size_t k = 0; k < of.size(); ++k) {
+    std::string const name = "late" + std::to_string(k) + ".mkv";
+    fixtures::ffmpeg(of[k].how + coded + name);
+    fs::path const file = fixtures::folder() / name;
+    clip_reader plain(file, {.seconds = 0});
+    for (bool const aligned : {false, true})
+      for (bool const centred : {false, true})
+        for (std::size_t const windows : {0, 4}) {
+          CAPTURE(of[k].how, aligned, centred, windows);
+          std::vector<reading_job> const jobs{{.file = file, .sounds = true, .frames = true, .aligned = aligned}};
+          item_reader reader(jobs, input, {.hop = sound_rate / 2, .windows = windows, .centred = centred}, 3, 1 << 20,
+                             1);
+          std::vector<std::vector<float>> rows;
+          std::vector<std::size_t> found[2];
+          std::string refused;
+          while (auto piece = reader.next()) {
+            bool const sees = piece->what == modality::frame;
+            if (piece->end) {
+              for (std::size_t n = 0; n < piece->end->items; ++n) found[sees].push_back(piece->end->first + n);
+              refused += piece->end->refused;
+              continue;
+            }
+            auto const* const values = reinterpret_cast<float const*>(piece->data.data());
+            std::size_t const width = input.sound_columns(), next = piece->shared ? sound_rate / 2 / column : width;
+            for (std::size_t n = 0; n < piece->items && !sees; ++n)
+              rows.emplace_back(values + n * next, values + n * next + width);
+          }
+          if (aligned && of[k].aligned.empty()) {
+            CHECK_THAT(refused, Contains(name) && Contains("sound and pictures at the same time"));
+            continue;
+          }
+          CHECK(refused.empty());
+          if (aligned) {
+            CHECK(found[0] == found[1]);
+            if (!centred) CHECK(found[0] == of[k].aligned);
+          } else {
+            CHECK(found[0] == (centred ? of[k].centred : of[k].sounds));
+            CHECK(found[1] == of[k].frames);
+          }
+          REQUIRE(rows.size() == found[0].size());
+          for (std::size_t n = 0; n < rows.size(); ++n) {
+            std::vector<float> second(sound_rate), expected(input.sound_columns());
+            plain.sound(static_cast<double>(found[0][n]) / 2 - (centred ? 0.5 : 0), second);
+            input.spectrum(second, expected);
+            CHECK(rows[n] == expected);
+          }
+        }
+  }
 }
 
 TEST_CASE("reading ahead ends at any moment") {

@@ -145,4 +145,8 @@ TEST_CASE("read_file reads a pipe") {
 TEST_CASE("excerpt shows text from a file without its control bytes") {
   CHECK(l3::detail::excerpt("a\x1b[31m\nb\x7f") == "'a\\x1b[31m\\x0ab\\x7f'");
   CHECK(l3::detail::excerpt(std::string(1000, 'x')) == "'" + std::string(80, 'x') + "...'");
+  // A letter of several bytes stays whole or is left out.
+  CHECK(l3::detail::excerpt(std::string(79, 'x') + "\u03c9") == "'" + std::string(79, 'x') + "...'");
+  CHECK(l3::detail::excerpt(std::string(78, 'x') + "\u03c9") == "'" + std::string(78, 'x') + "\u03c9'");
+  CHECK(l3::detail::beginning_of(std::string(9, '\x80'), 5).size() <= 5);
 }

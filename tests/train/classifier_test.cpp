@@ -177,6 +177,23 @@ TEST_CASE("a fusion head learns alone") {
   CHECK(net.batches_tracked() == 0);
 }
 
+TEST_CASE("where not a whole network learns, a step is of one batch that is neither empty nor too large") {
+  context<cpu> on(1);
+  ::network net;
+  net.initialise(1);
+  training_settings s = class_settings;
+  fusion_trainer<::network> t(on, net, s);
+  for (std::size_t const count : {std::size_t{0}, s.batch + 1}) {
+    auto const frames = uniform_batch<float, ::network::frame>(count, 5);
+    auto const sounds = uniform_batch<float, ::network::sound>(count, 6);
+    CHECK_THROWS_WITH(t.step(frames.view(), sounds.view(), {}), Contains("1 to " + std::to_string(s.batch)));
+  }
+  CHECK(t.steps() == 0);
+  s.parts = 2;
+  CHECK_THROWS_WITH(fusion_trainer<::network>(on, net, s), Contains("expected one"));
+  CHECK_THROWS_WITH((class_session<cpu, vision_of<micro>>(1, false, s)), Contains("expected one"));
+}
+
 TEST_CASE("a classifier's step that is not finite leaves everything as it was") {
   class_session<cpu, audio_of<micro>> s(1), untouched(1);
   s.step(), untouched.step();

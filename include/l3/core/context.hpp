@@ -56,7 +56,6 @@ class thread_team {
 template <backend B>
 class context {
  public:
-  using backend_type = B;
   /// Zero means one thread for each core.
   explicit context(std::size_t threads = 0) : team_(threads) {}
   thread_team& team() { return team_; }

@@ -271,7 +271,6 @@ inline bool has_warpgroup_code(cudaStream_t in) {
 template <class P>
 class context<cuda<P>> {
  public:
-  using backend_type = cuda<P>;
   explicit context(std::size_t /*threads*/ = 0, int device = 0) : facts_(open_gpu(device)) {
     if constexpr (std::is_same_v<P, bf16>)
       can_group_ = warpgroups_ = facts_.major == 9 && detail::gpu::has_warpgroup_code(stream_);

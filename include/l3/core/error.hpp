@@ -26,13 +26,17 @@ class error : public std::runtime_error {
 struct shape_error : error {
   using error::error;
 };
-/// A media file that cannot give what was asked of it.
-struct media_error : error {
+/// Either of the two errors below: what a pass over many files counts, reports and goes on without.
+struct unusable_file : error {
   using error::error;
 };
+/// A media file that cannot give what was asked of it.
+struct media_error : unusable_file {
+  using unusable_file::unusable_file;
+};
 /// A file that cannot be opened, read or written.
-struct file_error : error {
-  using error::error;
+struct file_error : unusable_file {
+  using unusable_file::unusable_file;
 };
 /// A file whose content is not what its format or its user promised (a CSV row, a safetensors header, other weights).
 struct format_error : error {

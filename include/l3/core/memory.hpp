@@ -7,6 +7,8 @@
 #include <l3/core/config.hpp>
 #include <memory>
 #include <new>
+#include <optional>
+#include <span>
 #include <utility>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -19,6 +21,16 @@ inline constexpr std::size_t alignment = 64;
 
 /// Next multiple of `step` at or above `n`.
 constexpr std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
+
+namespace detail {
+/// unit times the product of the sizes, which may be anybody's; nothing if that does not fit.
+inline std::optional<std::size_t> checked_product(std::span<std::size_t const> sizes, std::size_t unit = 1) {
+  std::size_t product = unit;
+  for (auto const size : sizes)
+    if (__builtin_mul_overflow(product, size, &product)) return std::nullopt;
+  return product;
+}
+}  // namespace detail
 
 /// Bytes as a formula: `per_item` times the batch, `per_thread` times the threads, and `fixed`. Layers state theirs as
 /// constants, so the memory plan of a network is computed by the compiler: buffers alive at the same time are added,

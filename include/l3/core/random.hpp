@@ -3,9 +3,12 @@
 #pragma once
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
 #include <numbers>
+#include <utility>
+#include <vector>
 
 namespace l3::inline L3_ISA {
 
@@ -35,7 +38,7 @@ enum class stream : std::uint8_t {
   evaluation = 6,  ///< fixed pairs for evaluation
   bootstrap = 7,   ///< resampling for intervals
   synthesis = 8,   ///< made-up data
-  user = 9,        ///< first number free for programs
+  user = 9,        ///< whatever else draws: evaluation, programs
   openings = 255,  ///< which videos are opened when, where an opening serves several draws
 };
 
@@ -95,5 +98,14 @@ class generator {
   std::array<std::uint32_t, 4> block_{};
   unsigned used_ = 4;
 };
+
+/// Brings values into an order that (seed, which, step) decide, each as likely (Fisher-Yates).
+template <class T>
+void shuffle(std::vector<T>& values, std::uint64_t seed, stream which, std::uint64_t step) {
+  for (std::size_t k = 0; k + 1 < values.size(); ++k) {
+    auto const left = static_cast<std::uint32_t>(values.size() - k);
+    std::swap(values[k], values[k + generator(seed, which, step, static_cast<std::uint32_t>(k)).below(left)]);
+  }
+}
 
 }  // namespace l3::inline L3_ISA

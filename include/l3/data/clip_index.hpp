@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/data/clip_facts.hpp>
@@ -144,12 +145,17 @@ inline std::span<std::byte const> as_blob(std::string_view bytes) {
   return std::as_bytes(std::span(bytes.data(), bytes.size()));
 }
 
+/// Whether all of these are tables: views in their place could keep a reader busy for ever.
+inline bool has_tables(sql_database& index, std::initializer_list<std::string_view> names) {
+  return std::all_of(names.begin(), names.end(), [&](std::string_view name) {
+    auto found = index.prepare("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?");
+    return found.bind(name).step() && found.integer(0) == 1;
+  });
+}
+
 /// Settings of an index.
 inline index_settings read_settings(sql_database& index) {
-  // Views in the place of tables could keep a reader busy for ever.
-  auto tables = index.prepare(
-      "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('about', 'places', 'labels', 'clips')");
-  if (!tables.step() || tables.integer(0) != 4)
+  if (!has_tables(index, {"about", "places", "labels", "clips"}))
     throw format_error(complaint{index.name(), "an index, as l3 index writes it", "another database"});
   index_settings s;
   std::int64_t version = 0;
@@ -240,8 +246,6 @@ class clip_index_writer {
       if (!detail::has_content_prints(*index_)) index_->run("ALTER TABLE clips ADD COLUMN content_print INTEGER");
       for (auto& each : detail::read_texts(*index_, "SELECT id, path FROM places ORDER BY id")) places_.add(each);
       for (auto& each : detail::read_texts(*index_, "SELECT id, label FROM labels ORDER BY id")) labels_.add(each);
-    }
-    if (old) {
       auto count = index_->prepare("SELECT count(*) FROM clips");  // ids are given without gaps
       count.step();
       old_ = count.integer(0);

@@ -205,17 +205,15 @@ inline void require_path(std::string_view path, std::string const& where) {
                                  std::to_string(path.size()) + " bytes"});
 }
 
-inline clip_list clips_of_csv(std::filesystem::path const& file) {
-  auto const table = read_csv(file);
+inline clip_list clips_of_table(csv_table const& table, std::filesystem::path const& file) {
   auto const path = table.column("path");
-  auto const label = std::find(table.header.begin(), table.header.end(), "label") - table.header.begin();
+  auto const label = table.column_if_any("label");
   clip_list clips;
   for (std::size_t row = 0; row != table.rows.size(); ++row) {
     auto const& cells = table.rows[row];
     if (cells[path].empty()) throw format_error(complaint{table.where(row), "the path of a video", "an empty cell"});
     require_path(cells[path], table.where(row));
-    clips.push_back({file.parent_path() / cells[path], cells[path],
-                     label < std::ssize(cells) ? cells[static_cast<std::size_t>(label)] : std::string()});
+    clips.push_back({file.parent_path() / cells[path], cells[path], label ? cells[*label] : std::string()});
   }
   return clips;
 }
@@ -236,10 +234,26 @@ void for_each_line(std::string_view text, std::string const& subject, std::strin
   }
 }
 
+/// Whether a text is a table that names videos: by its name, or by a column `path`.
+inline bool is_table(std::filesystem::path const& file, std::string_view text) {
+  auto const extension = lower_extension(file);
+  if (extension == ".csv" || extension == ".tsv") return true;
+  std::string_view line = without_byte_order_mark(text);
+  line = line.substr(0, line.find_first_of("\r\n"));
+  char const between = line.find(',') != line.npos ? ',' : '\t';
+  while (true) {
+    auto const cell = line.substr(0, line.find(between));
+    if (cell == "path" || cell == "\"path\"") return true;
+    if (cell.size() == line.size()) return false;
+    line.remove_prefix(cell.size() + 1);
+  }
+}
+
 inline clip_list clips_of_text(std::filesystem::path const& file) {
+  auto const text = read_file(file, std::size_t{256} << 20);
+  if (is_table(file, text)) return clips_of_table(parse_csv(text, file.string()), file);
   clip_list clips;
-  for_each_line(read_file(file, std::size_t{256} << 20), file.string(),
-                "a folder, a CSV file or a text with the path of a video in each line",
+  for_each_line(text, file.string(), "a folder, a CSV file or a text with the path of a video in each line",
                 [&](std::string_view line, std::size_t number) {
                   require_path(line, file.string() + ':' + std::to_string(number));
                   clips.push_back({file.parent_path() / line, std::string(line), {}});
@@ -284,13 +298,13 @@ inline clip_list read_clips(std::filesystem::path const& source, std::size_t lea
   if (!is_folder && has_video_extension(source))
     throw format_error(
         complaint{source.string(), "a folder, a CSV file or a list of at least two videos", "one video"});
-  auto clips = is_folder                                   ? detail::clips_of_folder(source)
-               : detail::lower_extension(source) == ".csv" ? detail::clips_of_csv(source)
-                                                           : detail::clips_of_text(source);
+  auto clips = is_folder ? detail::clips_of_folder(source) : detail::clips_of_text(source);
   detail::require_different(clips, source);
   if (clips.size() < least)
     throw format_error(complaint{
-        source.string(), "at least two videos, for each frame is also paired with the sound of another video",
+        source.string(),
+        least == 1 ? "at least one video"
+                   : "at least two videos, for each frame is also paired with the sound of another video",
         clips.empty()
             ? std::string("none") + (is_folder ? " (no file below it ends like a video: .mp4, .mkv, ...)" : "")
             : "only " + detail::excerpt(clips.front().name)});

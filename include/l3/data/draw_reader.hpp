@@ -165,9 +165,7 @@ class draw_reader {
       if (auto found = to->facts().too_little(); !found.empty())
         throw media_error(
             complaint{source_.clips().file(clip).string(), clip_facts::what_a_draw_needs, std::move(found)});
-    } catch (media_error const& e) {
-      return refuse(e.what());
-    } catch (file_error const& e) {
+    } catch (unusable_file const& e) {
       return refuse(e.what());
     }
     return {};
@@ -178,9 +176,7 @@ class draw_reader {
   static draw_outcome outcome_of(Work&& work) {
     try {
       work();
-    } catch (media_error const& e) {
-      return {draw_outcome::verdict::bad_moment, e.what(), {}};
-    } catch (file_error const& e) {
+    } catch (unusable_file const& e) {
       return {draw_outcome::verdict::bad_moment, e.what(), {}};
     }
     return {};
@@ -197,7 +193,7 @@ class draw_reader {
       timer const timed(spent.sound);
       if (from.has_whole_sound()) try {
           return from.whole_sound();
-        } catch (media_error const&) {
+        } catch (unusable_file const&) {  // each draw by itself finds out whether its second is whole
         }
     }
     return {};

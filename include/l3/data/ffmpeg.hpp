@@ -260,7 +260,8 @@ inline AVPixFmtDescriptor const* pixel_format(AVFrame const& f) {
 /// Errors  file_error: missing, a directory, unreadable. media_error: empty, not media, too large a picture, too slow.
 class input {
  public:
-  /// `max_pixels` limits width x height of what any decoderof this file may allocate.
+  /// `max_pixels` limits width x height of what a decoder may allocate; but FFmpeg's own look at streams that come to
+  /// light while it looks (of MPEG-PS, say) has its own limit, 2^28.
   input(std::filesystem::path const& file, double wall_seconds, std::size_t max_pixels)
       : name_(file.string()), watch_(std::make_unique<watch>()), max_pixels_(max_pixels) {
     quiet();
@@ -273,18 +274,17 @@ class input {
     AVIOInterruptCB const interrupt{[](void* w) { return static_cast<watch*>(w)->over() ? 1 : 0; }, watch_.get()};
     open_io(file, interrupt);
 
+    // Play lists that FFmpeg knows by their content open their entries in contexts of their own, which inherit this.
+    options settings;
+    settings.set("protocol_whitelist", "none");
     auto* context = avformat_alloc_context();
     if (!context) throw std::bad_alloc();
     context->interrupt_callback = interrupt;
     context->pb = io_.get();
     context->flags |= AVFMT_FLAG_CUSTOM_IO;
     context->io_open = [](AVFormatContext*, AVIOContext**, char const*, int, AVDictionary**) { return AVERROR(EPERM); };
-    // Play lists that FFmpeg knows by their content open their entries in contexts of their own, which inherit this.
-    AVDictionary* options = nullptr;
-    av_dict_set(&options, "protocol_whitelist", "none", 0);
     // On failure avformat_open_input frees the context itself. No name is passed: the extension decides nothing.
-    int const code = avformat_open_input(&context, nullptr, nullptr, &options);
-    av_dict_free(&options);
+    int const code = avformat_open_input(&context, nullptr, nullptr, &settings);
     require(code, "a media file that FFmpeg can open");
     context_.reset(context);
     find_streams();

@@ -7,7 +7,6 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -30,6 +29,7 @@
 #include <l3/files/file_lock.hpp>
 #include <l3/files/json_text.hpp>
 #include <l3/files/sqlite.hpp>
+#include <l3/files/wav.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -86,32 +86,6 @@ struct packed_clip {
   std::vector<double> picture_times{};         ///< when each is shown first
 };
 
-/// The 44 bytes before the samples of a WAV file: 16 bits, mono, sound_rate.
-inline constexpr std::size_t wav_header_bytes = 44;
-inline std::array<std::byte, wav_header_bytes> wav_header(std::size_t samples) {
-  std::array<std::byte, wav_header_bytes> h{};
-  auto const put = [&](std::size_t at, auto value) { std::memcpy(h.data() + at, &value, sizeof value); };
-  auto const bytes = static_cast<std::uint32_t>(2 * samples);
-  std::memcpy(h.data(), "RIFF", 4);
-  put(4, bytes + 36);
-  std::memcpy(h.data() + 8, "WAVEfmt ", 8);
-  put(16, std::uint32_t{16});
-  put(20, std::uint16_t{1});  // PCM
-  put(22, std::uint16_t{1});  // channels
-  put(24, std::uint32_t{sound_rate});
-  put(28, std::uint32_t{2 * sound_rate});
-  put(32, std::uint16_t{2});
-  put(34, std::uint16_t{16});
-  std::memcpy(h.data() + 36, "data", 4);
-  put(40, bytes);
-  return h;
-}
-
-/// Of full scale 1 -> 16 bits.
-inline std::int16_t sample_16(float x) {
-  return static_cast<std::int16_t>(std::lrint(std::clamp(x * 32768.0f, -32768.0f, 32767.0f)));
-}
-
 /// One clip must fit into memory, and its sound into a WAV file.
 inline constexpr std::size_t most_clip_bytes = std::size_t{1} << 30;
 
@@ -136,15 +110,10 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
     while (auto const got = source.read(block)) {
       require_clip_bytes(r.video.name, p.sound.size());
       p.sound.resize(p.sound.size() + 2 * got);
-      auto* to = p.sound.data() + p.sound.size() - 2 * got;
-      for (float const x : std::span(block).first(got)) {
-        auto const bits = sample_16(x);
-        std::memcpy(to, &bits, 2);
-        to += 2;
-      }
+      put_samples_16(std::span(block).first(got), p.sound.data() + p.sound.size() - 2 * got);
     }
-    auto const header = wav_header((p.sound.size() - wav_header_bytes) / 2);
-    std::copy(header.begin(), header.end(), p.sound.begin());
+    auto const header = wav_header((p.sound.size() - wav_header_bytes) / 2, sound_rate);
+    std::memcpy(p.sound.data(), header.data(), header.size());
 
     jpeg_encoder encode;
     auto const span = r.facts.video;
@@ -167,9 +136,7 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
       require_clip_bytes(r.video.name, p.pictures.size());
     }
     if (p.pictures.empty()) throw media_error(complaint{r.video.file.string(), "pictures", "damaged ones only"});
-  } catch (media_error const& e) {
-    r.refused = e.what();
-  } catch (file_error const& e) {
+  } catch (unusable_file const& e) {
     r.refused = e.what();
   }
   return p;
@@ -322,6 +289,7 @@ class packer {
   /// What an interrupted run has done.
   void read_old() {
     clip_index old(unfinished_);
+    packed_clips::require_packing(old.database());
     auto settings = old.database().prepare("SELECT value FROM packing WHERE key = 'settings'");
     std::string const found = settings.step() ? std::string(settings.text(0)) : "none";
     auto const refuse = [&](std::string const& expected, std::string const& what) {

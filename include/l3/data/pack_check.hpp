@@ -19,6 +19,7 @@
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/sqlite.hpp>
+#include <l3/files/wav.hpp>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -102,14 +103,13 @@ class shard_check {
 
   /// A member "000000012.00003.jpg" at its place.
   void begin_member(std::string_view name, std::uint64_t at, std::uint64_t bytes) {
-    std::int64_t key = -1;
+    std::uint32_t key = 0;  // a list has fewer clips than this holds
     auto const dot = std::min(name.find('.'), name.size());
     auto const [end, error] = std::from_chars(name.data(), name.data() + dot, key);
-    if (error != std::errc() || end != name.data() + dot || key < 0)
-      return problem("members named after clips", excerpt(name));
-    if (key + 1 != clip_) {
+    if (error != std::errc() || end != name.data() + dot) return problem("members named after clips", excerpt(name));
+    if (std::int64_t const id = std::int64_t{key} + 1; id != clip_) {
       end_clip();
-      begin_clip(key + 1);
+      begin_clip(id);
     }
     auto const kind = name.substr(dot);
     if (kind == ".json" || !known_) return;
@@ -117,9 +117,8 @@ class shard_check {
     if (kind == ".wav") {
       place = sound_at_;
       length = 2 * samples_;
-      constexpr std::uint64_t wav_header = 44;
-      at += wav_header;
-      bytes -= wav_header;
+      at += wav_header_bytes;
+      bytes -= wav_header_bytes;
     } else {
       std::size_t k = picture_at_.size();
       if (kind.size() > 1) std::from_chars(kind.data() + 1, kind.data() + kind.size(), k);
@@ -186,6 +185,7 @@ inline pack_check check_packing(std::filesystem::path const& folder, std::size_t
   auto const index = std::filesystem::absolute(packed_clips::index_of(folder));
   sql_database database(index, sql_database::mode::read);
   (void)detail::read_settings(database);
+  packed_clips::require_packing(database);
   struct shard {
     std::int64_t id;
     std::string file;
@@ -195,8 +195,8 @@ inline pack_check check_packing(std::filesystem::path const& folder, std::size_t
   std::uint64_t total = 0;
   auto rows = database.prepare("SELECT id, file, bytes FROM shards ORDER BY id");
   while (rows.step()) {
-    shards.push_back(
-        {rows.integer(0), detail::checked_path(database, rows.text(1)), static_cast<std::uint64_t>(rows.integer(2))});
+    shards.push_back({rows.integer(0), packed_clips::shard_name(database, rows.text(1)),
+                      static_cast<std::uint64_t>(rows.integer(2))});
     total += shards.back().bytes;
   }
   std::vector<pack_check> parts(shards.size());

@@ -65,6 +65,7 @@ class packed_clips {
     all->index = index_of(folder);
     all->max_pixels = max_pixels;
     clip_index index(all->index);
+    require_packing(index.database());
     read_settings(index.database(), *all);
     open_shards(index.database(), *all);
     auto const clips = index.usable();
@@ -94,6 +95,12 @@ class packed_clips {
     return std::string(file);
   }
 
+  /// Errors  format_error: an index, but not of a packed collection.
+  static void require_packing(sql_database& index) {
+    if (!detail::has_tables(index, {"packing", "shards", "packed"}))
+      throw format_error(complaint{index.name(), "the index of a packed collection, as l3 pack writes it", "another"});
+  }
+
   /// The same, using only the first so many seconds of each clip; 0: all.
   packed_clips limited_to(double seconds) const {
     packed_clips limited = *this;
@@ -106,8 +113,7 @@ class packed_clips {
     auto const index = index_of(path);
     if (!is_sql_database(index)) return false;
     sql_database database(index, sql_database::mode::read);
-    auto tables = database.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'packed' AND type = 'table'");
-    return tables.step() && tables.integer(0) == 1;
+    return detail::has_tables(database, {"packing", "shards", "packed"});
   }
 
   clip_list const& clips() const { return contents_->clips; }

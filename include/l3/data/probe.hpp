@@ -105,9 +105,7 @@ inline clip_record probe_clip(clip video, index_settings const& s, decode_limits
       r.loudest = detail::loudest_sample(reader);
       r.mark(content_flag::silent, r.loudest < detail::least_loudness);
     }
-  } catch (media_error const& e) {
-    r.refused = e.what();
-  } catch (file_error const& e) {
+  } catch (unusable_file const& e) {
     r.refused = e.what();
   }
   return r;

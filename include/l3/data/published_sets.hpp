@@ -111,19 +111,14 @@ inline double seconds_of(std::string const& text, std::string const& where) {
   return value;
 }
 
-/// Calls f(line, "file:number") for the lines of a text that hold something and no comment.
+/// Calls f(line, "file:number") for the lines of a published list that hold something and no comment.
 template <class F>
-void for_each_line(std::filesystem::path const& file, F&& f) {
-  auto const content = read_file(file, std::size_t{1} << 30);
-  std::string_view const text = without_byte_order_mark(content);
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    auto const end = std::min(text.find('\n', begin), text.size());
-    auto const line = trimmed(text.substr(begin, end - begin));
-    ++number;
-    if (!line.empty() && line.front() != '#') f(line, file.string() + ':' + std::to_string(number));
-    begin = end + 1;
-  }
+void for_each_entry(std::filesystem::path const& file, F&& f) {
+  for_each_line(read_file(file, std::size_t{1} << 30), file.string(), "a list as text",
+                [&](std::string_view raw, std::size_t number) {
+                  auto const line = trimmed(raw);
+                  if (!line.empty() && line.front() != '#') f(line, file.string() + ':' + std::to_string(number));
+                });
 }
 
 /// Every line an id, or a path or address whose last part is the id. One that comes again does not count: it could be
@@ -131,7 +126,7 @@ void for_each_line(std::filesystem::path const& file, F&& f) {
 inline std::vector<set_entry> flickr_entries(std::filesystem::path const& list, video_files_by_name const& files) {
   std::vector<set_entry> entries;
   std::unordered_set<std::string> known;
-  for_each_line(list, [&](std::string const& line, std::string const& where) {
+  for_each_entry(list, [&](std::string const& line, std::string const& where) {
     bool const is_address = line.find("://") != line.npos;
     std::string path = is_address ? line.substr(0, line.find_first_of("?#")) : line;
     while (path.ends_with('/')) path.pop_back();
@@ -148,12 +143,12 @@ inline std::vector<set_entry> kinetics_entries(std::filesystem::path const& list
   auto const table = read_csv(list);
   auto const label = table.column("label"), id = table.column("youtube_id"), begin = table.column("time_start"),
              end = table.column("time_end");
-  auto const split = std::find(table.header.begin(), table.header.end(), "split") - table.header.begin();
+  auto const split = table.column_if_any("split");
   std::vector<set_entry> entries;
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
     auto const& cells = table.rows[row];
     auto const at = [&](std::size_t column) { return std::lround(seconds_of(cells[column], table.where(row))); };
-    auto name = split < std::ssize(cells) ? cells[static_cast<std::size_t>(split)] : std::string();
+    auto name = split ? cells[*split] : std::string();
     if (name == "val" || name == "validate" || name == "validation") name = "valid";
     entries.push_back(
         entry_of(files, {stem_of(cells[id], at(begin), at(end)), cells[id]}, trimmed(cells[label]), name));
@@ -165,7 +160,7 @@ inline std::vector<set_entry> kinetics_entries(std::filesystem::path const& list
 /// several ways.
 inline std::vector<set_entry> audioset_entries(std::filesystem::path const& list, video_files_by_name const& files) {
   std::vector<set_entry> entries;
-  for_each_line(list, [&](std::string const& line, std::string const& where) {
+  for_each_entry(list, [&](std::string const& line, std::string const& where) {
     std::array<std::string, 3> cells;
     std::size_t from = 0;
     for (auto& cell : cells) {
@@ -208,7 +203,7 @@ inline std::set<std::string> wanted_classes(std::filesystem::path const& file) {
   if (file.empty())
     for (auto const each : kinetics_sounds_classes) wanted.emplace(each);
   else
-    for_each_line(file, [&](std::string const& line, std::string const&) { wanted.insert(line); });
+    for_each_entry(file, [&](std::string const& line, std::string const&) { wanted.insert(line); });
   if (wanted.empty()) throw format_error(complaint{file.string(), "a class in each line", "none"});
   return wanted;
 }

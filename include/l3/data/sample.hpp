@@ -55,7 +55,8 @@ struct batch_request {
   /// Fixed pairs for evaluation instead of ever new ones: pair k is a function of (seed, k), whatever the batch size.
   bool evaluation = false;
   std::uint64_t step = 0;  ///< in training: which batch
-  /// The first item, an even number: in evaluation of all pairs; in training of a batch that is shared out.
+  /// The first item, with pairing::paper an even number: in evaluation of all pairs; in training of a batch that is
+  /// shared out.
   std::uint32_t first = 0;
   std::uint32_t count = 0;   ///< items
   std::uint32_t whole = 0;   ///< in training: items of the batch that these are a part of; 0: they are all of it

@@ -52,7 +52,7 @@ class svm_block {
     std::vector<std::uint32_t> order(n);
     std::iota(order.begin(), order.end(), 0u);
     for (std::size_t epoch = 0; epoch != s.most_epochs; ++epoch) {
-      shuffle(order, s.seed, epoch);
+      shuffle(order, s.seed, stream::user, epoch);
       std::array<double, machines> highest, lowest;
       highest.fill(-std::numeric_limits<double>::infinity());
       lowest.fill(std::numeric_limits<double>::infinity());
@@ -88,13 +88,6 @@ class svm_block {
  private:
   static constexpr std::size_t registers = machines / width<V>;
   static constexpr std::size_t steps = registers >= 4 ? 1 : 4 / registers;  ///< features whose sums go on side by side
-
-  static void shuffle(std::vector<std::uint32_t>& order, std::uint64_t seed, std::uint64_t epoch) {
-    for (std::size_t k = 0; k + 1 < order.size(); ++k) {
-      auto const left = static_cast<std::uint32_t>(order.size() - k);
-      std::swap(order[k], order[k + generator(seed, stream::user, epoch, static_cast<std::uint32_t>(k)).below(left)]);
-    }
-  }
 
   void scores(float const* x, float* out) const {
     V sum[steps][registers];

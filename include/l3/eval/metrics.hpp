@@ -4,9 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <iterator>
 #include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -39,9 +39,9 @@ class correspondence_meter {
       loss_ += margin > 0 ? std::log1p(std::exp(-margin)) : std::log1p(std::exp(margin)) - margin;
       bool const right = margin > 0;  // a tie is a miss
       ++confusion_[label][right ? label : 1 - label];
-      if (videos[k] >= by_video_.size()) by_video_.resize(videos[k] + 1);
-      by_video_[videos[k]].total += 1;
-      by_video_[videos[k]].right += right;
+      counts& of = by_video_[videos[k]];
+      of.total += 1;
+      of.right += right;
     }
   }
 
@@ -64,7 +64,7 @@ class correspondence_meter {
   };
   std::array<double, 2> bootstrap(std::uint64_t seed, std::uint32_t resamples) const {
     std::vector<counts> videos;
-    std::copy_if(by_video_.begin(), by_video_.end(), std::back_inserter(videos), [](counts c) { return c.total > 0; });
+    for (auto const& [name, each] : by_video_) videos.push_back(each);
     std::vector<double> shares(resamples);
     for (std::uint32_t s = 0; s < resamples; ++s) {
       std::uint64_t total = 0, right = 0;
@@ -80,7 +80,7 @@ class correspondence_meter {
     return {at(0.025), at(0.975)};
   }
 
-  std::vector<counts> by_video_;
+  std::map<std::uint32_t, counts> by_video_;
   std::array<std::array<std::size_t, 2>, 2> confusion_{};
   double loss_ = 0;
 };

@@ -60,7 +60,6 @@ class archive_writer {
 
   /// Bytes of the archive so far: after `begin`, where the member's own bytes will stand.
   std::uint64_t position() const { return position_; }
-  std::filesystem::path const& target() const { return file_.target(); }
 
   /// Completes the archive and gives it its name. Once, after the last member.
   void commit() {

@@ -58,11 +58,19 @@ inline std::string spelt(unsigned char byte) {
   return {'\\', 'x', digits[byte / 16], digits[byte % 16]};
 }
 
+/// The beginning of a text, of at most so many bytes; a letter of UTF-8 that has no room as a whole is left out.
+inline std::string_view beginning_of(std::string_view text, std::size_t most) {
+  if (text.size() <= most) return text;
+  std::size_t end = most;
+  while (end != 0 && most - end != 3 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 /// Text from a file as an error message may show it: quoted, short, without bytes that would steer a terminal.
 inline std::string excerpt(std::string_view text) {
   constexpr std::size_t most = 80;
   std::string shown = "'";
-  for (char const c : text.substr(0, most)) {
+  for (char const c : beginning_of(text, most)) {
     auto const byte = static_cast<unsigned char>(c);
     if (byte >= 0x20 && byte != 0x7f)
       shown += c;
@@ -249,6 +257,13 @@ class atomic_file {
   detail::temporary_file temporary_;
   std::string pending_;  ///< bytes not yet handed to the system
 };
+
+/// Writes a file whole or not at all. Errors  as atomic_file.
+inline void write_file(std::filesystem::path const& path, std::string_view content) {
+  atomic_file file(path);
+  file.write(content);
+  file.commit();
+}
 
 /// The whole content of a file (or pipe) of at most max_bytes.
 ///

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <l3/files/atomic_file.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,10 +24,15 @@ struct csv_table {
   std::vector<std::vector<std::string>> rows;
   std::vector<std::size_t> lines;  ///< line of the file where each row begins, from 1
 
+  /// Index of a column, if there is one of this name.
+  std::optional<std::size_t> column_if_any(std::string_view name) const {
+    auto const found = std::find(header.begin(), header.end(), name);
+    if (found == header.end()) return std::nullopt;
+    return static_cast<std::size_t>(found - header.begin());
+  }
   /// Index of a column. Errors  format_error naming the columns there are.
   std::size_t column(std::string_view name) const {
-    auto const found = std::find(header.begin(), header.end(), name);
-    if (found != header.end()) return static_cast<std::size_t>(found - header.begin());
+    if (auto const found = column_if_any(name)) return *found;
     std::string names;
     for (auto const& each : header) names += (names.empty() ? "" : ",") + each;
     throw format_error(

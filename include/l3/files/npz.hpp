@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/files/archive_writer.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <set>
@@ -49,10 +50,7 @@ std::string npy_header(std::vector<std::size_t> const& shape) {
 }
 
 inline void require_values(std::string const& name, std::vector<std::size_t> const& shape, std::size_t count) {
-  std::size_t product = 1;
-  bool fits = true;
-  for (auto const size : shape) fits = fits && !__builtin_mul_overflow(product, size, &product);
-  if (!fits || product != count)
+  if (checked_product(shape) != count)
     throw shape_error(complaint{"array " + name, "as many values as its shape says", std::to_string(count)});
 }
 

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/protobuf.hpp>
 #include <l3/version.hpp>
@@ -71,10 +72,8 @@ class onnx_graph {
 
   /// Numbers that are always the same. Errors: shape_error: not as many as dims say.
   onnx_value constant(std::string const& name, std::span<std::size_t const> dims, std::span<float const> values) {
-    std::size_t count = 1;
-    for (std::size_t const d : dims) count *= d;
-    if (count != values.size())
-      throw shape_error({"constant " + name, std::to_string(count) + " values", std::to_string(values.size())});
+    if (detail::checked_product(dims) != values.size())
+      throw shape_error({"constant " + name, "as many values as its shape says", std::to_string(values.size())});
     detail::protobuf_message tensor;
     for (std::size_t const d : dims) tensor.number(1, d);
     tensor.number(2, static_cast<std::uint64_t>(onnx_type::float32));

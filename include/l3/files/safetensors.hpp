@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <limits>
 #include <map>
@@ -57,14 +58,6 @@ inline std::size_t safetensors_value_bytes(std::string_view dtype) {
   if (is_in({"U32", "I32", "F32"})) return 4;
   if (is_in({"U64", "I64", "F64"})) return 8;
   return 0;
-}
-
-/// unit times the product of the sizes, or nothing if that does not fit.
-inline std::optional<std::size_t> checked_product(std::vector<std::size_t> const& shape, std::size_t unit = 1) {
-  std::size_t product = unit;
-  for (auto const size : shape)
-    if (__builtin_mul_overflow(product, size, &product)) return std::nullopt;
-  return product;
 }
 
 /// "F32 [64, 3, 3, 3]"

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <l3/core/front_end.hpp>
 #include <l3/core/shape.hpp>
+#include <string_view>
 
 namespace l3::inline L3_ISA {
 
@@ -42,6 +43,15 @@ struct tiny {
   static constexpr double learning_rate = 1e-3;
   static constexpr std::size_t batch = 64;
 };
+
+/// Calls use(Config{}) with the one of this name. False: there is none.
+template <class Use>
+bool with_model(std::string_view name, Use&& use) {
+  auto const one_of = [&]<class... Configs>(Configs... all) {
+    return (... || (name == Configs::name && (use(all), true)));
+  };
+  return one_of(paper{}, small{}, tiny{});
+}
 
 /// What such a description must have; own ones are as good as these three.
 template <class C>

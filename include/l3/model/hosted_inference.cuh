@@ -66,7 +66,6 @@ class hosted_inference {
         features_((features + features).bytes(items, 1)),
         requests_(on, sent.bytes(items, 1)) {}
   void refresh(Network const& net) { inner_.refresh(net); }
-  std::size_t room() const { return items_; }
 
   /// The inference on the GPU, and the way of all requests: for who has more to ask (hosted_sliding).
   inner const& inside() const { return inner_; }

@@ -138,7 +138,6 @@ class training {
   /// Scored pairs of a full batch, and of the current one.
   std::size_t most_rows() const { return fusion::pairs(items_, which_).rows(); }
   std::size_t rows() const { return pairs().rows(); }
-  pairing which() const { return which_; }
   /// For kernels that run between the halves, on the current batch.
   pass<B> at() { return {on_, frames_.count, places(*this).scratch}; }
   context<B>& on() { return on_; }
@@ -289,7 +288,6 @@ class inference {
                     a.data, logits.data, hidden);
   }
 
-  std::size_t room() const { return items_; }
   /// What `Network::audio::infer_prepared` reads.
   std::byte const* audio_weights() const { return places(*this).audio; }
 

@@ -150,7 +150,6 @@ class sliding_sounds {
 
   /// Columns of the spectrogram that hold so many windows.
   std::size_t columns(std::size_t windows) const { return (windows - 1) * hop_ + audio::input::width; }
-  std::size_t room() const { return windows_; }
   /// Throws shape_error if there is no room for so many windows, or there are none.
   void require_room(std::size_t windows) const {
     if (windows == 0 || windows > windows_)

@@ -41,14 +41,15 @@ std::string describe_model() {
          " hidden=" + std::to_string(Config::hidden);
 }
 
-/// The facts of an open checkpoint. Errors: format_error, which names `path`.
-inline checkpoint_facts read_checkpoint_facts(safetensors_file const& file, std::filesystem::path const& path) {
+/// The facts of an open checkpoint. Errors: format_error.
+inline checkpoint_facts read_checkpoint_facts(safetensors_file const& file) {
   auto const number = [&](char const* key) -> std::uint64_t {
     std::string const& text = file.metadata(key);
     std::uint64_t value = 0;
     auto const [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (problem != std::errc{} || end != text.data() + text.size())
-      throw format_error({path.string(), std::string("a whole number in metadata ") + key, detail::excerpt(text)});
+      throw format_error(
+          {file.path().string(), std::string("a whole number in metadata ") + key, detail::excerpt(text)});
     return value;
   };
   return {file.metadata("l3.model"), file.metadata("l3.front_end"), number("l3.step"), number("l3.seed"),
@@ -57,7 +58,7 @@ inline checkpoint_facts read_checkpoint_facts(safetensors_file const& file, std:
 
 /// Reads the facts alone, to choose the network to load it into. Errors: file_error, format_error.
 inline checkpoint_facts read_checkpoint_facts(std::filesystem::path const& path) {
-  return read_checkpoint_facts(safetensors_file::open(path), path);
+  return read_checkpoint_facts(safetensors_file::open(path));
 }
 
 namespace detail {
@@ -136,7 +137,7 @@ struct open_checkpoint {
 
   /// Errors: format_error: another model, another front end; where none is named, any will do.
   open_checkpoint(std::filesystem::path const& path, std::string const& model, std::string const& front_end)
-      : file(safetensors_file::open(path)), facts(read_checkpoint_facts(file, path)) {
+      : file(safetensors_file::open(path)), facts(read_checkpoint_facts(file)) {
     if (!model.empty() && facts.model != model)
       throw format_error(
           {path.string(), "a checkpoint of model " + model, "one of model " + detail::excerpt(facts.model)});

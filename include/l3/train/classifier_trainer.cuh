@@ -49,7 +49,7 @@ class classifier_trainer<Network> : public gpu_steps<Network> {
         scores_(2 * settings.batch * head.classes() * sizeof(float)),
         scratch_(std::max(detail::gpu::score_room(settings.batch),
                           scratch_size<B>::channels(head.classes(), 1).bytes(settings.batch, 1))) {
-    this->require_one_part();
+    require_one_part(settings);
     adopt();
   }
   ~classifier_trainer() { this->drain(); }

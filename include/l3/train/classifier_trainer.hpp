@@ -34,6 +34,7 @@ class classifier_trainer {
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {
     require_valid(settings);
+    require_one_part(settings);
     if (head.inputs() != Network::hidden::size)
       throw shape_error({"head of a classifier",
                          std::to_string(Network::hidden::size) + " inputs, the network's hidden",

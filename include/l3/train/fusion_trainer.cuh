@@ -28,7 +28,7 @@ class fusion_trainer<Network> : public pair_steps<Network, fusion_trainer<Networ
         pass_(on, net, settings.batch, settings.which),
         loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(float)) {
-    this->require_one_part();
+    require_one_part(settings);
     base::adopt();  // (the pass has taken the subnetworks' weights)
   }
   ~fusion_trainer() { this->drain(); }

@@ -103,12 +103,18 @@ class fusion_trainer {
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {
     require_valid(settings);
+    require_one_part(settings);
   }
 
-  /// As trainer::step.
+  /// One step on a batch of at most settings.batch items.
+  ///
+  /// Errors  As trainer::step; but running averages take no part.
   step_report step(batch_view<value const, typename Network::frame> frames,
                    batch_view<value const, typename Network::sound> sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
+    if (frames.count == 0 || frames.count > settings_.batch)
+      throw shape_error(
+          {"training batch", "1 to " + std::to_string(settings_.batch) + " items", std::to_string(frames.count)});
     if (settings_.which == pairing::paper) {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);

@@ -136,7 +136,6 @@ template <class Network>
 requires gpu_backend<typename Network::backend_type>
 class gpu_steps {
  public:
-  using network_type = Network;
   using B = typename Network::backend_type;
   using scalar = float;
   using value = value_of<B>;
@@ -238,12 +237,6 @@ class gpu_steps {
     }
   }
   ~gpu_steps() { drain(); }
-  /// Throws setting_error unless a step is of one batch.
-  void require_one_part() const {
-    if (settings_.parts != 1)
-      throw setting_error(
-          {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(settings_.parts)});
-  }
   /// Waits for all that has been begun, which uses memory of whoever is going now, and forgets what was recorded, which
   /// names it.
   void drain() {

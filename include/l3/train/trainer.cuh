@@ -105,9 +105,9 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
     if (settings_.sync_batch_norm) on_.norm_over(group_, norm_room_.data());
     try {
       if (meets_others())
-        together(each, b.frames.data, b.sounds.data);
+        together(each, b);
       else
-        apart(each, b.frames.data, b.sounds.data, b.labels);
+        apart(each, b);
     } catch (...) {
       on_.norm_over(nullptr);
       bucket_begin_ = bucket_end_ = 0;
@@ -125,36 +125,26 @@ class trainer<Network> : public pair_steps<Network, trainer<Network>> {
     return gradients();
   }
 
-  static batch_view<value const, typename Network::frame> part_of_frames(value const* all, std::size_t part,
-                                                                         std::size_t n) {
-    return {all + part * n * Network::frame::size, n};
-  }
-  static batch_view<value const, typename Network::sound> part_of_sounds(value const* all, std::size_t part,
-                                                                         std::size_t n) {
-    return {all + part * n * Network::sound::size, n};
-  }
-
   void score(pair_dims const& d, std::size_t first_sound, std::int32_t const* labels, float const* logits,
              float* dlogits, bool adds) {
     loss_(on_.stream(), d, first_sound, labels, logits, dlogits, this->result()->tally, adds);
   }
-  void apart(std::size_t n, value const* frames, value const* sounds, std::int32_t const* labels) {
+  void apart(std::size_t n, typename base::batch const& b) {
     for (std::size_t part = 0; part != settings_.parts; ++part) {
       if (part > 0) this->give_back_averages();
-      auto const logits =
-          pass_.forward(this->weights(), part_of_frames(frames, part, n), part_of_sounds(sounds, part, n));
-      score(fusion::pairs(n, settings_.which), 0, labels + part * n, logits.data, pass_.dlogits(), part > 0);
+      auto const logits = pass_.forward(this->weights(), b.frames.slice(part * n, n), b.sounds.slice(part * n, n));
+      score(fusion::pairs(n, settings_.which), 0, b.labels + part * n, logits.data, pass_.dlogits(), part > 0);
       pass_.backward(this->weights(), [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
       add_up(part);
     }
   }
   /// See trainer on processors.
-  void together(std::size_t n, value const* frames, value const* sounds) {
+  void together(std::size_t n, typename base::batch const& b) {
     std::size_t const parts = settings_.parts, size = n * hidden, own = parts * size, all = own * this->processes();
     meeting& m = *others_;
     auto const forward = [&](std::size_t part) {
       if (part > 0) this->give_back_averages();
-      pass_.forward_halves(this->weights(), part_of_frames(frames, part, n), part_of_sounds(sounds, part, n));
+      pass_.forward_halves(this->weights(), b.frames.slice(part * n, n), b.sounds.slice(part * n, n));
     };
     for (std::size_t part = 0; part != parts; ++part) {
       forward(part);

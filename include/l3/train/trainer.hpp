@@ -42,6 +42,12 @@ inline void require_valid(training_settings const& s) {
     if (!(std::isfinite(value) && value >= 0))
       throw setting_error({std::string("training: ") + what, "a number, 0 or above", std::to_string(value)});
 }
+/// For what takes one batch a step. Errors  setting_error: more parts.
+inline void require_one_part(training_settings const& s) {
+  if (s.parts != 1)
+    throw setting_error(
+        {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(s.parts)});
+}
 
 /// What one step did.
 struct step_report {
@@ -61,7 +67,6 @@ struct step_report {
 template <class Network>
 class trainer {
  public:
-  using network_type = Network;
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
   using value = value_of<B>;
