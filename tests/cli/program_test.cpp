@@ -2,6 +2,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <cmath>
+#include <csignal>
+
 #include "../support/catch.hpp"
 #include "run_program.hpp"
 
@@ -450,15 +453,15 @@ TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
 TEST_CASE("a validation that Ctrl-C breaks off is made when the run is gone on with") {
   std::string const made = made_up_videos().string();
   std::string const train = "train --train " + made + "/train.csv --valid " + made +
-                            "/valid.csv --model tiny --batch 16 --pairs 96 --valid-every 2 --valid-pairs 1200 --json ";
+                            "/valid.csv --model tiny --batch 16 --pairs 96 --valid-every 2 --valid-pairs 600 --json ";
   fs::path const whole = scratch() / "validated", parts = scratch() / "validated in parts";
   outcome const once = l3(train + "--out " + quoted(whole));
   REQUIRE(once.code == 0);
   // Behind the first checkpoint, of step 0, most of the time goes into validations.
   outcome last;
   bool broken_off = false;
-  for (int tries = 1; tries < 100; ++tries) {
-    std::string const wait = "timeout -s INT " + std::to_string(0.1 * tries) + ' ';
+  for (int tries = 1; tries < 30; ++tries) {
+    std::string const wait = "timeout -s INT " + std::to_string(0.1 * std::pow(1.25, tries)) + ' ';
     last =
         l3(fs::exists(parts) ? "train --resume --json --out " + quoted(parts) : train + "--out " + quoted(parts), wait);
     if (last.code == 0) break;

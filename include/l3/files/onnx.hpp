@@ -72,8 +72,9 @@ class onnx_graph {
 
   /// Numbers that are always the same. Errors: shape_error: not as many as dims say.
   onnx_value constant(std::string const& name, std::span<std::size_t const> dims, std::span<float const> values) {
-    if (detail::checked_product(dims) != values.size())
-      throw shape_error({"constant " + name, "as many values as its shape says", std::to_string(values.size())});
+    if (auto const count = detail::checked_product(dims); count != values.size())
+      throw shape_error(
+          {"constant " + name, (count ? std::to_string(*count) : "fewer") + " values", std::to_string(values.size())});
     detail::protobuf_message tensor;
     for (std::size_t const d : dims) tensor.number(1, d);
     tensor.number(2, static_cast<std::uint64_t>(onnx_type::float32));
