@@ -287,15 +287,15 @@ std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> c
 }
 
 /// Errors: media_error where a stream has ended before the moment that is asked for, or a sound begins only behind the
-/// second that begins there. (Of one that is not there the reader tells.)
-void require_within(std::string const& file, clip_reader const& reader, modality what, double time) {
+/// second that is shown of it, from `second` on. (Of one that is not there the reader tells.)
+void require_within(std::string const& file, clip_reader const& reader, modality what, double time, double second) {
   bool const sees = what == modality::frame;
   auto const& f = reader.facts();
   double const end = sees ? f.video.end : f.sound.end;
   if ((sees ? f.has_video : f.has_sound) && time > 0 && time >= end)
     throw media_error(
         {file, text("--time before its %s at %.3f s", sees ? "pictures end" : "sound ends", end), text("%g s", time)});
-  if (!sees && f.has_sound && time + sound_seconds <= f.sound.begin)
+  if (!sees && f.has_sound && second + sound_seconds <= f.sound.begin)
     throw media_error({file, text("--time where its sound is, from %.3f s on", f.sound.begin), text("%g s", time)});
 }
 
@@ -375,7 +375,7 @@ int heatmap_run(inspect_options const& o) {
   insides const inside(o, 1);
   require_units(o, inside.features());
   return each_file(o, "heatmap", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
-    if (!reader.facts().still_image) require_within(name, reader, modality::frame, o.time);
+    if (!reader.facts().still_image) require_within(name, reader, modality::frame, o.time, o.time);
     auto const maps = inside.maps_of(modality::frame, inside.item_of(reader.frame(o.time, inside.frame_side())));
     auto const shown = inside.seen(reader.frame(o.time, o.side));
     auto const units = units_of(o, maps, inside.features());
@@ -396,7 +396,7 @@ int spectrogram_run(inspect_options const& o) {
   require_units(o, inside.features());
   return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    require_within(name, reader, modality::sound, o.time);
+    require_within(name, reader, modality::sound, o.time, o.time);
     reader.sound(o.time, second);
     auto const item = inside.item_of(std::span<float const>(second));
     auto const maps = inside.maps_of(modality::sound, item);
@@ -424,8 +424,9 @@ int where_run(inspect_options const& o) {
   insides const inside(o, 64);
   return each_file(o, "correspondence", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
-    for (auto const what : {modality::frame, modality::sound}) require_within(name, reader, what, o.time);
-    reader.sound(std::max(0.0, o.time - sound_seconds / 2), second);
+    double const begin = std::max(0.0, o.time - sound_seconds / 2);
+    for (auto const what : {modality::frame, modality::sound}) require_within(name, reader, what, o.time, begin);
+    reader.sound(begin, second);
     auto const sound = inside.item_of(std::span<float const>(second));
     std::size_t const width = inside.features();
     std::vector<float> heard(width);

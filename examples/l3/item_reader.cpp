@@ -14,40 +14,51 @@ namespace l3::program {
 namespace {
 /// Sound or pictures that begin this late, in seconds, count as being there from the beginning: coders delay them so.
 constexpr double usual_delay = 0.1;
-
-/// The first whole number k, from 0 on, for which k hop is no less than a time in seconds; all that there are, at most.
-std::size_t first_from(double seconds, std::size_t hop) {
-  double const k = std::ceil(seconds * sound_rate / static_cast<double>(hop) - 1e-6);
-  return k > 0 ? static_cast<std::size_t>(std::min(k, 1e15)) : 0;
-}
 }  // namespace
 
 /// Rows of a file: from `first` on, at most so many.
 struct item_reader::range {
-  std::size_t first = 0, most = 0;
+  std::size_t first = 0, most = std::numeric_limits<std::size_t>::max();
 };
 
 /// Those before are no rows of what begins later; and aligned ones are those that sound and pictures have in common.
 item_reader::range item_reader::rows_of(reading_job const& j, clip_facts const& facts, modality what) const {
-  auto const& [begin, end] = what == modality::sound ? facts.sound : facts.video;
-  constexpr auto all = std::numeric_limits<std::size_t>::max();
-  double const middle = rules_.centred ? 0 : sound_seconds / 2;  // of a row's second, from k hop on
-  if (what == modality::frame) return {j.most_frames == 1 ? 0 : first_from(begin - usual_delay, rules_.hop), all};
-  // Whole seconds are filled; of centred ones some of it.
-  range rows{first_from(rules_.centred ? begin - sound_seconds / 2 : begin - usual_delay, rules_.hop), all};
+  auto const [begin, end] = what == modality::sound ? facts.sound : facts.video;
+  double const hop = static_cast<double>(rules_.hop) / sound_rate;
+  auto const whole = [](double rows) { return rows > 0 ? static_cast<std::size_t>(std::min(rows, 1e15)) : 0; };
+  auto const last_to = [&](double time) { return whole(std::floor(time / hop + 1e-6)); };  // the last k hop up to it
+  auto const first_from = [&](double time) { return whole(std::ceil(time / hop - 1e-6)); };
+  if (what == modality::frame) {
+    if (j.most_frames == 1) return {};
+    std::size_t const first = first_from(begin - usual_delay);
+    return {static_cast<double>(first) * hop < end ? first : last_to(begin)};
+  }
+  double const front = rules_.centred ? sound_seconds / 2 : 0;  // row k is of the second from k hop - front on
+  double const middle = sound_seconds / 2 - front;
+  // Whole seconds are filled; of centred ones some is.
+  range rows{!rules_.centred ? first_from(begin - usual_delay) : begin < front ? 0 : last_to(begin - front) + 1};
+  stream_span wanted = facts.sound;
   if (j.aligned) {
-    if (!facts.both())
+    auto const both = facts.both();
+    if (!both)
       throw media_error({j.file.string(), "sound and pictures at the same time",
                          "sound from " + std::to_string(begin) + " to " + std::to_string(end) + " s, pictures from " +
                              std::to_string(facts.video.begin) + " to " + std::to_string(facts.video.end) + " s"});
-    rows.first = std::max(rows.first, first_from(facts.video.begin - usual_delay - middle, rules_.hop));
-    auto const behind = first_from(facts.video.end + usual_delay - middle, rules_.hop);
-    rows.most = std::max(behind, rows.first + 1) - rows.first;
+    wanted = *both;
+    rows.first = std::max(rows.first, first_from(facts.video.begin - usual_delay - middle));
+    auto const behind = first_from(facts.video.end + usual_delay - middle);
+    rows.most = std::max(behind, rows.first) - rows.first;
   }
-  // There is always one row: where no second is filled, the one in which the sound begins.
-  auto const hop = static_cast<double>(rules_.hop) / sound_rate;
-  if (!rules_.centred && static_cast<double>(rows.first) * hop + sound_seconds > end)
-    rows.first = std::min(rows.first, static_cast<std::size_t>(std::max(0.0, begin) / hop + 1e-6));
+  double const second = static_cast<double>(rows.first) * hop - front;
+  if (rows.most > 0 && (rules_.centred ? second < end : second + sound_seconds <= end)) return rows;
+  // There is always one row: where none is as it should be, of the two around the beginning the one that holds more.
+  auto const held = [&](std::size_t row) {
+    double const from = static_cast<double>(row) * hop - front;
+    return std::min(from + sound_seconds, wanted.end) - std::max(from, wanted.begin);
+  };
+  rows.first = last_to(wanted.begin + front);
+  if (held(rows.first + 1) > std::max(usual_delay, held(rows.first))) ++rows.first;
+  if (j.aligned) rows.most = 1;
   return rows;
 }
 

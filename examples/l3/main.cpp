@@ -60,9 +60,9 @@ std::string as_count(std::string& value) {
 /// Before any other check of any option's values.
 void require_values(CLI::App& command) {
   for (CLI::Option* const option : command.get_options())
-    if (option->get_type_name().starts_with("UINT"))
+    if (auto const type = option->get_type_name(); type.starts_with("UINT") || type.starts_with("INT"))
       option->transform(CLI::Validator(as_count, ""));
-    else if (option->get_type_size() != 0)  // no flag
+    else if (option->get_expected_max() != 0)  // no flag
       option->transform(CLI::Validator(
           [](std::string& value) { return value.empty() ? "expected a value, found an empty one" : ""; }, ""));
   for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) require_values(*below);
@@ -70,18 +70,21 @@ void require_values(CLI::App& command) {
 
 /// What is wrong with a command line, where CLI11's words do not tell people; else nothing.
 std::string said_of(CLI::ParseError const& e, CLI::App& app) {
+  CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
   if (dynamic_cast<CLI::ConversionError const*>(&e) != nullptr) {
     constexpr std::string_view begin = "Could not convert: ", middle = " = ";
     std::string const what = e.what();
     auto const value = what.find(middle);
     if (!what.starts_with(begin) || value == what.npos) return {};
-    return what.substr(begin.size(), value - begin.size()) + ": expected a number in its range, found " +
+    std::string const name = what.substr(begin.size(), value - begin.size());
+    CLI::Option const* const option = command->get_option_no_throw(name);
+    bool const is_flag = option != nullptr && option->get_expected_max() == 0;
+    return name + ": expected " + (is_flag ? "no value" : "a number in its range") + ", found " +
            what.substr(value + middle.size());
   }
   if (dynamic_cast<CLI::ExtrasError const*>(&e) == nullptr && dynamic_cast<CLI::RequiredError const*>(&e) == nullptr)
     return {};
-  CLI::App* command = &app;
-  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
   auto const unknown = command->remaining();  // before a missing option: that is perhaps what it was meant to be
   if (unknown.empty()) return {};
   std::string found, nearest;
@@ -93,8 +96,8 @@ std::string said_of(CLI::ParseError const& e, CLI::App& app) {
       bool const longer = name.size() > 2 && given.starts_with("--" + name);  // --output for --out
       if (std::size_t const d = longer ? 2 : edits(given, "--" + name); d < least) least = d, nearest = "--" + name;
     }
-  return "expected arguments that `l3 " + command_path(*command) + "` knows, found " + found +
-         (given.starts_with("--") && !nearest.empty() ? "; did you mean " + nearest + "?" : "");
+  return "expected arguments that `l3" + (command == &app ? "" : ' ' + command_path(*command)) + "` knows, found " +
+         found + (given.starts_with("--") && !nearest.empty() ? "; did you mean " + nearest + "?" : "");
 }
 
 int run(int argc, char** argv) {

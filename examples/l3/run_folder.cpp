@@ -123,12 +123,17 @@ void run_folder::append(log_row const& r, common_options const& says) {
            static_cast<unsigned long long>(r.pairs), r.loss, r.accuracy, validation.c_str(), r.learning_rate,
            r.pairs_per_second, r.wait_share, r.batches_ready, r.open_ms, r.picture_ms, r.sound_ms, r.assemble_ms);
   append_text(folder_ / "log.csv", row);
-  if (events_) try {
-      show(parse_csv(log_header + row, "log.csv"), 0);
-    } catch (file_error const& e) {
-      events_.reset();
-      says.warn(std::string(e.what()) + "; TensorBoard is shown no more of this run until it is gone on with");
-    }
+  show([&] { show(parse_csv(log_header + row, "log.csv"), 0); }, says);
+}
+
+void run_folder::show(std::function<void()> const& what, common_options const& says) {
+  if (!events_) return;
+  try {
+    what();
+  } catch (file_error const& e) {
+    events_.reset();
+    says.warn(std::string(e.what()) + "; TensorBoard is shown no more of this run until it is gone on with");
+  }
 }
 
 void run_folder::show(csv_table const& log, std::size_t first) {
@@ -187,7 +192,7 @@ bool run_folder::lacks_validation(std::uint64_t step) const {
   return !log.rows.empty() && step_of(log.rows.back()[0]) == step &&
          log.rows.back()[log.column("valid_accuracy")].empty();
 }
-void run_folder::add_validation(std::uint64_t step, class_score const& score) {
+void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
   csv_table const log = read_csv(folder_ / "log.csv");
   std::string rows = log_header;
   for (auto const& row : log.rows) {
@@ -198,8 +203,9 @@ void run_folder::add_validation(std::uint64_t step, class_score const& score) {
                                                               : row[k]) += k + 1 < row.size() ? ',' : '\n';
   }
   write_file(folder_ / "log.csv", rows);
-  std::vector<event_value> const values{{"loss/valid", score.loss}, {"accuracy/valid", score.accuracy}};
-  if (events_) events_->add(step, values);
+  class_score const logged = as_logged(score);
+  std::vector<event_value> const values{{"loss/valid", logged.loss}, {"accuracy/valid", logged.accuracy}};
+  show([&] { events_->add(step, values); }, says);
 }
 
 void run_folder::append_refusal(std::string const& line) { append_text(folder_ / "refused.jsonl", line); }

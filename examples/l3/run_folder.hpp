@@ -1,6 +1,7 @@
 /// @file  examples/l3/run_folder.hpp: the folder of one training: config.json, log.csv, refused.jsonl and checkpoints.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <l3/data/clip_list.hpp>
 #include <l3/files/csv.hpp>
 #include <l3/files/event_file.hpp>
@@ -54,7 +55,7 @@ class run_folder {
   std::optional<class_score> best_validation() const;
   /// Whether the log's last row is of this step and without a validation; and gives it one. Errors: file_error.
   bool lacks_validation(std::uint64_t step) const;
-  void add_validation(std::uint64_t step, class_score const& score);
+  void add_validation(std::uint64_t step, class_score const& score, common_options const& says);
 
   /// A line that refusal_line made.
   void append_refusal(std::string const& line);
@@ -65,6 +66,8 @@ class run_folder {
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
   void lock();
+  /// Shows something to TensorBoard, if there is a file for it and as long as it can be written.
+  void show(std::function<void()> const& what, common_options const& says);
   /// Rows of a log, from `first` on. Errors: file_error.
   void show(csv_table const& log, std::size_t first);
   std::filesystem::path folder_;

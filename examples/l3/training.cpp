@@ -72,7 +72,7 @@ class training_loop {
   /// Until the last step, or until a signal asks to stop.
   void run() {
     try {
-      if (unvalidated_ && validate(saved_) && all_.is_first()) run_.add_validation(saved_, *last_valid_);
+      if (unvalidated_ && validate(saved_) && all_.is_first()) run_.add_validation(saved_, *last_valid_, o_);
       while (net_.in_flight() > 0 || (net_.steps() < plan_.last_step && asked_to_stop() == 0))
         step(asked_to_stop() == 0);
       if (net_.steps() != saved_) {  // interrupted
@@ -248,8 +248,9 @@ class training_loop {
       throw diverged(e.what(), false);
     }
     bar_.finish();
-    o_.say(text("step %llu: loss %.4f, validation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(step),
-                shown_loss_, last_valid_->loss, last_valid_->accuracy));
+    o_.say(text("step %llu: %svalidation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(step),
+                shown_steps_ > 0 ? text("loss %.4f, ", shown_loss_).c_str() : "", last_valid_->loss,
+                last_valid_->accuracy));
     if (auto const logged = as_logged(*last_valid_); is_better(logged, best_)) {
       best_ = logged;
       save(run_.best());

@@ -40,6 +40,9 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
            {"train --out x --seed 0x10", "a whole number"},
            {"train --out x --pairs 1e6", "a whole number, 0 or above"},
            {"train --out ''", "--out: expected a value"},
+           {"--bogus", "that `l3` knows, found --bogus"},
+           {"synth x --classes 0x9", "a whole number"},
+           {"info --json=maybe", "--json: expected no value"},
            {"train --outt x", "did you mean --out?"},
            {"eval --chekpoint x --data y", "did you mean --checkpoint?"},
            {"eval --checkpoint x --data y --pair 10", "found --pair 10"},
@@ -180,8 +183,12 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
   for (std::string line; std::getline(lines, line); ++rows)
     CHECK(std::count(line.begin(), line.end(), ',') == std::count(header.begin(), header.end(), ','));
   CHECK(rows >= 3);
-  for (auto const& [name, value] : std::vector<std::pair<std::string, json>>{
-           {"warmup", -1}, {"lr", -0.1}, {"valid-pairs", 4294967304}, {"batch", 4.5}, {"seed", "five"}}) {
+  for (auto const& [name, value] : std::vector<std::pair<std::string, json>>{{"warmup", -1},
+                                                                             {"draws-per-opening", -2},
+                                                                             {"lr", -0.1},
+                                                                             {"valid-pairs", 4294967304},
+                                                                             {"batch", 4.5},
+                                                                             {"seed", "five"}}) {
     json odd = config;
     odd[name] = value;
     std::ofstream(old / "config.json") << odd;
@@ -189,6 +196,14 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
     INFO(r.err);
     CHECK(r.code == 1);
     CHECK_THAT(r.err, Contains("config.json") && Contains('"' + name + '"') && Contains(value.dump()));
+  }
+  {
+    json odd = config;
+    odd["draws-per-opening"] = 0;
+    std::ofstream(old / "config.json") << odd;
+    outcome const r = l3("train --resume --pairs 32 --out " + quoted(old));
+    CHECK(r.code == 1);
+    CHECK_THAT(r.err, Contains("draws-per-opening 0"));
   }
   outcome const again = l3("train " + training_data() + "--pairs 16 --out " + run.string());
   CHECK(again.code == 2);

@@ -157,6 +157,20 @@ TEST_CASE("what begins late has no rows before: seconds are those that sound fil
        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
        {4, 5},
        {3, 4, 5}},
+      // Sound from 1 to 4 s: of the second around 0.5 s there is none.
+      {picture + "5 -itsoffset 1 " + tone + '3',
+       {2, 3, 4, 5, 6},
+       {2, 3, 4, 5, 6, 7},
+       {0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+       {2, 3, 4, 5, 6}},
+      // In common for less than a second: what there is most of.
+      {"-itsoffset 2 " + picture + "3 " + tone + "2.2", {0, 1, 2}, {0, 1, 2, 3, 4}, {4, 5, 6, 7, 8, 9}, {4}},
+      {picture + "3 -itsoffset 2.4 " + tone + "2.6", {5, 6, 7, 8}, {4, 5, 6, 7, 8, 9}, {0, 1, 2, 3, 4, 5}, {5}},
+      {"-itsoffset 0.3 " + picture + "0.5 " + tone + '5',
+       {0, 1, 2, 3, 4, 5, 6, 7, 8},
+       {0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+       {1},
+       {0}},
       // Nothing in common.
       {"-itsoffset 3 " + picture + "1 " + tone + '2', {0, 1, 2}, {0, 1, 2, 3}, {6, 7}, {}},
   };
@@ -208,6 +222,44 @@ TEST_CASE("what begins late has no rows before: seconds are those that sound fil
             CHECK(rows[n] == expected);
           }
         }
+  }
+}
+
+TEST_CASE("there is always one row, which holds what it can") {
+  if (!fixtures::have_ffmpeg()) {
+    std::cout << "SKIPPED: the ffmpeg program is not installed\n";
+    return;
+  }
+  std::string const picture = "-f lavfi -i testsrc=s=16x16:r=10:d=", tone = "-f lavfi -i sine=r=48000:d=";
+  struct made {
+    std::string how;
+    std::size_t hop;  // seconds
+    bool centred, aligned;
+    std::size_t sound, frame;  // numbers of the rows
+  };
+  std::vector<made> const of{
+      {picture + "5 -itsoffset 2 " + tone + '3', 5, false, false, 0, 0},  // the second holds nothing, nor would another
+      {picture + "5 -itsoffset 2 " + tone + "3.5", 5, false, false, 1, 0},   // half of it
+      {picture + "6 -itsoffset 0.6 " + tone + "4.4", 7, true, false, 0, 0},  // nothing again
+      {"-itsoffset 0.2 " + picture + "6 " + tone + '6', 7, false, false, 0, 0},
+      {"-itsoffset 4 " + picture + "4 " + tone + "4.9", 1, false, true, 4, 4},
+      {"-itsoffset 9.7 " + picture + "4 " + tone + "10.7", 1, false, true, 10, 10},
+      {picture + "3 -itsoffset 2.4 " + tone + '4', 1, false, true, 2, 2},
+  };
+  sampled const input;
+  for (std::size_t k = 0; k < of.size(); ++k) {
+    CAPTURE(of[k].how, of[k].hop, of[k].centred);
+    std::string const name = "one" + std::to_string(k) + ".mkv";
+    fixtures::ffmpeg(of[k].how + " -map 0:v -map 1:a -c:v ffv1 -c:a pcm_s16le " + name);
+    std::vector<reading_job> const jobs{
+        {.file = fixtures::folder() / name, .sounds = true, .frames = true, .aligned = of[k].aligned}};
+    item_reader reader(jobs, input, {.hop = of[k].hop * sound_rate, .centred = of[k].centred}, 3, 1 << 20, 1);
+    while (auto const piece = reader.next()) {
+      if (!piece->end) continue;
+      CHECK(piece->end->refused.empty());
+      CHECK(piece->end->items == (of[k].centred && piece->what == modality::sound ? 2 : 1));  // to the sound's end
+      CHECK(piece->end->first == (piece->what == modality::frame ? of[k].frame : of[k].sound));
+    }
   }
 }
 
