@@ -18,7 +18,7 @@ struct feature_rows {
   std::size_t width = 0;
   std::vector<float> values;              ///< (rows, width)
   std::vector<std::int64_t> first = {0};  ///< rows of file k are [first[k], first[k + 1]): none if it was refused
-  std::vector<std::int64_t> skipped;      ///< of each file, seconds that its sound does not fill, or pictures, before
+  std::vector<std::int64_t> skipped;      ///< of each file, the rows that would lie before its sound or pictures
   std::vector<std::pair<std::size_t, std::string>> refused;  ///< file and why
   std::size_t shorter = 0, silent = 0;                       ///< sounds shorter than a second; without any sound
   double seconds = 0;                                        ///< what it took

@@ -230,9 +230,8 @@ int index_run(index_options const& o) {
 work add_index(CLI::App& command) {
   auto const o = std::make_shared<index_options>();
   command.footer(
-      "OUT is an SQLite database; commands that take DATA, or a folder of files, take it. The same command brings it "
-      "up "
-      "to date:\n"
+      "OUT is an SQLite database; commands that take DATA, or a folder of files, take it.\n"
+      "The same command brings it up to date:\n"
       "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
       "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"
       "Example:\n  l3 index videos --out videos.l3index --drop silent,static,copy\n"

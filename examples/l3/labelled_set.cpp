@@ -81,16 +81,11 @@ std::uint64_t labelled_set::print() const {
 }
 
 std::vector<std::string> files_of_both(labelled_set const& a, labelled_set const& b) {
-  auto const real = [](labelled_file const& f) {
-    std::error_code unknown;  // links in a circle, say
-    auto const name = fs::weakly_canonical(f.file, unknown);
-    return unknown ? f.file.lexically_normal() : name;
-  };
   std::set<fs::path> of_a;
-  for (labelled_file const& f : a.files) of_a.insert(real(f));
+  for (labelled_file const& f : a.files) of_a.insert(detail::real_path(f.file));
   std::vector<std::string> both;
   for (labelled_file const& f : b.files)
-    if (of_a.contains(real(f))) both.push_back(f.name);
+    if (of_a.contains(detail::real_path(f.file))) both.push_back(f.name);
   return both;
 }
 

@@ -50,8 +50,7 @@ void keep_lines(Formatter& help) {
 
 /// What a count is as people mean it, and not as C reads it: 010 is ten, -1 and 1e6 are none. Errors: what is wrong.
 std::string as_count(std::string& value) {
-  if (value.empty() || value.find_first_not_of("0123456789") != value.npos)
-    return "expected a whole number, 0 or above, found " + value;
+  if (value.find_first_not_of("0123456789") != value.npos) return "expected a whole number, 0 or above, found " + value;
   value.erase(0, std::min(value.find_first_not_of('0'), value.size() - 1));
   errno = 0;
   std::strtoull(value.c_str(), nullptr, 10);  // some versions of CLI11 take what is too large for the largest
@@ -60,11 +59,16 @@ std::string as_count(std::string& value) {
 /// Before any other check of any option's values.
 void require_values(CLI::App& command) {
   for (CLI::Option* const option : command.get_options())
-    if (auto const type = option->get_type_name(); type.starts_with("UINT") || type.starts_with("INT"))
-      option->transform(CLI::Validator(as_count, ""));
-    else if (option->get_expected_max() != 0)  // no flag
+    if (option->get_expected_max() != 0) {  // no flag
+      auto const type = option->get_type_name();
+      bool const counts = type.starts_with("UINT") || type.starts_with("INT");
       option->transform(CLI::Validator(
-          [](std::string& value) { return value.empty() ? "expected a value, found an empty one" : ""; }, ""));
+          [counts](std::string& value) {
+            if (value.empty()) return std::string("expected a value, found an empty one");
+            return counts ? as_count(value) : "";
+          },
+          ""));
+    }
   for (CLI::App* const below : command.get_subcommands([](CLI::App*) { return true; })) require_values(*below);
 }
 

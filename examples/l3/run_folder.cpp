@@ -175,23 +175,20 @@ bool is_better(class_score const& a, std::optional<class_score> const& b) {
   return !b || a.accuracy > b->accuracy || (a.accuracy == b->accuracy && a.loss < b->loss);
 }
 
-std::optional<class_score> run_folder::best_validation() const {
+run_folder::validations run_folder::validated(std::uint64_t step) const {
   std::optional<class_score> best;
+  bool lacks_last = false;
   csv_table const log = read_csv(folder_ / "log.csv");
   std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
   for (auto const& row : log.rows) {
+    lacks_last = row[accuracy].empty() && step_of(row[0]) == step;
     if (row[accuracy].empty()) continue;
     class_score const one{std::strtod(row[loss].c_str(), nullptr), std::strtod(row[accuracy].c_str(), nullptr)};
     if (is_better(one, best)) best = one;
   }
-  return best;
+  return {best, lacks_last};
 }
 
-bool run_folder::lacks_validation(std::uint64_t step) const {
-  csv_table const log = read_csv(folder_ / "log.csv");
-  return !log.rows.empty() && step_of(log.rows.back()[0]) == step &&
-         log.rows.back()[log.column("valid_accuracy")].empty();
-}
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
   csv_table const log = read_csv(folder_ / "log.csv");
   std::string rows = log_header;

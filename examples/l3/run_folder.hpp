@@ -51,10 +51,13 @@ class run_folder {
   /// From here on rows also go to a file for TensorBoard, another one each time. It begins with the last row of the log
   /// or, if it is the first, with all of them. `done`: steps behind us; none: older ones go. Errors: file_error.
   void begin_events(std::uint64_t done);
-  /// The best validation among the log's rows, if there is any.
-  std::optional<class_score> best_validation() const;
-  /// Whether the log's last row is of this step and without a validation; and gives it one. Errors: file_error.
-  bool lacks_validation(std::uint64_t step) const;
+  /// What the log tells of validations, up to this step.
+  struct validations {
+    std::optional<class_score> best;
+    bool lacks_last;  ///< its last row is of this step, and without one
+  };
+  validations validated(std::uint64_t step) const;
+  /// Gives one to the last row. Errors: file_error.
   void add_validation(std::uint64_t step, class_score const& score, common_options const& says);
 
   /// A line that refusal_line made.

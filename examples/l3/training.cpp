@@ -398,9 +398,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   json so_far;  // what the log tells, which the first process has
   if (all.is_first()) {
-    auto const best = run->best_validation();
-    so_far = {{"best", best ? json{best->loss, best->accuracy} : json()},
-              {"lacks validation", run->lacks_validation(net->steps())}};
+    auto const [best, lacks_last] = run->validated(net->steps());
+    so_far = {{"best", best ? json{best->loss, best->accuracy} : json()}, {"lacks validation", lacks_last}};
   }
   so_far = json::parse(all.gather(so_far.dump()).front());
   if (!run) try {

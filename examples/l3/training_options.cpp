@@ -119,10 +119,10 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
                          std::to_string(o.batch)});
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
-  if (o.opening.draws > 1 && o.batch % o.opening.draws != 0 && o.opening.draws % o.batch != 0)
-    throw setting_error({"--draws-per-opening", "a divisor or a multiple of --batch, " + std::to_string(o.batch),
-                         std::to_string(o.opening.draws)});
   if (o.opening.draws > 1) {  // or refused, before anything is written
+    if (o.batch % o.opening.draws != 0 && o.opening.draws % o.batch != 0)
+      throw setting_error({"--draws-per-opening", "a divisor or a multiple of --batch, " + std::to_string(o.batch),
+                           std::to_string(o.opening.draws)});
     [[maybe_unused]] reservoir const fits(o.seed, o.batch, videos, o.opening.draws, o.opening.videos);
   }
   plan.last_step = o.pairs / together + (o.pairs % together == 0 ? 0 : 1);

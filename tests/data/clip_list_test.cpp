@@ -90,8 +90,13 @@ TEST_CASE("a table is one by its ending or by a column path, whatever its name")
   scratch_folder const folder;
   for (auto const* name : {"a.mp4", "b.mp4"}) folder.write(name);
   std::string const commas = "label,path\nx,a.mp4\ny,b.mp4\n", tabs = "path\tlabel\na.mp4\tx\nb.mp4\ty\n";
-  for (auto const& [name, text] : std::vector<std::pair<std::string, std::string>>{
-           {"a.csv", commas}, {"t.tsv", tabs}, {"t.csv", tabs}, {"none", commas}, {"t.txt", "\xef\xbb\xbf" + tabs}}) {
+  for (auto const& [name, text] :
+       std::vector<std::pair<std::string, std::string>>{{"a.csv", commas},
+                                                        {"t.tsv", tabs},
+                                                        {"t.csv", tabs},
+                                                        {"none", commas},
+                                                        {"crlf", "path,label\r\na.mp4,x\r\nb.mp4,y\r\n"},
+                                                        {"t.txt", "\xef\xbb\xbf" + tabs}}) {
     CAPTURE(name);
     auto const clips = l3::read_clips(folder.write(name, text));
     CHECK(names_of(clips) == names{"a.mp4", "b.mp4"});

@@ -180,20 +180,22 @@ inline std::string checked_path(sql_database const& index, std::string_view text
   return std::string(text);
 }
 
-/// A folder by its one real name, whatever links lead to it and whether it is there.
-inline std::filesystem::path real_folder(std::filesystem::path const& folder) {
+/// A file or folder by its one real name, whatever links lead to it (but in a circle) and whether it is there.
+inline std::filesystem::path real_path(std::filesystem::path const& path) {
   std::error_code unknown;
-  auto const absolute = std::filesystem::absolute(folder.empty() ? "." : folder);
+  auto const absolute = std::filesystem::absolute(path);
   auto const real = std::filesystem::weakly_canonical(absolute, unknown);
-  return (unknown ? absolute.lexically_normal() : real) / "";
+  return unknown ? absolute.lexically_normal() : real;
+}
+/// The same of a folder, with a slash at its end; of none, of the current one.
+inline std::filesystem::path real_folder(std::filesystem::path const& folder) {
+  return real_path(folder.empty() ? "." : folder) / "";
 }
 
 /// The folder that a file really lies in, whatever links lead to it and whether it is there.
 inline std::filesystem::path folder_of(std::filesystem::path const& file) {
   std::error_code unknown;
-  bool const is_link = std::filesystem::is_symlink(file, unknown);
-  auto const real = is_link ? std::filesystem::weakly_canonical(file, unknown) : file;
-  return real_folder((unknown ? file : real).parent_path());
+  return real_folder((std::filesystem::is_symlink(file, unknown) ? real_path(file) : file).parent_path());
 }
 
 /// Texts of one of the tables places and labels, by id.

@@ -238,18 +238,14 @@ void for_each_line(std::string_view text, std::string const& subject, std::strin
 inline bool is_table(std::filesystem::path const& file, std::string_view text) {
   auto const extension = lower_extension(file);
   if (extension == ".csv" || extension == ".tsv") return true;
-  std::string_view line = without_byte_order_mark(text);
-  line = line.substr(0, line.find_first_of("\r\n"));
-  char const between = line.find(',') != line.npos ? ',' : '\t';
-  while (true) {
-    auto const cell = line.substr(0, line.find(between));
-    if (cell == "path" || cell == "\"path\"") return true;
-    if (cell.size() == line.size()) return false;
-    line.remove_prefix(cell.size() + 1);
+  try {
+    return parse_csv(text.substr(0, text.find_first_of("\r\n")), file.string()).column_if_any("path").has_value();
+  } catch (format_error const&) {  // the name of a video, with a quote, say
+    return false;
   }
 }
 
-inline clip_list clips_of_text(std::filesystem::path const& file) {
+inline clip_list clips_of_file(std::filesystem::path const& file) {
   auto const text = read_file(file, std::size_t{256} << 20);
   if (is_table(file, text)) return clips_of_table(parse_csv(text, file.string()), file);
   clip_list clips;
@@ -282,8 +278,9 @@ inline void require_different(clip_list const& clips, std::filesystem::path cons
 ///
 /// - A folder: every file below it with a video's ending, links followed, sorted by name; the label is the name of the
 ///   first sub-folder, if any.
-/// - A file that ends in `.csv`: the column `path`, and `label` if there is one; paths are relative to the CSV's
-/// folder.
+/// - A table, which ends in `.csv` or `.tsv` or has a column `path`: that column, and `label` if there is one; paths
+/// are
+///   relative to the table's folder.
 /// - Any other file: a text with one path in each line, relative to its folder; empty lines do not count.
 ///
 /// Errors  file_error: nothing there, or it cannot be read. format_error: no column `path`, an empty path, the same
@@ -298,7 +295,7 @@ inline clip_list read_clips(std::filesystem::path const& source, std::size_t lea
   if (!is_folder && has_video_extension(source))
     throw format_error(
         complaint{source.string(), "a folder, a CSV file or a list of at least two videos", "one video"});
-  auto clips = is_folder ? detail::clips_of_folder(source) : detail::clips_of_text(source);
+  auto clips = is_folder ? detail::clips_of_folder(source) : detail::clips_of_file(source);
   detail::require_different(clips, source);
   if (clips.size() < least)
     throw format_error(complaint{

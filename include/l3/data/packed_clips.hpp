@@ -97,7 +97,7 @@ class packed_clips {
 
   /// Errors  format_error: an index, but not of a packed collection.
   static void require_packing(sql_database& index) {
-    if (!detail::has_tables(index, {"packing", "shards", "packed"}))
+    if (!has_packing(index))
       throw format_error(complaint{index.name(), "the index of a packed collection, as l3 pack writes it", "another"});
   }
 
@@ -113,7 +113,7 @@ class packed_clips {
     auto const index = index_of(path);
     if (!is_sql_database(index)) return false;
     sql_database database(index, sql_database::mode::read);
-    return detail::has_tables(database, {"packing", "shards", "packed"});
+    return has_packing(database);
   }
 
   clip_list const& clips() const { return contents_->clips; }
@@ -232,6 +232,7 @@ class packed_clips {
   };
 
  private:
+  static bool has_packing(sql_database& index) { return detail::has_tables(index, {"packing", "shards", "packed"}); }
   static void read_settings(sql_database& index, contents& all) {
     auto row = index.prepare("SELECT value FROM packing WHERE key = 'settings'");
     std::string const text = row.step() ? std::string(row.text(0)) : std::string();

@@ -27,14 +27,10 @@ inline std::string wav_header(std::size_t samples, std::uint32_t rate) {
   return out;
 }
 
-/// Of full scale 1 -> 16 bits: rounded to nearest, clipped at full scale.
-inline std::int16_t sample_16(float x) {
-  return static_cast<std::int16_t>(std::lrint(std::clamp(x * 32768.0f, -32768.0f, 32767.0f)));
-}
-/// The same for many, of which `to` takes two bytes each.
+/// Samples of full scale 1 -> 16 bits, two bytes each: rounded to nearest, clipped at full scale.
 inline void put_samples_16(std::span<float const> samples, void* to) {
   for (auto* at = static_cast<char*>(to); float const x : samples) {
-    auto const bits = sample_16(x);
+    auto const bits = static_cast<std::int16_t>(std::lrint(std::clamp(x * 32768.0f, -32768.0f, 32767.0f)));
     std::memcpy(at, &bits, sizeof bits);
     at += sizeof bits;
   }
