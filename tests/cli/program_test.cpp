@@ -477,11 +477,11 @@ TEST_CASE("a validation that Ctrl-C breaks off is made when the run is gone on w
   bool broken_off = false;
   for (int tries = 1; tries < 30; ++tries) {
     std::string const wait = "timeout -s INT " + std::to_string(0.1 * std::pow(1.25, tries)) + ' ';
-    last =
-        l3(fs::exists(parts) ? "train --resume --json --out " + quoted(parts) : train + "--out " + quoted(parts), wait);
+    bool const begun = fs::exists(parts / "config.json");
+    last = l3(begun ? "train --resume --json --out " + quoted(parts) : train + "--out " + quoted(parts), wait);
     if (last.code == 0) break;
     REQUIRE((last.code == 130 || last.code == 128 + SIGINT || last.code == 124));
-    if (!fs::exists(parts / "log.csv")) continue;
+    if (!fs::exists(parts / "last.safetensors")) continue;
     json const facts = json::parse(l3("info --json " + quoted(parts / "last.safetensors")).out);
     std::string const log = content(parts / "log.csv");
     std::string const row = log.substr(log.rfind('\n', log.size() - 2) + 1);
