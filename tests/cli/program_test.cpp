@@ -260,7 +260,7 @@ TEST_CASE("killed at any moment and resumed, a training ends with the bits of on
   // Started in the background and killed once a checkpoint beyond the first step is there.
   std::string const start = "'" L3_PROGRAM "' train " + settings + "--threads 2 --out " + parts.string();
   int const status =
-      std::system(("(" + start + " & pid=$!; for k in $(seq 3000); do grep -qs '^2,' " + (parts / "log.csv").string() +
+      std::system(("(" + start + " & pid=$!; for k in $(seq 30000); do grep -qs '^2,' " + (parts / "log.csv").string() +
                    " && break; kill -0 $pid || break; done; kill -9 $pid; wait $pid) >/dev/null 2>&1")
                       .c_str());
   (void)status;
@@ -456,7 +456,7 @@ TEST_CASE("Ctrl-C saves, says how to go on, and ends with 130") {
                             "--pairs 18446744073709551615 --valid-every 5000 --out " + run.string();
   int const status =
       std::system(("(set -m; " + start + " >" + (scratch() / "said").string() +
-                   " 2>&1 & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " + (run / "log.csv").string() +
+                   " 2>&1 & pid=$!; for k in $(seq 30000); do grep -qs '^10,' " + (run / "log.csv").string() +
                    " && break; kill -0 $pid || break; done; kill -INT $pid; kill -INT $pid; wait $pid; exit $?)")
                       .c_str());  // twice, as `timeout` sends it: to the program and to its group
   CHECK(WEXITSTATUS(status) == 130);
