@@ -227,6 +227,10 @@ labelled_set read_classes(fs::path const& source, file_filter const& wanted, std
                       group ? filled(table, k, *group) : std::string()});
   }
   labelled_set set = made("folder", source, rows);
+  if (group_column.empty()) {
+    std::map<fs::path, std::uint32_t> of_file;
+    for (labelled_file& f : set.files) f.group = of_file.try_emplace(detail::real_path(f.file), f.group).first->second;
+  }
   if (folds == 0) return set;
   if (!has_folds) {
     std::vector<std::int32_t> labels;

@@ -14,7 +14,7 @@ struct labelled_file {
   std::string name;         ///< as listed
   std::int32_t label = 0;   ///< place in labelled_set::classes
   std::uint32_t fold = 0;   ///< place in labelled_set::folds
-  std::uint32_t group = 0;  ///< files of one source have the same
+  std::uint32_t group = 0;  ///< files of one source have the same, and all names of one file
 };
 
 /// Files, their classes, and which of them are tested in turn.
@@ -52,7 +52,7 @@ labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::pat
 
 /// A folder with a folder for each class, or a table with the columns path and label (and fold; or `group_column`).
 /// Without a column fold, or with a group column, the files are dealt into `folds` folds (see stratified_folds); 0:
-/// there are none.
+/// there are none. Without a group column, groups are the names (links) of one file.
 ///
 /// Errors  as read_esc50; setting_error: folds or groups that cannot be.
 labelled_set read_classes(std::filesystem::path const& source, file_filter const& wanted, std::uint32_t folds,

@@ -52,7 +52,7 @@ struct direction {
 };
 constexpr std::size_t recalls[] = {1, 5, 10};
 
-/// Every video asks once. It stands behind all that score as high as itself.
+/// Every video asks once. It stands behind all that score as high as itself. By another name, too, it is no other.
 void ask(direction& of, judge const& by, labelled_set const& set, std::vector<std::size_t> const& videos,
          feature_rows const& asked, feature_rows const& rows, std::size_t top, progress& bar) {
   for (std::size_t const q : videos) {
@@ -62,7 +62,7 @@ void ask(direction& of, judge const& by, labelled_set const& set, std::vector<st
     std::vector<scored> others;
     std::size_t place = 1;
     for (finding const& f : found) {
-      if (f.file == q) continue;
+      if (set.files[f.file].group == set.files[q].group) continue;
       others.push_back({static_cast<double>(f.score), set.files[f.file].label == set.files[q].label});
       place += f.score >= own;
     }
@@ -75,13 +75,15 @@ void ask(direction& of, judge const& by, labelled_set const& set, std::vector<st
 
 /// Videos that have rows of both senses, and another of their class.
 std::vector<std::size_t> videos_of(labelled_set const& set, feature_rows const& a, feature_rows const& b) {
-  std::vector<std::size_t> some, of_class(set.classes.size());
+  std::vector<std::size_t> some;
+  std::vector<std::set<std::uint32_t>> of_class(set.classes.size());
+  auto const its_class = [&](std::size_t k) -> auto& { return of_class[static_cast<std::size_t>(set.files[k].label)]; };
   for (std::size_t k = 0; k != set.files.size(); ++k) {
     if (a.begin(k) == a.end(k) || b.begin(k) == b.end(k)) continue;
     some.push_back(k);
-    ++of_class[static_cast<std::size_t>(set.files[k].label)];
+    its_class(k).insert(set.files[k].group);
   }
-  std::erase_if(some, [&](std::size_t k) { return of_class[static_cast<std::size_t>(set.files[k].label)] < 2; });
+  std::erase_if(some, [&](std::size_t k) { return its_class(k).size() < 2; });
   return some;
 }
 

@@ -1,6 +1,7 @@
 /// @file  tests/cli/evaluation_test.cpp: l3 eval, probe and baseline as a user meets them.
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "../support/catch.hpp"
 #include "run_program.hpp"
@@ -279,6 +280,49 @@ TEST_CASE("retrieval is what l3 search finds, held against the classes") {
   CHECK(json::parse(grid.out).at("directions").size() == 2);
   CHECK(json::parse(grid.out).at("left_out") == 1);
   CHECK_THAT(grid.err, Contains("--layer pool4"));
+
+  // With a link to each of them besides, all is as before, and no video finds itself.
+  fs::path const linked = scratch() / "linked.csv";
+  std::string rows = "path,label\n";
+  for (auto const& [name, label] : videos) {
+    fs::path const link = scratch() / ("link" + std::to_string(rows.size()) + ".mp4");
+    fs::create_symlink(two_classes() / name, link);
+    rows += (two_classes() / name).string() + ',' + label + '\n' + link.string() + ',' + label + '\n';
+  }
+  std::ofstream(linked) << rows;
+  auto const nearest = [&](fs::path const& set, char const* kept) {
+    outcome const of = l3("probe retrieval " + quoted(set) + with + "--top 1 --out " + quoted(scratch() / kept));
+    INFO(of.err);
+    REQUIRE(of.code == 0);
+    return json::parse(of.out);
+  };
+  json const single = nearest(data, "nearest"), twice = nearest(linked, "nearest of two names");
+  CHECK(twice.at("videos") == 2 * videos.size());
+  CHECK(single.at("directions")[0].at("ndcg") < 1);  // as it would be if each found itself
+  for (std::size_t k = 0; k != 4; ++k) {
+    json const &a = single.at("directions")[k], &b = twice.at("directions")[k];
+    CAPTURE(a);
+    CHECK(b.at("ndcg").get<double>() == Approx(a.at("ndcg").get<double>()).margin(1e-6));
+    if (a.at("itself").is_null()) continue;
+    // Each of the others has two places.
+    CHECK(b.at("itself").at("median_place") == 2 * a.at("itself").at("median_place").get<double>() - 1);
+  }
+  // Nor is it learned from by one name and tested by the other.
+  REQUIRE(
+      l3("probe folder " + quoted(linked) + "--folds 3 --cost 0.01 " + with + "--out " + quoted(scratch() / "dealt"))
+          .code == 0);
+  std::map<fs::path, std::set<std::string>> fold_of;
+  std::istringstream dealt(content(scratch() / "dealt/predictions.csv"));
+  std::size_t tested = 0;
+  for (std::string line; std::getline(dealt, line);) {
+    std::size_t const comma = line.find(',');
+    if (!fs::exists(line.substr(0, comma))) continue;  // the header
+    fold_of[fs::canonical(line.substr(0, comma))].insert(line.substr(comma + 1, line.find(',', comma + 1) - comma - 1));
+    ++tested;
+  }
+  CHECK(tested == 2 * videos.size());
+  CHECK(fold_of.size() == videos.size());
+  CHECK(std::ranges::all_of(fold_of, [](auto const& f) { return f.second.size() == 1; }));
 
   // Files that cannot be read take no part; without two classes there is nothing to tell.
   fs::path const some = table("some videos.csv", "path,label", [](std::size_t k, auto const& path, auto const& label) {
