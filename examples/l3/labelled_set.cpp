@@ -203,17 +203,17 @@ labelled_set read_classes(fs::path const& source, file_filter const& wanted, std
                           std::string const& group_column) {
   std::vector<row> rows;
   bool has_folds = false;
-  if (auto const videos = indexed(source)) {
-    if (!group_column.empty())
-      throw setting_error({"--group", "a table with a column '" + group_column + "'", "an index, " + source.string()});
+  auto const videos = indexed(source);
+  if (bool const is_folder = fs::is_directory(source); !group_column.empty() && (videos || is_folder))
+    throw setting_error({"--group", "a table with a column '" + group_column + "'",
+                         (is_folder ? "a folder, " : "an index, ") + source.string()});
+  if (videos) {
     for (std::size_t k = 0; k != videos->size(); ++k) {
       if (videos->label(k).empty())
         throw format_error({source.string(), "a label for each video", "none for " + std::string(videos->name(k))});
       rows.push_back({videos->file(k), std::string(videos->name(k)), videos->label(k), "", ""});
     }
   } else if (fs::is_directory(source)) {
-    if (!group_column.empty())
-      throw setting_error({"--group", "a table with a column '" + group_column + "'", "a folder, " + source.string()});
     rows = rows_of_folders(source, wanted);
   } else {
     csv_table const table = read_csv(source);

@@ -190,15 +190,11 @@ run_folder::validations run_folder::validated(std::uint64_t step) const {
 }
 
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
-  csv_table const log = read_csv(folder_ / "log.csv");
+  csv_table log = read_csv(folder_ / "log.csv");
+  log.rows.back()[log.column("valid_loss")] = text("%.6f", score.loss);
+  log.rows.back()[log.column("valid_accuracy")] = text("%.6f", score.accuracy);
   std::string rows = log_header;
-  for (auto const& row : log.rows) {
-    bool const is_last = &row == &log.rows.back();
-    for (std::size_t k = 0; k < row.size(); ++k)
-      (rows += is_last && k == log.column("valid_loss")       ? text("%.6f", score.loss)
-               : is_last && k == log.column("valid_accuracy") ? text("%.6f", score.accuracy)
-                                                              : row[k]) += k + 1 < row.size() ? ',' : '\n';
-  }
+  for (auto const& row : log.rows) rows += csv_row(row);
   write_file(folder_ / "log.csv", rows);
   class_score const logged = as_logged(score);
   std::vector<event_value> const values{{"loss/valid", logged.loss}, {"accuracy/valid", logged.accuracy}};

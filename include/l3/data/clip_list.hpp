@@ -278,13 +278,11 @@ inline void require_different(clip_list const& clips, std::filesystem::path cons
 ///
 /// - A folder: every file below it with a video's ending, links followed, sorted by name; the label is the name of the
 ///   first sub-folder, if any.
-/// - A table, which ends in `.csv` or `.tsv` or has a column `path`: that column, and `label` if there is one; paths
-/// are
-///   relative to the table's folder.
+/// - A table, which ends in `.csv` or `.tsv` or has a column `path`: that column, and `label` if there is one. Paths
+///   are relative to the table's folder.
 /// - Any other file: a text with one path in each line, relative to its folder; empty lines do not count.
 ///
-/// Errors  file_error: nothing there, or it cannot be read. format_error: no column `path`, an empty path, the same
-/// video
+/// Errors  file_error: nothing there, or it cannot be read. format_error: no column `path`, an empty path, a video
 ///         twice, fewer than `least` videos (the task needs the frame of one with the sound of another).
 inline clip_list read_clips(std::filesystem::path const& source, std::size_t least = 2) {
   std::error_code failure;
