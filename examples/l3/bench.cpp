@@ -228,8 +228,8 @@ work add_bench(CLI::App& command) {
   auto const n = std::make_shared<net_options>();
   CLI::App* const net = command.add_subcommand("net", "Subnetworks and training steps on made-up batches");
   net->add_option("--model", n->model, "paper, small or tiny")->capture_default_str();
-  net->add_option("--what", n->what, "audio, vision: a subnetwork in use; train: forward, backward and Adam")
-      ->delimiter(',')
+  comma_list(
+      net->add_option("--what", n->what, "audio, vision: a subnetwork in use; train: forward, backward and Adam"))
       ->capture_default_str();
   net->add_option("--batch", n->batch, "Items at a time")->capture_default_str()->check(above_zero);
   n->on.add_to(*net);

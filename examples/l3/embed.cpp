@@ -329,7 +329,7 @@ int embed_run(embed_options o) {
            {"hop", work.hop_seconds()},
            {"shares_overlap", work.shares()},
            {"model", net->facts().description}});
-  return signal != 0 && !made.all_done() ? 128 + signal : refused.empty() ? done : some_refused;
+  return signal != 0 && !made.all_done() ? 128 + signal : ended(written.size() + existing.size(), refused.size());
 }
 
 }  // namespace

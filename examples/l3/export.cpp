@@ -156,6 +156,7 @@ int export_run(export_options const& o) {
   if (fs::exists(o.out) && fs::exists(o.checkpoint) && fs::equivalent(o.out, o.checkpoint))
     throw setting_error({"--out", "another file than the checkpoint", o.out});
   safetensors_file const file = safetensors_file::open(o.checkpoint);
+  make_folder_of(o.out);
   checkpoint_facts const facts = read_checkpoint_facts(file);
   network_file to(o, facts);
   if (is_openl3(facts.model)) {

@@ -104,6 +104,7 @@ int import_run(import_options const& o) {
   if (audio)
     front_end =
         "openl3-" + std::string(o.version == "0.4" && representation != "linear" ? "0.4-" : "") + representation;
+  make_folder_of(o.out);
   save_openl3(o.out, audio ? &*audio : nullptr, image ? &*image : nullptr, front_end,
               json_text(json{{"imported", sources}}));
   o.say(text("%s: %s%s%s of OpenL3, front end %s", o.out.c_str(), audio ? "audio network" : "",

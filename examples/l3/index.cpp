@@ -125,7 +125,8 @@ int index_run(index_options const& o) {
     throw setting_error({"--drop with --quick",
                          "copy, short, no-picture or no-sound: silence and standstill are not looked for",
                          "silent or static"});
-  if (out.has_parent_path()) make_folder(out.parent_path());
+  make_folder_of(out);
+  make_folder_of(failures);
   auto const alone = file_lock::of_name(o.out + ".lock");
   if (alone.is_taken())
     throw setting_error({"--out " + o.out, "an index that no process writes", "another one at work on it"});
@@ -222,7 +223,7 @@ int index_run(index_options const& o) {
   document["failures"] = failures.string();
   o.print(document);
   if (all.usable == 0) o.warn("none of them can be used");
-  return all.usable == 0 ? failed : all.refused > 0 ? some_refused : done;
+  return ended(all.usable, all.refused);
 }
 
 }  // namespace
@@ -240,10 +241,9 @@ work add_index(CLI::App& command) {
       ->required();
   command.add_option("--out", o->out, "Index to write, or to bring up to date")->required();
   add_clip_seconds(command, o->seconds, "Look only at");
-  command
-      .add_option("--drop", o->drop,
-                  "Leave out of training: silent, static (one picture all the time), copy (of a video before it)")
-      ->delimiter(',')
+  comma_list(command.add_option(
+                 "--drop", o->drop,
+                 "Leave out of training: silent, static (one picture all the time), copy (of a video before it)"))
       ->check(CLI::IsMember(flag_names()));
   command.add_flag("--quick", o->quick, "Decode nothing: silence and standstill are not looked for");
   command.add_option("--max-failures", o->most_failures, "End when more files than this are refused")

@@ -368,7 +368,7 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
     }
   }
   o.print({{"kind", kind}, {"files", files}, {"refused", refused}});
-  return refused.empty() ? done : some_refused;
+  return ended(files.size(), refused.size());
 }
 
 int heatmap_run(inspect_options const& o) {
@@ -469,7 +469,7 @@ void add_shared(CLI::App& command, inspect_options& o) {
   o.add_to(command);
 }
 void add_units(CLI::App& command, inspect_options& o) {
-  command.add_option("--units", o.units, "Which units; none: see --count")->delimiter(',');
+  comma_list(command.add_option("--units", o.units, "Which units; none: see --count"));
   command.add_option("--count", o.count, "How many, where none are named")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000).description(""));

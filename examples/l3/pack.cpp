@@ -90,7 +90,7 @@ int pack_run(pack_command& o) {
            {"shards", r.shards},
            {"bytes", r.bytes}});
   if (r.packed == 0) o.warn("none of them can be used");
-  return r.packed == 0 ? failed : left_out > 0 ? some_refused : done;
+  return ended(r.packed, left_out);
 }
 
 }  // namespace

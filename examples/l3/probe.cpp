@@ -406,10 +406,9 @@ int cluster_run(probe_options const& o) {
 
 void add_classifier(CLI::App& command, probe_options& o) {
   o.add_to(command);
-  command
-      .add_option("--cost", o.costs,
-                  "The machines' C, or several to choose from by a part of the training files that is held out")
-      ->delimiter(',')
+  comma_list(
+      command.add_option("--cost", o.costs,
+                         "The machines' C, or several to choose from by a part of the training files that is held out"))
       ->check(above_zero)
       ->capture_default_str();
   command.add_option("--tolerance", o.tolerance, "Of the machines' projected gradient")

@@ -38,6 +38,7 @@ void add_workers(CLI::App& command, std::size_t& workers, char const* what) {
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""));
 }
+CLI::Option* comma_list(CLI::Option* option) { return option->delimiter(',')->allow_extra_args(false); }
 void add_clip_seconds(CLI::App& command, double& seconds, char const* use) {
   command.add_option("--clip-seconds", seconds, text("%s the first this many seconds of a video; 0: all", use))
       ->capture_default_str()
@@ -239,6 +240,9 @@ void make_folder(std::filesystem::path const& folder) {
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
   if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
+}
+void make_folder_of(std::filesystem::path const& file) {
+  if (file.has_parent_path()) make_folder(file.parent_path());
 }
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced) {
   detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));

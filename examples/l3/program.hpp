@@ -18,6 +18,10 @@ using json = nlohmann::ordered_json;
 
 /// Exit codes; 130 and 143 say that a signal ended the work, which was then left in order.
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
+/// How work on many inputs ends: it has failed where nothing came of it.
+constexpr exit_code ended(std::size_t made, std::size_t refused) {
+  return made == 0 ? failed : refused != 0 ? some_refused : done;
+}
 
 /// Checks of options that are numbers: finite, and above 0 or not below it.
 extern CLI::Validator const above_zero, zero_or_more, even;
@@ -46,6 +50,8 @@ std::string command_path(CLI::App const& command);
 
 /// Option --workers: threads that read, see common_options::readers.
 void add_workers(CLI::App& command, std::size_t& workers, char const* what = "videos");
+/// An option that takes a list in one word, so that no word behind it becomes part of it: --drop silent,static videos.
+CLI::Option* comma_list(CLI::Option* option);
 /// Option --clip-seconds.
 void add_clip_seconds(CLI::App& command, double& seconds, char const* use = "Use only");
 
@@ -125,6 +131,8 @@ class progress {
 
 /// Folder of results, made if it is not there. Errors: file_error.
 void make_folder(std::filesystem::path const& folder);
+/// The folder that a file is to be in, likewise.
+void make_folder_of(std::filesystem::path const& file);
 /// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear
 /// the last one. Errors: file_error.
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced = true);

@@ -416,6 +416,7 @@ int report_run(report_options const& o) {
   if (!made.trained() && made.shown() == 0)
     throw file_error({o.run, "config.json of a training, or results of eval, baseline, probe or inspect", "none"});
   std::string const html = made.html();
+  make_folder_of(out);
   write_file(out, html);
   o.say(text("%s: %s%zu results, %.1f MB", out.c_str(), made.trained() ? "the training and " : "", made.shown(),
              static_cast<double>(html.size()) / 1e6));

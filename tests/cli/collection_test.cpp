@@ -107,6 +107,10 @@ TEST_CASE("an index tells good files from bad, remembers them, and is read by SQ
   }
   CHECK(json::parse(l3("info --json " + quoted(out)).out).at("usable") == 30);
   CHECK_THAT(l3("index " + quoted(messy_videos()) + "--out " + quoted(scratch())).err, Contains("a folder"));
+  // A list ends with its word, and folders to write in are made.
+  CHECK(l3("index --quick --drop copy,short " + quoted(messy_videos()) + "--failures " +
+           quoted(scratch() / "new one/failures.jsonl") + "--out " + quoted(scratch() / "new/x.l3index"))
+            .code == 3);
   {
     int const held = ::open((out.string() + ".lock").c_str(), O_RDWR | O_CREAT, 0666);
     REQUIRE(::flock(held, LOCK_EX | LOCK_NB) == 0);

@@ -76,8 +76,11 @@ TEST_CASE("export says what it cannot do, and leaves no file") {
              Contains("--size: expected 128 with --pool global, found 2048"));
   CHECK_THAT(l3(embed + "--layer pool2 --size 128").err,
              Contains("--size beside --layer pool2: expected 32, found 128"));
-  fs::path const nowhere = scratch() / "no" / "folder.onnx";
-  outcome const r = exported("image", nowhere);
-  CHECK(r.code == 1);
-  CHECK_THAT(r.err, Contains(nowhere.string()));
+  std::ofstream(scratch() / "no folder") << "a file";
+  for (fs::path const& nowhere : {scratch() / "no folder" / "below.onnx", fs::path("/proc/nowhere.onnx")}) {
+    outcome const r = exported("image", nowhere);
+    CHECK(r.code == 1);
+    CHECK_THAT(r.err, Contains(nowhere.parent_path().string()));
+  }
+  CHECK(exported("image", scratch() / "new" / "folder.onnx").code == 0);
 }
