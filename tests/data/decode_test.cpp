@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iostream>
 #include <l3/data/decode.hpp>
+#include <l3/data/resize.hpp>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -291,6 +292,21 @@ TEST_CASE("images are videos of one picture") {
   std::filesystem::resize_file(unmarked, std::filesystem::file_size(still) - 2);
   CHECK((l3::clip_reader(unmarked).frame(0).pixels == l3::clip_reader(still).frame(0).pixels));
   CHECK_THROWS_WITH(l3::clip_reader(still, {.max_pixels = 2000}), Contains("2000 pixels"));
+  // RGB is scaled in all its colours: nearly as picture_resizer does it, which rounds more exactly.
+  auto const noise = make("noise.png",
+                          "-f lavfi -i nullsrc=s=300x210 -vf \"format=rgb24,geq=r='mod(X*89+Y*151,256)':"
+                          "g='mod(X*57+Y*199+X*Y,256)':b='mod(X*173+Y*31+3*X*Y,256)'\" -frames:v 1");
+  l3::clip_reader speckled(noise);
+  for (std::size_t const side : {48u, 54u}) {
+    CAPTURE(side);
+    l3::rgb_frame const scaled = speckled.frame(0, side);
+    l3::rgb_frame judge = speckled.frame(0);
+    l3::picture_resizer()(judge, side, 1 << 20, "noise");
+    REQUIRE(scaled.pixels.size() == judge.pixels.size());
+    double apart = 0;
+    for (std::size_t k = 0; k < judge.pixels.size(); ++k) apart += std::abs(scaled.pixels[k] - judge.pixels[k]);
+    CHECK(apart / static_cast<double>(judge.pixels.size()) < 0.6);  // with half of the colours 1.5
+  }
   auto const line = make("line.png", "-f lavfi -i testsrc=s=2000x1 -frames:v 1");
   CHECK_THROWS_WITH(l3::clip_reader(line).frame(0, 54), Contains("65536 in a row") && Contains("108000 x 54"));
 }
