@@ -221,7 +221,7 @@ model_facts describe_model(std::string const& model, backend_choice const& on);
 struct gpu_description {
   std::string name, capability;
   std::size_t memory, left;
-  bool warpgroups;  ///< convolutions in bf16 are multiplied as Hopper GPUs do best
+  std::string products;  ///< how convolutions in bf16 are multiplied: context<cuda>::products
 };
 /// The GPU that the backend cuda would use here. Errors: device_error, setting_error.
 gpu_description describe_gpu();

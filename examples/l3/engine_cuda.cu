@@ -39,10 +39,11 @@ std::unique_ptr<classifier_engine> make_cuda_classifier(classifier_choice const&
   return with_precision(precision, [&]<class P>(P) { return make_classifier_on<cuda<P>>(is, 0, own_gpu()); });
 }
 gpu_description describe_gpu() {
-  context<cuda<bf16>> const on(0, own_gpu());
+  context<cuda<bf16>> on(0, own_gpu());
+  on.direct(detail::gpu::reads_rows_anywhere);
   gpu_facts const& gpu = on.gpu();
   return {gpu.name, std::to_string(gpu.major) + "." + std::to_string(gpu.minor), gpu.memory, on.memory_left(),
-          on.warpgroups()};
+          on.products()};
 }
 
 }  // namespace l3::program

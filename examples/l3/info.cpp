@@ -65,10 +65,11 @@ json describe(model_facts const& f, info_options const& o, std::size_t threads) 
       o.answer(text("GPU          %s, compute capability %s: %s of memory, %s left", here.name.c_str(),
                     here.capability.c_str(), mebibytes(here.memory).c_str(), mebibytes(here.left).c_str()));
       o.answer(text("             training fits up to batch %zu; bf16 convolutions multiply by %s", fits,
-                    here.warpgroups ? "warpgroups" : "warps"));
-      gpu = {{"name", here.name},     {"capability", here.capability},
-             {"bytes", here.memory},  {"bytes_left", here.left},
-             {"largest_batch", fits}, {"products", here.warpgroups ? "warpgroup" : "warp"}};
+                    here.products == "warp"     ? "warps"
+                    : here.products == "direct" ? "warpgroups, all taps from the same pixels"
+                                                : "warpgroups"));
+      gpu = {{"name", here.name},       {"capability", here.capability}, {"bytes", here.memory},
+             {"bytes_left", here.left}, {"largest_batch", fits},         {"products", here.products}};
     } catch (device_error const& e) {
       o.answer(std::string("GPU          none to train on: ") + e.what());
     }

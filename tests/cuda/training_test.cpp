@@ -496,6 +496,14 @@ TEST_CASE("training on a GPU refuses what does not fit") {
   CHECK_THROWS_AS(s.t.begin(b.frames.view(), b.sounds.view(), b.labels), setting_error);
   CHECK_THROWS_AS(s.t.fetch(), setting_error);
   CHECK((s.t.finish().step == 1 && s.t.finish().step == 2));
+
+  l3_network<cuda<bf16>, mini> blank;
+  trainer late(s.on, blank, settings_of(pairing::paper));
+  CHECK_THROWS_AS(late.begin(b.frames.view(), b.sounds.view(), b.labels), setting_error);
+  blank.initialise(1);
+  late.adopt();
+  late.begin(b.frames.view(), b.sounds.view(), b.labels);
+  CHECK(late.finish().step == 1);
 }
 
 TEST_CASE("batches of other sizes in between change nothing") {

@@ -78,8 +78,7 @@ TEST_CASE("a run resumed from a checkpoint ends with the same bits") {
   session whole(2), first(2), second(2);
   for (std::uint64_t k = 0; k < 5; ++k) whole.step(k);
   for (std::uint64_t k = 0; k < 2; ++k) first.step(k);
-  save_checkpoint(file, first.net, &first.t.optimizer(),
-                  {.step = first.t.steps(), .seed = 7, .settings = R"({"a":1})"});
+  save_checkpoint(file, first.net, &first.t.optimizer(), {.step = 99, .seed = 7, .settings = R"({"a":1})"});
   checkpoint_facts const facts = load_checkpoint(file, second.net, &second.t.optimizer());
   CHECK((facts.step == 2 && facts.seed == 7 && facts.settings == R"({"a":1})"));
   CHECK(second.t.steps() == 2);
@@ -150,6 +149,18 @@ TEST_CASE("batches that do not fit are refused") {
   CHECK(same_bits(p.net, untouched.net));
 }
 
+TEST_CASE("a network that was given no values is not trained: it would look like chance for ever") {
+  context<cpu> on(1);
+  network net;
+  trainer<network> t(on, net, usual);
+  auto const frames = uniform_batch<float, network::frame>(6, 1);
+  auto const sounds = uniform_batch<float, network::sound>(6, 2);
+  CHECK_THROWS_AS(t.step(frames.view(), sounds.view(), {}), setting_error);
+  CHECK_THROWS_WITH(t.step(frames.view(), sounds.view(), {}), Contains("initialise") && Contains("zeros alone"));
+  net.initialise(1);
+  CHECK(t.step(frames.view(), sounds.view(), {}).step == 1);
+}
+
 TEST_CASE("a step allocates nothing") {
 #ifndef COUNTS_ALLOCATIONS
   std::puts("SKIPPED: allocations are not counted under a sanitizer");
@@ -185,4 +196,6 @@ TEST_CASE("train() runs a source to the last step and can be stopped") {
     return r.step != 3;
   });
   CHECK(steps == std::vector<std::uint64_t>{1, 2, 3});
+  train(s.t, made_up, 5, {});
+  CHECK(s.t.steps() == 5);
 }

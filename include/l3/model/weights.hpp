@@ -29,7 +29,8 @@ void initialise_parameters(std::span<parameter const> parameters, S* values, std
   }
 }
 
-/// What a network's `parameters` name, one after the other. Copyable only on purpose.
+/// What a network's `parameters` name, one after the other: zeros until `initialise`, `copy_from` or a checkpoint gives
+/// them values. Copyable only on purpose.
 template <class Network, class Scalar>
 class network_weights {
  public:
@@ -59,6 +60,11 @@ class network_weights {
     return {data() + Network::parameters[k].offset, Network::parameters[k].count()};
   }
 
+  /// Whether all are zero still.
+  bool is_blank() const {
+    return std::all_of(data(), data() + Network::parameter_room, [](scalar value) { return value == 0; });
+  }
+
   /// Training passes that went into the running averages (PyTorch's num_batches_tracked).
   std::int64_t batches_tracked() const { return batches_tracked_; }
   void batches_tracked(std::int64_t count) { batches_tracked_ = count; }
@@ -67,5 +73,13 @@ class network_weights {
   arena memory_;
   std::int64_t batches_tracked_ = 0;
 };
+
+/// Throws setting_error if nobody gave a network values: from zeros nothing is learned, and it looks like chance.
+template <class Network>
+void require_initial_values(Network const& net) {
+  if (net.is_blank())
+    throw setting_error(
+        {"a network to train", "values: initialise(seed), copy_from or load_checkpoint", "zeros alone"});
+}
 
 }  // namespace l3::inline L3_ISA

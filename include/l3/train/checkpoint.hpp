@@ -25,7 +25,7 @@ namespace l3::inline L3_ISA {
 struct checkpoint_facts {
   std::string model{};      ///< as describe_model gives it
   std::string front_end{};  ///< how sound becomes a picture
-  std::uint64_t step = 0;
+  std::uint64_t step = 0;   ///< with an optimizer: its own, whatever stands here
   std::uint64_t seed = 0;
   std::string settings = "{}";  ///< JSON of whoever trained
 };
@@ -112,7 +112,8 @@ inline void add_facts(safetensors_writer& out, checkpoint_facts const& facts) {
 /// Writes the tensors of a network, of its optimizer unless null, those that `add_more(out)` adds, and the facts.
 template <class Network, class AddMore>
 void write_checkpoint(std::filesystem::path const& path, Network const& net, adam<Network> const* optimizer,
-                      checkpoint_facts const& facts, AddMore const& add_more) {
+                      checkpoint_facts facts, AddMore const& add_more) {
+  if (optimizer != nullptr) facts.step = optimizer->steps();
   safetensors_writer out;
   std::vector<std::vector<float>> converted;
   for_each_tensor<Network>(net, optimizer, [&](std::string const& name, auto const* values, parameter const& p) {

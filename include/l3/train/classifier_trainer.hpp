@@ -44,15 +44,16 @@ class classifier_trainer {
   /// One step on a batch of at most settings.batch items; labels count classes from 0. A frozen trunk must not have
   /// changed since the first step.
   ///
-  /// Errors  numeric_error if loss, gradients or running averages are not finite: everything is then as before the
-  /// step.
-  ///         shape_error if the counts do not fit. setting_error: a label that is no class.
+  /// Errors  numeric_error if loss, gradients or running averages are not finite: everything is then as before.
+  ///         shape_error if the counts do not fit. setting_error: a label that is no class, or the network was never
+  ///         given values.
   step_report step(batch_view<scalar const, typename Network::input> items, std::span<std::int32_t const> labels) {
     require_same_count("training batch: labels", items.count, labels.size());
     if (items.count == 0 || items.count > settings_.batch)
       throw shape_error(
           {"training batch", "1 to " + std::to_string(settings_.batch) + " items", std::to_string(items.count)});
     head_.require_labels(labels);
+    if (optimizer_.steps() == 0) require_initial_values(net_);
     step_report report;
     report.step = optimizer_.steps() + 1;
     scalar* const params = net_.data();

@@ -193,6 +193,7 @@ class gpu_steps {
       upload(on_, p.count, p.second, second() + p.begin);
     }
     fetched_ = begun_;
+    blank_ = net_.is_blank();
   }
 
   Network& network() { return net_; }
@@ -252,7 +253,9 @@ class gpu_steps {
   template <class Fill, class Work>
   void begin_step(std::size_t count, bool raw, Fill&& fill, Work&& work) {
     if (in_flight() == slots) throw setting_error({"training on a GPU", "two steps begun at most", "a third"});
+    if (blank_ && optimizer_.steps() == 0) require_initial_values(net_);
     slot& s = slots_[begun_ % slots];
+    s.sent.wait();  // that of a step whose recording failed may still be on its way
     auto const step = optimizer_.steps() + 1;
     adam_settings a = optimizer_.settings();
     a.learning_rate = rate_.at(step), a.step = step;
@@ -402,6 +405,7 @@ class gpu_steps {
   gpu_stream copies_;
   std::array<slot, slots> slots_;
   std::uint64_t begun_ = 0, finished_ = 0, fetched_ = 0;
+  bool blank_ = true;  ///< the network had no values when it was copied
 };
 
 }  // namespace l3::inline L3_ISA

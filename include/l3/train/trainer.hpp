@@ -100,7 +100,7 @@ class trainer {
   ///
   /// Errors  numeric_error if loss, gradients or running averages are not finite, of whichever worker: network and
   ///         optimizer are then as they were before the step. shape_error if the counts do not fit. setting_error: a
-  ///         label is neither 0 nor 1. group_error: see process_group.
+  ///         label is neither 0 nor 1, or the network was never given values. group_error: see process_group.
   step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count == 0 || frames.count % settings_.parts != 0)
@@ -110,6 +110,7 @@ class trainer {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);
     }
+    if (optimizer_.steps() == 0) require_initial_values(net_);
     step_report report;
     report.step = optimizer_.steps() + 1;
     averages_.keep(net_);
@@ -355,9 +356,9 @@ struct step_timing {
   double wait_seconds = 0;  ///< of which waiting for the batch
 };
 
-/// Steps until `last_step` is done or `after_step`, called behind every step, returns false. Each is finished before
-/// the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile is kept busy by
-/// `begin` and `finish` of its trainer.
+/// Steps until `last_step` is done or `after_step`, called behind every step unless it is empty, returns false. Each is
+/// finished before the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile
+/// is kept busy by `begin` and `finish` of its trainer.
 template <class Network, batch_source<Network> Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
            std::function<bool(step_report const&, step_timing const&)> const& after_step) {
@@ -374,7 +375,7 @@ void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
       else
         return on.step(batch->frame_view(), batch->sound_view(), batch->label_view());
     }();
-    if (!after_step(report, {seconds(clock::now() - start), seconds(got - start)})) return;
+    if (after_step && !after_step(report, {seconds(clock::now() - start), seconds(got - start)})) return;
   }
 }
 

@@ -86,21 +86,22 @@ __device__ inline unsigned packed(float low, float high) {
 }
 
 // Products of warpgroups, of sm_90a alone: four warps each begin one, and go on while it is made.
+// As calls they would each be waited for.
 
 /// What this thread has written to shared memory can be seen by products that are begun behind a barrier.
-__device__ inline void show_to_groups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ __forceinline__ void show_to_groups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 /// Sums have been written; products may be begun.
-__device__ inline void begin_group_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void begin_group_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 /// What was begun since the last time is a group.
-__device__ inline void commit_group_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit_group_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 /// Waits until at most `Left` groups of this warpgroup's are going on.
 template <int Left>
-__device__ inline void wait_group_products() {
+__device__ __forceinline__ void wait_group_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
 }
 /// The compiler, which does not know that products go on, keeps what it does to sums on its side of this.
 template <int RowBlocks, int Blocks>
-__device__ inline void hold(float (&c)[RowBlocks][Blocks][4]) {
+__device__ __forceinline__ void hold(float (&c)[RowBlocks][Blocks][4]) {
 #pragma unroll
   for (int r = 0; r < RowBlocks; ++r)
 #pragma unroll
@@ -111,7 +112,7 @@ __device__ inline void hold(float (&c)[RowBlocks][Blocks][4]) {
 /// Begins c += a b: 64 x 16 by 16 x (8 Blocks) of bf16, both in shared memory where the descriptors say; `Across`: rows
 /// there run across the sum.
 template <bool Across, int Blocks>
-__device__ inline void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, std::uint64_t b) {
+__device__ __forceinline__ void multiply_groups(float (&c)[Blocks][4], std::uint64_t a, std::uint64_t b) {
 #define L3_TEN(t) "%" t "0, %" t "1, %" t "2, %" t "3, %" t "4, %" t "5, %" t "6, %" t "7, %" t "8, %" t "9, "
 #define L3_BLOCK(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
 #define L3_BLOCKS(n)                                                                                                 \
