@@ -34,9 +34,14 @@ function(l3_optimize target)
     return()
   endif()
 
-  # Release already means -O3 unless the project says otherwise; the kernels are written for it.
-  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O3>)
-  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<CONFIG:Release>>:-O3>)
+  # Release already means -O3 unless the project says otherwise; the kernels are written for it. A project that names no
+  # configuration, and no level of its own, would get no optimization at all.
+  set(fast "$<CONFIG:Release>")
+  if(NOT CMAKE_CXX_FLAGS MATCHES "-O")
+    set(fast "$<OR:$<CONFIG:Release>,$<STREQUAL:$<CONFIG>,>>")
+  endif()
+  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,${fast}>:-O3>)
+  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,${fast}>:-O3>)
   # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
   if(NOT arg_ARCH STREQUAL "generic")
     l3_arch_flag("${arg_ARCH}" flag)

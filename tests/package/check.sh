@@ -45,6 +45,14 @@ for folder in tests bench examples package; do
   [[ ! -e $work/add_subdirectory/l3/$folder ]] || fail "as a sub-project, l3 configured its $folder"
 done
 
+# l3_optimize optimizes where the project says nothing of it, and not where it does.
+for said in "" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1; do
+  quiet untyped.log cmake -S "$here" -B "$work/untyped" -G Ninja -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "-DCMAKE_PREFIX_PATH=$work/moved" ${said:+"$said"}
+  if grep -q -- '-O3.*two_files_a' "$work/untyped/compile_commands.json"; then found=fast; else found=; fi
+  [[ $found == "$([[ -n $said ]] || echo fast)" ]] || fail "l3_optimize, configured with ${said:-nothing}: ${found:-no} -O3"
+  rm -rf "$work/untyped"
+done
+
 # pkg-config, and how long ten lines take to compile (processor time, which other work on the machine does not change).
 export PKG_CONFIG_PATH=$work/moved/share/pkgconfig
 read -ra flags < <(pkg-config --cflags --libs l3)

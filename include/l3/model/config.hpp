@@ -57,6 +57,7 @@ bool with_model(std::string_view name, Use&& use) {
 template <class C>
 concept network_config = requires {
   C::name;
+  C::front_end::name;
   requires image_shape<typename C::frame>;
   requires image_shape<typename C::front_end::output>;
   requires C::frame_side >= C::frame::height&& C::frame_side >= C::frame::width;

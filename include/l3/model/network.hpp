@@ -11,7 +11,7 @@
 namespace l3::inline L3_ISA {
 
 /// The weights of an L³-Net and the types that run it. Running it changes nothing, so any number of `inference` objects
-/// may share one.
+/// may share one (each has transformed weights of its own, see there).
 ///
 /// Shapes  frames (N, Config::frame), sounds (N, Config::front_end::output); features<8 width> each; logits (N, 2).
 template <backend B, network_config Config = paper>
@@ -177,6 +177,8 @@ class training {
 /// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction,
 /// and the weights as they are then, transformed for the kernels; `refresh` takes them again.
 ///
+/// Memory  `plan`; of that `weights`, for `paper` on a processor 0.2 GB. A subnetwork alone takes half of it:
+///         chain_inference<Network::audio>(on, net.data() + Network::audio_offset, items).
 /// Threads  one at a time; any number of these may share a network and a context.
 template <class Network>
 class inference {

@@ -114,6 +114,7 @@ class sliding_sounds {
   sliding_sounds(context<B>& on, user const& net, std::size_t hop, std::size_t windows)
       : on_(on), net_(net), hop_(hop), windows_(windows), shared_(plan(hop).shared) {
     if (hop == 0) throw shape_error({"sliding_sounds", "a hop of at least one column", "0"});
+    if (windows == 0) throw shape_error({"sliding_sounds", "at least one window", "0"});
     walk(windows, [&]<std::size_t I>(level const& at) {
       using node = typename audio::template layer_at<I>;
       using out = typename node::conv_output;
