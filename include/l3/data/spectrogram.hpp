@@ -31,9 +31,13 @@ void require_second(std::span<float const> samples) {
 }
 }  // namespace detail
 
-/// Computes front end F (core/front_end.hpp): `to_picture(samples, out)`.
+/// Computes front end F (core/front_end.hpp): `to_picture(samples, out)`. For one of another family specialise it.
 template <class F>
-class spectrogram;
+class spectrogram {
+  static_assert(sizeof(F) == 0,
+                "l3::spectrogram: what computes this front end is not included (data/decibel_spectrogram.hpp), or "
+                "nobody has written it");
+};
 
 /// Computes the log-magnitude spectrogram. The frames of a few columns at a time go through the transform together, one
 /// in each lane of a register. An object is 5 kB of constants: any number of threads may use one at the same time.

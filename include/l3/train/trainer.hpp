@@ -359,9 +359,12 @@ struct step_timing {
 /// Steps until `last_step` is done or `after_step`, called behind every step unless it is empty, returns false. Each is
 /// finished before the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile
 /// is kept busy by `begin` and `finish` of its trainer.
-template <class Network, batch_source<Network> Source>
+template <class Network, class Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
            std::function<bool(step_report const&, step_timing const&)> const& after_step) {
+  static_assert(batch_source<Source, Network>,
+                "l3::train: the source's batches must have frames (frame_view), sounds (sound_view) and labels "
+                "(label_view), of the shapes that the network takes");
   using clock = std::chrono::steady_clock;
   auto const seconds = [](clock::duration d) { return std::chrono::duration<double>(d).count(); };
   while (on.steps() < last_step) {
