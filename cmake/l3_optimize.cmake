@@ -36,12 +36,14 @@ function(l3_optimize target)
 
   # Release already means -O3 unless the project says otherwise; the kernels are written for it. A project that names no
   # configuration, and no level of its own, would get no optimization at all.
-  set(fast "$<CONFIG:Release>")
-  if(NOT CMAKE_CXX_FLAGS MATCHES "-O")
-    set(fast "$<OR:$<CONFIG:Release>,$<STREQUAL:$<CONFIG>,>>")
-  endif()
-  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CXX>,${fast}>:-O3>)
-  target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:CUDA>,${fast}>:-O3>)
+  get_target_property(own ${target} COMPILE_OPTIONS)
+  foreach(language IN ITEMS CXX CUDA)
+    set(fast "$<CONFIG:Release>")
+    if(NOT "${CMAKE_${language}_FLAGS};${own}" MATCHES "(^|[ ;:])-O")
+      set(fast "$<OR:${fast},$<STREQUAL:$<CONFIG>,>>")
+    endif()
+    target_compile_options(${target} ${scope} $<$<AND:$<COMPILE_LANGUAGE:${language}>,${fast}>:-O3>)
+  endforeach()
   # The host's half of a CUDA unit must be compiled as all others are: l3's types are named by the instruction set.
   if(NOT arg_ARCH STREQUAL "generic")
     l3_arch_flag("${arg_ARCH}" flag)

@@ -63,6 +63,7 @@ class network_file {
   }
 
   int finish() {
+    make_folder_of(o_.out);
     graph_.write(o_.out);
     auto const bytes = fs::file_size(o_.out);
     std::string shown[2];
@@ -156,7 +157,6 @@ int export_run(export_options const& o) {
   if (fs::exists(o.out) && fs::exists(o.checkpoint) && fs::equivalent(o.out, o.checkpoint))
     throw setting_error({"--out", "another file than the checkpoint", o.out});
   safetensors_file const file = safetensors_file::open(o.checkpoint);
-  make_folder_of(o.out);
   checkpoint_facts const facts = read_checkpoint_facts(file);
   network_file to(o, facts);
   if (is_openl3(facts.model)) {

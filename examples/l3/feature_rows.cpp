@@ -14,6 +14,7 @@ namespace fs = std::filesystem;
 std::string key_of(labelled_set const& set, modality what, chosen_network const& of, embedder_settings const& s) {
   return json{{"network", of.identity},
               {"of", what == modality::sound ? "sounds" : "pictures"},
+              {"scaling", what == modality::sound ? json() : json(picture_scaling)},
               {"layer", name_of(s.which)},
               {"hop", s.hop},
               {"short", s.repeats ? "repeated" : "filled up with silence"},

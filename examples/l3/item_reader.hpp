@@ -19,6 +19,9 @@
 
 namespace l3::program {
 
+/// Counts up when pictures are scaled to other pixels: features kept from before are of no use then.
+inline constexpr int picture_scaling = 2;
+
 /// Bytes of a frame or of a sound, as model_input says.
 inline std::size_t item_bytes(model_input const& input, modality what, bool raw) {
   return what == modality::frame ? input.frame_bytes(raw) : input.sound_bytes(raw);

@@ -229,6 +229,7 @@ class image_probe {
     std::string const key = json{
         {"network", of_.identity},
         {"layer", name_of(which_)},
+        {"scaling", picture_scaling},
         {"views", random ? json(rows.views()) : json("centre")},
         {"seed", random ? json(o_.network.seed) : json()},
         {"pictures", set.files.size()},

@@ -436,7 +436,7 @@ work add_report(CLI::App& command) {
       .add_option("run", o->run,
                   "Folder of a training; results of eval, baseline, probe and inspect are found below it")
       ->required();
-  command.add_option("--add", o->more, "More folders to look for results in")->delimiter(',');
+  comma_list(command.add_option("--add", o->more, "More folders to look for results in"));
   command.add_option("--out,-o", o->out, "The page")->default_str("RUN/report.html");
   command.add_option("--sounds", o->sounds, "At most so many sounds, of 0.13 MB each")->capture_default_str();
   command.footer("The page holds all its pictures and sounds, and needs no network.\nExample:\n  l3 report run");

@@ -724,7 +724,7 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
 TEST_CASE("report: one page with everything in it, that asks nobody for anything") {
   fs::path const out = scratch() / "reported", page = scratch() / "page.html";
   auto const report = [&](std::string const& more = "") {
-    return l3("report " + quoted(made_up_run()) + "--add " + quoted(out) + "--out " + quoted(page) + more);
+    return l3("report --add " + quoted(out) + quoted(made_up_run()) + "--out " + quoted(page) + more);
   };
   REQUIRE(l3("eval --quiet --pairs 64 --mistakes 4 " + checkpoint() + "--data " + quoted(two_classes() / "train.csv") +
              "--out " + quoted(out / "eval"))

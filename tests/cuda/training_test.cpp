@@ -501,6 +501,7 @@ TEST_CASE("training on a GPU refuses what does not fit") {
   trainer late(s.on, blank, settings_of(pairing::paper));
   CHECK_THROWS_AS(late.begin(b.frames.view(), b.sounds.view(), b.labels), setting_error);
   blank.initialise(1);
+  CHECK_THROWS_WITH(late.begin(b.frames.view(), b.sounds.view(), b.labels), Contains("adopt()"));
   late.adopt();
   late.begin(b.frames.view(), b.sounds.view(), b.labels);
   CHECK(late.finish().step == 1);

@@ -47,7 +47,7 @@ done
 
 # l3_optimize optimizes where the project says nothing of it, and not where it does.
 for said in "" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1; do
-  quiet untyped.log cmake -S "$here" -B "$work/untyped" -G Ninja -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "-DCMAKE_PREFIX_PATH=$work/moved" ${said:+"$said"}
+  quiet untyped.log env -u CXXFLAGS -u CMAKE_BUILD_TYPE cmake -S "$here" -B "$work/untyped" -G Ninja -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "-DCMAKE_PREFIX_PATH=$work/moved" ${said:+"$said"}
   if grep -q -- '-O3.*two_files_a' "$work/untyped/compile_commands.json"; then found=fast; else found=; fi
   [[ $found == "$([[ -n $said ]] || echo fast)" ]] || fail "l3_optimize, configured with ${said:-nothing}: ${found:-no} -O3"
   rm -rf "$work/untyped"

@@ -194,6 +194,20 @@ TEST_CASE("where not a whole network learns, a step is of one batch that is neit
   CHECK_THROWS_WITH((class_session<cpu, vision_of<micro>>(1, false, s)), Contains("expected one"));
 }
 
+TEST_CASE("where not a whole network learns, it must have values all the same") {
+  context<cpu> on(1);
+  ::network net;
+  fusion_trainer<::network> t(on, net, class_settings);
+  auto const frames = uniform_batch<float, ::network::frame>(items, 5);
+  auto const sounds = uniform_batch<float, ::network::sound>(items, 6);
+  CHECK_THROWS_WITH(t.step(frames.view(), sounds.view(), {}), Contains("zeros alone"));
+  net.initialise(1);
+  CHECK(t.step(frames.view(), sounds.view(), {}).step == 1);
+  class_session<cpu, vision_of<micro>> c(1);
+  std::fill_n(c.net.data(), decltype(c)::network::parameter_room, 0.0f);
+  CHECK_THROWS_WITH(c.step(), Contains("zeros alone"));
+}
+
 TEST_CASE("a classifier's step that is not finite leaves everything as it was") {
   class_session<cpu, audio_of<micro>> s(1), untouched(1);
   s.step(), untouched.step();

@@ -119,6 +119,7 @@ class fusion_trainer {
       require_same_count("training batch: labels", frames.count, labels.size());
       require_labels(labels);
     }
+    if (optimizer_.steps() == 0) require_initial_values(net_);
     if (!std::exchange(is_prepared_, true)) pass_.refresh(net_);
     scalar const* const params = net_.data() + Network::fusion_offset;
     scalar* const gradients = reinterpret_cast<scalar*>(gradients_.data());

@@ -253,7 +253,10 @@ class gpu_steps {
   template <class Fill, class Work>
   void begin_step(std::size_t count, bool raw, Fill&& fill, Work&& work) {
     if (in_flight() == slots) throw setting_error({"training on a GPU", "two steps begun at most", "a third"});
-    if (blank_ && optimizer_.steps() == 0) require_initial_values(net_);
+    if (blank_ && optimizer_.steps() == 0)
+      throw setting_error({"a network to train on a GPU",
+                           "values when the trainer was made, or adopt() behind initialise(seed) or load_checkpoint",
+                           "zeros alone"});
     slot& s = slots_[begun_ % slots];
     s.sent.wait();  // that of a step whose recording failed may still be on its way
     auto const step = optimizer_.steps() + 1;
@@ -405,7 +408,7 @@ class gpu_steps {
   gpu_stream copies_;
   std::array<slot, slots> slots_;
   std::uint64_t begun_ = 0, finished_ = 0, fetched_ = 0;
-  bool blank_ = true;  ///< the network had no values when it was copied
+  bool blank_ = true;  ///< what was copied there had no values
 };
 
 }  // namespace l3::inline L3_ISA

@@ -35,7 +35,8 @@ class pair_steps : public gpu_steps<Network> {
   /// Begins a step on settings.parts batches, one behind the other. The values are the machine's, and may be changed as
   /// soon as this returns.
   ///
-  /// Errors  shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1; a third step.
+  /// Errors  shape_error if the counts do not fit. setting_error: a label is neither 0 nor 1; a third step; a network
+  ///         without values, as `adopt` found it.
   void begin(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     begin(false, frames.count, frames, sounds, labels);
