@@ -54,7 +54,7 @@ inline rgb_frame turned(rgb_frame in, orientation o) {
 }
 
 inline constexpr int scaling_flags = SWS_BILINEAR | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT |
-                                     SWS_FULL_CHR_H_INP;  // else of RGB pictures every other pixel has a colour
+                                     SWS_FULL_CHR_H_INP;  // else RGB pictures shrink from the mean colours of pairs
 
 /// Converts decoded pictures by libswscale; keeps its tables while size, format and colours stay the same.
 class image_scaler {

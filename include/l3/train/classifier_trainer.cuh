@@ -57,8 +57,8 @@ class classifier_trainer<Network> : public gpu_steps<Network> {
   /// Begins a step on a batch of at most settings.batch items; labels count classes from 0. All may be changed as soon
   /// as this returns.
   ///
-  /// Errors  shape_error if the counts do not fit. setting_error: a label that is no class; a third step; a network without
-  ///         values, as `adopt` found it.
+  /// Errors  shape_error if the counts do not fit. setting_error: a label that is no class; a third step; a network
+  ///         without values, as `adopt` found it.
   void begin(values_view items, std::span<std::int32_t const> labels) { begin(false, items.count, items, labels); }
   /// Of bytes, or of samples.
   void begin(raw_items const& items, std::span<std::int32_t const> labels) requires input::takes_raw {
