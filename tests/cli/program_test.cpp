@@ -1001,3 +1001,63 @@ TEST_CASE("the paper's network makes a training step of batch 16 within its memo
   CHECK(peak < planned + 256);  // program, libraries and one batch
   CHECK(peak < 24 * 1024);
 }
+
+TEST_CASE("the example that embeds sound as it comes says what embed says of the same sound") {
+  fs::path const program = fs::path(L3_PROGRAM).parent_path() / "examples" / "embed_live";
+  if (!fs::exists(program)) {
+    std::puts("SKIPPED: the examples are not built");
+    return;
+  }
+  constexpr std::uint32_t rate = 48000, count = rate * 235 / 100;
+  std::vector<float> samples(count);
+  std::uint32_t state = 1;
+  for (std::size_t k = 0; k != count; ++k) {
+    state = state * 1664525 + 1013904223;  // noise that swells, so that no second is like another
+    samples[k] = (static_cast<float>(state >> 8) / (1 << 24) - 0.5f) * static_cast<float>(k) / count;
+  }
+  std::string const bytes(reinterpret_cast<char const*>(samples.data()), count * sizeof(float));
+  auto const number = [](std::uint32_t n, int size) {
+    std::string s;
+    for (int k = 0; k != size; ++k) s += static_cast<char>(n >> 8 * k & 255);
+    return s;
+  };
+  auto const bytes_of = static_cast<std::uint32_t>(bytes.size());
+  std::ofstream(scratch() / "live.raw", std::ios::binary) << bytes;
+  std::ofstream(scratch() / "live.wav", std::ios::binary)  // one channel of floats
+      << "RIFF" << number(36 + bytes_of, 4) << "WAVEfmt " << number(16, 4) << number(3, 2) << number(1, 2)
+      << number(rate, 4) << number(4 * rate, 4) << number(4, 2) << number(32, 2) << "data" << number(bytes_of, 4)
+      << bytes;
+  std::string const checkpoint = quoted(made_up_run() / "best.safetensors");
+  REQUIRE(l3("embed audio " + quoted(scratch() / "live.wav") + "--hop 0.1 --format json --checkpoint " + checkpoint +
+             "--out " + quoted(scratch() / "live"))
+              .code == 0);
+  json const file = json::parse(content(scratch() / "live/live.json"));
+  auto const expected = file.at("embedding").get<std::vector<std::vector<double>>>();
+  auto const times = file.at("timestamps").get<std::vector<double>>();
+  REQUIRE(expected.size() == 14);
+
+  fs::path const said = scratch() / "live.csv", complaint = scratch() / "live.err";
+  auto const live = [&](fs::path const& from) {
+    return std::system(
+        (quoted(program) + checkpoint + "<" + quoted(from) + ">" + quoted(said) + "2>" + quoted(complaint)).c_str());
+  };
+  REQUIRE(live(scratch() / "live.raw") == 0);
+  std::istringstream lines(content(said));
+  std::string line;
+  for (std::size_t k = 0; k != expected.size(); ++k) {
+    REQUIRE(std::getline(lines, line));
+    std::istringstream row(line);
+    double value;
+    REQUIRE(row >> value);
+    CHECK(value == Approx(times[k]));
+    double const largest = *std::max_element(expected[k].begin(), expected[k].end());
+    for (double const wanted : expected[k]) {
+      char comma;
+      REQUIRE(row >> comma >> value);
+      CHECK(std::abs(value - wanted) <= 1e-4 * largest);
+    }
+  }
+  CHECK_FALSE(std::getline(lines, line));
+  CHECK(WEXITSTATUS(live("/dev/null")) == 1);
+  CHECK_THAT(content(complaint), Contains("a second of samples") && Contains("found 0 samples"));
+}
