@@ -74,7 +74,7 @@ template <class P>
 constexpr footprint conv_sums_room(conv_dims const& d) {
   std::size_t const rows = std::min(conv_rows<P>(false, d.in, d.out), conv_rows<P>(true, d.in, d.out));
   footprint const room = sums_room(2, d.height * d.width, d.out, rows);
-  if (!conv_can_be_direct<P>(d.in, d.out)) return room;
+  if (!conv_is_direct<P>(d.in, d.out)) return room;
   // Its rows are of all items together, and so not more than these.
   std::size_t const direct = direct_sum_rows({1, d.height, d.width, d.in, d.out});
   return either(room, sums_room(2, direct, d.out, 1));
@@ -473,7 +473,7 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 template <class P>
 std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   if constexpr (std::is_same_v<P, bf16>)
-    if (conv_can_be_direct<P>(d.in, d.out) && !job.pool && on.direct(reads_rows_anywhere))
+    if (conv_is_direct<P>(d.in, d.out) && !job.pool && on.direct(reads_rows_anywhere))
       return run_direct(on, d,
                         {.x = job.x, .w = job.w, .y = job.y, .shift = job.shift, .sums = job.sums, .relu = job.relu});
   std::size_t const side = job.pool ? 2 : 1;

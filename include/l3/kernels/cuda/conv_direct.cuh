@@ -98,6 +98,12 @@ template <class P>
 constexpr bool conv_can_be_direct(std::size_t in, std::size_t out) {
   return std::is_same_v<P, bf16> && in % direct_block == 0 && out % direct_block == 0;
 }
+/// Whether forward and data gradient are done so: with more channels the other way has been measured to be faster
+/// (docs/performance.md).
+template <class P>
+constexpr bool conv_is_direct(std::size_t in, std::size_t out) {
+  return conv_can_be_direct<P>(in, out) && std::max(in, out) < 256;
+}
 /// Rows of sums that it writes: one for each warpgroup's pixels.
 constexpr std::size_t direct_sum_rows(conv_dims const& d) { return row_tiles(layout_of(d).positions, direct_group); }
 
