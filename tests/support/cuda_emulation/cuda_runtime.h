@@ -341,8 +341,9 @@ T __shfl_xor_sync(unsigned mask, T value, int other) {
   return emulated::shuffle(mask, value, other, [](int lane, int asked) { return lane ^ asked; });
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int from) {
-  return emulated::shuffle(mask, value, from, [](int, int asked) { return asked & 31; });
+T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
+  return emulated::shuffle(mask, value, (from & (width - 1)) | -width << 8,
+                           [](int lane, int asked) { return (lane & asked >> 8) | (asked & 31); });
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   if (mask != 0xFFFFFFFFu) emulated::stop("a vote of part of a warp");

@@ -9,9 +9,10 @@
 ///
 /// The product is that of the weights, whose rows are output channels, with the pixels: 64 channels with 512 pixels, of
 /// which each of two warpgroups has half. There are as many blocks as multiprocessors, and each goes from tile to tile:
-/// while products are made, the pixels of the next block of channels or of the next tile are on their way in, and the
-/// values of the tile before on their way out. conv2d.cuh has the other way, which copies a tile's pixels once for each
-/// tap.
+/// while products are made, a third warpgroup moves in the pixels of the next block of channels or of the next tile,
+/// and the first two put out the values of the tile before. (When those who multiply did all of that, the matrix units
+/// of an H200 waited for a third to a half of the time.) conv2d.cuh has the other way, which copies a tile's pixels
+/// once for each tap.
 #pragma once
 #include <algorithm>
 #include <l3/kernels/cuda/row_sums.cuh>
@@ -30,15 +31,19 @@ inline constexpr int direct_stages = 4,
                      direct_pending = 1;  ///< steps whose weights have room; whose products may go on
 using direct_rows = swizzled_tile<8>;     ///< (or any other number of rows of 128 bytes)
 inline constexpr int direct_weights = direct_block * direct_rows::row_bytes;  ///< bytes of a step
-inline constexpr std::size_t most_shared = 227 << 10;                         ///< that a block may have on Hopper
+inline constexpr int direct_staged = 16 * 32;  ///< bytes of a warp, on the way out: 16 channels of 16 pixels
+inline constexpr std::size_t most_shared = 227 << 10;  ///< that a block may have on Hopper
 
 /// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
 constexpr std::size_t direct_halo(std::size_t pitch) { return round_up(direct_tile + 2 * pitch + 2, std::size_t{8}); }
-/// Bytes of shared memory: pixels of two blocks of channels, weights, and where the pixels of two tiles come from.
+/// Bytes of shared memory: weights, what eight warps put out, where the pixels of two tiles come from; and the pixels
+/// of two blocks of channels.
+inline constexpr std::size_t direct_rest = swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged +
+                                           2 * direct_tile * sizeof(int);
 constexpr std::size_t direct_shared(std::size_t pitch) {
-  return swizzle_bytes + 2 * direct_halo(pitch) * (direct_rows::row_bytes + sizeof(int)) +
-         direct_stages * direct_weights;
+  return direct_rest + 2 * direct_halo(pitch) * direct_rows::row_bytes;
 }
+inline constexpr int direct_most_halo = (most_shared - direct_rest) / (2 * direct_rows::row_bytes);
 
 /// How pictures are laid out in a row. The strips of one are pictures of their own, with a neighbour's pixels on either
 /// side; where there is but one, a column of zeros behind it serves both sides.
@@ -120,167 +125,213 @@ struct direct_job {
   divider by_channels{};  ///< blocks of output channels, whose tiles follow each other: they read the same pixels
 };
 
-__device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
-  constexpr int row_bytes = direct_rows::row_bytes, stages = direct_stages, ahead = stages - 1 - direct_pending;
-  constexpr int end_copies = 10 - ahead;  // what is copied in this step of a block is there too late for the next block
-  constexpr int blocks_of_8 = direct_group / 8, together = 256 / 8;  // rows that all threads copy at a time
-  char* const pixels = swizzled_memory();                            // two buffers, used by turns
-  char* const weights = pixels + 2 * job.halo * row_bytes;
-  int* const tables = reinterpret_cast<int*>(weights + stages * direct_weights);  // the same
-  int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
-  int const group_pixel = group * direct_group;
-  int const chunk = thread % 8, row = thread / 8, blocks = job.in / direct_block;
+/// A block's threads: two warpgroups multiply, each `direct_group` pixels; behind them one moves pixels and weights in.
+/// Registers of a thread, of 64,512 that there are: products' sums take 128, and values that go out 64.
+inline constexpr int direct_multipliers = 256, direct_movers = 128, direct_threads = direct_multipliers + direct_movers;
+inline constexpr int multiplier_registers = 232, mover_registers = 40;
 
-  auto const pixel_tile = [&](unsigned tile) { return job.by_channels.quotient(tile); };
-  auto const first_channel = [&](unsigned tile) {
-    return static_cast<int>(tile - pixel_tile(tile) * job.by_channels.by) * direct_block;
-  };
-  auto const fill = [&](int* table, unsigned tile) {
-    int const first = static_cast<int>(pixel_tile(tile)) * direct_tile - job.pictures.pitch - 1;
-    for (int k = thread; k < job.halo; k += 256) table[k] = job.pictures.source_of(first + k);
-  };
-  // Rows from `begin` on of a block of channels.
-  auto const copy_pixels = [&](char* to, int const* table, int block, int begin, int end) {
-    for (int k = begin + row; k < std::min(end, job.halo); k += together) {
-      std::ptrdiff_t const pixel = table[k] >> 1;
-      copy_async(direct_rows{to}.at(k, chunk), job.x + (pixel * job.in + block * direct_block + chunk * 8), pixel >= 0);
+/// A block's shared memory, and what follows from a job's sizes.
+struct direct_place {
+  char* pixels;   ///< two buffers, used by turns
+  char* weights;  ///< of `direct_stages` steps
+  char* staging;  ///< `direct_staged` bytes for each warp
+  int* tables;    ///< two, used by turns: what source_of says of a tile's pixels
+  int blocks;     ///< of input channels
+
+  __device__ explicit direct_place(direct_job const& job)
+      : pixels(swizzled_memory()),
+        weights(pixels + 2 * job.halo * direct_rows::row_bytes),
+        staging(weights + direct_stages * direct_weights),
+        tables(reinterpret_cast<int*>(staging + direct_multipliers / 32 * direct_staged)),
+        blocks(job.in / direct_block) {}
+};
+__device__ inline int first_channel(direct_job const& job, unsigned tile) {
+  return static_cast<int>(tile - job.by_channels.quotient(tile) * job.by_channels.by) * direct_block;
+}
+
+// A step is a tap of a block of channels. All threads meet before each one; then
+// - its weights and pixels are there, since the movers have waited for them in front of the barrier: what they copied
+//   at least `ahead` steps back;
+// - all products but those of the last step have been made, since the multipliers have waited for them: the weights of
+//   the step before it can be overwritten, and from a block's second step on the pixels of the block before.
+inline constexpr int direct_ahead = direct_stages - 1 - direct_pending;
+
+/// What the third warpgroup does. The eight threads of a row share the work of finding out where pixels come from.
+__device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_place const& at) {
+  constexpr int row_bytes = direct_rows::row_bytes, together = direct_movers / 8;  // rows that all copy at a time
+  // Steps of a block in which the next one's pixels are copied: in the last ones they would be there too late.
+  constexpr int first_copy = 1, end_copies = 10 - direct_ahead, copies = end_copies - first_copy;
+  constexpr int most_passes = (direct_most_halo + together - 1) / together, sources = (most_passes + 7) / 8;
+  constexpr int share = (most_passes + copies - 1) / copies;  // passes over `together` rows in a step
+  int const thread = static_cast<int>(threadIdx.x) - direct_multipliers;
+  int const chunk = thread % 8, row = thread / 8;
+
+  int const rows_left = job.halo - row;
+
+  int mine[sources];    // pixels that passes 8 k + chunk copy; -1 for zeros
+  unsigned wanted = 0;  // a bit for each
+  auto const find = [&](unsigned tile) {
+    int const first = static_cast<int>(job.by_channels.quotient(tile)) * direct_tile - job.pictures.pitch - 1;
+    wanted = 0;
+#pragma unroll
+    for (int k = 0; k < sources; ++k) {
+      int const source = job.pictures.source_of(first + (8 * k + chunk) * together + row);
+      mine[k] = source >> 1, wanted |= static_cast<unsigned>(source & 1) << k;
     }
+  };
+  auto const tell = [&](int* table) {
+#pragma unroll
+    for (int k = 0; k < sources; ++k) {
+      int const pixel = (8 * k + chunk) * together + row - job.pictures.pitch - 1;
+      if (pixel >= 0 && pixel < direct_tile) table[pixel] = 2 * mine[k] + static_cast<int>(wanted >> k & 1);
+    }
+  };
+  auto const copy_pixels = [&](char* to, char const* from, int pass) {
+    int const pixel = __shfl_sync(0xFFFFFFFFu, mine[pass / 8], pass % 8, 8);
+    copy_async_some(to + pass * together * row_bytes,  // (rows a multiple of 8 apart have their chunks in one order)
+                    from + std::uint64_t{static_cast<unsigned>(pixel)} * static_cast<unsigned>(2 * job.in), pixel,
+                    rows_left - pass * together);
   };
   // A step's weights, in the order of steps.
   unsigned weights_tile = blockIdx.x;
   int weights_step = 0;
-  auto const copy_weights = [&](unsigned weights_stage) {
+  unsigned const weights_row = 2 * 9 * static_cast<unsigned>(job.in);  // in bytes, as all that follows
+  char const* weights_from = nullptr;
+  auto const copy_weights = [&](unsigned stage) {
     if (weights_tile >= job.tiles) return;
-    direct_rows const to{weights + weights_stage * direct_weights};
-    bfloat16 const* const from = job.w + (static_cast<std::ptrdiff_t>(first_channel(weights_tile) + row) * 9 * job.in +
-                                          weights_step * direct_block + chunk * 8);
+    if (weights_step == 0)
+      weights_from = reinterpret_cast<char const*>(job.w) + chunk * 16 +
+                     std::uint64_t{static_cast<unsigned>(first_channel(job, weights_tile) + row)} * weights_row;
+    char* const to = direct_rows{at.weights + stage * direct_weights}.at(row, chunk);
 #pragma unroll
-    for (int k = 0; k < direct_block; k += together)  // (rows a multiple of 8 apart have their chunks in one order)
-      copy_async(to.at(row, chunk) + k * row_bytes, from + static_cast<std::ptrdiff_t>(k) * 9 * job.in, true);
-    if (++weights_step == 9 * blocks) weights_step = 0, weights_tile += gridDim.x;
+    for (int k = 0; k < direct_block; k += together)
+      copy_async(to + k * row_bytes, weights_from + k * weights_row, true);
+    weights_from += row_bytes;
+    if (++weights_step == 9 * at.blocks) weights_step = 0, weights_tile += gridDim.x;
   };
+  char const* const first_pixel = reinterpret_cast<char const*>(job.x) + chunk * 16;
 
-  fill(tables, blockIdx.x);
-  __syncthreads();
-  copy_pixels(pixels, tables, 0, 0, job.halo);
+  find(blockIdx.x);
+  tell(at.tables);
 #pragma unroll
-  for (unsigned k = 0; k < ahead; ++k) copy_weights(k), commit_copies();
-
-  // What goes out of a tile, while the products of the next one are made: in two pieces, with a barrier between them.
-  unsigned pairs[blocks_of_8][2];   // values as they will be read: of two channels, 8 apart, two of each 8 pixels
-  float sum[2] = {}, mean[2] = {};  // of the channels
-  int const g = lane >> 2, t = lane & 3;
-  auto const put_out = [&](int piece, unsigned tile, int const* table, char* staging) {
-    int const channel = first_channel(tile);
-    int const* const wanted = table + job.pictures.pitch + 1 + group_pixel;  // of this warpgroup's pixels: bit 0
-    unsigned const sum_row = 2 * pixel_tile(tile) + static_cast<unsigned>(group);
-    if (job.sums != nullptr && sum_row < job.sum_rows) {
-      int count = 0;
-      float part[2][2] = {};  // of the first and the second pixels of pairs
-      // Calls f for each wanted value: with its channel, where it is added up, and itself.
-      auto const each = [&](auto const& f) {
+  for (int pass = 0; pass < most_passes; ++pass)
+    copy_pixels(direct_rows{at.pixels}.at(row, chunk), first_pixel, pass);
 #pragma unroll
-        for (int k = 0; k < direct_group / 32; ++k) {
-          unsigned const all = __ballot_sync(0xFFFFFFFFu, (wanted[32 * k + lane] & 1) != 0);  // a bit for each pixel
-          unsigned const mine = all >> 2 * t;
-          count += __popc(all);
-#pragma unroll
-          for (int n = 0; n < 4; ++n)
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-              if ((mine >> (8 * n + e) & 1) != 0) {
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                  unsigned const pair = pairs[4 * k + n][h];
-                  f(h, part[h][e], as_float(e == 0 ? pair << 16 : pair & 0xFFFF0000u));
-                }
-              }
-        }
-      };
-      if (piece == 0) {
-        each([&](int, float& to, float x) { to += x; });
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          sum[h] = sum_over(3, part[h][0] + part[h][1]);
-          mean[h] = count > 0 ? sum[h] / static_cast<float>(count) : 0.0f;
-        }
-      } else {  // about the warp's own mean, so that nothing cancels
-        each([&](int h, float& to, float x) { to = fmaf(x - mean[h], x - mean[h], to); });
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float const squares = sum_over(3, part[h][0] + part[h][1]);
-          double const total = sum[h], about = mean[h];
-          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + warp % 4 * 16 + g + 8 * h;
-          if (t == 0) to[0] = total, to[job.out] = squares + about * (2 * total - count * about);
-        }
-      }
-    }
-    // By way of shared memory, so that whole rows go out.
-    direct_rows const staged{staging + group_pixel * row_bytes};
-    if (piece == 0) {
-      char* const place = staged.at(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);  // in two blocks of pixels
-#pragma unroll
-      for (int n = 0; n < blocks_of_8; n += 2)
-        store_matrices_transposed(place + n * 8 * row_bytes,
-                                  {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]});
-    } else {
-#pragma unroll 4  // (there are no registers for more at once)
-      for (int k = 0; k < direct_group; k += 16) {
-        int const to = wanted[row % 16 + k];
-        if ((to & 1) != 0)
-          *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + chunk * 8)) =
-              *reinterpret_cast<uint4 const*>(staged.at(row % 16 + k, chunk));
-      }
-    }
-  };
+  for (unsigned k = 0; k < direct_ahead; ++k) copy_weights(k), commit_copies();
 
   unsigned stage = 0, buffer = 0, turn = 0;  // of the weights, the pixels and the tables
+  for (unsigned tile = blockIdx.x; tile < job.tiles; tile += gridDim.x, turn ^= 1)
+    for (int block = 0; block < at.blocks; ++block, buffer ^= 1) {
+      bool const last = block + 1 == at.blocks, more = !last || tile + gridDim.x < job.tiles;
+      char* const to = direct_rows{at.pixels + (buffer ^ 1) * job.halo * row_bytes}.at(row, chunk);
+      char const* const from = added_up(first_pixel + (last ? 0 : block + 1) * row_bytes);
+#pragma unroll
+      for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % direct_stages) {
+        wait_copies<direct_ahead - 1>();
+        show_to_groups();
+        __syncthreads();
+        copy_weights((stage + direct_ahead) % direct_stages);
+        if (more) {
+          if (last && tap == 0) find(tile + gridDim.x);
+          if (tap >= first_copy && tap < end_copies) {
+#pragma unroll
+            for (int k = 0; k < share; ++k)
+              if ((tap - first_copy) * share + k < most_passes) copy_pixels(to, from, (tap - first_copy) * share + k);
+          }
+          // By now the tile before has gone out, and nobody reads its table any more.
+          if (last && tap == 8) tell(at.tables + (turn ^ 1) * direct_tile);
+        }
+        commit_copies();
+      }
+    }
+  wait_copies<0>();
+}
+
+/// What the first two do. A tile's values go out while the products of the next one are made: in eight pieces of 32
+/// pixels, each by the warp that has them.
+__device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, direct_place const& at) {
+  constexpr int row_bytes = direct_rows::row_bytes, blocks_of_8 = direct_group / 8, pieces = direct_group / 32;
+  int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
+  int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
+  int const group_pixel = group * direct_group, warp_channel = warp % 4 * 16;
+
+  unsigned pairs[blocks_of_8][2];    // values as they will be read: of two channels, 8 apart, two of each 8 pixels
+  float sum[2] = {}, square[4] = {};  // of the two channels; of them with two channels each, one of which is the same
+  // Staged rows are 32 bytes of a pixel. Of every four the halves are exchanged, so that they lie in different banks.
+  char* const staging = at.staging + warp * direct_staged;
+  auto const staged = [&](int pixel, int half) { return staging + pixel * 32 + ((pixel >> 2 & 1) ^ half) * 16; };
+  char* const store_at = staged(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+  char const* const load_at = staged(lane / 2, lane % 2);
+  auto const put_out = [&](int piece, unsigned tile, int const* table) {
+    int const* const targets = table + group_pixel + 32 * piece;
+    int const channel = first_channel(job, tile) + warp_channel;
+    if (job.sums != nullptr) {
+      // On the matrix units: with a column of ones, and with themselves for columns. Products of 16 pixels begin anew
+      // each time, since these units cut off what ordinary additions would round.
+      unsigned const wanted = __ballot_sync(0xFFFFFFFFu, (targets[lane] & 1) != 0) >> 2 * t;
+#pragma unroll
+      for (int n = 4 * piece; n < 4 * piece + 4; n += 2) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          unsigned const two = wanted >> 8 * (n + k - 4 * piece) & 3, mask = (two * 0x8001u & 0x10001u) * 0xFFFFu;
+          pairs[n + k][0] &= mask, pairs[n + k][1] &= mask;
+        }
+        unsigned const left[4] = {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]};
+        float ones[4] = {}, low[4] = {}, high[4] = {};
+        multiply_bf16(ones, left, 0x3F803F80u, 0x3F803F80u);
+        multiply_bf16(low, left, left[0], left[2]);
+        multiply_bf16(high, left, left[1], left[3]);
+        sum[0] += ones[0], sum[1] += ones[2];
+        square[0] += low[0], square[1] += low[1], square[2] += high[2], square[3] += high[3];
+      }
+    }
+#pragma unroll
+    for (int n = 4 * piece; n < 4 * piece + 4; n += 2) {
+      store_matrices_transposed(store_at, {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]});
+      __syncwarp();
+      uint4 const values = *reinterpret_cast<uint4 const*>(load_at);
+      int const to = targets[8 * (n - 4 * piece) + lane / 2];
+      if ((to & 1) != 0)
+        *reinterpret_cast<uint4*>(job.y + std::uint64_t{static_cast<unsigned>(to >> 1)} *
+                                              static_cast<unsigned>(job.out) +
+                                  channel + lane % 2 * 8) = values;
+      __syncwarp();
+    }
+    if (piece + 1 == pieces && job.sums != nullptr) {
+      unsigned const sum_row = 2 * job.by_channels.quotient(tile) + static_cast<unsigned>(group);
+      if (sum_row < job.sum_rows && t == g / 2) {  // a lane that has the squares
+        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + g;
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+          to[8 * h] = sum[h], to[8 * h + job.out] = g % 2 == 0 ? square[2 * h] : square[2 * h + 1];
+      }
+      sum[0] = sum[1] = square[0] = square[1] = square[2] = square[3] = 0;
+    }
+  };
+
+  unsigned stage = 0, buffer = 0, turn = 0;  // as the movers'
   for (unsigned tile = blockIdx.x; tile < job.tiles; tile += gridDim.x, turn ^= 1) {
-    int* const table = tables + turn * job.halo;
-    int* const other_table = tables + (turn ^ 1) * job.halo;  // of the tile before, and then of the next one
     float sums[1][blocks_of_8][4] = {};
     hold(sums);
     float shift[2] = {};
     if (job.shift != nullptr) {
-      int const mine = first_channel(tile) + warp % 4 * 16 + g;
+      int const mine = first_channel(job, tile) + warp_channel + g;
       shift[0] = job.shift[mine], shift[1] = job.shift[mine + 8];
     }
-    for (int block = 0; block < blocks; ++block, buffer ^= 1) {
-      bool const last = block + 1 == blocks, more = !last || tile + gridDim.x < job.tiles;
+    for (int block = 0; block < at.blocks; ++block, buffer ^= 1) {
       bool const going_out = block == 0 && tile != blockIdx.x;
-      int const first_copy = block == 0 ? 3 : 1, copies = end_copies - first_copy;
-      int const share = (job.halo + copies * together - 1) / (copies * together) * together;
-      char* const other_pixels = pixels + (buffer ^ 1) * job.halo * row_bytes;
-      for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % stages) {
-        // A step: a tap of a block of channels. Each commits one group of copies: the weights of the step `ahead` and,
-        // from step first_copy on and before end_copies, a share of the next block's pixels.
-        wait_copies<ahead - 1>();
-        show_to_groups();
+#pragma unroll
+      for (int tap = 0; tap < 9; ++tap, stage = (stage + 1) % direct_stages) {
         __syncthreads();
-        // What steps at least `ahead` back copied is there: this step's weights, and the pixels too, as none are copied
-        // from end_copies on. And all products but those of the last step have been made, in both
-        // warpgroups, since each thread waited for them in front of the barrier: the weights of the step before it can
-        // be overwritten, and from a block's second step on the pixels of the block before. Behind a tile's last block
-        // all have been waited for, so that its pixels' place is free from the next one's first step on. There the tile
-        // goes out in steps 0 and 1, and its table can be overwritten in step 2.
-        direct_rows const left{weights + stage * direct_weights};
-        direct_rows const right{pixels + buffer * job.halo * row_bytes};
+        direct_rows const left{at.weights + stage * direct_weights};
+        direct_rows const right{at.pixels + buffer * job.halo * row_bytes};
         int const from = group_pixel + tap / 3 * job.pictures.pitch + tap % 3;
         begin_group_products();
 #pragma unroll
-        for (int at = 0; at < 8; at += 2)
-          multiply_groups<false>(sums[0], left.straight(0, at), right.straight(from, at));
+        for (int term = 0; term < 8; term += 2)
+          multiply_groups<false>(sums[0], left.straight(0, term), right.straight(from, term));
         commit_group_products();
-        copy_weights((stage + ahead) % stages);
-        if (more) {
-          if (last && tap == first_copy - 1) fill(other_table, tile + gridDim.x);  // read behind the next barrier
-          if (tap >= first_copy && tap < end_copies)
-            copy_pixels(other_pixels, last ? other_table : table, last ? 0 : block + 1, (tap - first_copy) * share,
-                        (tap - first_copy + 1) * share);
-        }
-        commit_copies();
-        if (going_out && tap < 2) put_out(tap, tile - gridDim.x, other_table, other_pixels);
+        if (going_out && tap < pieces) put_out(tap, tile - gridDim.x, at.tables + (turn ^ 1) * direct_tile);
         wait_group_products<direct_pending>();
       }
     }
@@ -305,17 +356,25 @@ __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) pairs[n][h] = packed(sums[0][n][2 * h], sums[0][n][2 * h + 1]);
     if (tile + gridDim.x < job.tiles) continue;
-    for (int piece = 0; piece < 2; ++piece) {
-      __syncthreads();
-      put_out(piece, tile, table, pixels + (buffer ^ 1) * job.halo * row_bytes);
-    }
+#pragma unroll
+    for (int piece = 0; piece < pieces; ++piece) put_out(piece, tile, at.tables + turn * direct_tile);
   }
-  wait_copies<0>();
+}
+
+__device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
+  direct_place const at(job);
+  if (__shfl_sync(0xFFFFFFFFu, threadIdx.x, 0) < direct_multipliers) {
+    more_registers<multiplier_registers>();
+    multiply_direct_tiles(job, at);
+  } else {
+    fewer_registers<mover_registers>();
+    move_direct_tiles(job, at);
+  }
 }
 
 /// (Empty in code that cannot do it, and not run there.)
 template <class = void>
-__global__ __launch_bounds__(256, 1) void convolve_direct(direct_job const job) {
+__global__ __launch_bounds__(direct_threads, 1) void convolve_direct(direct_job const job) {
   if constexpr (warpgroup_code) convolve_direct_tiles(job);
 }
 
@@ -330,7 +389,7 @@ std::size_t run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job)
   job.by_channels = divider(d.out / direct_block);
   job.tiles = blocks_for(is.positions, direct_tile) * job.by_channels.by;
   // All there is: what a kernel may have belongs to the kernel, and is not to become less than an earlier launch needs.
-  launch(on.stream(), convolve_direct<>, dim3(std::min(job.tiles, on.most_blocks())), 256, most_shared, job);
+  launch(on.stream(), convolve_direct<>, dim3(std::min(job.tiles, on.most_blocks())), direct_threads, most_shared, job);
   return job.sum_rows;
 }
 

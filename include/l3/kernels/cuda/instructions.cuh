@@ -25,6 +25,21 @@ __device__ inline void copy_async(void* shared, void const* global, bool valid) 
                "r"(valid ? 16 : 0)
                : "memory");
 }
+/// Zeros if `source` is negative, and nothing at all unless `left` is positive: where many such copies follow each other,
+/// with what decides as numbers, for which there are more registers.
+__device__ inline void copy_async_some(void* shared, void const* global, int source, int left) {
+  asm volatile(
+      "{\n.reg .pred p, q;\nsetp.lt.s32 p, %2, 0;\nsetp.gt.s32 q, %3, 0;\n"
+      "@q cp.async.cg.shared.global [%0], [%1], 16, p;\n}" ::"r"(shared_address(shared)),
+      "l"(global), "r"(source), "r"(left)
+      : "memory");
+}
+/// So that the compiler adds to what has been added up, and does not do all of it again each time.
+template <class T>
+__device__ inline T* added_up(T* p) {
+  asm("" : "+l"(p));
+  return p;
+}
 /// What was begun since the last time is a group.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `Left` groups of this thread's are on their way.
@@ -99,6 +114,16 @@ template <int Left>
 __device__ __forceinline__ void wait_group_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
 }
+/// All four warps take as many registers a thread as these, or give back what is more, for who has too few: a kernel
+/// begins with as many for all as its launch bounds allow.
+template <int Count>
+__device__ __forceinline__ void more_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+}
+template <int Count>
+__device__ __forceinline__ void fewer_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+}
 /// The compiler, which does not know that products go on, keeps what it does to sums on its side of this.
 template <int RowBlocks, int Blocks>
 __device__ __forceinline__ void hold(float (&c)[RowBlocks][Blocks][4]) {
@@ -160,6 +185,13 @@ inline void copy_async(void* shared, void const* global, bool valid) { emulated:
 inline void copy_async_kept(void* shared, void const* global, bool valid) {
   emulated::copy_async(shared, global, valid);
 }
+inline void copy_async_some(void* shared, void const* global, int source, int left) {
+  if (left > 0) emulated::copy_async(shared, global, source >= 0);
+}
+template <class T>
+T* added_up(T* p) {
+  return p;
+}
 inline void commit_copies() { emulated::commit_copies(); }
 template <int Left>
 void wait_copies() {
@@ -182,6 +214,10 @@ inline unsigned packed(float low, float high) {
   return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16;
 }
 inline std::uint32_t shared_address(void const* p) { return emulated::shared_address(p); }
+template <int Count>
+void more_registers() {}
+template <int Count>
+void fewer_registers() {}
 inline void show_to_groups() { emulated::show_to_groups(); }
 inline void begin_group_products() { emulated::begin_group_products(); }
 inline void commit_group_products() { emulated::commit_group_products(); }
