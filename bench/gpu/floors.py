@@ -9,8 +9,7 @@ many times the floor that is. The two numbers: what was measured on the card (a 
 Values between layers take two bytes. A layer's passes are: the convolution reads x and writes z (taking batch norm's moments on
 the way); normalising, rectifying and pooling read z and write y; batch norm's gradient reads z and dy twice (for its sums, then for
 itself) and writes dz; the weight gradient reads x and dz; the data gradient reads dz and writes dx. The first layers, whose x is
-small, need not write z: computed again it is there for the moments, for y, for batch norm's sums (with dy) and for the weight
-gradient (with dy)."""
+small, need not write z: forward reads x for its second moments, and again to write y, and backward reads x and dy once."""
 import argparse
 import json
 import math
@@ -64,7 +63,7 @@ def main():
         shape = tuple(out) if len(out) == 3 else (1, 1, filters)
         xs, zs, ys = (math.prod(side) for side in (x, z, shape))
         flops = 18.0 * x[0] * x[1] * x[2] * filters * (2 if is_first else 3)  # what is computed again not counted
-        values = 4 * xs + 3 * ys if is_first else (xs + zs) + (zs + ys) + (2 * (zs + ys) + zs) + (xs + zs) + (zs + xs)
+        values = 3 * xs + 2 * ys if is_first else (xs + zs) + (zs + ys) + (2 * (zs + ys) + zs) + (xs + zs) + (zs + xs)
         seconds = max(flops / (args.tflops * 1e12), 2 * values / (args.gbytes * 1e9))
         print(f"| {layer['name']} | {z[0]} x {z[1]} x {filters} | {flops * 1e-9:.2f} | {2e-6 * values:.1f} "
               f"| {flops / (2 * values):.0f} | {seconds * 1e6:.1f} |"

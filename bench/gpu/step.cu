@@ -154,14 +154,15 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
   };
   norm_state<float> const state{c, c + n, c + 2 * n, c + 3 * n};
   if constexpr (node::template thin<B>) {
-    device_block const sums(scratch_size<B>::conv2d_thin(conv).bytes(batch, 1));
-    report("moments", conv.flops(), xs,
-           [&] { conv2d_thin_moments(on, conv, as<T>(x), as<float>(w), c, c + n, sums.data()); });
+    device_block const sums(scratch_size<B>::conv2d_thin(conv).bytes(batch, 1)),
+        kept(scratch_size<B>::conv2d_thin_kept(conv).bytes(batch, 1));
+    report("moments", 0, xs,
+           [&] { conv2d_thin_moments(on, conv, as<T>(x), as<float>(w), c, c + n, kept.data(), sums.data()); });
     report("forward", conv.flops(), xs + ys,
            [&] { conv2d_thin_forward(on, conv, as<T>(x), as<float>(w), c, c + n, true, as<T>(y)); });
-    report("backward", 3 * conv.flops(), 2 * (xs + ys), [&] {
+    report("backward", 2 * conv.flops(), xs + ys, [&] {
       conv2d_thin_backward(on, conv, as<T>(x), as<float>(w), state, true, as<T>(dy), as<float>(dw), c + 4 * n,
-                           c + 5 * n, sums.data());
+                           c + 5 * n, kept.data(), sums.data());
     });
     return;
   }

@@ -50,6 +50,7 @@ struct scratch_size {
   /// Whether training computes a convolution of these sizes again rather than keep its output (conv2d_thin_...).
   static constexpr bool conv2d_is_thin(conv_dims) { return false; }
   static constexpr footprint conv2d_thin(conv_dims) { return {}; }
+  static constexpr footprint conv2d_thin_kept(conv_dims) { return {}; }
   /// How a convolution of these sizes is computed, for people to read.
   static constexpr char const* conv2d_algorithm(conv_dims) { return "plain loops"; }
 };

@@ -70,7 +70,9 @@ struct conv_norm_node {
   static constexpr bool thin = (whole && Conv::parameters.size() == 1 &&
                                 scratch_size<B>::conv2d_is_thin(Conv::dims(0)));
   template <backend B>
-  static constexpr footprint kept = Norm::template kept<B> + (thin<B> ? footprint{} : conv_values<value_of<B>>);
+  static constexpr footprint thin_kept = scratch_size<B>::conv2d_thin_kept(Conv::dims(0));
+  template <backend B>
+  static constexpr footprint kept = Norm::template kept<B> + (thin<B> ? thin_kept<B> : conv_values<value_of<B>>);
   template <backend B>
   static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
   template <backend B>
@@ -130,8 +132,9 @@ struct conv_norm_node {
                       std::byte* kept_bytes) {
     carver keep(kept_bytes, p.items, p.on.threads());
     if constexpr (thin<B>) {
+      auto* const of_input = keep.take<std::byte>(thin_kept<B>);
       norm_kept<scalar_of<B>> const k(keep.rest(), channels);
-      conv2d_thin_moments(p.on, Conv::dims(p.items), x, params, k.mean, k.variance, p.scratch);
+      conv2d_thin_moments(p.on, Conv::dims(p.items), x, params, k.mean, k.variance, of_input, p.scratch);
       Norm::settle(p, params + norm_offset, k);
       conv2d_thin_forward(p.on, Conv::dims(p.items), x, params, k.scale, k.shift, Rectifies, y);
       return;
@@ -150,7 +153,11 @@ struct conv_norm_node {
     using S = scalar_of<B>;
     carver keep(kept_bytes, p.items, p.on.threads());
     value_of<B> const* z = nullptr;
-    if constexpr (!thin<B>) z = keep.take<value_of<B>>(conv_values<value_of<B>>);
+    std::byte const* of_input = nullptr;
+    if constexpr (thin<B>)
+      of_input = keep.take<std::byte>(thin_kept<B>);
+    else
+      z = keep.take<value_of<B>>(conv_values<value_of<B>>);
     norm_kept<S> const k(keep.rest(), channels);
     auto const state = Norm::template state<S>(params + norm_offset, k);
     S* const dgamma = Norm::template at<0>(gradients + norm_offset);
@@ -161,7 +168,7 @@ struct conv_norm_node {
     if constexpr (thin<B>) {
       if (dx == nullptr)  // the first layer, as these are
         return conv2d_thin_backward(p.on, Conv::dims(p.items), x, params, state, Rectifies, dy, gradients, dgamma,
-                                    dbeta, rest);
+                                    dbeta, of_input, rest);
       conv2d_forward(p.on, Conv::dims(p.items), x, params, nullptr, dz, rest);  // rounded, unlike in forward
       z = dz;
     }

@@ -28,6 +28,7 @@ struct scratch_size<simd<A, P>> {
   static constexpr bool conv2d_packs(conv_dims d) { return detail::matrices_pay<A, P>(d); }
   static constexpr bool conv2d_is_thin(conv_dims) { return false; }
   static constexpr footprint conv2d_thin(conv_dims) { return {}; }
+  static constexpr footprint conv2d_thin_kept(conv_dims) { return {}; }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
     bool const matrices = detail::matrices_pay<A, P>(d);
     if (!detail::winograd_pays(d)) return matrices ? "direct, in inference in matrix registers" : "direct";

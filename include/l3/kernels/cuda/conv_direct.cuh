@@ -31,15 +31,15 @@ inline constexpr int direct_stages = 4,
                      direct_pending = 1;  ///< steps whose weights have room; whose products may go on
 using direct_rows = swizzled_tile<8>;     ///< (or any other number of rows of 128 bytes)
 inline constexpr int direct_weights = direct_block * direct_rows::row_bytes;  ///< bytes of a step
-inline constexpr int direct_staged = 16 * 32;  ///< bytes of a warp, on the way out: 16 channels of 16 pixels
+inline constexpr int direct_staged = 16 * 32;          ///< bytes of a warp, on the way out: 16 channels of 16 pixels
 inline constexpr std::size_t most_shared = 227 << 10;  ///< that a block may have on Hopper
 
 /// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
 constexpr std::size_t direct_halo(std::size_t pitch) { return round_up(direct_tile + 2 * pitch + 2, std::size_t{8}); }
 /// Bytes of shared memory: weights, what eight warps put out, where the pixels of two tiles come from; and the pixels
 /// of two blocks of channels.
-inline constexpr std::size_t direct_rest = swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged +
-                                           2 * direct_tile * sizeof(int);
+inline constexpr std::size_t direct_rest =
+    swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged + 2 * direct_tile * sizeof(int);
 constexpr std::size_t direct_shared(std::size_t pitch) {
   return direct_rest + 2 * direct_halo(pitch) * direct_rows::row_bytes;
 }
@@ -214,8 +214,7 @@ __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_
   find(blockIdx.x);
   tell(at.tables);
 #pragma unroll
-  for (int pass = 0; pass < most_passes; ++pass)
-    copy_pixels(direct_rows{at.pixels}.at(row, chunk), first_pixel, pass);
+  for (int pass = 0; pass < most_passes; ++pass) copy_pixels(direct_rows{at.pixels}.at(row, chunk), first_pixel, pass);
 #pragma unroll
   for (unsigned k = 0; k < direct_ahead; ++k) copy_weights(k), commit_copies();
 
@@ -255,7 +254,7 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
   int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
   int const group_pixel = group * direct_group, warp_channel = warp % 4 * 16;
 
-  unsigned pairs[blocks_of_8][2];    // values as they will be read: of two channels, 8 apart, two of each 8 pixels
+  unsigned pairs[blocks_of_8][2];     // values as they will be read: of two channels, 8 apart, two of each 8 pixels
   float sum[2] = {}, square[4] = {};  // of the two channels; of them with two channels each, one of which is the same
   // Staged rows are 32 bytes of a pixel. Of every four the halves are exchanged, so that they lie in different banks.
   char* const staging = at.staging + warp * direct_staged;
@@ -292,9 +291,8 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
       uint4 const values = *reinterpret_cast<uint4 const*>(load_at);
       int const to = targets[8 * (n - 4 * piece) + lane / 2];
       if ((to & 1) != 0)
-        *reinterpret_cast<uint4*>(job.y + std::uint64_t{static_cast<unsigned>(to >> 1)} *
-                                              static_cast<unsigned>(job.out) +
-                                  channel + lane % 2 * 8) = values;
+        *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + lane % 2 * 8)) =
+            values;
       __syncwarp();
     }
     if (piece + 1 == pieces && job.sums != nullptr) {

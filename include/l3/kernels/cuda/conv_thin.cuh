@@ -1,14 +1,17 @@
 /// @file  include/l3/kernels/cuda/conv_thin.cuh: a convolution of few channels with its batch norm and rectifier, on a
 /// GPU in bf16: what it gives is never written, for computing it again should cost less than reading it.
 ///
-/// Forward, one pass over the input takes the moments and a second one writes what the rectifier leaves. Backward, one
-/// takes batch norm's sums and one the weights' gradient; the gradient at the convolution's output lives in registers
-/// alone. All passes compute the output by the same products, so they agree on which values the rectifier stopped.
+/// What a pixel's neighbourhood p, of 9 or 27 numbers, adds to sums is linear or quadratic in p where no rectifier
+/// stands in between. So forward, one pass over the input takes the sums of p p^T, which say the moments of all
+/// channels, and a second one writes what the rectifier leaves. Backward there is one: it computes the output z = w p
+/// again to see which gradients g the rectifier lets through, and takes the sums of g p^T. Of these the sums of g z
+/// follow, which batch norm's gradients are made of, and with those of p p^T the weights' gradient,
+///   dw = scale (sum g p^T - mean g sum p^T - slope sum (z - mean z) p^T),  sum z p^T = w sum p p^T.
+/// A one behind the last number of p brings the sums of p and of g with them.
 ///
 /// A warp multiplies the weights, (channels, 9 in) with zeros up to whole products, by the neighbourhoods of 8 pixels
 /// at a time, which its lanes gather. So a lane holds channels l / 4 and l / 4 + 8 of each 16, of pixels 2 (l % 4) and
-/// the next one of each 8: just how the weights' gradient, a sum over pixels, wants the output's gradient for its left
-/// operand.
+/// the next one of each 8: just how a sum over pixels wants the output's gradient for its left operand.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
@@ -30,7 +33,8 @@ inline constexpr std::size_t most_thin_blocks = 528;
 template <int In, int Blocks>
 struct thin_sizes {
   static constexpr int in = In, blocks = Blocks, channels = 16 * Blocks, terms = 9 * In;
-  static constexpr int depths = (terms + 15) / 16;  ///< products that a sum takes
+  static constexpr int columns = terms + 1;           ///< of sums: terms, and the one behind them
+  static constexpr int depths = (columns + 15) / 16;  ///< products that a sum over terms takes
   // What a lane has of 8 pixels: terms, two to a register; outputs; and of 16 pixels: the output's gradient.
   using neighbours = unsigned[2 * depths];
   using outputs = float[blocks][4];
@@ -48,9 +52,14 @@ void with_thin_sizes(conv_dims const& d, F&& f) {
   };
   d.in == 1 ? of.template operator()<1>() : of.template operator()<3>();
 }
-/// Sums of all blocks, and of their groups: two for each channel, or one for each weight.
+/// Sums of all blocks, of their groups, and of all.
 constexpr footprint thin_sums_room(conv_dims const& d) {
-  return fixed<double>((most_thin_blocks + sum_groups) * std::max<std::size_t>(2, 9 * d.in) * d.out);
+  std::size_t const columns = 9 * d.in + 1;
+  return fixed<double>((most_thin_blocks + sum_groups + 1) * std::max(d.out, columns) * columns);
+}
+/// What forward leaves for backward: the sums of p p^T.
+constexpr footprint thin_kept_room(conv_dims const& d) {
+  return fixed<double>(round_up((9 * d.in + 1) * (9 * d.in + 1), alignment / sizeof(double)));
 }
 /// Launches `kernel` on so many blocks that share the pixels, all of one round, and returns how many these are.
 template <class... Parameters, class... Arguments>
@@ -80,6 +89,16 @@ struct thin_job {
         by_height(d.height) {}
 };
 
+template <class Sizes>
+__device__ inline float thin_weight(float const* w, int channel, int term) {
+  return w[(channel * Sizes::in + term % Sizes::in) * 9 + term / Sizes::in];
+}
+/// As products take it.
+template <class Sizes>
+__device__ inline double thin_factor(float const* w, int channel, int term) {
+  return double{as_float(packed(thin_weight<Sizes>(w, channel, term), 0.0f) << 16)};
+}
+
 /// What a warp keeps to compute outputs of 16 pixels at a time.
 template <class Sizes>
 struct thin_product {
@@ -92,8 +111,7 @@ struct thin_product {
   __device__ explicit thin_product(thin_job const& job) {
     lane = static_cast<int>(threadIdx.x) & 31, g = lane >> 2, t = lane & 3;
     auto const weight = [&](int channel, int term) {
-      int const tap = term / Sizes::in, c = term % Sizes::in;
-      return tap < 9 ? job.w[(channel * Sizes::in + c) * 9 + tap] : 0.0f;
+      return term < Sizes::terms ? thin_weight<Sizes>(job.w, channel, term) : 0.0f;
     };
 #pragma unroll
     for (int s = 0; s < depths; ++s) {
@@ -112,9 +130,8 @@ struct thin_product {
       }
     }
   }
-  /// Outputs of 8 pixels from `first` on, and their neighbourhoods as a right operand: registers of 8 terms each.
-  __device__ void compute(thin_job const& job, unsigned first, typename Sizes::neighbours& terms,
-                          typename Sizes::outputs& z) const {
+  /// Neighbourhoods of 8 pixels from `first` on as a right operand: registers of 8 terms each.
+  __device__ void gather(thin_job const& job, unsigned first, typename Sizes::neighbours& terms) const {
     unsigned const pixel = first + static_cast<unsigned>(g);
     unsigned const inside = pixel < job.rows ? neighbours_inside(job, pixel) : 0;
     auto const* const at = reinterpret_cast<std::uint16_t const*>(job.x) + std::size_t{pixel} * Sizes::in;
@@ -128,7 +145,10 @@ struct thin_product {
           bits[k] = (inside & within[s][2 * half + k]) != 0 ? at[offset[s][2 * half + k]] : 0u;
         terms[2 * s + half] = bits[0] | bits[1] << 16;
       }
-    __syncwarp();  // the products are the warp's, whose lanes may come here one by one
+    __syncwarp();  // what follows is the warp's, whose lanes may come here one by one
+  }
+  /// Outputs of these pixels.
+  __device__ void multiply(typename Sizes::neighbours const& terms, typename Sizes::outputs& z) const {
 #pragma unroll
     for (int m = 0; m < blocks; ++m) {
 #pragma unroll
@@ -136,6 +156,15 @@ struct thin_product {
 #pragma unroll
       for (int s = 0; s < depths; ++s) multiply_bf16(z[m], weights[m][s], terms[2 * s], terms[2 * s + 1]);
     }
+  }
+  /// For a sum over pixels: registers of 8 terms each, with the one behind the last term.
+  __device__ void turn(thin_job const& job, unsigned first, typename Sizes::neighbours& terms) const {
+    static_assert(Sizes::terms % 2 == 1);
+    if (t == Sizes::terms % 8 / 2 && first + static_cast<unsigned>(g) < job.rows)
+      terms[Sizes::terms / 8] |= 0x3F800000u;
+    __syncwarp();
+#pragma unroll
+    for (unsigned& each : terms) each = transposed_matrix(each);
   }
 };
 
@@ -154,70 +183,86 @@ __device__ inline void each_thin_step(thin_range const& pixels, F&& f) {
   for (unsigned first = pixels.begin + 16 * (threadIdx.x >> 5); first < pixels.end; first += thin_unit) f(first);
 }
 
-/// Sums that each lane has of its channels, added up over the block, in double: (2, channels) of tile blockIdx.x.
-template <class Sizes, int Blocks>
-__device__ inline void write_thin_sums(double (&sum)[2][Blocks][2], double* tiles) {
-  auto* const shared = shared_memory<double>();  // (warps, 2, channels)
-  int const lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
-#pragma unroll
-  for (int s = 0; s < 2; ++s)
-#pragma unroll
-    for (int m = 0; m < Blocks; ++m)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        double& x = sum[s][m][h];
-        x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
-        x += __shfl_xor_sync(0xFFFFFFFFu, x, 2);
-        if ((lane & 3) == 0) shared[(warp * 2 + s) * Sizes::channels + 16 * m + 8 * h + (lane >> 2)] = x;
-      }
-  __syncthreads();
-  for (int k = static_cast<int>(threadIdx.x); k < 2 * Sizes::channels; k += 32 * thin_warps) {
-    double total = 0;
-    for (int w = 0; w < thin_warps; ++w) total += shared[w * 2 * Sizes::channels + k];
-    tiles[std::size_t{blockIdx.x} * 2 * Sizes::channels + static_cast<std::size_t>(k)] = total;
-  }
-}
-template <class Sizes>
-inline constexpr std::size_t thin_sums_bytes = thin_warps * 2 * Sizes::channels * sizeof(double);
+/// From a row to the next where a block adds up its warps' sums; and its bytes.
+template <int ColumnBlocks>
+inline constexpr int thin_apart = 8 * ColumnBlocks + 4;
+template <int RowBlocks, int ColumnBlocks>
+inline constexpr std::size_t thin_sums_bytes = 16 * RowBlocks * thin_apart<ColumnBlocks> * sizeof(double);
 
+/// Sums of products that the warps have, added up over the block, in double: (rows, columns) of tile blockIdx.x.
+template <int RowBlocks, int ColumnBlocks>
+__device__ inline void write_thin_sums(float const (&sums)[RowBlocks][ColumnBlocks][4], int rows, int columns,
+                                       double* tiles) {
+  constexpr int apart = thin_apart<ColumnBlocks>;
+  auto* const shared = shared_memory<double>();  // (rows, apart)
+  int const lane = static_cast<int>(threadIdx.x) & 31;
+  // One warp after the other adds what it has.
+  for (unsigned w = 0; w < thin_warps; ++w) {
+    __syncthreads();
+    if (threadIdx.x >> 5 != w) continue;
+#pragma unroll
+    for (int m = 0; m < RowBlocks; ++m)
+#pragma unroll
+      for (int n = 0; n < ColumnBlocks; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          double& to = shared[(16 * m + (lane >> 2) + 8 * (k >> 1)) * apart + 8 * n + 2 * (lane & 3) + (k & 1)];
+          to = w == 0 ? double{sums[m][n][k]} : to + double{sums[m][n][k]};
+        }
+  }
+  __syncthreads();
+  int const size = rows * columns;
+  for (int k = static_cast<int>(threadIdx.x); k < size; k += 32 * thin_warps)
+    tiles[std::size_t{blockIdx.x} * size + k] = shared[k / columns * apart + k % columns];
+}
+struct keep_total {
+  double* to;
+  __device__ void operator()(unsigned at, double const (&sum)[1]) const { to[at] = sum[0]; }
+};
+
+/// The sums of p p^T, (columns, columns).
 template <class Sizes>
-__global__ __launch_bounds__(32 * thin_warps) void thin_moments(thin_job const job, double* tiles) {
-  constexpr int blocks = Sizes::blocks;
+__global__ __launch_bounds__(32 * thin_warps) void thin_second_moments(thin_job const job, double* tiles) {
+  constexpr int depths = Sizes::depths;
   thin_product<Sizes> const product(job);
-  // About the first value that the lane meets of a channel, so that little cancels.
-  float pivot[blocks][2] = {}, off[blocks][2] = {}, squares[blocks][2] = {};
-  int count = 0;
+  float sums[depths][2 * depths][4] = {};
   each_thin_step(thin_range(job), [&](unsigned first) {
+    typename Sizes::neighbours terms[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      typename Sizes::neighbours terms;
-      typename Sizes::outputs z;
-      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
+      product.gather(job, first + static_cast<unsigned>(8 * half), terms[half]);
+      product.turn(job, first + static_cast<unsigned>(8 * half), terms[half]);
+    }
 #pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (first + static_cast<unsigned>(8 * half + 2 * product.t + k) >= job.rows) continue;
-        ++count;
+    for (int m = 0; m < depths; ++m) {
+      unsigned const left[4] = {terms[0][2 * m], terms[0][2 * m + 1], terms[1][2 * m], terms[1][2 * m + 1]};
 #pragma unroll
-        for (int m = 0; m < blocks; ++m)
+      for (int n = 0; n < 2 * depths; ++n) {
+        // Each begins anew: the matrix units cut off what ordinary additions round.
+        float part[4] = {};
+        multiply_bf16(part, left, terms[0][n], terms[1][n]);
 #pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            float const value = z[m][2 * h + k];
-            if (half == 0 && k == 0 && count == 1) pivot[m][h] = value;
-            float const d = value - pivot[m][h];
-            off[m][h] += d, squares[m][h] = fmaf(d, d, squares[m][h]);
-          }
+        for (int k = 0; k < 4; ++k) sums[m][n][k] += part[k];
       }
     }
   });
-  double sum[2][blocks][2];
-#pragma unroll
-  for (int m = 0; m < blocks; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      double const p = pivot[m][h], d = off[m][h], n = count;
-      sum[0][m][h] = n * p + d, sum[1][m][h] = n * p * p + 2 * p * d + squares[m][h];
-    }
-  write_thin_sums<Sizes>(sum, tiles);
+  write_thin_sums(sums, Sizes::columns, Sizes::columns, tiles);
+}
+/// A channel's moments, of which w^T (sum p p^T) w is the second one. A warp for each channel.
+template <class Sizes>
+__global__ void thin_moments(thin_job const job, double const* seconds, float* mean, float* variance) {
+  static_assert(Sizes::terms <= 32);
+  int const channel = static_cast<int>(blockIdx.x), lane = static_cast<int>(threadIdx.x);
+  auto const weight = [&](int term) { return thin_factor<Sizes>(job.w, channel, term); };
+  double first = 0, second = 0;
+  if (lane < Sizes::terms) {
+    for (int k = 0; k < Sizes::terms; ++k) second += weight(k) * seconds[lane * Sizes::columns + k];
+    second *= weight(lane), first = weight(lane) * seconds[lane * Sizes::columns + Sizes::terms];
+  }
+  __syncwarp();
+  for (int bit = 1; bit < 32; bit *= 2)
+    first += __shfl_xor_sync(0xFFFFFFFFu, first, bit), second += __shfl_xor_sync(0xFFFFFFFFu, second, bit);
+  if (lane == 0) keep_moments{mean, variance, double(job.rows)}(blockIdx.x, {first, second});
 }
 
 /// relu(z scale + shift).
@@ -238,7 +283,8 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_forward(thin_job const j
     for (int half = 0; half < 2; ++half) {
       typename Sizes::neighbours terms;
       typename Sizes::outputs z;
-      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
+      product.gather(job, first + static_cast<unsigned>(8 * half), terms);
+      product.multiply(terms, z);
 #pragma unroll
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
@@ -331,164 +377,91 @@ struct thin_rectifier {
         shift[m][h] = state.beta[c] - state.mean[c] * scale[m][h];
       }
   }
-  /// Of outputs z of channel (m, h), two pixels of half `half`; the gradients are thin_gradients'.
-  __device__ void pass(typename Sizes::gradients const& g, typename Sizes::outputs const& z, int half, int m, int h,
-                       float (&passed)[2]) const {
+  /// Of outputs z of channel (m, h), two pixels of half `half`, packed; the gradients are thin_gradients'.
+  __device__ unsigned pass(typename Sizes::gradients const& g, typename Sizes::outputs const& z, int half, int m,
+                           int h) const {
     unsigned const both = g[2 * Sizes::blocks * half + 2 * m + h];  // zeros beyond the last pixel
-    float const gradient[2] = {as_float(both << 16), as_float(both & 0xFFFF0000u)};
-#pragma unroll
-    for (int k = 0; k < 2; ++k)
-      passed[k] = relu && !(fmaf(z[m][2 * h + k], scale[m][h], shift[m][h]) > 0) ? 0.0f : gradient[k];
+    auto const lets = [&](int k) { return !relu || fmaf(z[m][2 * h + k], scale[m][h], shift[m][h]) > 0; };
+    return both & ((lets(0) ? 0xFFFFu : 0u) | (lets(1) ? 0xFFFF0000u : 0u));
   }
 };
 
-/// Sums over pixels of the gradient behind the rectifier, and of that times the normalised output.
+/// The sums of g p^T, (channels, columns), where g is the gradient behind the rectifier.
 template <class Sizes>
 __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job const job, norm_state<float> const state,
                                                                       bool relu, bfloat16 const* dy, double* tiles) {
-  constexpr int blocks = Sizes::blocks;
-  thin_product<Sizes> const product(job);
-  thin_rectifier<Sizes> const rectifier(product, state, relu);
-  float mean[blocks][2], sums[2][blocks][2] = {};
-#pragma unroll
-  for (int m = 0; m < blocks; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) mean[m][h] = state.mean[16 * m + 8 * h + product.g];
-  each_thin_gradient<Sizes>(job, dy, [&](unsigned first, typename Sizes::gradients const& g) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      typename Sizes::neighbours terms;
-      typename Sizes::outputs z;
-      product.compute(job, first + static_cast<unsigned>(8 * half), terms, z);
-#pragma unroll
-      for (int m = 0; m < blocks; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float passed[2];
-          rectifier.pass(g, z, half, m, h, passed);
-#pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            sums[0][m][h] += passed[k];
-            sums[1][m][h] = fmaf(passed[k], z[m][2 * h + k] - mean[m][h], sums[1][m][h]);
-          }
-        }
-    }
-  });
-  __syncthreads();  // the same shared memory
-  double wide[2][blocks][2];
-#pragma unroll
-  for (int m = 0; m < blocks; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      wide[0][m][h] = sums[0][m][h];
-      wide[1][m][h] = static_cast<double>(sums[1][m][h]) * state.inverse_std[16 * m + 8 * h + product.g];
-    }
-  write_thin_sums<Sizes>(wide, tiles);
-}
-
-/// From a channel to the next where a block adds up its warps' sums: rows begin in different banks.
-template <class Sizes>
-inline constexpr int thin_weights_apart = 16 * Sizes::depths + 8;
-
-/// The weights' gradient of a block's pixels: (channels, terms) of tile blockIdx.x.
-template <class Sizes>
-__global__ __launch_bounds__(32 * thin_warps) void thin_weight_gradient(thin_job const job,
-                                                                        norm_state<float> const state, bool relu,
-                                                                        bfloat16 const* dy, float const* dgamma,
-                                                                        float const* dbeta, double* tiles) {
   constexpr int blocks = Sizes::blocks, depths = Sizes::depths;
   thin_product<Sizes> const product(job);
   thin_rectifier<Sizes> const rectifier(product, state, relu);
-  // The gradient before batch norm is scale g + base - slope z.
-  float base[blocks][2], slope[blocks][2];
-#pragma unroll
-  for (int m = 0; m < blocks; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      int const c = 16 * m + 8 * h + product.g;
-      float const rows = static_cast<float>(job.rows), scale = rectifier.scale[m][h];
-      slope[m][h] = scale * (dgamma[c] / rows * state.inverse_std[c]);
-      base[m][h] = fmaf(slope[m][h], state.mean[c], -scale * (dbeta[c] / rows));
-    }
   float sums[blocks][2 * depths][4] = {};
   each_thin_gradient<Sizes>(job, dy, [&](unsigned first, typename Sizes::gradients const& g) {
     typename Sizes::neighbours terms[2];
-    unsigned dz[blocks][4];
+    unsigned passed[blocks][4];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       typename Sizes::outputs z;
-      product.compute(job, first + static_cast<unsigned>(8 * half), terms[half], z);
+      product.gather(job, first + static_cast<unsigned>(8 * half), terms[half]);
+      product.multiply(terms[half], z);
 #pragma unroll
       for (int m = 0; m < blocks; ++m)
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float out[2];
-          rectifier.pass(g, z, half, m, h, out);
-#pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            bool const there = first + static_cast<unsigned>(8 * half + 2 * product.t + k) < job.rows;
-            float const others = fmaf(-slope[m][h], z[m][2 * h + k], base[m][h]);
-            out[k] = there ? fmaf(rectifier.scale[m][h], out[k], others) : 0.0f;
-          }
-          dz[m][2 * half + h] = packed(out[0], out[1]);
-        }
+        for (int h = 0; h < 2; ++h) passed[m][2 * half + h] = rectifier.pass(g, z, half, m, h);
+      product.turn(job, first + static_cast<unsigned>(8 * half), terms[half]);
     }
 #pragma unroll
-    for (int n = 0; n < 2 * depths; ++n) {
-      unsigned const pixels[2] = {transposed_matrix(terms[0][n]), transposed_matrix(terms[1][n])};
+    for (int n = 0; n < 2 * depths; ++n)
 #pragma unroll
-      for (int m = 0; m < blocks; ++m) multiply_bf16(sums[m][n], dz[m], pixels[0], pixels[1]);
-    }
+      for (int m = 0; m < blocks; ++m) multiply_bf16(sums[m][n], passed[m], terms[0][n], terms[1][n]);
   });
-  // One warp after the other adds what it has.
-  constexpr int apart = thin_weights_apart<Sizes>;
-  auto* const shared = shared_memory<float>();  // (channels, apart)
-  for (unsigned w = 0; w < thin_warps; ++w) {
-    __syncthreads();
-    if (threadIdx.x >> 5 != w) continue;
-#pragma unroll
-    for (int m = 0; m < blocks; ++m)
-#pragma unroll
-      for (int n = 0; n < 2 * depths; ++n)
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          float& to = shared[(16 * m + product.g + 8 * (k >> 1)) * apart + 8 * n + 2 * product.t + (k & 1)];
-          to = w == 0 ? sums[m][n][k] : to + sums[m][n][k];
-        }
-  }
-  __syncthreads();
-  constexpr int size = Sizes::channels * Sizes::terms;
-  for (int k = static_cast<int>(threadIdx.x); k < size; k += 32 * thin_warps)
-    tiles[std::size_t{blockIdx.x} * size + static_cast<std::size_t>(k)] =
-        static_cast<double>(shared[k / Sizes::terms * apart + k % Sizes::terms]);
+  __syncthreads();  // the same shared memory
+  write_thin_sums(sums, Sizes::channels, Sizes::columns, tiles);
 }
-/// (out, 9, in) -> (out, in, 3, 3).
-struct keep_thin_weights {
-  float* dw;
-  unsigned in;
-  __device__ void operator()(unsigned at, double const (&sum)[1]) const {
-    unsigned const o = at / (9 * in), term = at % (9 * in);
-    dw[(o * in + term % in) * 9 + term / in] = static_cast<float>(sum[0]);
-  }
-};
+/// Batch norm's gradients: sums of g, and of g times the normalised output.
+template <class Sizes>
+__global__ void thin_norm_gradients(thin_job const job, norm_state<float> const state, double const* sums,
+                                    float* dgamma, float* dbeta) {
+  int const c = static_cast<int>(threadIdx.x);
+  if (c >= Sizes::channels) return;
+  double const* const mine = sums + c * Sizes::columns;
+  double products = 0;
+  for (int k = 0; k < Sizes::terms; ++k) products += thin_factor<Sizes>(job.w, c, k) * mine[k];
+  dbeta[c] = static_cast<float>(mine[Sizes::terms]);
+  dgamma[c] = static_cast<float>((products - state.mean[c] * mine[Sizes::terms]) * state.inverse_std[c]);
+}
+/// The gradient of one weight, blockIdx.x's channel's.
+template <class Sizes>
+__global__ void thin_weight_gradient(thin_job const job, norm_state<float> const state, double const* seconds,
+                                     double const* sums, float const* dgamma, float const* dbeta, float* dw) {
+  int const c = static_cast<int>(blockIdx.x), term = static_cast<int>(threadIdx.x);
+  if (term >= Sizes::terms) return;
+  double z = 0;  // the sum of the outputs times the term, and then of what they are off their mean
+  for (int k = 0; k < Sizes::terms; ++k) z += thin_factor<Sizes>(job.w, c, k) * seconds[k * Sizes::columns + term];
+  double const all = seconds[Sizes::terms * Sizes::columns + term], rows = job.rows, inverse = state.inverse_std[c];
+  z -= state.mean[c] * all;
+  double const before = sums[c * Sizes::columns + term] - dbeta[c] / rows * all - dgamma[c] / rows * inverse * z;
+  dw[(c * Sizes::in + term % Sizes::in) * 9 + term / Sizes::in] = static_cast<float>(state.gamma[c] * inverse * before);
+}
 
 }  // namespace detail::gpu
 
-/// The moments of a convolution of few channels, whose output is not kept. Scratch of conv2d_thin.
+/// The moments of a convolution of few channels, whose output is not kept; what backward wants of the input goes to
+/// `kept`, which conv2d_thin_kept says the size of. Scratch of conv2d_thin.
 ///
 /// Shapes  x (N, H, W, in), w (out, in, 3, 3), mean and variance (out).
 template <class P>
 void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, float const* w,
-                         float* mean, float* variance, std::byte* scratch) {
+                         float* mean, float* variance, std::byte* kept, std::byte* scratch) {
   namespace gpu = detail::gpu;
   auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t count = 0;
+  auto* const seconds = reinterpret_cast<double*>(kept);
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
-    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_moments<Sizes>, gpu::thin_sums_bytes<Sizes>,
-                             gpu::thin_job(d, x, w), tiles);
+    constexpr std::size_t own = gpu::thin_sums_bytes<Sizes::depths, 2 * Sizes::depths>;
+    gpu::thin_job const job(d, x, w);
+    std::size_t const count =
+        gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_second_moments<Sizes>, own, job, tiles);
+    gpu::finish_sums<1>(on.stream(), tiles, count, Sizes::columns * Sizes::columns, gpu::keep_total{seconds});
+    gpu::launch(on.stream(), gpu::thin_moments<Sizes>, dim3(Sizes::channels), 32, 0, job, seconds, mean, variance);
   });
-  gpu::finish_sums<2>(on.stream(), tiles, count, d.out,
-                      gpu::keep_moments{mean, variance, static_cast<double>(d.rows())});
 }
 /// Its output again, times scale plus shift, and rectified if so wished.
 ///
@@ -508,22 +481,24 @@ void conv2d_thin_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
 template <class P>
 void conv2d_thin_backward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, float const* w,
                           norm_state<float> const& norm, bool relu, value_of<cuda<P>> const* dy, float* dw,
-                          float* dgamma, float* dbeta, std::byte* scratch) {
+                          float* dgamma, float* dbeta, std::byte const* kept, std::byte* scratch) {
   namespace gpu = detail::gpu;
-  auto* const tiles = reinterpret_cast<double*>(scratch);
-  std::size_t count = 0;
+  auto const* const seconds = reinterpret_cast<double const*>(kept);
+  auto* const sums = reinterpret_cast<double*>(scratch);
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     constexpr std::size_t staged = gpu::thin_warps * 2 * gpu::thin_gradients<Sizes>::bytes;
-    constexpr std::size_t own = Sizes::channels * gpu::thin_weights_apart<Sizes> * sizeof(float);
+    constexpr std::size_t own = gpu::thin_sums_bytes<Sizes::blocks, 2 * Sizes::depths>;
+    constexpr std::size_t size = Sizes::channels * Sizes::columns;
     gpu::thin_job const job(d, x, w);
-    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_gradient_sums<Sizes>,
-                             std::max(staged, gpu::thin_sums_bytes<Sizes>), job, norm, relu, dy, tiles);
-    gpu::finish_sums<2>(on.stream(), tiles, count, d.out, gpu::keep_gradients{dgamma, dbeta});
+    double* const tiles = sums + size;
+    std::size_t const count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_gradient_sums<Sizes>,
+                                               std::max(staged, own), job, norm, relu, dy, tiles);
+    gpu::finish_sums<1>(on.stream(), tiles, count, size, gpu::keep_total{sums});
+    gpu::launch(on.stream(), gpu::thin_norm_gradients<Sizes>, dim3(1), 64, 0, job, norm, sums, dgamma, dbeta);
     auto const [of_gamma, of_beta] = gpu::sums_of_all(on, d.out, dgamma, dbeta);
-    count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_weight_gradient<Sizes>, std::max(staged, own), job,
-                             norm, relu, dy, of_gamma, of_beta, tiles);
+    gpu::launch(on.stream(), gpu::thin_weight_gradient<Sizes>, dim3(Sizes::channels), 32, 0, job, norm, seconds, sums,
+                of_gamma, of_beta, dw);
   });
-  gpu::finish_sums<1>(on.stream(), tiles, count, d.out * 9 * d.in, gpu::keep_thin_weights{dw, gpu::narrow(d.in)});
 }
 
 }  // namespace l3::inline L3_ISA

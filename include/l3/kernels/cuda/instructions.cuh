@@ -25,8 +25,8 @@ __device__ inline void copy_async(void* shared, void const* global, bool valid) 
                "r"(valid ? 16 : 0)
                : "memory");
 }
-/// Zeros if `source` is negative, and nothing at all unless `left` is positive: where many such copies follow each other,
-/// with what decides as numbers, for which there are more registers.
+/// Zeros if `source` is negative, and nothing at all unless `left` is positive: where many such copies follow each
+/// other, with what decides as numbers, for which there are more registers.
 __device__ inline void copy_async_some(void* shared, void const* global, int source, int left) {
   asm volatile(
       "{\n.reg .pred p, q;\nsetp.lt.s32 p, %2, 0;\nsetp.gt.s32 q, %3, 0;\n"
@@ -108,7 +108,9 @@ __device__ __forceinline__ void show_to_groups() { asm volatile("fence.proxy.asy
 /// Sums have been written; products may be begun.
 __device__ __forceinline__ void begin_group_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 /// What was begun since the last time is a group.
-__device__ __forceinline__ void commit_group_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit_group_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 /// Waits until at most `Left` groups of this warpgroup's are going on.
 template <int Left>
 __device__ __forceinline__ void wait_group_products() {

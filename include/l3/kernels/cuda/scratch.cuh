@@ -26,6 +26,7 @@ struct scratch_size<cuda<P>> {
   static constexpr bool conv2d_packs(conv_dims) { return false; }
   static constexpr bool conv2d_is_thin(conv_dims d) { return detail::gpu::conv_is_thin<P>(d.in, d.out); }
   static constexpr footprint conv2d_thin(conv_dims d) { return detail::gpu::thin_sums_room(d); }
+  static constexpr footprint conv2d_thin_kept(conv_dims d) { return detail::gpu::thin_kept_room(d); }
   static constexpr char const* conv2d_algorithm(conv_dims d) {
     return conv2d_is_thin(d)         ? "implicit matrix product on matrix units, computed again where it is needed"
            : std::is_same_v<P, fp32> ? "implicit matrix product"
