@@ -82,7 +82,8 @@ TEMPLATE_TEST_CASE("batch norm, rectifier and pooling on a GPU", "", fp32, bf16)
                                {2, 7, 9, 24, {2, 2}, {2, 2}},  {1, 3, 2, 5, {2, 2}, {2, 2}},
                                {3, 5, 4, 32, {5, 4}, {5, 4}},  {2, 9, 7, 13, {3, 2}, {2, 1}},
                                {1, 1, 1, 1, {1, 1}, {1, 1}},   {2, 9, 12, 17, {9, 12}, {1, 1}},
-                               {3, 20, 31, 8, {1, 1}, {1, 1}}, {2, 20, 31, 264, {2, 2}, {2, 2}}};
+                               {3, 20, 31, 8, {1, 1}, {1, 1}}, {2, 20, 31, 264, {2, 2}, {2, 2}},
+                               {3, 13, 17, 264, {13, 17}, {1, 1}}};
   for (auto const& d : lengths)
     for (bool const relu : {false, true}) {
       CAPTURE(d.height, d.width, d.channels, d.window.height, d.window.width, relu);

@@ -298,8 +298,106 @@ void norm_backward(context<cuda<P>>& on, pool_dims const& d, T const* x, norm_st
          static_cast<float>(d.rows()), dx);
 }
 
+/// Behind a window that is the whole picture one pixel of an item takes a channel's gradient: which one, and batch
+/// norm's sums for the item, as tile blockIdx.y. A block finds those of 8 vectors of channels; `winners` has -1 where
+/// the rectifier stops even the largest.
+template <class T, int V>
+__global__ __launch_bounds__(256) void find_winners(unsigned pixels, unsigned channels, T const* x,
+                                                    norm_state<float> const state, bool relu, T const* dy, int* winners,
+                                                    double* tiles) {
+  float* const largest = shared_memory<float>();  // (V, 256)
+  int* const places = reinterpret_cast<int*>(largest + 256 * V);
+  unsigned const lane = threadIdx.x % 8, part = threadIdx.x / 8, c = (blockIdx.x * 8 + lane) * V;
+  T const* const from = x + std::size_t{blockIdx.y} * pixels * channels;
+  float best[V];
+  int first[V];
+#pragma unroll
+  for (int k = 0; k < V; ++k) best[k] = as_float(0xFF800000u), first[k] = -1;
+  if (c < channels) {
+    backward_state<V> at;
+    at.load(state, c, relu);
+    for (unsigned p = part; p < pixels; p += 32) {
+      values<T, V> in;
+      in.load(from + std::size_t{p} * channels + c);
+#pragma unroll
+      for (int k = 0; k < V; ++k) {
+        float const value = at.norm.before_relu(in.v[k], k);
+        if (first[k] < 0 || value > best[k]) best[k] = value, first[k] = static_cast<int>(p);
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < V; ++k) largest[k * 256 + threadIdx.x] = best[k], places[k * 256 + threadIdx.x] = first[k];
+  __syncthreads();
+  unsigned const k = threadIdx.x / 8, mine = (blockIdx.x * 8 + lane) * V + k;
+  if (k >= V || mine >= channels) return;
+  float most = largest[k * 256 + lane];
+  int winner = places[k * 256 + lane];
+  for (unsigned other = 1; other < 32; ++other) {
+    float const value = largest[k * 256 + other * 8 + lane];
+    int const p = places[k * 256 + other * 8 + lane];
+    if (p >= 0 && (value > most || (value == most && p < winner))) most = value, winner = p;
+  }
+  if (relu && !(most > 0)) winner = -1;
+  std::size_t const at = std::size_t{blockIdx.y} * channels + mine;
+  winners[at] = winner;
+  double* const sums = tiles + std::size_t{blockIdx.y} * 2 * channels + mine;
+  float const gradient = winner < 0 ? 0.0f : to_float(dy[at]);
+  float const value = winner < 0 ? 0.0f : to_float(from[std::size_t{static_cast<unsigned>(winner)} * channels + mine]);
+  sums[0] = gradient;
+  sums[channels] = winner < 0 ? 0.0f : gradient * ((value - state.mean[mine]) * state.inverse_std[mine]);
+}
+/// The gradient at batch norm's input of these.
+template <class T, int V>
+__global__ __launch_bounds__(256) void winners_gradient(divider by_pixels, unsigned rows, unsigned channels,
+                                                        unsigned lanes, T const* x, norm_state<float> const state,
+                                                        T const* dy, int const* winners, float const* dgamma,
+                                                        float const* dbeta, T* dx) {
+  unsigned const lane = threadIdx.x % lanes, part = threadIdx.x / lanes, parts = 256 / lanes;
+  unsigned const c = (blockIdx.y * lanes + lane) * V;
+  if (c >= channels) return;
+  backward_state<V> at;
+  at.load(state, c, false);
+  float mean_g[V], slope[V];
+  auto const count = static_cast<float>(rows);
+#pragma unroll
+  for (int e = 0; e < V; ++e) mean_g[e] = dbeta[c + e] / count, slope[e] = dgamma[c + e] / count * at.inverse_std[e];
+  for (unsigned k = 0; k < cells_in_a_row; ++k) {
+    unsigned const row = (blockIdx.x * cells_in_a_row + k) * parts + part;
+    if (row >= rows) return;
+    unsigned const item = by_pixels.quotient(row), pixel = row - item * by_pixels.by;
+    std::size_t const place = std::size_t{item} * channels + c;
+    values<T, V> in, g, out;
+    in.load(x + std::size_t{row} * channels + c), g.load(dy + place);
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      float const gradient = winners[place + e] == static_cast<int>(pixel) ? g.v[e] : 0.0f;
+      out.v[e] = at.norm.scale[e] * (gradient - mean_g[e] - (in.v[e] - at.mean[e]) * slope[e]);
+    }
+    out.store(dx + std::size_t{row} * channels + c);
+  }
+}
+template <class T, int V, class P>
+void whole_backward(context<cuda<P>>& on, pool_dims const& d, T const* x, norm_state<float> const& norm, bool relu,
+                    T const* dy, T* dx, float* dgamma, float* dbeta, int* winners, double* tiles) {
+  cudaStream_t const in = on.stream();
+  unsigned const pixels = narrow(d.height * d.width), channels = narrow(d.channels);
+  launch(in, find_winners<T, V>, dim3(blocks_for(d.channels, 8 * V), narrow(d.batch)), 256,
+         256 * V * (sizeof(float) + sizeof(int)), pixels, channels, x, norm, relu, dy, winners, tiles);
+  finish_sums<2>(in, tiles, d.batch, d.channels, keep_gradients{dgamma, dbeta});
+  auto const [of_gamma, of_beta] = sums_of_all(on, d.channels, dgamma, dbeta);
+  row_share const share(d.channels, V);
+  dim3 const grid(blocks_for(d.rows(), 256 / share.lanes * cells_in_a_row), share.groups);
+  launch(in, winners_gradient<T, V>, grid, 256, 0, divider(d.height * d.width), narrow(d.rows()), channels, share.lanes,
+         x, norm, dy, winners, of_gamma, of_beta, dx);
+}
+
 constexpr bool pools_nothing(pool_dims const& d) { return d.window == extent2{1, 1} && d.stride == extent2{1, 1}; }
 constexpr bool pools_2x2(pool_dims const& d) { return d.window == extent2{2, 2} && d.stride == extent2{2, 2}; }
+/// (A grid has no more lines than that.)
+constexpr bool pools_all(pool_dims const& d) {
+  return d.window.height == d.height && d.window.width == d.width && d.batch <= 65535;
+}
 
 template <class = void>
 __global__ void state_coefficients(unsigned channels, norm_state<float> const state, float* scale, float* shift) {
@@ -358,10 +456,16 @@ void batch_norm_relu_pool_backward(context<cuda<P>>& on, pool_dims const& d, val
                                    norm_state<float> const& norm, bool relu, value_of<cuda<P>> const* dy,
                                    value_of<cuda<P>>* dx, float* dgamma, float* dbeta, std::byte* scratch) {
   using T = value_of<cuda<P>>;
+  std::size_t const row = round_up(d.channels, alignment / sizeof(float));
   auto* const scale = reinterpret_cast<float*>(scratch);
-  float* const shift = scale + round_up(d.channels, alignment / sizeof(float));
-  auto* const tiles = reinterpret_cast<double*>(shift + round_up(d.channels, alignment / sizeof(float)));
+  float* const shift = scale + row;
+  auto* const winners = reinterpret_cast<int*>(shift + row);
+  auto* const tiles = reinterpret_cast<double*>(winners + d.batch * row);
   bool const nothing = detail::gpu::pools_nothing(d), small = detail::gpu::pools_2x2(d);
+  if (!nothing && detail::gpu::pools_all(d))
+    return detail::gpu::by_vector<T>(d.channels, [&]<int V>() {
+      detail::gpu::whole_backward<T, V>(on, d, x, norm, relu, dy, dx, dgamma, dbeta, winners, tiles);
+    });
   if (!nothing && !small) {  // dx holds the gradient at batch norm's output first
     detail::gpu::launch(on.stream(), detail::gpu::state_coefficients<>, dim3(detail::gpu::blocks_for(d.channels, 128)),
                         128, 0, detail::gpu::narrow(d.channels), norm, scale, shift);

@@ -34,8 +34,8 @@ struct scratch_size<cuda<P>> {
                                                    : "implicit matrix product on matrix units, gathered value by value";
   }
   static constexpr footprint channels(std::size_t channels, std::size_t pixels) {
-    return fixed<float>(round_up(channels, alignment / sizeof(float))) +
-           fixed<float>(round_up(channels, alignment / sizeof(float))) + detail::gpu::sums_room(2, pixels, channels);
+    std::size_t const row = round_up(channels, alignment / sizeof(float));
+    return fixed<float>(row) + fixed<float>(row) + per_item<int>(row) + detail::gpu::sums_room(2, pixels, channels);
   }
   static constexpr footprint dense(dense_dims) { return {}; }
   static constexpr footprint pairs(pair_dims d) { return detail::gpu::pair_room(d); }
