@@ -123,9 +123,10 @@ conv_dims const group_sizes[] = {
 
 /// For those that read all taps in one place: pictures of a pixel; several in a tile, the last one of them in part, and
 /// in its second half there is nothing; full tiles; several blocks of channels, in and out; strips, the last one
-/// narrower. A block has one to three tiles, of one to three blocks of channels.
+/// narrower; the widest pictures without strips, and the paper's. A block has one to three tiles, of one to three blocks of channels.
 conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},     {2, 10, 15, 64, 192}, {1, 42, 48, 64, 64}, {2, 3, 5, 128, 192},
-                                  {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},  {1, 1, 241, 64, 64}};
+                                  {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},  {1, 1, 241, 64, 64},
+                                  {1, 3, 114, 64, 64},   {1, 3, 224, 64, 64}};
 
 /// For the weight gradient of these: parts that begin and end within a picture, of blocks that have several of them;
 /// the widest pictures that are not cut into strips, and some that are; many channels.

@@ -9,7 +9,11 @@ using judge = reference<double>;
 
 constexpr conv_dims sizes[] = {{2, 5, 7, 3, 64},   {3, 4, 4, 3, 16},   {1, 9, 13, 1, 64},
                                {2, 6, 5, 3, 32},   {1, 3, 5, 1, 16},   {5, 31, 29, 1, 32},
-                               {1, 70, 67, 3, 64}, {3, 41, 67, 3, 32}, {1, 130, 131, 1, 16}};
+                               {1, 70, 67, 3, 64}, {3, 41, 67, 3, 32}, {1, 130, 131, 1, 16},
+#if defined(__CUDACC__)  // several steps for each warp of a large GPU
+                               {8, 130, 131, 3, 64}, {9, 140, 123, 1, 64}
+#endif
+};
 
 /// Two processes, the other one of which has three times the sums that this one has.
 template <class Group>

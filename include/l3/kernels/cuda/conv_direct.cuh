@@ -126,9 +126,11 @@ struct direct_job {
 };
 
 /// A block's threads: two warpgroups multiply, each `direct_group` pixels; behind them one moves pixels and weights in.
-/// Registers of a thread, of 64,512 that there are: products' sums take 128, and values that go out 64.
+/// Registers of a thread: products' sums take 128, and values that go out 64. A block begins with as many for each.
 inline constexpr int direct_multipliers = 256, direct_movers = 128, direct_threads = direct_multipliers + direct_movers;
 inline constexpr int multiplier_registers = 232, mover_registers = 40;
+static_assert(multiplier_registers * direct_multipliers + mover_registers * direct_movers <=
+              65536 / direct_threads / 8 * 8 * direct_threads);
 
 /// A block's shared memory, and what follows from a job's sizes.
 struct direct_place {
@@ -159,10 +161,11 @@ inline constexpr int direct_ahead = direct_stages - 1 - direct_pending;
 /// What the third warpgroup does. The eight threads of a row share the work of finding out where pixels come from.
 __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_place const& at) {
   constexpr int row_bytes = direct_rows::row_bytes, together = direct_movers / 8;  // rows that all copy at a time
-  // Steps of a block in which the next one's pixels are copied: in the last ones they would be there too late.
+  // Steps of a block in which the next one's pixels are copied: in the last one they would be there too late.
   constexpr int first_copy = 1, end_copies = 10 - direct_ahead, copies = end_copies - first_copy;
   constexpr int most_passes = (direct_most_halo + together - 1) / together, sources = (most_passes + 7) / 8;
   constexpr int share = (most_passes + copies - 1) / copies;  // passes over `together` rows in a step
+  static_assert(8 * sources * together >= direct_most_halo);
   int const thread = static_cast<int>(threadIdx.x) - direct_multipliers;
   int const chunk = thread % 8, row = thread / 8;
 
@@ -189,8 +192,8 @@ __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_
   auto const copy_pixels = [&](char* to, char const* from, int pass) {
     int const pixel = __shfl_sync(0xFFFFFFFFu, mine[pass / 8], pass % 8, 8);
     copy_async_some(to + pass * together * row_bytes,  // (rows a multiple of 8 apart have their chunks in one order)
-                    from + std::uint64_t{static_cast<unsigned>(pixel)} * static_cast<unsigned>(2 * job.in), pixel,
-                    rows_left - pass * together);
+                    from + std::uint64_t{static_cast<unsigned>(std::max(pixel, 0))} * static_cast<unsigned>(2 * job.in),
+                    pixel, rows_left - pass * together);
   };
   // A step's weights, in the order of steps.
   unsigned weights_tile = blockIdx.x;
@@ -254,9 +257,9 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
   int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
   int const group_pixel = group * direct_group, warp_channel = warp % 4 * 16;
 
-  unsigned pairs[blocks_of_8][2];     // values as they will be read: of two channels, 8 apart, two of each 8 pixels
-  float sum[2] = {}, square[4] = {};  // of the two channels; of them with two channels each, one of which is the same
-  // Staged rows are 32 bytes of a pixel. Of every four the halves are exchanged, so that they lie in different banks.
+  unsigned pairs[blocks_of_8][2];  // values as they will be read: of two channels, 8 apart, two of each 8 pixels
+  float sum[2][2] = {}, square[2][2] = {};  // of the two channels, of the first and the second pixels of pairs
+  // Staged rows are 32 bytes of a pixel. Of every other four the halves are exchanged: they lie in different banks.
   char* const staging = at.staging + warp * direct_staged;
   auto const staged = [&](int pixel, int half) { return staging + pixel * 32 + ((pixel >> 2 & 1) ^ half) * 16; };
   char* const store_at = staged(lane / 16 * 8 + lane % 8, lane / 8 % 2);
@@ -265,23 +268,18 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
     int const* const targets = table + group_pixel + 32 * piece;
     int const channel = first_channel(job, tile) + warp_channel;
     if (job.sums != nullptr) {
-      // On the matrix units: with a column of ones, and with themselves for columns. Products of 16 pixels begin anew
-      // each time, since these units cut off what ordinary additions would round.
+      // (Not on the matrix units, where it would wait behind the products that are going on.)
       unsigned const wanted = __ballot_sync(0xFFFFFFFFu, (targets[lane] & 1) != 0) >> 2 * t;
 #pragma unroll
-      for (int n = 4 * piece; n < 4 * piece + 4; n += 2) {
+      for (int n = 0; n < 4; ++n) {
+        unsigned const two = wanted >> 8 * n & 3, mask = (two * 0x8001u & 0x10001u) * 0xFFFFu;
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          unsigned const two = wanted >> 8 * (n + k - 4 * piece) & 3, mask = (two * 0x8001u & 0x10001u) * 0xFFFFu;
-          pairs[n + k][0] &= mask, pairs[n + k][1] &= mask;
+        for (int h = 0; h < 2; ++h) {
+          unsigned const pair = pairs[4 * piece + n][h] & mask;
+          float const x[2] = {as_float(pair << 16), as_float(pair & 0xFFFF0000u)};
+#pragma unroll
+          for (int e = 0; e < 2; ++e) sum[h][e] += x[e], square[h][e] = fmaf(x[e], x[e], square[h][e]);
         }
-        unsigned const left[4] = {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]};
-        float ones[4] = {}, low[4] = {}, high[4] = {};
-        multiply_bf16(ones, left, 0x3F803F80u, 0x3F803F80u);
-        multiply_bf16(low, left, left[0], left[2]);
-        multiply_bf16(high, left, left[1], left[3]);
-        sum[0] += ones[0], sum[1] += ones[2];
-        square[0] += low[0], square[1] += low[1], square[2] += high[2], square[3] += high[3];
       }
     }
 #pragma unroll
@@ -291,19 +289,21 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
       uint4 const values = *reinterpret_cast<uint4 const*>(load_at);
       int const to = targets[8 * (n - 4 * piece) + lane / 2];
       if ((to & 1) != 0)
-        *reinterpret_cast<uint4*>(job.y + (static_cast<std::ptrdiff_t>(to >> 1) * job.out + channel + lane % 2 * 8)) =
-            values;
+        *reinterpret_cast<uint4*>(job.y +
+                                  std::uint64_t{static_cast<unsigned>(to >> 1)} * static_cast<unsigned>(job.out) +
+                                  (channel + lane % 2 * 8)) = values;
       __syncwarp();
     }
     if (piece + 1 == pieces && job.sums != nullptr) {
       unsigned const sum_row = 2 * job.by_channels.quotient(tile) + static_cast<unsigned>(group);
-      if (sum_row < job.sum_rows && t == g / 2) {  // a lane that has the squares
-        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + g;
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
-          to[8 * h] = sum[h], to[8 * h + job.out] = g % 2 == 0 ? square[2 * h] : square[2 * h + 1];
+      for (int h = 0; h < 2; ++h) {
+        float const values = sum_over(3, sum[h][0] + sum[h][1]), squares = sum_over(3, square[h][0] + square[h][1]);
+        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + g + 8 * h;
+        if (t == 0 && sum_row < job.sum_rows) to[0] = values, to[job.out] = squares;
+        sum[h][0] = sum[h][1] = square[h][0] = square[h][1] = 0;
       }
-      sum[0] = sum[1] = square[0] = square[1] = square[2] = square[3] = 0;
+      __syncwarp();
     }
   };
 
@@ -329,6 +329,7 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
         for (int term = 0; term < 8; term += 2)
           multiply_groups<false>(sums[0], left.straight(0, term), right.straight(from, term));
         commit_group_products();
+        static_assert(pieces <= 8);  // in the last step movers overwrite the table
         if (going_out && tap < pieces) put_out(tap, tile - gridDim.x, at.tables + (turn ^ 1) * direct_tile);
         wait_group_products<direct_pending>();
       }

@@ -58,9 +58,7 @@ constexpr footprint thin_sums_room(conv_dims const& d) {
   return fixed<double>((most_thin_blocks + sum_groups + 1) * std::max(d.out, columns) * columns);
 }
 /// What forward leaves for backward: the sums of p p^T.
-constexpr footprint thin_kept_room(conv_dims const& d) {
-  return fixed<double>(round_up((9 * d.in + 1) * (9 * d.in + 1), alignment / sizeof(double)));
-}
+constexpr footprint thin_kept_room(conv_dims const& d) { return fixed<double>((9 * d.in + 1) * (9 * d.in + 1)); }
 /// Launches `kernel` on so many blocks that share the pixels, all of one round, and returns how many these are.
 template <class... Parameters, class... Arguments>
 std::size_t launch_thin(cudaStream_t in, conv_dims const& d, gpu_facts const& gpu, void (*kernel)(Parameters...),
@@ -386,7 +384,8 @@ struct thin_rectifier {
   }
 };
 
-/// The sums of g p^T, (channels, columns), where g is the gradient behind the rectifier.
+/// The sums of g p^T, (channels, columns), where g is the gradient behind the rectifier, rounded to begin with: that
+/// the matrix units cut off its sums' last digits is less.
 template <class Sizes>
 __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job const job, norm_state<float> const state,
                                                                       bool relu, bfloat16 const* dy, double* tiles) {
@@ -413,7 +412,6 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_gradient_sums(thin_job c
 #pragma unroll
       for (int m = 0; m < blocks; ++m) multiply_bf16(sums[m][n], passed[m], terms[0][n], terms[1][n]);
   });
-  __syncthreads();  // the same shared memory
   write_thin_sums(sums, Sizes::channels, Sizes::columns, tiles);
 }
 /// Batch norm's gradients: sums of g, and of g times the normalised output.
@@ -457,8 +455,8 @@ void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     constexpr std::size_t own = gpu::thin_sums_bytes<Sizes::depths, 2 * Sizes::depths>;
     gpu::thin_job const job(d, x, w);
-    std::size_t const count =
-        gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_second_moments<Sizes>, own, job, tiles);
+    std::size_t const count = gpu::launch_thin(
+        on.stream(), d, on.gpu(), gpu::thin_second_moments<gpu::thin_sizes<Sizes::in, 1>>, own, job, tiles);
     gpu::finish_sums<1>(on.stream(), tiles, count, Sizes::columns * Sizes::columns, gpu::keep_total{seconds});
     gpu::launch(on.stream(), gpu::thin_moments<Sizes>, dim3(Sizes::channels), 32, 0, job, seconds, mean, variance);
   });

@@ -1,7 +1,7 @@
 /// @file  include/l3/kernels/cuda/row_sums.cuh: sums over all rows, a value a channel, on a GPU.
 ///
 /// Rows are cut into tiles; whoever reads a tile writes its sums, in double, as (tiles, Sums, channels). They are added
-/// up in two steps of a fixed order, which the sizes alone decide.
+/// up in two steps of a fixed order, which their number alone decides.
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
