@@ -5,12 +5,14 @@
 #   bench/gpu/all.sh DIR OUT sanitize [PATTERN]  the same under compute-sanitizer's memcheck and racecheck
 #   bench/gpu/all.sh DIR OUT compare [BATCH...]  training and inference beside PyTorch's, for eight minutes at most
 #   bench/gpu/all.sh DIR OUT layers [BATCH]      every layer's passes, with each kind of products
+#   bench/gpu/all.sh DIR OUT profile KERNEL...   counters of the first launches of kernels in a training step of 64, and what their
+#                                                instructions wait for (ncu; some seconds for each launch)
 #   bench/gpu/all.sh DIR OUT begin SECONDS       begins to train the paper's network on the videos and returns at once, or goes on
 #   bench/gpu/all.sh DIR OUT result              waits for the end of that; the test accuracy; the weights
 #   bench/gpu/all.sh DIR OUT loader              how fast the loader alone is here
 #   bench/gpu/all.sh DIR OUT embed               how fast a network in use is: on its own, and on files as `l3 embed` reads them
 set -euo pipefail
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 (($# >= 3)) || usage
 dir=$(cd "$1" && pwd) out=$(mkdir -p "$2" && cd "$2" && pwd)
 shift 2
@@ -90,7 +92,7 @@ sanitize() {
 }
 
 compare() {
-  timeout -k 5 500 python3 bench/gpu/compare.py --step "$step" --until 480 --batches "${@:-64}" --json "$found/compare.json" \
+  timeout -k 5 500 python3 bench/gpu/compare.py --step "$step" --until 480 --prepare --batches "${@:-64}" --json "$found/compare.json" \
     > >(tee "$found/compare.md") 2> >(tee "$found/compare.err" >&2)
 }
 
@@ -102,6 +104,16 @@ layers() {
   python3 bench/gpu/floors.py --l3 "$l3" --measured "$found"/layers-{warp,warpgroup,direct}.jsonl \
     --ceilings "$found/compare.json" | tee "$found/layers.md"
   return $code
+}
+
+profile() {
+  local kernel report=$work/profile.ncu-rep
+  for kernel; do
+    timeout -k 5 100 ncu --clock-control none --graph-profiling node --set full --kernel-name "regex:$kernel" --launch-count 4 -f \
+      -o "$report" "$step" train 64 0.01 > "$found/profile-$kernel.log" 2>&1 || true  # a program cut off has its report
+    ncu -i "$report" --csv --page raw > "$found/profile-$kernel.csv"
+    ncu -i "$report" --csv --page source --launch-count 1 > "$found/profile-$kernel-lines.csv"
+  done
 }
 
 begin() {
@@ -179,7 +191,7 @@ while (($# > 0)); do
   words=()
   while (($# > 0)) && [[ $1 != -- ]]; do words+=("$1") && shift; done
   (($# == 0)) || shift
-  [[ ${words[0]-} =~ ^(check|sanitize|compare|layers|begin|result|loader|embed)$ ]] || usage
+  [[ ${words[0]-} =~ ^(check|sanitize|compare|layers|profile|begin|result|loader|embed)$ ]] || usage
   echo "== ${words[*]}"
   began=$SECONDS
   set +e

@@ -153,6 +153,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=2, help="for each figure")
     parser.add_argument("--until", type=float, default=1800, help="seconds after which nothing more is begun")
     parser.add_argument("--what", nargs="+", default=["train", "vision", "audio"])
+    parser.add_argument("--prepare", action="store_true", help="let PyTorch compile all sizes first, side by side: its "
+                        "compiler keeps what it made, so that less of a short loan goes by")
     parser.add_argument("--json", help="all figures as a file too")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "BATCH", "COMPILED"), help=argparse.SUPPRESS)
     o = parser.parse_args()
@@ -199,6 +201,17 @@ def main():
             found["rows"].append({"what": what, "batch": batch, "program": program, "ms": row["ms"]})
         save()
 
+    if o.prepare:
+        began = time.monotonic()
+        commands = [[sys.executable, __file__, "--seconds", "0", "--measure", what, str(batch), "True"]
+                    for what in o.what for batch in o.batches]
+        at_work = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for c in commands]
+        for process in at_work:
+            try:
+                process.wait(max(1, began + 200 - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        print(f"PyTorch compiled {len(at_work)} programs: {time.monotonic() - began:.0f} s", file=sys.stderr)
     for ceiling in theirs("ceilings", 0, False):
         found.update(ceiling)
         print(f"{ceiling['gpu']}, PyTorch {ceiling['torch']}: products {ceiling['product_tflops']:.0f} TFLOP/s, copy "

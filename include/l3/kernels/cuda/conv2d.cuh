@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
+#include <l3/kernels/cuda/batch_norm.cuh>
 #include <l3/kernels/cuda/conv_direct.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
@@ -490,6 +491,13 @@ std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<v
   return row_tiles(job.rows, conv_rows<P>(on.warpgroups(), d.in, d.out));
 }
 
+/// Whether pooling is a pass of its own where all taps can be read in one place: the other way's tiles of 64 channels are
+/// so much slower.
+template <class P>
+constexpr bool pools_apart(conv_dims const& d) {
+  return conv_is_direct<P>(d.in, d.out) && d.out <= narrow_conv_group_tile::columns;
+}
+
 template <class P>
 void pack(cudaStream_t in, std::size_t rows, std::size_t channels, float const* w, float const* scale,
           value_of<cuda<P>>* to, bool turned) {
@@ -529,14 +537,22 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
-                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/, packing = {}) {
+                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* scratch, packing = {}) {
+  using T = value_of<cuda<P>>;
+  bool apart = false;
+  if constexpr (std::is_same_v<P, bf16>)
+    apart = then.pool && detail::gpu::pools_apart<P>(d) && on.direct(detail::gpu::reads_rows_anywhere);
+  T* const map = apart ? reinterpret_cast<T*>(scratch) : y;
   detail::gpu::run_convolution<P>(on, d,
                                   {.x = x,
-                                   .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
-                                   .y = y,
+                                   .w = reinterpret_cast<T const*>(prepared),
+                                   .y = map,
                                    .shift = then.shift,
                                    .relu = then.relu,
-                                   .pool = then.pool});
+                                   .pool = then.pool && !apart});
+  if (apart)
+    detail::gpu::affine_pool<2, T, detail::gpu::vector_size<T>>(
+        on.stream(), {d.batch, d.height, d.width, d.out, {2, 2}, {2, 2}}, map, nullptr, nullptr, false, y);
 }
 
 template <class P>
