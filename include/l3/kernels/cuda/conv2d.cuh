@@ -491,8 +491,8 @@ std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<v
   return row_tiles(job.rows, conv_rows<P>(on.warpgroups(), d.in, d.out));
 }
 
-/// Whether pooling is a pass of its own where all taps can be read in one place: the other way's tiles of 64 channels are
-/// so much slower.
+/// Whether pooling is a pass of its own where all taps can be read in one place: the other way's tiles of 64 channels
+/// are so much slower.
 template <class P>
 constexpr bool pools_apart(conv_dims const& d) {
   return conv_is_direct<P>(d.in, d.out) && d.out <= narrow_conv_group_tile::columns;
