@@ -49,6 +49,8 @@ one_test() {
   (($(grep -cE "FAILED \((124|137)\)" "$log") < 4)) || return 0
   said=$(timeout -k 2 "$limit" "$@" -w NoTests "$(sed 's/[][\\,"]/\\&/g' <<< "$name")" 2>&1) || result="FAILED ($?)"
   if [[ $said == *SKIPPED* ]]; then result="FAILED (skipped)"; fi
+  # What needs no GPU is none of the sanitizer's business.
+  if [[ $said == *"All tests passed"*"before first instrumented API call"* ]]; then result=passed; fi
   {
     echo "$result in $((SECONDS - began)) s: $name"
     if [[ $result != passed ]]; then tail -n 25 <<< "$said"; fi

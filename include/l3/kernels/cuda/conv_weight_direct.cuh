@@ -44,10 +44,15 @@ inline constexpr int weight_threads = 3 * 128, weight_step = 96, weight_stages =
 /// begin with its last row.
 inline constexpr int weight_again = 16 + 2 - 1;
 
+/// Rows behind these that nobody reads: compute-sanitizer reported products' reads where the ring ended with the block's
+/// memory, and seems to take an operand for one piece, of 48 rows.
+inline constexpr int weight_margin = 3 * 16 - weight_again;
+
 /// Rows of the ring: those of all steps that have room, and what lies around one.
 constexpr std::size_t weight_ring(std::size_t pitch) { return weight_stages * weight_step + 2 * pitch + 2; }
 constexpr std::size_t weight_shared(std::size_t pitch) {
-  return swizzle_bytes + (weight_stages * weight_step + weight_ring(pitch) + weight_again) * direct_rows::row_bytes;
+  return swizzle_bytes + (weight_stages * weight_step + weight_ring(pitch) + weight_again + weight_margin) *
+                             direct_rows::row_bytes;
 }
 constexpr std::size_t weight_tiles(conv_dims const& d) { return d.out / direct_block * (d.in / direct_block); }
 /// Parts that positions may be cut into: so many that a large GPU's multiprocessors have work twice.
