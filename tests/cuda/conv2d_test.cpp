@@ -124,10 +124,18 @@ conv_dims const group_sizes[] = {
 
 /// For those that read all taps in one place: pictures of a pixel; several in a tile, the last one of them in part, and
 /// in its second half there is nothing; full tiles; several blocks of channels, in and out; strips, the last one
-/// narrower; the widest pictures without strips, and the paper's. A block has one to three tiles, of one to three blocks of channels.
-conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},     {2, 10, 15, 64, 192}, {1, 42, 48, 64, 64}, {2, 3, 5, 128, 192},
-                                  {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},  {1, 1, 241, 64, 64},
-                                  {1, 3, 114, 64, 64},   {1, 3, 224, 64, 64}};
+/// narrower; the widest pictures without strips, and the paper's. A block has one to three tiles, of one to three
+/// blocks of channels.
+conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 192},  {1, 42, 48, 64, 64},
+                                  {2, 3, 5, 128, 192}, {1, 17, 30, 192, 128}, {1, 2, 121, 64, 64},
+                                  {1, 1, 241, 64, 64}, {1, 3, 114, 64, 64},   {1, 3, 224, 64, 64}};
+
+/// For those that pool too, in lines of two rows: pictures of less than a window, and of one; odd and even sides;
+/// several pictures in a tile, and in a row of tiles, the last one of them in part; several blocks of channels, in and
+/// out; strips, with an odd column behind the last one; the widest pictures without strips, and the paper's.
+conv_dims const pooled_sizes[] = {{1, 1, 3, 64, 64},    {3, 2, 2, 64, 64},   {2, 5, 7, 64, 192},  {2, 10, 15, 192, 128},
+                                  {1, 42, 48, 64, 64},  {1, 3, 113, 64, 64}, {1, 5, 117, 64, 64}, {1, 2, 227, 64, 64},
+                                  {2, 17, 30, 128, 64}, {1, 4, 224, 64, 64}};
 
 /// For the weight gradient of these: parts that begin and end within a picture, of blocks that have several of them;
 /// the widest pictures that are not cut into strips, and some that are; many channels.
@@ -224,7 +232,7 @@ TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and p
   with_each_product<TestType>([](made_by products) {
     std::vector<conv_dims> sizes = {{1, 5, 7, 3, 5}, {2, 4, 9, 16, 40}, {1, 17, 18, 8, 72}};
     if (products == made_by::warpgroups) sizes.push_back({1, 7, 20, 8, 256});
-    if (products == made_by::direct) sizes = {{2, 5, 7, 64, 64}, {1, 4, 6, 64, 128}};
+    if (products == made_by::direct) sizes.assign(std::begin(pooled_sizes), std::end(pooled_sizes));
     for (auto const& d : sizes)
       for (int k = 0; k < 16; ++k) {
         if (products == made_by::direct && k != 7 && k != 10 && k != 15) continue;

@@ -8,7 +8,6 @@
 #pragma once
 #include <algorithm>
 #include <l3/core/memory.hpp>
-#include <l3/kernels/cuda/batch_norm.cuh>
 #include <l3/kernels/cuda/conv_direct.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
@@ -405,10 +404,7 @@ __device__ __forceinline__ void convolve_tile(conv_job<value_of<cuda<P>>> const&
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           float& x = sums[r][n][k];
-          for (int bit = 4; bit <= 8; bit *= 2) {
-            float const other = __shfl_xor_sync(0xFFFFFFFFu, x, bit);
-            x = other > x || other != other ? other : x;
-          }
+          for (int bit = 4; bit <= 8; bit *= 2) x = larger(x, __shfl_xor_sync(0xFFFFFFFFu, x, bit));
         }
   }
   unsigned const rows = job.pool ? job.rows / 4 : job.rows;
@@ -474,9 +470,15 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 template <class P>
 std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   if constexpr (std::is_same_v<P, bf16>)
-    if (conv_is_direct<P>(d.in, d.out) && !job.pool && on.direct(reads_rows_anywhere))
+    if (conv_is_direct<P>(d.in, d.out) && on.direct(reads_rows_anywhere))
       return run_direct(on, d,
-                        {.x = job.x, .w = job.w, .y = job.y, .shift = job.shift, .sums = job.sums, .relu = job.relu});
+                        {.x = job.x,
+                         .w = job.w,
+                         .y = job.y,
+                         .shift = job.shift,
+                         .sums = job.sums,
+                         .relu = job.relu,
+                         .pool = job.pool});
   std::size_t const side = job.pool ? 2 : 1;
   job.height = static_cast<int>(d.height), job.width = static_cast<int>(d.width);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.terms = static_cast<int>(conv_terms<P>(d.in));
@@ -489,13 +491,6 @@ std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<v
       launch_convolve<P, Tile, false>(on.stream(), job);
   });
   return row_tiles(job.rows, conv_rows<P>(on.warpgroups(), d.in, d.out));
-}
-
-/// Whether pooling is a pass of its own where all taps can be read in one place: the other way's tiles of 64 channels
-/// are so much slower.
-template <class P>
-constexpr bool pools_apart(conv_dims const& d) {
-  return conv_is_direct<P>(d.in, d.out) && d.out <= narrow_conv_group_tile::columns;
 }
 
 template <class P>
@@ -537,22 +532,14 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
-                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* scratch, packing = {}) {
-  using T = value_of<cuda<P>>;
-  bool apart = false;
-  if constexpr (std::is_same_v<P, bf16>)
-    apart = then.pool && detail::gpu::pools_apart<P>(d) && on.direct(detail::gpu::reads_rows_anywhere);
-  T* const map = apart ? reinterpret_cast<T*>(scratch) : y;
+                  epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/, packing = {}) {
   detail::gpu::run_convolution<P>(on, d,
                                   {.x = x,
-                                   .w = reinterpret_cast<T const*>(prepared),
-                                   .y = map,
+                                   .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
+                                   .y = y,
                                    .shift = then.shift,
                                    .relu = then.relu,
-                                   .pool = then.pool && !apart});
-  if (apart)
-    detail::gpu::affine_pool<2, T, detail::gpu::vector_size<T>>(
-        on.stream(), {d.batch, d.height, d.width, d.out, {2, 2}, {2, 2}}, map, nullptr, nullptr, false, y);
+                                   .pool = then.pool});
 }
 
 template <class P>

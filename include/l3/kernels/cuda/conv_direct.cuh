@@ -7,6 +7,9 @@
 /// block of 64 channels, and a tap reads it from another row on. What comes out where there are only zeros is dropped.
 /// Wide pictures are cut into upright strips, so that a row of pixels above and below a tile has room.
 ///
+/// Where windows of 2 x 2 are pooled, such a row has pixels of every other row of a picture, and a second one those
+/// below them. A tile is so many of the one and as many of the other; a tap above or below is then in the other one.
+///
 /// The product is that of the weights, whose rows are output channels, with the pixels: 64 channels with 512 pixels, of
 /// which each of two warpgroups has half. There are as many blocks as multiprocessors, and each goes from tile to tile:
 /// while products are made, a third warpgroup moves in the pixels of the next block of channels or of the next tile,
@@ -34,42 +37,56 @@ inline constexpr int direct_weights = direct_block * direct_rows::row_bytes;  //
 inline constexpr int direct_staged = 16 * 32;          ///< bytes of a warp, on the way out: 16 channels of 16 pixels
 inline constexpr std::size_t most_shared = 227 << 10;  ///< that a block may have on Hopper
 
-/// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks.
-constexpr std::size_t direct_halo(std::size_t pitch) { return round_up(direct_tile + 2 * pitch + 2, std::size_t{8}); }
-/// Bytes of shared memory: weights, what eight warps put out, where the pixels of two tiles come from; and the pixels
-/// of two blocks of channels.
+/// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks. Where windows
+/// are pooled, half of them are of upper rows, from the pixel in front of the tile on, and half of lower ones, from
+/// `pitch` pixels before that one on.
+constexpr std::size_t direct_halo(std::size_t pitch) {
+  return round_up(2 * (direct_group + pitch + 2), std::size_t{8});
+}
+/// Bytes of shared memory: weights; what eight warps put out; where the pixels of two tiles come from, or what
+/// warpgroups hand each other; and the pixels of two blocks of channels.
+inline constexpr int direct_tables = 2 * direct_tile * static_cast<int>(sizeof(int));
+static_assert(direct_tables >= 8 * direct_staged);
 inline constexpr std::size_t direct_rest =
-    swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged + 2 * direct_tile * sizeof(int);
+    swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged + direct_tables;
 constexpr std::size_t direct_shared(std::size_t pitch) {
   return direct_rest + 2 * direct_halo(pitch) * direct_rows::row_bytes;
 }
 inline constexpr int direct_most_halo = (most_shared - direct_rest) / (2 * direct_rows::row_bytes);
 
-/// How pictures are laid out in a row. The strips of one are pictures of their own, with a neighbour's pixels on either
-/// side; where there is but one, a column of zeros behind it serves both sides.
+/// How pictures are laid out in lines of one row, or of two where windows are pooled: then windows begin at even
+/// positions. The strips of a picture are pictures of their own, with a neighbour's pixels on either side; where there
+/// is but one, a column of zeros behind it serves both sides.
 struct direct_layout {
+  std::size_t rows = 1;                                      ///< of pixels in a line
   std::size_t strips = 1, width = 0, border = 0, pitch = 0;  ///< strips of a picture; pixels in a row of one
-  std::size_t positions = 0;                                 ///< all pixels, with those of zeros
+  std::size_t lines = 0;                                     ///< of a picture, with one of zeros, or that ends so
+  std::size_t positions = 0;                                 ///< all pixels of a row of each line, with those of zeros
 };
 /// With the fewest strips for which `shared`, bytes of shared memory for a pitch, is no more than there are.
 template <class Shared>
-constexpr direct_layout layout_of(conv_dims const& d, Shared const& shared) {
-  direct_layout is;
+constexpr direct_layout layout_of(conv_dims const& d, std::size_t rows, Shared const& shared) {
+  direct_layout is{.rows = rows};
   for (is.strips = 1;; ++is.strips) {
     is.width = (d.width + is.strips - 1) / is.strips, is.border = is.strips > 1 ? 1 : 0;
-    is.pitch = is.width + 1 + is.border;
+    if (is.strips > 1) is.width = round_up(is.width, rows);
+    is.pitch = round_up(is.width + 1 + is.border, rows);
     if (shared(is.pitch) <= most_shared) break;
   }
-  is.positions = d.batch * is.strips * (d.height + 1) * is.pitch;
+  is.lines = d.height / rows + 1;
+  is.positions = d.batch * is.strips * is.lines * is.pitch;
   return is;
 }
-constexpr direct_layout layout_of(conv_dims const& d) { return layout_of(d, direct_shared); }
+constexpr direct_layout layout_of(conv_dims const& d, bool pool = false) {
+  return layout_of(d, pool ? 2 : 1, direct_shared);
+}
 
 /// The same as kernels want it.
 struct picture_row {
-  int height = 0, width = 0, strip_width = 0, border = 0, pitch = 0;
+  int height = 0, width = 0, strip_width = 0, border = 0;
+  int rows = 1, pitch = 0;
   unsigned positions = 0;
-  divider by_pitch{}, by_lines{}, by_strips{};  ///< of a picture's lines there is one of zeros
+  divider by_pitch{}, by_lines{}, by_strips{};
 
   picture_row() = default;
   picture_row(conv_dims const& d, direct_layout const& is)
@@ -77,25 +94,47 @@ struct picture_row {
         width(static_cast<int>(d.width)),
         strip_width(static_cast<int>(is.width)),
         border(static_cast<int>(is.border)),
+        rows(static_cast<int>(is.rows)),
         pitch(static_cast<int>(is.pitch)),
         positions(narrow(is.positions)),
         by_pitch(is.pitch),
-        by_lines(d.height + 1),
+        by_lines(is.lines),
         by_strips(is.strips) {}
 
-  /// What lies at a position: twice its pixel, and 1 more where that is wanted and not only a strip's neighbour; -2
-  /// where there are zeros.
-  __device__ int source_of(int position) const {
-    auto const at = static_cast<unsigned>(position);
-    if (at >= positions) return -2;  // in front of the first one, too
-    unsigned const line = by_pitch.quotient(at), strip = by_lines.quotient(line), item = by_strips.quotient(strip);
-    int const column = static_cast<int>(at - line * by_pitch.by) - border;
-    int const i = static_cast<int>(line - strip * by_lines.by);
-    int const j = static_cast<int>(strip - item * by_strips.by) * strip_width + column;
-    if (i >= height || j < 0 || j >= width) return -2;
-    int const pixel = (static_cast<int>(item) * height + i) * width + j;
-    return 2 * pixel + (column >= 0 && column < strip_width ? 1 : 0);
+  /// What lies at a position, in row `row` of its line: twice its pixel, and 1 more where that is wanted and not only a
+  /// strip's neighbour; -2 where there are zeros.
+  __device__ int source_of(int position, int row = 0) const {
+    place const at(*this, position);
+    int const i = at.line * rows + row;
+    if (!at.inside || i >= height || at.j < 0 || at.j >= width) return -2;
+    int const pixel = (at.item * height + i) * width + at.j;
+    return 2 * pixel + (at.wanted ? 1 : 0);
   }
+  /// Which window of 2 x 2, of all pictures', begins at an even position, or -1.
+  __device__ int window_of(int position) const {
+    place const at(*this, position);
+    if (!at.inside || !at.wanted || at.line >= height / 2 || at.j + 1 >= width) return -1;
+    return (at.item * (height / 2) + at.line) * (width / 2) + at.j / 2;
+  }
+
+ private:
+  /// A column of a line of a picture. The column in front of a strip lies at the end of the line before.
+  struct place {
+    int item = 0, line = 0, j = 0;
+    bool inside, wanted = false;  ///< of all positions; of the strip's own columns
+
+    __device__ place(picture_row const& of, int position) {
+      auto const at = static_cast<unsigned>(position + of.border);
+      inside = at < of.positions;  // nor in front of the first one
+      if (!inside) return;
+      unsigned const all = of.by_pitch.quotient(at), strip = of.by_lines.quotient(all);
+      unsigned const picture = of.by_strips.quotient(strip);
+      int const column = static_cast<int>(at - all * of.by_pitch.by) - of.border;
+      item = static_cast<int>(picture), line = static_cast<int>(all - strip * of.by_lines.by);
+      j = static_cast<int>(strip - picture * of.by_strips.by) * of.strip_width + column;
+      wanted = column >= 0 && column < of.strip_width;
+    }
+  };
 };
 
 /// Whether there are whole blocks of channels for it.
@@ -118,7 +157,7 @@ struct direct_job {
   bfloat16* y = nullptr;
   float const* shift = nullptr;  ///< as in conv_job, and so are the next two
   double* sums = nullptr;
-  bool relu = false;
+  bool relu = false, pool = false;
   picture_row pictures{};
   int in = 0, out = 0, halo = 0;  ///< see direct_halo
   unsigned tiles = 0, sum_rows = 0;
@@ -126,18 +165,23 @@ struct direct_job {
 };
 
 /// A block's threads: two warpgroups multiply, each `direct_group` pixels; behind them one moves pixels and weights in.
-/// Registers of a thread: products' sums take 128, and values that go out 64. A block begins with as many for each.
+/// Registers of a thread: products' sums take 128, and values that go out up to 64. A block begins with as many for
+/// each.
 inline constexpr int direct_multipliers = 256, direct_movers = 128, direct_threads = direct_multipliers + direct_movers;
-inline constexpr int multiplier_registers = 232, mover_registers = 40;
-static_assert(multiplier_registers * direct_multipliers + mover_registers * direct_movers <=
-              65536 / direct_threads / 8 * 8 * direct_threads);
+template <bool Pool>
+struct direct_registers {
+  static constexpr int multiplier = Pool ? 224 : 232, mover = Pool ? 56 : 40;
+  static_assert(multiplier * direct_multipliers + mover * direct_movers <=
+                65536 / direct_threads / 8 * 8 * direct_threads);
+};
 
 /// A block's shared memory, and what follows from a job's sizes.
 struct direct_place {
   char* pixels;   ///< two buffers, used by turns
   char* weights;  ///< of `direct_stages` steps
   char* staging;  ///< `direct_staged` bytes for each warp
-  int* tables;    ///< two, used by turns: what source_of says of a tile's pixels
+  int* tables;    ///< two, used by turns: what source_of says of a tile's pixels; not where windows are pooled
+  char* handed;   ///< there as many bytes for each warp, to the other warpgroup
   int blocks;     ///< of input channels
 
   __device__ explicit direct_place(direct_job const& job)
@@ -145,10 +189,15 @@ struct direct_place {
         weights(pixels + 2 * job.halo * direct_rows::row_bytes),
         staging(weights + direct_stages * direct_weights),
         tables(reinterpret_cast<int*>(staging + direct_multipliers / 32 * direct_staged)),
+        handed(reinterpret_cast<char*>(tables)),
         blocks(job.in / direct_block) {}
 };
 __device__ inline int first_channel(direct_job const& job, unsigned tile) {
   return static_cast<int>(tile - job.by_channels.quotient(tile) * job.by_channels.by) * direct_block;
+}
+template <bool Pool>
+__device__ inline int first_position(direct_job const& job, unsigned tile) {
+  return static_cast<int>(job.by_channels.quotient(tile)) * (Pool ? direct_group : direct_tile);
 }
 
 // A step is a tap of a block of channels. All threads meet before each one; then
@@ -158,7 +207,11 @@ __device__ inline int first_channel(direct_job const& job, unsigned tile) {
 //   the step before it can be overwritten, and from a block's second step on the pixels of the block before.
 inline constexpr int direct_ahead = direct_stages - 1 - direct_pending;
 
+/// Steps in which a tile's values go out, while the next one's products are made.
+inline constexpr int direct_pieces = 8;
+
 /// What the third warpgroup does. The eight threads of a row share the work of finding out where pixels come from.
+template <bool Pool>
 __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_place const& at) {
   constexpr int row_bytes = direct_rows::row_bytes, together = direct_movers / 8;  // rows that all copy at a time
   // Steps of a block in which the next one's pixels are copied: in the last one they would be there too late.
@@ -174,19 +227,24 @@ __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_
   int mine[sources];    // pixels that passes 8 k + chunk copy; -1 for zeros
   unsigned wanted = 0;  // a bit for each
   auto const find = [&](unsigned tile) {
-    int const first = static_cast<int>(job.by_channels.quotient(tile)) * direct_tile - job.pictures.pitch - 1;
+    int const first = first_position<Pool>(job, tile) - job.pictures.pitch - 1;
     wanted = 0;
 #pragma unroll
     for (int k = 0; k < sources; ++k) {
-      int const source = job.pictures.source_of(first + (8 * k + chunk) * together + row);
+      int const number = (8 * k + chunk) * together + row;
+      bool const upper = Pool && number < job.halo / 2;
+      int const position = first + number + (!Pool ? 0 : upper ? job.pictures.pitch : -job.halo / 2);
+      int const source = job.pictures.source_of(position, Pool && !upper ? 1 : 0);
       mine[k] = source >> 1, wanted |= static_cast<unsigned>(source & 1) << k;
     }
   };
   auto const tell = [&](int* table) {
+    if constexpr (!Pool) {
 #pragma unroll
-    for (int k = 0; k < sources; ++k) {
-      int const pixel = (8 * k + chunk) * together + row - job.pictures.pitch - 1;
-      if (pixel >= 0 && pixel < direct_tile) table[pixel] = 2 * mine[k] + static_cast<int>(wanted >> k & 1);
+      for (int k = 0; k < sources; ++k) {
+        int const pixel = (8 * k + chunk) * together + row - job.pictures.pitch - 1;
+        if (pixel >= 0 && pixel < direct_tile) table[pixel] = 2 * mine[k] + static_cast<int>(wanted >> k & 1);
+      }
     }
   };
   auto const copy_pixels = [&](char* to, char const* from, int pass) {
@@ -247,64 +305,104 @@ __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_
       }
     }
   wait_copies<0>();
+  if constexpr (Pool)
+    for (int piece = 0; piece < direct_pieces; ++piece) __syncthreads();
 }
 
 /// What the first two do. A tile's values go out while the products of the next one are made: in eight pieces of 32
 /// pixels, each by the warp that has them.
+///
+/// Where windows are pooled, the first warpgroup has their upper halves and the second one the lower halves. Each hands
+/// the other one 16 of a warp's windows, and puts out 16 others, in which there is then what it was handed.
+template <bool Pool>
 __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, direct_place const& at) {
-  constexpr int row_bytes = direct_rows::row_bytes, blocks_of_8 = direct_group / 8, pieces = direct_group / 32;
+  constexpr int row_bytes = direct_rows::row_bytes, blocks_of_8 = direct_group / 8, pieces = direct_pieces;
+  static_assert(Pool || pieces * 32 == direct_group);
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
   int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
   int const group_pixel = group * direct_group, warp_channel = warp % 4 * 16;
 
-  unsigned pairs[blocks_of_8][2];  // values as they will be read: of two channels, 8 apart, two of each 8 pixels
+  // Values as they will be read, of two channels, 8 apart: two of each 8 pixels; or windows t and 4 + t of each 8.
+  unsigned pairs[Pool ? blocks_of_8 / 2 : blocks_of_8][2];
   float sum[2][2] = {}, square[2][2] = {};  // of the two channels, of the first and the second pixels of pairs
   // Staged rows are 32 bytes of a pixel. Of every other four the halves are exchanged: they lie in different banks.
   char* const staging = at.staging + warp * direct_staged;
   auto const staged = [&](int pixel, int half) { return staging + pixel * 32 + ((pixel >> 2 & 1) ^ half) * 16; };
-  char* const store_at = staged(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+  char* const store_at = staged(lane / 16 * 8 + (Pool ? lane % 8 / 2 + lane % 2 * 4 : lane % 8), lane / 8 % 2);
   char const* const load_at = staged(lane / 2, lane % 2);
-  auto const put_out = [&](int piece, unsigned tile, int const* table) {
-    int const* const targets = table + group_pixel + 32 * piece;
+  // Of 16 pixels or windows; a lane's is number `to` of all, unless that is negative.
+  auto const put_out_four = [&](unsigned const(&four)[4], int to, int channel) {
+    store_matrices_transposed(store_at, four);
+    __syncwarp();
+    uint4 const values = *reinterpret_cast<uint4 const*>(load_at);
+    if (to >= 0)
+      *reinterpret_cast<uint4*>(job.y + std::uint64_t{static_cast<unsigned>(to)} * static_cast<unsigned>(job.out) +
+                                (channel + lane % 2 * 8)) = values;
+    __syncwarp();
+  };
+  auto const put_out = [&](int piece, unsigned tile, [[maybe_unused]] int const* table) {
     int const channel = first_channel(job, tile) + warp_channel;
-    if (job.sums != nullptr) {
-      // (Not on the matrix units, where it would wait behind the products that are going on.)
-      unsigned const wanted = __ballot_sync(0xFFFFFFFFu, (targets[lane] & 1) != 0) >> 2 * t;
+    if constexpr (Pool) {
+      int const first = piece / 2 * 2;  // of `pairs`; the other warpgroup's `pieces` further on
+      unsigned mine[4], other[4];
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        unsigned const two = wanted >> 8 * n & 3, mask = (two * 0x8001u & 0x10001u) * 0xFFFFu;
+      for (int k = 0; k < 4; ++k) {
+        unsigned const upper = pairs[first + k / 2][k % 2], lower = pairs[pieces + first + k / 2][k % 2];
+        mine[k] = group == 0 ? upper : lower, other[k] = group == 0 ? lower : upper;
+      }
+      if (piece % 2 == 0) {
+        *reinterpret_cast<uint4*>(at.handed + warp * direct_staged + lane * 16) = {other[0], other[1], other[2],
+                                                                                   other[3]};
+        return;
+      }
+      uint4 const handed = *reinterpret_cast<uint4 const*>(at.handed + (warp ^ 4) * direct_staged + lane * 16);
+      int const window = 8 * (pieces * group + first) + lane / 2;
+      put_out_four({larger_of_each(mine[0], handed.x), larger_of_each(mine[1], handed.y),
+                    larger_of_each(mine[2], handed.z), larger_of_each(mine[3], handed.w)},
+                   job.pictures.window_of(first_position<Pool>(job, tile) + 2 * window), channel);
+    } else {
+      int const* const targets = table + group_pixel + 32 * piece;
+      if (job.sums != nullptr) {
+        // (Not on the matrix units, where it would wait behind the products that are going on.)
+        unsigned const wanted = __ballot_sync(0xFFFFFFFFu, (targets[lane] & 1) != 0) >> 2 * t;
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          unsigned const pair = pairs[4 * piece + n][h] & mask;
-          float const x[2] = {as_float(pair << 16), as_float(pair & 0xFFFF0000u)};
+        for (int n = 0; n < 4; ++n) {
+          unsigned const two = wanted >> 8 * n & 3, mask = (two * 0x8001u & 0x10001u) * 0xFFFFu;
 #pragma unroll
-          for (int e = 0; e < 2; ++e) sum[h][e] += x[e], square[h][e] = fmaf(x[e], x[e], square[h][e]);
+          for (int h = 0; h < 2; ++h) {
+            unsigned const pair = pairs[4 * piece + n][h] & mask;
+            float const x[2] = {as_float(pair << 16), as_float(pair & 0xFFFF0000u)};
+#pragma unroll
+            for (int e = 0; e < 2; ++e) sum[h][e] += x[e], square[h][e] = fmaf(x[e], x[e], square[h][e]);
+          }
         }
       }
-    }
 #pragma unroll
-    for (int n = 4 * piece; n < 4 * piece + 4; n += 2) {
-      store_matrices_transposed(store_at, {pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]});
-      __syncwarp();
-      uint4 const values = *reinterpret_cast<uint4 const*>(load_at);
-      int const to = targets[8 * (n - 4 * piece) + lane / 2];
-      if ((to & 1) != 0)
-        *reinterpret_cast<uint4*>(job.y +
-                                  std::uint64_t{static_cast<unsigned>(to >> 1)} * static_cast<unsigned>(job.out) +
-                                  (channel + lane % 2 * 8)) = values;
-      __syncwarp();
-    }
-    if (piece + 1 == pieces && job.sums != nullptr) {
-      unsigned const sum_row = 2 * job.by_channels.quotient(tile) + static_cast<unsigned>(group);
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float const values = sum_over(3, sum[h][0] + sum[h][1]), squares = sum_over(3, square[h][0] + square[h][1]);
-        double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + g + 8 * h;
-        if (t == 0 && sum_row < job.sum_rows) to[0] = values, to[job.out] = squares;
-        sum[h][0] = sum[h][1] = square[h][0] = square[h][1] = 0;
+      for (int n = 4 * piece; n < 4 * piece + 4; n += 2) {
+        int const to = targets[8 * (n - 4 * piece) + lane / 2];
+        put_out_four({pairs[n][0], pairs[n][1], pairs[n + 1][0], pairs[n + 1][1]}, (to & 1) != 0 ? to >> 1 : -1,
+                     channel);
       }
-      __syncwarp();
+      if (piece + 1 == pieces && job.sums != nullptr) {
+        unsigned const sum_row = 2 * job.by_channels.quotient(tile) + static_cast<unsigned>(group);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float const values = sum_over(3, sum[h][0] + sum[h][1]), squares = sum_over(3, square[h][0] + square[h][1]);
+          double* const to = job.sums + std::size_t{sum_row} * 2 * job.out + channel + g + 8 * h;
+          if (t == 0 && sum_row < job.sum_rows) to[0] = values, to[job.out] = squares;
+          sum[h][0] = sum[h][1] = square[h][0] = square[h][1] = 0;
+        }
+        __syncwarp();
+      }
     }
+  };
+  // The row of shared memory where a tap of the warpgroup's first pixel lies. Of pooled lines there are the row above,
+  // in lower rows' half, the two of the line itself, and the one below.
+  auto const first_row = [&](int tap) {
+    int const down = Pool ? group + tap / 3 : tap / 3;
+    int const line = Pool ? (down % 2 == 0 ? job.halo / 2 : 0) + down / 2 * job.pictures.pitch
+                          : group_pixel + down * job.pictures.pitch;
+    return line + tap % 3;
   };
 
   unsigned stage = 0, buffer = 0, turn = 0;  // as the movers'
@@ -323,7 +421,7 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
         __syncthreads();
         direct_rows const left{at.weights + stage * direct_weights};
         direct_rows const right{at.pixels + buffer * job.halo * row_bytes};
-        int const from = group_pixel + tap / 3 * job.pictures.pitch + tap % 3;
+        int const from = first_row(tap);
         begin_group_products();
 #pragma unroll
         for (int term = 0; term < 8; term += 2)
@@ -353,42 +451,53 @@ __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, dir
 #pragma unroll
     for (int n = 0; n < blocks_of_8; ++n)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) pairs[n][h] = packed(sums[0][n][2 * h], sums[0][n][2 * h + 1]);
+      for (int h = 0; h < 2; ++h) {
+        float const(&x)[4] = sums[0][n], (&next)[4] = sums[0][n ^ 1];
+        if constexpr (!Pool)
+          pairs[n][h] = packed(x[2 * h], x[2 * h + 1]);
+        else if (n % 2 == 0)
+          pairs[n / 2][h] = packed(larger(x[2 * h], x[2 * h + 1]), larger(next[2 * h], next[2 * h + 1]));
+      }
     if (tile + gridDim.x < job.tiles) continue;
 #pragma unroll
-    for (int piece = 0; piece < pieces; ++piece) put_out(piece, tile, at.tables + turn * direct_tile);
+    for (int piece = 0; piece < pieces; ++piece) {
+      if constexpr (Pool) __syncthreads();
+      put_out(piece, tile, at.tables + turn * direct_tile);
+    }
   }
 }
 
+template <bool Pool>
 __device__ __forceinline__ void convolve_direct_tiles(direct_job const& job) {
   direct_place const at(job);
   if (__shfl_sync(0xFFFFFFFFu, threadIdx.x, 0) < direct_multipliers) {
-    more_registers<multiplier_registers>();
-    multiply_direct_tiles(job, at);
+    more_registers<direct_registers<Pool>::multiplier>();
+    multiply_direct_tiles<Pool>(job, at);
   } else {
-    fewer_registers<mover_registers>();
-    move_direct_tiles(job, at);
+    fewer_registers<direct_registers<Pool>::mover>();
+    move_direct_tiles<Pool>(job, at);
   }
 }
 
 /// (Empty in code that cannot do it, and not run there.)
-template <class = void>
+template <bool Pool>
 __global__ __launch_bounds__(direct_threads, 1) void convolve_direct(direct_job const job) {
-  if constexpr (warpgroup_code) convolve_direct_tiles(job);
+  if constexpr (warpgroup_code) convolve_direct_tiles<Pool>(job);
 }
 
 /// Fills in the rest of `job` and runs it. Returns how many rows of sums there are.
 template <class P>
 std::size_t run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job) {
-  direct_layout const is = layout_of(d);
+  direct_layout const is = layout_of(d, job.pool);
   if (is.positions == 0) return 0;
   job.pictures = picture_row(d, is);
   job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.sum_rows = narrow(direct_sum_rows(d));
   job.halo = static_cast<int>(direct_halo(is.pitch));
   job.by_channels = divider(d.out / direct_block);
-  job.tiles = blocks_for(is.positions, direct_tile) * job.by_channels.by;
+  job.tiles = blocks_for(is.positions, direct_tile / is.rows) * job.by_channels.by;
   // All there is: what a kernel may have belongs to the kernel, and is not to become less than an earlier launch needs.
-  launch(on.stream(), convolve_direct<>, dim3(std::min(job.tiles, on.most_blocks())), direct_threads, most_shared, job);
+  launch(on.stream(), job.pool ? convolve_direct<true> : convolve_direct<false>,
+         dim3(std::min(job.tiles, on.most_blocks())), direct_threads, most_shared, job);
   return job.sum_rows;
 }
 

@@ -164,7 +164,7 @@ __global__ __launch_bounds__(weight_threads, 1) void convolve_weights_direct(wei
 template <class P>
 std::size_t run_weights_direct(context<cuda<P>>& on, conv_dims const& d, bfloat16 const* x, bfloat16 const* dy,
                                float* parts) {
-  direct_layout const is = layout_of(d, weight_shared);
+  direct_layout const is = layout_of(d, 1, weight_shared);
   std::size_t const steps = (is.positions + weight_step - 1) / weight_step, tiles = weight_tiles(d);
   std::size_t const most = std::clamp<std::size_t>(steps / 8, 1, most_weight_parts(d));
   std::size_t const count = best_parts(steps, most, tiles, static_cast<std::size_t>(on.gpu().multiprocessors), 8);

@@ -16,9 +16,7 @@ struct scratch_size<cuda<P>> {
   static constexpr footprint conv2d_forward(conv_dims d) {
     return detail::gpu::conv_weights<P>(d.in, d.out) + detail::gpu::conv_sums_room<P>(d);
   }
-  static constexpr footprint conv2d_infer(conv_dims d) {
-    return detail::gpu::pools_apart<P>(d) ? per_item<value_of<cuda<P>>>(d.height * d.width * d.out) : footprint{};
-  }
+  static constexpr footprint conv2d_infer(conv_dims) { return {}; }
   static constexpr footprint conv2d_backward(conv_dims d) {
     return either(detail::gpu::conv_weights<P>(d.out, d.in), detail::gpu::conv_gradient_room<P>(d));
   }

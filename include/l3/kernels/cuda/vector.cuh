@@ -79,6 +79,15 @@ __device__ inline void store_pair(T* to, float a, float b) {
     *reinterpret_cast<float2*>(to) = float2{a, b};
 }
 
+/// The larger one; what is not a number stays.
+__device__ inline float larger(float a, float b) { return b > a || b != b ? b : a; }
+/// Of two pairs of bfloat16, as `packed` makes them, the larger one in each place.
+__device__ inline unsigned larger_of_each(unsigned a, unsigned b) {
+  unsigned const upper = 0xFFFF0000u;
+  return as_bits(larger(as_float(a & upper), as_float(b & upper))) |
+         as_bits(larger(as_float(a << 16), as_float(b << 16))) >> 16;
+}
+
 /// The sum over lanes that differ in the bits of `mask` alone, in all of them.
 __device__ inline float sum_over(unsigned mask, float x) {
 #pragma unroll
