@@ -135,7 +135,7 @@ conv_dims const direct_sizes[] = {{3, 1, 1, 64, 64},   {2, 10, 15, 64, 192},  {1
 /// out; strips, with an odd column behind the last one; the widest pictures without strips, and the paper's.
 conv_dims const pooled_sizes[] = {{1, 1, 3, 64, 64},    {3, 2, 2, 64, 64},   {2, 5, 7, 64, 192},  {2, 10, 15, 192, 128},
                                   {1, 42, 48, 64, 64},  {1, 3, 113, 64, 64}, {1, 5, 117, 64, 64}, {1, 2, 227, 64, 64},
-                                  {2, 17, 30, 128, 64}, {1, 4, 224, 64, 64}};
+                                  {2, 17, 30, 128, 64}, {1, 4, 224, 64, 64}, {1, 4, 6, 256, 256}};
 
 /// For the weight gradient of these: parts that begin and end within a picture, of blocks that have several of them;
 /// the widest pictures that are not cut into strips, and some that are; many channels.
@@ -292,6 +292,15 @@ TEMPLATE_TEST_CASE("conv2d on a GPU keeps what is not a number visible", "", fp3
           std::size_t const i = p / 12, j = p % 12;
           CHECK(std::isnan(y[p * d.out + 7]) == ((i < 2 && j < 2) || (i >= 2 && i < 4 && j >= 10)));
         }
+      // One in a window is enough: at its right or left, in its upper or its lower row.
+      convolutions<TestType> in_part(d, products);
+      in_part.x[(1 * 12 + 2) * d.in] = in_part.x[(4 * 12 + 2 * 12 + 9) * d.in] =
+          std::numeric_limits<float>::quiet_NaN();
+      auto const windows = in_part.infer(false, false, true, true);
+      for (std::size_t w = 0; w < d.rows() / 4; ++w) {
+        CAPTURE(d.out, w);
+        CHECK(std::isnan(windows[w * d.out + 7]) == (w < 12 ? w % 6 < 2 : w % 6 >= 4));
+      }
     }
   });
 }

@@ -470,7 +470,7 @@ void launch_convolve(cudaStream_t in, conv_job<value_of<cuda<P>>> job) {
 template <class P>
 std::size_t run_convolution(context<cuda<P>>& on, conv_dims const& d, conv_job<value_of<cuda<P>>> job) {
   if constexpr (std::is_same_v<P, bf16>)
-    if (conv_is_direct<P>(d.in, d.out) && on.direct(reads_rows_anywhere))
+    if (conv_is_direct<P>(d.in, d.out, job.pool) && on.direct(reads_rows_anywhere))
       return run_direct(on, d,
                         {.x = job.x,
                          .w = job.w,

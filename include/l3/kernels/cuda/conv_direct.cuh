@@ -7,8 +7,9 @@
 /// block of 64 channels, and a tap reads it from another row on. What comes out where there are only zeros is dropped.
 /// Wide pictures are cut into upright strips, so that a row of pixels above and below a tile has room.
 ///
-/// Where windows of 2 x 2 are pooled, such a row has pixels of every other row of a picture, and a second one those
-/// below them. A tile is so many of the one and as many of the other; a tap above or below is then in the other one.
+/// Where windows of 2 x 2 are pooled, such a row has the pixels of every other row of a picture, and a second one those
+/// below them; where it takes two of zeros to have an even number, windows begin at even places. A tile is so many of
+/// the one and as many of the other; a tap above or below is in the other one.
 ///
 /// The product is that of the weights, whose rows are output channels, with the pixels: 64 channels with 512 pixels, of
 /// which each of two warpgroups has half. There are as many blocks as multiprocessors, and each goes from tile to tile:
@@ -37,11 +38,11 @@ inline constexpr int direct_weights = direct_block * direct_rows::row_bytes;  //
 inline constexpr int direct_staged = 16 * 32;          ///< bytes of a warp, on the way out: 16 channels of 16 pixels
 inline constexpr std::size_t most_shared = 227 << 10;  ///< that a block may have on Hopper
 
-/// Pixels that a tile reads, where one above is `pitch` away: whole patterns of the exchange of chunks. Where windows
-/// are pooled, half of them are of upper rows, from the pixel in front of the tile on, and half of lower ones, from
-/// `pitch` pixels before that one on.
-constexpr std::size_t direct_halo(std::size_t pitch) {
-  return round_up(2 * (direct_group + pitch + 2), std::size_t{8});
+/// Pixels that a tile reads, where one above is `pitch` away, in lines of so many `rows`: whole patterns of the
+/// exchange of chunks. Of two rows, where windows are pooled, half of them are of the upper one, from the pixel in
+/// front of the tile on, and half of the lower one, from `pitch` pixels before that on.
+constexpr std::size_t direct_halo(std::size_t pitch, std::size_t rows) {
+  return round_up(direct_tile + 2 * pitch + 2 * rows, std::size_t{8});
 }
 /// Bytes of shared memory: weights; what eight warps put out; where the pixels of two tiles come from, or what
 /// warpgroups hand each other; and the pixels of two blocks of channels.
@@ -49,8 +50,8 @@ inline constexpr int direct_tables = 2 * direct_tile * static_cast<int>(sizeof(i
 static_assert(direct_tables >= 8 * direct_staged);
 inline constexpr std::size_t direct_rest =
     swizzle_bytes + direct_stages * direct_weights + 8 * direct_staged + direct_tables;
-constexpr std::size_t direct_shared(std::size_t pitch) {
-  return direct_rest + 2 * direct_halo(pitch) * direct_rows::row_bytes;
+constexpr std::size_t direct_shared(std::size_t pitch, std::size_t rows) {
+  return direct_rest + 2 * direct_halo(pitch, rows) * direct_rows::row_bytes;
 }
 inline constexpr int direct_most_halo = (most_shared - direct_rest) / (2 * direct_rows::row_bytes);
 
@@ -60,8 +61,8 @@ inline constexpr int direct_most_halo = (most_shared - direct_rest) / (2 * direc
 struct direct_layout {
   std::size_t rows = 1;                                      ///< of pixels in a line
   std::size_t strips = 1, width = 0, border = 0, pitch = 0;  ///< strips of a picture; pixels in a row of one
-  std::size_t lines = 0;                                     ///< of a picture, with one of zeros, or that ends so
-  std::size_t positions = 0;                                 ///< all pixels of a row of each line, with those of zeros
+  std::size_t lines = 0;                                     ///< of a strip: the last one ends with a row of zeros
+  std::size_t positions = 0;                                 ///< of all lines, each as many as a row has pixels
 };
 /// With the fewest strips for which `shared`, bytes of shared memory for a pitch, is no more than there are.
 template <class Shared>
@@ -78,7 +79,8 @@ constexpr direct_layout layout_of(conv_dims const& d, std::size_t rows, Shared c
   return is;
 }
 constexpr direct_layout layout_of(conv_dims const& d, bool pool = false) {
-  return layout_of(d, pool ? 2 : 1, direct_shared);
+  std::size_t const rows = pool ? 2 : 1;
+  return layout_of(d, rows, [rows](std::size_t pitch) { return direct_shared(pitch, rows); });
 }
 
 /// The same as kernels want it.
@@ -103,7 +105,7 @@ struct picture_row {
 
   /// What lies at a position, in row `row` of its line: twice its pixel, and 1 more where that is wanted and not only a
   /// strip's neighbour; -2 where there are zeros.
-  __device__ int source_of(int position, int row = 0) const {
+  __device__ __forceinline__ int source_of(int position, int row = 0) const {
     place const at(*this, position);
     int const i = at.line * rows + row;
     if (!at.inside || i >= height || at.j < 0 || at.j >= width) return -2;
@@ -111,7 +113,7 @@ struct picture_row {
     return 2 * pixel + (at.wanted ? 1 : 0);
   }
   /// Which window of 2 x 2, of all pictures', begins at an even position, or -1.
-  __device__ int window_of(int position) const {
+  __device__ __forceinline__ int window_of(int position) const {
     place const at(*this, position);
     if (!at.inside || !at.wanted || at.line >= height / 2 || at.j + 1 >= width) return -1;
     return (at.item * (height / 2) + at.line) * (width / 2) + at.j / 2;
@@ -123,7 +125,7 @@ struct picture_row {
     int item = 0, line = 0, j = 0;
     bool inside, wanted = false;  ///< of all positions; of the strip's own columns
 
-    __device__ place(picture_row const& of, int position) {
+    __device__ __forceinline__ place(picture_row const& of, int position) {
       auto const at = static_cast<unsigned>(position + of.border);
       inside = at < of.positions;  // nor in front of the first one
       if (!inside) return;
@@ -143,10 +145,10 @@ constexpr bool conv_can_be_direct(std::size_t in, std::size_t out) {
   return std::is_same_v<P, bf16> && in % direct_block == 0 && out % direct_block == 0;
 }
 /// Whether forward and data gradient are done so: with more channels the other way has been measured to be faster
-/// (docs/performance.md).
+/// (docs/performance.md), but not where it has to pool, which is slow there.
 template <class P>
-constexpr bool conv_is_direct(std::size_t in, std::size_t out) {
-  return conv_can_be_direct<P>(in, out) && std::max(in, out) < 256;
+constexpr bool conv_is_direct(std::size_t in, std::size_t out, bool pool = false) {
+  return conv_can_be_direct<P>(in, out) && (pool || std::max(in, out) < 256);
 }
 /// Rows of sums that it writes: one for each warpgroup's pixels.
 constexpr std::size_t direct_sum_rows(conv_dims const& d) { return row_tiles(layout_of(d).positions, direct_group); }
@@ -155,8 +157,8 @@ struct direct_job {
   bfloat16 const* x = nullptr;
   bfloat16 const* w = nullptr;  ///< rows of output channels; of each block of 64 input channels tap after tap
   bfloat16* y = nullptr;
-  float const* shift = nullptr;  ///< as in conv_job, and so are the next two
-  double* sums = nullptr;
+  float const* shift = nullptr;  ///< as in conv_job, and so are the next three
+  double* sums = nullptr;        ///< (null where windows are pooled)
   bool relu = false, pool = false;
   picture_row pictures{};
   int in = 0, out = 0, halo = 0;  ///< see direct_halo
@@ -180,8 +182,8 @@ struct direct_place {
   char* pixels;   ///< two buffers, used by turns
   char* weights;  ///< of `direct_stages` steps
   char* staging;  ///< `direct_staged` bytes for each warp
-  int* tables;    ///< two, used by turns: what source_of says of a tile's pixels; not where windows are pooled
-  char* handed;   ///< there as many bytes for each warp, to the other warpgroup
+  int* tables;    ///< two, used by turns: what source_of says of a tile's pixels
+  char* handed;   ///< in their place where windows are pooled: `direct_staged` bytes of each warp for the other group
   int blocks;     ///< of input channels
 
   __device__ explicit direct_place(direct_job const& job)
@@ -312,12 +314,13 @@ __device__ __forceinline__ void move_direct_tiles(direct_job const& job, direct_
 /// What the first two do. A tile's values go out while the products of the next one are made: in eight pieces of 32
 /// pixels, each by the warp that has them.
 ///
-/// Where windows are pooled, the first warpgroup has their upper halves and the second one the lower halves. Each hands
-/// the other one 16 of a warp's windows, and puts out 16 others, in which there is then what it was handed.
+/// Where windows are pooled, the first warpgroup has their upper halves and the second one the lower halves. Of two
+/// pieces, a warp hands over in the first one its halves of 16 windows that the other warpgroup is to put out, and in
+/// the second one puts out 16 whose other halves it was handed.
 template <bool Pool>
 __device__ __forceinline__ void multiply_direct_tiles(direct_job const& job, direct_place const& at) {
   constexpr int row_bytes = direct_rows::row_bytes, blocks_of_8 = direct_group / 8, pieces = direct_pieces;
-  static_assert(Pool || pieces * 32 == direct_group);
+  static_assert(pieces * 32 == direct_group && pieces % 2 == 0);
   int const thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
   int const group = __shfl_sync(0xFFFFFFFFu, warp / 4, 0);  // so that the compiler knows that lanes agree
   int const group_pixel = group * direct_group, warp_channel = warp % 4 * 16;
@@ -491,8 +494,9 @@ std::size_t run_direct(context<cuda<P>>& on, conv_dims const& d, direct_job job)
   direct_layout const is = layout_of(d, job.pool);
   if (is.positions == 0) return 0;
   job.pictures = picture_row(d, is);
-  job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out), job.sum_rows = narrow(direct_sum_rows(d));
-  job.halo = static_cast<int>(direct_halo(is.pitch));
+  job.in = static_cast<int>(d.in), job.out = static_cast<int>(d.out),
+  job.sum_rows = job.pool ? 0 : narrow(direct_sum_rows(d));
+  job.halo = static_cast<int>(direct_halo(is.pitch, is.rows));
   job.by_channels = divider(d.out / direct_block);
   job.tiles = blocks_for(is.positions, direct_tile / is.rows) * job.by_channels.by;
   // All there is: what a kernel may have belongs to the kernel, and is not to become less than an earlier launch needs.
