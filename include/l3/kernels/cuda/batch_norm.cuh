@@ -236,6 +236,22 @@ struct keep_gradients {
   }
 };
 
+/// The gradient at batch norm's input, from that at its output and the sums of all `rows` pixels.
+template <int V>
+struct input_gradient : backward_state<V> {
+  float mean_g[V], slope[V];
+
+  __device__ void load(norm_state<float> const& state, unsigned c, bool relu, float const* dgamma, float const* dbeta,
+                       float rows) {
+    backward_state<V>::load(state, c, relu);
+#pragma unroll
+    for (int k = 0; k < V; ++k) mean_g[k] = dbeta[c + k] / rows, slope[k] = dgamma[c + k] / rows * this->inverse_std[k];
+  }
+  __device__ float operator()(float g, float x, int k) const {
+    return this->norm.scale[k] * (g - mean_g[k] - (x - this->mean[k]) * slope[k]);
+  }
+};
+
 /// dx and dy may be one.
 template <class T, int V, int Side>
 __global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const* x, norm_state<float> const state,
@@ -245,11 +261,8 @@ __global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const
   auto const channels = static_cast<unsigned>(job.channels);
   unsigned const c = (blockIdx.y * job.lanes + lane) * V;
   if (c >= channels) return;
-  backward_state<V> at;
-  at.load(state, c, relu);
-  float mean_g[V], slope[V];
-#pragma unroll
-  for (int e = 0; e < V; ++e) mean_g[e] = dbeta[c + e] / rows, slope[e] = dgamma[c + e] / rows * at.inverse_std[e];
+  input_gradient<V> at;
+  at.load(state, c, relu, dgamma, dbeta, rows);
   for (unsigned k = 0; k < cells_in_a_row; ++k) {
     unsigned const cell = (blockIdx.x * cells_in_a_row + k) * parts + part;
     if (cell >= job.cells) return;
@@ -267,8 +280,7 @@ __global__ __launch_bounds__(256) void norm_gradient(cell_job const job, T const
       if (!place.has(p)) continue;
       values<T, V> out;
 #pragma unroll
-      for (int e = 0; e < V; ++e)
-        out.v[e] = at.norm.scale[e] * ((to[e] == p ? g.v[e] : 0.0f) - mean_g[e] - (in[p].v[e] - at.mean[e]) * slope[e]);
+      for (int e = 0; e < V; ++e) out.v[e] = at(to[e] == p ? g.v[e] : 0.0f, in[p].v[e], e);
       out.store(dx + place.at(job, p) + c);
     }
   }
@@ -356,12 +368,8 @@ __global__ __launch_bounds__(256) void winners_gradient(divider by_pixels, unsig
   unsigned const lane = threadIdx.x % lanes, part = threadIdx.x / lanes, parts = 256 / lanes;
   unsigned const c = (blockIdx.y * lanes + lane) * V;
   if (c >= channels) return;
-  backward_state<V> at;
-  at.load(state, c, false);
-  float mean_g[V], slope[V];
-  auto const count = static_cast<float>(rows);
-#pragma unroll
-  for (int e = 0; e < V; ++e) mean_g[e] = dbeta[c + e] / count, slope[e] = dgamma[c + e] / count * at.inverse_std[e];
+  input_gradient<V> at;
+  at.load(state, c, false, dgamma, dbeta, static_cast<float>(rows));
   for (unsigned k = 0; k < cells_in_a_row; ++k) {
     unsigned const row = (blockIdx.x * cells_in_a_row + k) * parts + part;
     if (row >= rows) return;
@@ -370,10 +378,8 @@ __global__ __launch_bounds__(256) void winners_gradient(divider by_pixels, unsig
     values<T, V> in, g, out;
     in.load(x + std::size_t{row} * channels + c), g.load(dy + place);
 #pragma unroll
-    for (int e = 0; e < V; ++e) {
-      float const gradient = winners[place + e] == static_cast<int>(pixel) ? g.v[e] : 0.0f;
-      out.v[e] = at.norm.scale[e] * (gradient - mean_g[e] - (in.v[e] - at.mean[e]) * slope[e]);
-    }
+    for (int e = 0; e < V; ++e)
+      out.v[e] = at(winners[place + e] == static_cast<int>(pixel) ? g.v[e] : 0.0f, in.v[e], e);
     out.store(dx + std::size_t{row} * channels + c);
   }
 }
