@@ -37,6 +37,8 @@ def main():
             continue
         layer = {}
         for row in rows:
+            if not row.get("trains", True):
+                continue
             layer[row["layer"]] = layer.get(row["layer"], 0) + 1e3 * row["ms"] / row["batch"]
         runs.append((f'products: {rows[0]["products"]}, batch {rows[0]["batch"]}', layer))
     said = subprocess.run([args.l3, "info", "--model", args.model, "--json"], check=True, capture_output=True, text=True)

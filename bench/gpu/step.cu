@@ -126,7 +126,7 @@ void use(context<B>& on, std::size_t batch, double seconds) {
       chain::flops * static_cast<double>(batch) / ms * 1e-9);
 }
 
-/// The passes of one layer, by themselves.
+/// The passes of one layer, by themselves: those of a training step, and what it does in use.
 template <class Node>
 void layer(context<B>& on, std::string const& subnet, std::size_t batch, double seconds) {
   using node = typename Node::layer;
@@ -143,15 +143,34 @@ void layer(context<B>& on, std::string const& subnet, std::size_t batch, double 
                               scratch_size<B>::channels(conv.out, conv.height * conv.width))
                                  .bytes(batch, 1));
   stopwatch watch;
-  auto const report = [&](char const* pass, double flops, std::size_t values, auto&& run) {
+  auto const report = [&](char const* pass, double flops, std::size_t values, auto&& run, bool trains = true) {
     double const ms = watch.milliseconds(on.stream(), seconds, run);
     std::printf(
-        "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, \"tflops\": "
-        "%.1f, "
-        "\"gbytes\": %.0f}\n",
-        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, on.products(), batch, ms, flops / ms * 1e-9,
-        static_cast<double>(values * sizeof(T)) / ms * 1e-6);
+        "{\"layer\": \"%s.%s\", \"pass\": \"%s\", \"trains\": %s, \"products\": \"%s\", \"batch\": %zu, \"ms\": %.4f, "
+        "\"tflops\": %.1f, \"gbytes\": %.0f}\n",
+        subnet.c_str(), std::string(Node::name.view()).c_str(), pass, trains ? "true" : "false", on.products(), batch,
+        ms, flops / ms * 1e-9, static_cast<double>(values * sizeof(T)) / ms * 1e-6);
   };
+  device_block const prepared(scratch_size<B>::conv2d_prepared(conv).bytes(0, 0));
+  conv2d_prepare(on, conv, as<float>(w), nullptr, prepared.data());
+  bool const pooled = detail::gpu::pools_2x2(pool);
+  report(
+      "in use", conv.flops(), xs + (pooled ? ys : zs),
+      [&] {
+        conv2d_infer(on, conv, as<T>(x), prepared.data(), {c, true, pooled}, pooled ? as<T>(y) : as<T>(z),
+                     scratch.data());
+      },
+      false);
+  // Where another way was measured to be faster once.
+  if constexpr (detail::gpu::conv_can_be_direct<bf16>(node::input::channels, node::channels))
+    if (!detail::gpu::conv_is_direct<bf16>(conv.in, conv.out, pooled) && on.direct(detail::gpu::reads_rows_anywhere))
+      report(
+          "in use, all taps in one place", conv.flops(), xs + zs,
+          [&] {
+            detail::gpu::run_direct(on, conv,
+                                    {.x = as<T>(x), .w = as<T>(prepared), .y = as<T>(z), .shift = c, .relu = true});
+          },
+          false);
   norm_state<float> const state{c, c + n, c + 2 * n, c + 3 * n};
   if constexpr (node::template thin<B>) {
     device_block const sums(scratch_size<B>::conv2d_thin(conv).bytes(batch, 1)),

@@ -230,7 +230,8 @@ TEMPLATE_TEST_CASE("conv2d in inference on a GPU scales, shifts, rectifies and p
                    bf16) {
   if (!has_gpu()) return;
   with_each_product<TestType>([](made_by products) {
-    std::vector<conv_dims> sizes = {{1, 5, 7, 3, 5}, {2, 4, 9, 16, 40}, {1, 17, 18, 8, 72}};
+    std::vector<conv_dims> sizes = {
+        {1, 5, 7, 3, 5}, {2, 5, 7, 3, 64}, {1, 9, 13, 1, 16}, {2, 4, 9, 16, 40}, {1, 17, 18, 8, 72}};
     if (products == made_by::warpgroups) sizes.push_back({1, 7, 20, 8, 256});
     if (products == made_by::direct) sizes.assign(std::begin(pooled_sizes), std::end(pooled_sizes));
     for (auto const& d : sizes)

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/conv_direct.cuh>
+#include <l3/kernels/cuda/conv_thin.cuh>
+#include <l3/kernels/cuda/neighbours.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/cuda/warpgroups.cuh>
@@ -146,19 +148,6 @@ struct conv_job {
   unsigned column_tiles = 0;
 };
 
-/// Which neighbours of pixel (i, j) are inside the picture: a bit for each tap.
-__device__ inline unsigned inside_bits(int i, int j, int height, int width) {
-  unsigned const columns = (j > 0 ? 1u : 0u) | 2u | (j + 1 < width ? 4u : 0u);
-  return (i > 0 ? columns : 0u) | columns << 3 | (i + 1 < height ? columns << 6 : 0u);
-}
-/// The same of pixel p of all pictures of a job.
-template <class Job>
-__device__ inline unsigned neighbours_inside(Job const& job, unsigned p) {
-  unsigned const line = job.by_width.quotient(p);
-  int const j = static_cast<int>(p - line * job.by_width.by);
-  int const i = static_cast<int>(line - job.by_height.quotient(line) * job.by_height.by);
-  return inside_bits(i, j, job.height, job.width);
-}
 /// The pixel that row `m` of the left matrix is about, and which of its neighbours are inside the picture.
 template <class T>
 __device__ inline void locate(conv_job<T> const& job, unsigned m, unsigned& pixel, unsigned& inside) {
@@ -533,13 +522,15 @@ void conv2d_prepare(context<cuda<P>>& on, conv_dims const& d, float const* w, fl
 template <class P>
 void conv2d_infer(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, std::byte const* prepared,
                   epilogue<float> const& then, value_of<cuda<P>>* y, std::byte* /*scratch*/, packing = {}) {
+  auto const* const w = reinterpret_cast<value_of<cuda<P>> const*>(prepared);
+  if constexpr (std::is_same_v<P, bf16>)
+    if (detail::gpu::conv_is_thin<P>(d.in, d.out) && !then.pool) {
+      static_assert(detail::gpu::conv_terms<P>(1) == detail::gpu::thin_terms &&
+                    detail::gpu::conv_terms<P>(3) == detail::gpu::thin_terms);
+      return detail::gpu::run_thin(on, d, {.x = x, .packed = w}, nullptr, then.shift, then.relu, y);
+    }
   detail::gpu::run_convolution<P>(on, d,
-                                  {.x = x,
-                                   .w = reinterpret_cast<value_of<cuda<P>> const*>(prepared),
-                                   .y = y,
-                                   .shift = then.shift,
-                                   .relu = then.relu,
-                                   .pool = then.pool});
+                                  {.x = x, .w = w, .y = y, .shift = then.shift, .relu = then.relu, .pool = then.pool});
 }
 
 template <class P>

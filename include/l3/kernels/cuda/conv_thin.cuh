@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/batch_norm.cuh>
-#include <l3/kernels/cuda/conv2d.cuh>
+#include <l3/kernels/cuda/neighbours.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/cuda/row_sums.cuh>
 #include <l3/kernels/dims.hpp>
@@ -70,16 +70,20 @@ std::size_t launch_thin(cudaStream_t in, conv_dims const& d, gpu_facts const& gp
   return count;
 }
 
-struct thin_job {
+/// What a kernel reads: weights (out, in, 3, 3), or as conv2d_prepare leaves them, in rows of so many terms.
+inline constexpr int thin_terms = 32;
+struct thin_input {
   bfloat16 const* x = nullptr;
-  float const* w = nullptr;  ///< (out, in, 3, 3)
+  float const* w = nullptr;
+  bfloat16 const* packed = nullptr;
+};
+struct thin_job : thin_input {
   int height = 0, width = 0;
   unsigned rows = 0;  ///< pixels
   divider by_width{}, by_height{};
 
-  thin_job(conv_dims const& d, bfloat16 const* input, float const* weights)
-      : x(input),
-        w(weights),
+  thin_job(conv_dims const& d, thin_input const& from)
+      : thin_input(from),
         height(static_cast<int>(d.height)),
         width(static_cast<int>(d.width)),
         rows(narrow(d.rows())),
@@ -111,6 +115,11 @@ struct thin_product {
     auto const weight = [&](int channel, int term) {
       return term < Sizes::terms ? thin_weight<Sizes>(job.w, channel, term) : 0.0f;
     };
+    static_assert(16 * depths <= thin_terms);
+    auto const two_weights = [&](int channel, int term) {
+      if (job.w == nullptr) return *reinterpret_cast<unsigned const*>(job.packed + channel * thin_terms + term);
+      return packed(weight(channel, term), weight(channel, term + 1));
+    };
 #pragma unroll
     for (int s = 0; s < depths; ++s) {
 #pragma unroll
@@ -118,7 +127,7 @@ struct thin_product {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           int const channel = 16 * m + g + 8 * (k & 1), term = 16 * s + 8 * (k >> 1) + 2 * t;
-          weights[m][s][k] = packed(weight(channel, term), weight(channel, term + 1));
+          weights[m][s][k] = two_weights(channel, term);
         }
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -263,7 +272,7 @@ __global__ void thin_moments(thin_job const job, double const* seconds, float* m
   if (lane == 0) keep_moments{mean, variance, double(job.rows)}(blockIdx.x, {first, second});
 }
 
-/// relu(z scale + shift).
+/// relu(z scale + shift); without scales or shifts nothing is multiplied or added.
 template <class Sizes>
 __global__ __launch_bounds__(32 * thin_warps) void thin_forward(thin_job const job, float const* scale,
                                                                 float const* shift, bool relu, bfloat16* y) {
@@ -274,8 +283,10 @@ __global__ __launch_bounds__(32 * thin_warps) void thin_forward(thin_job const j
 #pragma unroll
   for (int m = 0; m < blocks; ++m)
 #pragma unroll
-    for (int h = 0; h < 2; ++h)
-      factor[m][h] = scale[16 * m + 8 * h + product.g], term[m][h] = shift[16 * m + 8 * h + product.g];
+    for (int h = 0; h < 2; ++h) {
+      int const c = 16 * m + 8 * h + product.g;
+      factor[m][h] = scale != nullptr ? scale[c] : 1.0f, term[m][h] = shift != nullptr ? shift[c] : 0.0f;
+    }
   each_thin_step(thin_range(job), [&](unsigned first) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -440,6 +451,15 @@ __global__ void thin_weight_gradient(thin_job const job, norm_state<float> const
   dw[(c * Sizes::in + term % Sizes::in) * 9 + term / Sizes::in] = static_cast<float>(state.gamma[c] * inverse * before);
 }
 
+template <class P>
+void run_thin(context<cuda<P>>& on, conv_dims const& d, thin_input const& from, float const* scale, float const* shift,
+              bool relu, value_of<cuda<P>>* y) {
+  with_thin_sizes(d, [&]<class Sizes>(Sizes) {
+    launch_thin(on.stream(), d, on.gpu(), thin_forward<Sizes>, thin_warps * 16 * 2 * Sizes::channels, thin_job(d, from),
+                scale, shift, relu, y);
+  });
+}
+
 }  // namespace detail::gpu
 
 /// The moments of a convolution of few channels, whose output is not kept; what backward wants of the input goes to
@@ -454,7 +474,7 @@ void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
   auto* const seconds = reinterpret_cast<double*>(kept);
   gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
     constexpr std::size_t own = gpu::thin_sums_bytes<Sizes::depths, 2 * Sizes::depths>;
-    gpu::thin_job const job(d, x, w);
+    gpu::thin_job const job(d, {.x = x, .w = w});
     std::size_t const count = gpu::launch_thin(
         on.stream(), d, on.gpu(), gpu::thin_second_moments<gpu::thin_sizes<Sizes::in, 1>>, own, job, tiles);
     gpu::finish_sums<1>(on.stream(), tiles, count, Sizes::columns * Sizes::columns, gpu::keep_total{seconds});
@@ -467,11 +487,7 @@ void conv2d_thin_moments(context<cuda<P>>& on, conv_dims const& d, value_of<cuda
 template <class P>
 void conv2d_thin_forward(context<cuda<P>>& on, conv_dims const& d, value_of<cuda<P>> const* x, float const* w,
                          float const* scale, float const* shift, bool relu, value_of<cuda<P>>* y) {
-  namespace gpu = detail::gpu;
-  gpu::with_thin_sizes(d, [&]<class Sizes>(Sizes) {
-    gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_forward<Sizes>, gpu::thin_warps * 16 * 2 * Sizes::channels,
-                     gpu::thin_job(d, x, w), scale, shift, relu, y);
-  });
+  detail::gpu::run_thin(on, d, {.x = x, .w = w}, scale, shift, relu, y);
 }
 /// The gradients of its weights and of batch norm's. Scratch of conv2d_thin.
 ///
@@ -487,7 +503,7 @@ void conv2d_thin_backward(context<cuda<P>>& on, conv_dims const& d, value_of<cud
     constexpr std::size_t staged = gpu::thin_warps * 2 * gpu::thin_gradients<Sizes>::bytes;
     constexpr std::size_t own = gpu::thin_sums_bytes<Sizes::blocks, 2 * Sizes::depths>;
     constexpr std::size_t size = Sizes::channels * Sizes::columns;
-    gpu::thin_job const job(d, x, w);
+    gpu::thin_job const job(d, {.x = x, .w = w});
     double* const tiles = sums + size;
     std::size_t const count = gpu::launch_thin(on.stream(), d, on.gpu(), gpu::thin_gradient_sums<Sizes>,
                                                std::max(staged, own), job, norm, relu, dy, tiles);

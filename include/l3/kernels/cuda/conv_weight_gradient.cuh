@@ -11,6 +11,7 @@
 #include <l3/core/memory.hpp>
 #include <l3/kernels/cuda/conv2d.cuh>
 #include <l3/kernels/cuda/conv_weight_direct.cuh>
+#include <l3/kernels/cuda/neighbours.cuh>
 #include <l3/kernels/cuda/products.cuh>
 #include <l3/kernels/dims.hpp>
 
