@@ -68,9 +68,13 @@ json as_json(outcome const& r) {
           {"confusion", r.result.confusion}};
 }
 
-loader_options fixed_pair_options(baseline_options const& o, std::uint32_t pairs) {
-  loader_options reading{
-      .seed = o.seed, .batch = 64, .pairs = pairing::paper, .evaluation_pairs = pairs, .workers = o.readers(o.workers)};
+loader_options fixed_pair_options(baseline_options const& o, std::uint32_t pairs, std::string const& data) {
+  loader_options reading{.seed = o.seed,
+                         .batch = 64,
+                         .pairs = pairing::paper,
+                         .evaluation_pairs = pairs,
+                         .workers = o.readers(o.workers),
+                         .name = data};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = [&o](refusal const& r) { o.warn("refused " + r.why); };
   return reading;
@@ -127,7 +131,7 @@ std::pair<outcome, outcome> direct(baseline_options const& o, std::string const&
   auto const scores_of = [&](std::string const& data, std::uint32_t count) {
     std::vector<judged> all;
     progress bar(o, "pairs", count);
-    fixed_pairs pairs(*input, open_collection(data), fixed_pair_options(o, count), frames.net->takes_raw(), 0);
+    fixed_pairs pairs(*input, open_collection(data), fixed_pair_options(o, count, data), frames.net->takes_raw(), 0);
     pairs.for_each([&](feed_batch const& b) {
       auto const p = frames.probabilities(items_of(b, modality::frame), b.count);
       auto const q = sounds.probabilities(items_of(b, modality::sound), b.count);
@@ -170,7 +174,7 @@ outcome correspondence_of(baseline_options const& o, std::string const& checkpoi
     net->initialise(o.seed);
   net->prepare_inference(64);
   auto const input = make_input(model);
-  fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs), net->takes_raw(), 0);
+  fixed_pairs pairs(*input, open_collection(o.test), fixed_pair_options(o, o.test_pairs, o.test), net->takes_raw(), 0);
   progress bar(o, "pairs", o.test_pairs);
   std::size_t seen = 0;
   crew alone;
@@ -181,6 +185,7 @@ outcome correspondence_of(baseline_options const& o, std::string const& checkpoi
 }
 
 int direct_run(baseline_options const& o) {
+  if (!o.out.empty()) make_results_folder(o.out, "direct");
   auto const [valid, test] = direct(o, o.vision, o.audio);
   o.answer(
       text("direct: accuracy %.4f (95 %% interval %.4f-%.4f), area under ROC %.4f; threshold %.4g, with which "
@@ -188,10 +193,7 @@ int direct_run(baseline_options const& o) {
            test.result.accuracy, test.result.interval[0], test.result.interval[1], test.auc, test.threshold,
            valid.result.accuracy));
   json result{{"kind", "direct"}, {"threshold", test.threshold}, {"test", as_json(test)}, {"valid", as_json(valid)}};
-  if (!o.out.empty()) {
-    make_folder(o.out);
-    write_json(fs::path(o.out) / "result.json", result);
-  }
+  if (!o.out.empty()) write_json(fs::path(o.out) / "result.json", result);
   o.print(result);
   return done;
 }
@@ -202,7 +204,7 @@ int all_run(CLI::App& command, baseline_options const& o) {
   // What the last stage needs is looked at before the first.
   open_collection(o.test);
   if (!o.checkpoint.empty()) model_of_checkpoint(o.checkpoint);
-  make_folder(out);
+  make_results_folder(out, "baselines");
   int code = done;
   auto const stage = [&](char const* name, auto&& train, auto&& set) {
     baseline_options part = o;

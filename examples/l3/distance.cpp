@@ -38,7 +38,7 @@ int distance_run(distance_options const& o) {
                 both.front().c_str()));
   chosen_network const network = o.network.open(o.threads);
   auto const settings = o.settings(network);
-  make_folder(out);
+  make_results_folder(out, "distance");
   auto const read = [&](collection_rows& to, std::string const& source, char const* cache) {
     o.say(text("%s: %zu files", source.c_str(), to.set.files.size()));
     to.rows = read_features(o, to.set, what, network, settings, out / cache);

@@ -320,16 +320,21 @@ int embed_run(embed_options o) {
   bar.finish();
   int const signal = interruption::signal();
   json const written = made.written(), existing = made.existing(), refused = made.refused();
-  o.say(text("%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused",
-             written.size(), o.out.c_str(), existing.size(), refused.size()));
+  bool const broken_off = signal != 0 && !made.all_done();
+  o.say(text("%s%zu outputs in %s, %zu skipped because they exist (--overwrite makes them anew), %zu refused",
+             broken_off ? "Interrupted; the same command goes on from there: " : "", written.size(), o.out.c_str(),
+             existing.size(), refused.size()));
   o.print({{"outputs", written},
            {"skipped", existing.size()},
            {"existing", existing},
            {"refused", refused},
            {"hop", work.hop_seconds()},
            {"shares_overlap", work.shares()},
-           {"model", net->facts().description}});
-  return signal != 0 && !made.all_done() ? 128 + signal : ended(written.size() + existing.size(), refused.size());
+           {"model", net->facts().description},
+           {"interrupted", broken_off}});
+  if (broken_off) return 128 + signal;
+  return o.ended(written.size() + existing.size(), refused.size(),
+                 refused.empty() ? "" : refused.front().at("why").get<std::string>());
 }
 
 }  // namespace

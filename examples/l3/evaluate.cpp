@@ -2,6 +2,7 @@
 #include "evaluate.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace l3::program {
 
@@ -53,6 +54,18 @@ bool fixed_pairs::for_each(std::function<void(feed_batch const&)> const& f, std:
   }
   kept_ = std::move(kept);
   return true;
+}
+
+void require_readable(model_input const& input, collection const& data, std::string name, decode_limits const& limits) {
+  input
+      .open(data, {.batch = 2,
+                   .pairs = pairing::paper,
+                   .evaluation_pairs = 2,
+                   .workers = 1,
+                   .ahead = 1,
+                   .name = std::move(name),
+                   .limits = limits})
+      ->next();
 }
 
 std::uint64_t print_of(clip_list const& clips) {

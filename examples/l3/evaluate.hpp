@@ -51,6 +51,9 @@ class fixed_pairs {
   std::vector<kept_batch> kept_;
 };
 
+/// Errors  media_error, with the list's name: there are no two videos to draw from.
+void require_readable(model_input const& input, collection const& data, std::string name, decode_limits const& limits);
+
 /// A number that tells these videos, in this order, from others; and these weights.
 std::uint64_t print_of(clip_list const& clips);
 std::uint64_t print_of(engine& net);

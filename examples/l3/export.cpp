@@ -156,6 +156,8 @@ int export_run(export_options const& o) {
         {o.embedding.size != 0 ? "--size" : "--pool", "audio or image, whose embedding it is about", o.what});
   if (fs::exists(o.out) && fs::exists(o.checkpoint) && fs::equivalent(o.out, o.checkpoint))
     throw setting_error({"--out", "another file than the checkpoint", o.out});
+  if (fs::exists(o.out) && fs::path(o.out).extension() != ".onnx")
+    throw setting_error({"--out", "a new file, or an old one that ends in .onnx", o.out + ", another file"});
   safetensors_file const file = safetensors_file::open(o.checkpoint);
   checkpoint_facts const facts = read_checkpoint_facts(file);
   network_file to(o, facts);

@@ -138,6 +138,8 @@ int index_run(index_options const& o) {
         {"--clip-seconds and --quick",
          "those of the run that was interrupted (" + unfinished.string() + "), or --force to begin anew", "others"});
   if (packed_clips::is_packed(out)) throw setting_error({"--out", "an index", o.out + ", a packed collection's"});
+  if (o.anew && fs::exists(out) && !is_sql_database(out))
+    throw setting_error({"--out", "a new file, or an index", o.out + ", another file"});
   memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
   clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);
 
@@ -206,7 +208,8 @@ int index_run(index_options const& o) {
   }
   for (auto const& each : listing.missing)
     complaints.write(refusal_line({each, "expected a video of this name, found none", 0, true}));
-  index.commit();
+  bool const keeps_old = all.usable == 0 && fs::exists(out);
+  if (!keeps_old) index.commit();
   complaints.commit();
   fs::remove(unfinished);
 
@@ -222,8 +225,8 @@ int index_run(index_options const& o) {
   document["known_before"] = known;
   document["failures"] = failures.string();
   o.print(document);
-  if (all.usable == 0) o.warn("none of them can be used");
-  return ended(all.usable, all.refused);
+  return o.ended(all.usable, all.refused,
+                 "none of them can be used" + (keeps_old ? "; " + o.out + " is what it was" : ""));
 }
 
 }  // namespace

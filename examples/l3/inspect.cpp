@@ -144,7 +144,7 @@ std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, 
 }
 
 int units_run(inspect_options const& o) {
-  make_folder(o.out);
+  make_results_folder(o.out, "units");
   insides const inside(o, 64);
   require_units(o, inside.features());
   collection const data = open_collection(o.data);
@@ -152,7 +152,8 @@ int units_run(inspect_options const& o) {
                          .batch = 64,
                          .pairs = pairing::paper,
                          .evaluation_pairs = o.moments,
-                         .workers = o.readers(o.workers)};
+                         .workers = o.readers(o.workers),
+                         .name = o.data};
   reading.limits.seconds = o.seconds;
   json refused = json::array();
   auto const refuse = [&](std::string const& file, std::string const& why) {
@@ -179,6 +180,10 @@ int units_run(inspect_options const& o) {
       bar.update(static_cast<double>(frames.clips.size()), "");
     });
   }
+  for (auto const& old : fs::directory_iterator(o.out))
+    if (std::string const name = old.path().filename().string();
+        name.starts_with("vision-unit-") || name.starts_with("audio-unit-"))
+      fs::remove(old.path());
   json document = json::array();
   std::set<std::uint32_t> not_shown;  // what was drawn from them could be read, what is to be shown cannot
   for (modality const what : {modality::frame, modality::sound}) {
@@ -368,7 +373,7 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
     }
   }
   o.print({{"kind", kind}, {"files", files}, {"refused", refused}});
-  return ended(files.size(), refused.size());
+  return o.ended(files.size(), refused.size(), refused.empty() ? "" : refused.front().at("why").get<std::string>());
 }
 
 int heatmap_run(inspect_options const& o) {

@@ -92,9 +92,10 @@ std::vector<std::string> files_of_both(labelled_set const& a, labelled_set const
 namespace {
 
 /// One of DCASE's two lists.
-void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path const& audio, std::string const& fold) {
+void append_scenes(std::vector<row>& rows, fs::path const& source, fs::path const& audio, file_filter const& wanted,
+                   std::string const& fold) {
   if (fs::is_directory(source)) {
-    for (fs::path const& file : files_below(source, [](fs::path const& f) { return f.extension() == ".wav"; })) {
+    for (fs::path const& file : files_below(source, wanted)) {
       std::string label = file.stem().string();
       label.erase(std::find_if(label.rbegin(), label.rend(), [](unsigned char c) { return !std::isdigit(c); }).base(),
                   label.end());
@@ -186,13 +187,13 @@ labelled_set read_esc50(fs::path const& meta, fs::path const& audio, bool only_e
   return set;
 }
 
-labelled_set read_dcase(fs::path const& train, fs::path const& test, fs::path const& audio) {
+labelled_set read_dcase(fs::path const& train, fs::path const& test, fs::path const& audio, file_filter const& wanted) {
   std::vector<row> rows;
-  append_scenes(rows, train, audio, "1 train");
-  if (rows.empty()) throw format_error({train.string(), "files to train on", "none"});
+  append_scenes(rows, train, audio, wanted, "1 train");
+  if (rows.empty()) throw format_error({train.string(), "sound files to train on", "none"});
   std::size_t const trained_on = rows.size();
-  append_scenes(rows, test, audio, "2 test");
-  if (rows.size() == trained_on) throw format_error({test.string(), "files to test on", "none"});
+  append_scenes(rows, test, audio, wanted, "2 test");
+  if (rows.size() == trained_on) throw format_error({test.string(), "sound files to test on", "none"});
   labelled_set set = made("dcase", train, rows);
   set.folds = {"train", "test"};
   set.tests = {1};

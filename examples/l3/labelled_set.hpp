@@ -41,14 +41,14 @@ using file_filter = std::function<bool(std::filesystem::path const&)>;
 /// Errors  file_error; format_error: a column that is missing, an empty cell, one class or fold only.
 labelled_set read_esc50(std::filesystem::path const& meta, std::filesystem::path const& audio, bool only_esc10);
 
-/// DCASE scenes: what is trained on and what is tested. Each is a folder of files named after their class and a number
-/// (2013: bus01.wav), or a table with the columns filename and scene_label (and identifier, if it likes: one place) as
-/// TAU Urban Acoustic Scenes has. Files of a table are below `audio`, or if that is empty below its folder or the one
-/// above.
+/// DCASE scenes: what is trained on and what is tested. Each is a folder of `wanted` files named after their class and
+/// a number (2013: bus01.wav), or a table with the columns filename and scene_label (and identifier, if it likes: one
+/// place) as TAU Urban Acoustic Scenes has. Files of a table are below `audio`, or if that is empty below its folder or
+/// the one above.
 ///
 /// Errors  as read_esc50.
 labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::path const& test,
-                        std::filesystem::path const& audio);
+                        std::filesystem::path const& audio, file_filter const& wanted);
 
 /// A folder with a folder for each class, or a table with the columns path and label (and fold; or `group_column`).
 /// Without a column fold, or with a group column, the files are dealt into `folds` folds (see stratified_folds); 0:

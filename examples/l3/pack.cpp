@@ -33,7 +33,7 @@ int verify_run(pack_command const& o) {
     bar->update(static_cast<double>(read), "");
   });
   if (bar) bar->finish();
-  for (auto const& each : found.problems) o.warn(each);
+  for (auto const& each : found.problems) std::cerr << "l3: " << printable(each) << std::endl;  // also when quiet
   o.answer(
       text("%zu clips in %zu shards, %sB: %s", found.clips, found.shards,
            short_number(static_cast<double>(found.bytes)).c_str(),
@@ -46,6 +46,9 @@ int pack_run(pack_command& o) {
   if (o.verify) return verify_run(o);
   if (o.out.empty()) throw setting_error({"--out", "a folder to write (or --verify, to check one)", "nothing"});
   if (packed_clips::is_packed(o.data)) throw setting_error({"DATA", "videos", o.data + ", which is packed already"});
+  std::error_code unknown;
+  if (std::filesystem::is_directory(o.data) && std::filesystem::equivalent(o.data, o.out, unknown))
+    throw setting_error({"--out", "another folder than DATA, which would not be that of the videos any more", o.out});
   clip_list const clips = open_collection(o.data).clips;
   o.made.out = o.out;
   o.made.threads = o.threads;
@@ -89,8 +92,7 @@ int pack_run(pack_command& o) {
            {"left_out", left_out},
            {"shards", r.shards},
            {"bytes", r.bytes}});
-  if (r.packed == 0) o.warn("none of them can be used");
-  return ended(r.packed, left_out);
+  return o.ended(r.packed, left_out, o.data + ": none of them can be used");
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ json paper_figures(std::string const& set) {
 
 int svm_run(probe_options o, labelled_set const& set) {
   std::sort(o.costs.begin(), o.costs.end());  // of equals the smallest is taken
-  make_folder(o.out);
+  make_results_folder(o.out, "svm");
   fs::path const out = o.out;
   chosen_network const network = o.network.open(o.threads);
   auto const settings = o.settings(network);
@@ -350,7 +350,7 @@ int svm_run(probe_options o, labelled_set const& set) {
 }
 
 int cluster_run(probe_options const& o) {
-  make_folder(o.out);
+  make_results_folder(o.out, "cluster");
   fs::path const out = o.out;
   modality const what = modality_named(o.what);
   labelled_set const set = read_classes(
@@ -475,11 +475,9 @@ work add_probe(CLI::App& command) {
     if (imagenet->parsed()) return images();
     if (retrieval->parsed()) return rankings();
     if (esc50->parsed()) return svm_run(*o, read_esc50(o->meta, o->audio, o->esc10));
-    if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio));
-    if (folder->parsed())
-      return svm_run(*o, read_classes(
-                             o->data, [](fs::path const& f) { return suits_embedding(f, "audio"); }, o->folds,
-                             o->network.seed, o->group));
+    auto const hears = [](fs::path const& f) { return suits_embedding(f, "audio"); };
+    if (dcase->parsed()) return svm_run(*o, read_dcase(o->train, o->test, o->audio, hears));
+    if (folder->parsed()) return svm_run(*o, read_classes(o->data, hears, o->folds, o->network.seed, o->group));
     return cluster_run(*c);
   });
 }

@@ -314,7 +314,7 @@ class image_probe {
 };
 
 int image_run(image_options const& o) {
-  make_folder(o.out);
+  make_results_folder(o.out, "images");
   interruption guard;
   auto const pictures = [](fs::path const& f) { return suits_embedding(f, "image"); };
   labelled_set const train = read_class_folders(o.train, pictures);

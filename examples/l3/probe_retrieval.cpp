@@ -104,7 +104,7 @@ void keep(std::vector<std::size_t> const& files, feature_rows& rows) {
 }
 
 int retrieval_run(retrieval_options const& o) {
-  make_folder(o.out);
+  make_results_folder(o.out, "retrieval");
   fs::path const out = o.out;
   labelled_set const set = read_classes(o.data, has_video_extension, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);

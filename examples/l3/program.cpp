@@ -60,6 +60,10 @@ void common_options::warn(std::string const& line) const {
   char const* const over_progress = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
   if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line) << std::endl;
 }
+exit_code common_options::ended(std::size_t made, std::size_t refused, std::string const& why) const {
+  if (made == 0) std::cerr << "l3: " << printable(why) << std::endl;
+  return made == 0 ? failed : refused != 0 ? some_refused : done;
+}
 void common_options::print(json const& document) const {
   if (as_json) std::cout << json_text(document, 2) << std::endl;
 }
@@ -240,6 +244,16 @@ void make_folder(std::filesystem::path const& folder) {
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
   if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
+}
+void make_results_folder(std::filesystem::path const& folder, std::string const& kind) {
+  make_folder(folder);
+  auto const file = folder / "result.json";
+  if (!std::filesystem::exists(file)) return;
+  json const old = json::parse(read_file(file, std::size_t{1} << 30), nullptr, false);
+  std::string const found = old.is_object() && old.contains("kind") ? old["kind"].dump() : "no kind";
+  if (found != json(kind).dump())
+    throw setting_error({"--out " + folder.string(), "a folder without other results than of kind \"" + kind + '"',
+                         "a result.json of " + found});
 }
 void make_folder_of(std::filesystem::path const& file) {
   if (file.has_parent_path()) make_folder(file.parent_path());

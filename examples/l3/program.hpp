@@ -18,10 +18,6 @@ using json = nlohmann::ordered_json;
 
 /// Exit codes; 130 and 143 say that a signal ended the work, which was then left in order.
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
-/// How work on many inputs ends: it has failed where nothing came of it.
-constexpr exit_code ended(std::size_t made, std::size_t refused) {
-  return made == 0 ? failed : refused != 0 ? some_refused : done;
-}
 
 /// Checks of options that are numbers: finite, and above 0 or not below it.
 extern CLI::Validator const above_zero, zero_or_more, even;
@@ -43,6 +39,8 @@ struct common_options {
   void warn(std::string const& line) const;
   /// The result of the work, for scripts.
   void print(json const& document) const;
+  /// How work on many inputs ends: where nothing came of them it has failed, and says why, also when quiet.
+  exit_code ended(std::size_t made, std::size_t refused, std::string const& why) const;
 };
 
 /// The words that call a command, behind the program's name: "baseline trunk".
@@ -131,6 +129,9 @@ class progress {
 
 /// Folder of results, made if it is not there. Errors: file_error.
 void make_folder(std::filesystem::path const& folder);
+/// The same, for a result.json of this kind. Errors: setting_error where there is one of another kind, whose other
+/// files would stay beside it.
+void make_results_folder(std::filesystem::path const& folder, std::string const& kind);
 /// The folder that a file is to be in, likewise.
 void make_folder_of(std::filesystem::path const& file);
 /// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear

@@ -55,15 +55,8 @@ class report {
       std::vector<std::vector<std::string>> settings;
       for (auto const& [name, value] : kept.config.items()) settings.push_back({name, setting_text(value)});
       html += html_details("Settings", html_table("config.json", {"setting", "value"}, settings));
-      auto const& refused = kept.refused;
-      html += "<p>" + text("%zu videos were refused.", refused.size()) + "</p>\n";
-      std::vector<std::vector<std::string>> rows;
-      for (std::size_t k = 0; k != std::min<std::size_t>(100, refused.size()); ++k)
-        rows.push_back({refused[k].file, refused[k].why});
-      if (!rows.empty())
-        html += html_details(
-            "Which, and why",
-            html_table(rows.size() < refused.size() ? "The first 100" : "All of them", {"video", "why"}, rows));
+      html += refusals("videos", kept.refused);
+      if (!kept.refused_in_validation.empty()) html += refusals("validation videos", kept.refused_in_validation);
       page_.section("Training", html);
       trained_ = true;
     });
@@ -202,6 +195,20 @@ class report {
     return html_details(says, fs::file_size(svg) <= 4 << 20
                                   ? html_wide(says, html_picture(svg, says))
                                   : "<p>Too large for a page: " + escaped(svg.string()) + "</p>\n");
+  }
+
+  static std::string refusals(std::string const& whose, std::vector<refusal> const& refused) {
+    auto const damaged = static_cast<std::size_t>(
+        std::count_if(refused.begin(), refused.end(), [](refusal const& r) { return !r.whole_file; }));
+    std::string html = "<p>" + text("%zu ", refused.size() - damaged) + whose + " were refused" +
+                       (damaged > 0 ? text(", %zu are damaged at some moments", damaged) : "") + ".</p>\n";
+    std::vector<std::vector<std::string>> rows;
+    for (std::size_t k = 0; k != std::min<std::size_t>(100, refused.size()); ++k)
+      rows.push_back({refused[k].file, refused[k].why});
+    if (rows.empty()) return html;
+    return html +
+           html_details("Which, and why", html_table(rows.size() < refused.size() ? "The first 100" : "All of them",
+                                                     {"video", "why"}, rows));
   }
 
   void add_pairs(found_result const& r) {

@@ -176,7 +176,7 @@ bool is_better(class_score const& a, std::optional<class_score> const& b) {
 }
 
 run_folder::validations run_folder::validated(std::uint64_t step) const {
-  std::optional<class_score> best;
+  std::optional<class_score> best, last;
   bool lacks_last = false;
   csv_table const log = read_csv(folder_ / "log.csv");
   std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
@@ -185,8 +185,9 @@ run_folder::validations run_folder::validated(std::uint64_t step) const {
     if (row[accuracy].empty()) continue;
     class_score const one{std::strtod(row[loss].c_str(), nullptr), std::strtod(row[accuracy].c_str(), nullptr)};
     if (is_better(one, best)) best = one;
+    last = one;
   }
-  return {best, lacks_last};
+  return {best, last, lacks_last};
 }
 
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
@@ -201,7 +202,9 @@ void run_folder::add_validation(std::uint64_t step, class_score const& score, co
   show([&] { events_->add(step, values); }, says);
 }
 
-void run_folder::append_refusal(std::string const& line) { append_text(folder_ / "refused.jsonl", line); }
+void run_folder::append_refusal(std::string const& line, bool in_validation) {
+  append_text(folder_ / refusals_name(in_validation), line);
+}
 
 void run_folder::append_processes(std::string const& rows) {
   std::filesystem::path const file = folder_ / "processes.csv";
@@ -212,7 +215,9 @@ run_record read_run(std::filesystem::path const& folder) {
   std::filesystem::path const log = folder / "log.csv";
   std::string rows = std::filesystem::exists(log) ? read_file(log, std::size_t{1} << 30) : std::string(log_header);
   rows.resize(rows.rfind('\n') + 1);
-  return {config_of(folder, ""), parse_csv(rows, log.string()), read_refusals(folder / "refused.jsonl")};
+  return {config_of(folder, ""), parse_csv(rows, log.string()),
+          read_refusals(folder / run_folder::refusals_name(false)),
+          read_refusals(folder / run_folder::refusals_name(true))};
 }
 
 }  // namespace l3::program

@@ -53,18 +53,23 @@ class run_folder {
   void begin_events(std::uint64_t done);
   /// What the log tells of validations, up to this step.
   struct validations {
-    std::optional<class_score> best;
+    std::optional<class_score> best, last;
     bool lacks_last;  ///< its last row is of this step, and without one
   };
   validations validated(std::uint64_t step) const;
   /// Gives one to the last row. Errors: file_error.
   void add_validation(std::uint64_t step, class_score const& score, common_options const& says);
 
-  /// A line that refusal_line made.
-  void append_refusal(std::string const& line);
+  /// A line that refusal_line made: of training, or of validation.
+  void append_refusal(std::string const& line, bool in_validation = false);
   /// Rows of processes.csv: how each of several fared since the rows before.
   void append_processes(std::string const& rows);
-  std::vector<refusal> refused() const { return read_refusals(folder_ / "refused.jsonl"); }
+  std::vector<refusal> refused(bool in_validation = false) const {
+    return read_refusals(folder_ / refusals_name(in_validation));
+  }
+  static constexpr char const* refusals_name(bool in_validation) {
+    return in_validation ? "refused-validation.jsonl" : "refused.jsonl";
+  }
 
  private:
   explicit run_folder(std::filesystem::path folder) : folder_(std::move(folder)) {}
@@ -88,7 +93,7 @@ bool is_better(class_score const& a, std::optional<class_score> const& b);
 struct run_record {
   json config;
   csv_table log;
-  std::vector<refusal> refused;
+  std::vector<refusal> refused, refused_in_validation;
 };
 /// Errors: setting_error if `folder` holds no run; file_error, format_error.
 run_record read_run(std::filesystem::path const& folder);

@@ -77,6 +77,7 @@ int search_run(search_options const& o) {
   std::unique_ptr<judge const> judges[2];  // of the same sense, of the other
   json answers = json::array();
   std::size_t refused = 0;
+  std::string first_reason;
   for (std::size_t q = 0; q != o.queries.size(); ++q) {
     auto const [sense, place] = places[q];
     feature_rows const& those = queries[sense == modality::sound];
@@ -92,7 +93,7 @@ int search_run(search_options const& o) {
       o.answer(o.queries[q] + ", by its " + name_of(sense) + ":");
       found = find(*by, those, place, set, rows, o.queries[q], o.top);
     }
-    refused += !why.is_null();
+    if (!why.is_null() && refused++ == 0) first_reason = why.get<std::string>();
     for (finding const& f : found) {
       std::string const& name = set.files[f.file].name;
       bool const has_time = searched == modality::sound || has_video_extension(set.files[f.file].file);
@@ -114,7 +115,7 @@ int search_run(search_options const& o) {
            {"files", set.files.size() - rows.refused.size()},
            {"refused", refused_files(set, rows)},
            {"queries", std::move(answers)}});
-  return ended(o.queries.size() - refused, refused + rows.refused.size());
+  return o.ended(o.queries.size() - refused, refused + rows.refused.size(), first_reason);
 }
 
 }  // namespace

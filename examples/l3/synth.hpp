@@ -15,6 +15,7 @@
 #include <l3/files/csv.hpp>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -174,6 +175,9 @@ inline void require_possible(synth_options const& o) {
   require(o.classes >= 2 && o.classes <= synth::classes, "--classes", "2 to 16", std::to_string(o.classes));
 }
 
+/// By which a data set's README.txt is known.
+inline constexpr std::string_view readme_begins = "Made-up instruments\n\nMade by `l3 synth`, ";
+
 inline std::vector<std::filesystem::path> lists_of(std::filesystem::path const& out) {
   return {out / "train.csv", out / "valid.csv", out / "test.csv", out / "sources.csv", out / "README.txt"};
 }
@@ -191,6 +195,11 @@ inline void prepare_folder(synth_options const& o) {
       if (!o.overwrite)
         throw file_error(
             complaint{o.out.string(), "an empty folder or a new one (--force replaces a data set)", "files in it"});
+      auto const readme = o.out / "README.txt";
+      bool const is_ours = fs::exists(readme) && read_file(readme, 1 << 20).starts_with(readme_begins);
+      for (auto const& list : lists_of(o.out))
+        if (!is_ours && fs::exists(list))
+          throw file_error(complaint{list.string(), "a data set of l3 synth, to replace it", "another file"});
       for (auto const& list : lists_of(o.out)) fs::remove(list);
       detail::remove_leftovers(o.out, {});
       if (fs::exists(videos)) {
@@ -238,11 +247,9 @@ class unfinished_set {
 
 inline std::string readme_of(synth_options const& o, synth_report const& r) {
   std::string text =
-      "Made-up instruments\n\n"
-      "Made by `l3 synth`, seed " +
-      std::to_string(o.seed) + ", level " + (o.level == level::hard ? "hard" : "easy") +
-      (o.independent ? ", look and sound independent of each other" : "") + ".\n" + std::to_string(o.videos) +
-      " videos of " + number(r.seconds) +
+      std::string(readme_begins) + "seed " + std::to_string(o.seed) + ", level " +
+      (o.level == level::hard ? "hard" : "easy") + (o.independent ? ", look and sound independent of each other" : "") +
+      ".\n" + std::to_string(o.videos) + " videos of " + number(r.seconds) +
       " s: H.264, 112 x 96, 12 frames a second; AAC, 48 kHz, mono.\n\n"
       "train.csv, valid.csv, test.csv   path,label; paths are relative to this folder\n"
       "sources.csv                      what was drawn for each video\n\n"

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <l3/version.hpp>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -67,7 +68,10 @@ class training_loop {
         saved_(net.steps()),
         best_(best),
         unvalidated_(lacks_validation && validates_at(saved_)),
-        states_(all.size()) {}
+        states_(all.size()) {
+    for (refusal const& r : run.refused(true))
+      damaged_in_validation_ += refused_in_validation_.insert(r.file).second && !r.whole_file;
+  }
 
   /// Until the last step, or until a signal asks to stop.
   void run() {
@@ -97,8 +101,14 @@ class training_loop {
   training_end end() const {
     bool const interrupted = asked_to_stop() != 0;
     bool const unfinished = interrupted && (net_.steps() < plan_.last_step || unvalidated_);
-    if (log_.refused() > 0)
-      o_.say(text("%zu files were refused; why is in %s", log_.refused(), (run_.folder() / "refused.jsonl").c_str()));
+    auto const tell = [&](std::size_t refused, std::size_t damaged, char const* whose, bool in_validation) {
+      if (refused + damaged == 0) return;
+      o_.say(text("%zu %sfiles were refused, %zu are damaged at some moments; why is in %s", refused, whose, damaged,
+                  (run_.folder() / run_folder::refusals_name(in_validation)).c_str()));
+    };
+    tell(log_.refused(), log_.damaged(), "", false);
+    tell(refused_in_validation_.size() - damaged_in_validation_, damaged_in_validation_, "validation ", true);
+    auto const told = all_.is_first() ? run_.validated(net_.steps()) : run_folder::validations{};
     if (unfinished)
       o_.say("Interrupted at step " + std::to_string(net_.steps()) + "; go on with: " + again_);
     else
@@ -108,10 +118,12 @@ class training_loop {
             {{"steps", net_.steps()},
              {"pairs", net_.steps() * plan_.together},
              {"loss", shown_steps_ > 0 ? json(shown_loss_) : json()},  // null: nothing was left to do
-             {"valid_loss", last_valid_ ? json(last_valid_->loss) : json()},
-             {"valid_accuracy", last_valid_ ? json(last_valid_->accuracy) : json()},
+             {"valid_loss", told.last ? json(told.last->loss) : json()},
+             {"valid_accuracy", told.last ? json(told.last->accuracy) : json()},
              {"best_valid_accuracy", best_ ? json(best_->accuracy) : json()},
              {"refused", log_.refused()},
+             {"damaged", log_.damaged()},
+             {"refused_in_validation", refused_in_validation_.size() - damaged_in_validation_},
              {"seconds", bar_.seconds()},
              {"last", run_.last().string()},
              {"best", best_ ? json(run_.best().string()) : json()},
@@ -134,7 +146,8 @@ class training_loop {
                      .whole = plan_.together == plan_.own ? 0 : plan_.together,
                      .part_begin = all_.rank() * plan_.own,
                      .worker = plan_.together == o_.batch ? 0 : o_.batch,
-                     .workers = o_.readers(o_.workers)};
+                     .workers = o_.readers(o_.workers),
+                     .name = "--train " + o_.train};
     r.limits.seconds = o_.seconds;
     o_.opening.set(r);
     r.known = run_.refused();
@@ -146,13 +159,24 @@ class training_loop {
                      .batch = plan_.valid_batch,
                      .pairs = pairing::paper,
                      .evaluation_pairs = o_.valid_pairs,
-                     .workers = o_.readers(o_.workers)};
+                     .workers = o_.readers(o_.workers),
+                     .name = "--valid " + o_.valid};
     r.limits.seconds = o_.seconds;
-    r.on_refusal = [&](refusal const& each) {
-      std::string const what = "validation: refused " + each.why;
-      all_.size() == 1 ? o_.warn(what) : void(refused_in_validation_ += what + '\n');
-    };
+    r.on_refusal = [&](refusal const& each) { new_in_validation_ += refusal_line(each); };
     return r;
+  }
+  /// Writes what validation could not use, each file once; all processes call it.
+  void write_refused_in_validation() {
+    for (std::string const& of_one : all_.gather(std::exchange(new_in_validation_, ""))) {
+      std::istringstream lines(of_one);
+      for (std::string line; std::getline(lines, line);) {
+        json const record = json::parse(line);
+        if (!refused_in_validation_.insert(record.at("file").get<std::string>()).second) continue;
+        damaged_in_validation_ += record.at("scope") == "moment";
+        if (all_.is_first()) run_.append_refusal(line + '\n', true);
+        o_.warn("validation: refused " + record.at("why").get<std::string>());
+      }
+    }
   }
   std::optional<batch_dump> made_dump() {
     std::optional<batch_dump> dump;
@@ -232,10 +256,7 @@ class training_loop {
   /// False: a signal came. What is not validated is when the run is gone on with.
   bool validate(std::uint64_t step) {
     auto const found = net_.validate(valid_, o_.seed);
-    for (std::string const& of_one : all_.gather(std::exchange(refused_in_validation_, ""))) {
-      std::istringstream lines(of_one);
-      for (std::string line; std::getline(lines, line);) o_.warn(line);
-    }
+    write_refused_in_validation();
     unvalidated_ = !found;
     if (!found) {  // of several processes perhaps at one of them
       exchange({.signal = interruption::signal()}, step);
@@ -305,13 +326,15 @@ class training_loop {
   std::string const again_;
   std::unique_ptr<model_input> input_;
   training_log log_;
-  std::string refused_in_validation_;
+  std::string new_in_validation_;  ///< refusals, a line each
+  std::set<std::string> refused_in_validation_;
+  std::size_t damaged_in_validation_ = 0;  ///< of these, at some moments
   fixed_pairs valid_;
   std::optional<batch_dump> dump_;
   std::unique_ptr<feed> source_;
   progress bar_;
   bool ahead_;
-  std::uint64_t saved_;  ///< the step of the last checkpoint
+  std::uint64_t saved_;              ///< the step of the last checkpoint
   std::optional<class_score> best_;  ///< as logged
   bool unvalidated_;                 ///< a signal came before the validation that is due
   std::vector<step_state> states_;
@@ -335,12 +358,15 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     take_config(command, o, extra, *run);
   }
   std::string const init = extra.value("init", "");
-  if (!run && !init.empty()) {  // what training begins with knows which model it is
-    std::string const model = model_of_checkpoint(init);
-    if (command.count("--model") > 0 && o.model != model)
-      throw setting_error({"--model with --init", model + ", as in " + init, o.model});
-    o.model = model;
-  }
+  // What training begins with knows which model it is.
+  bool model_is_known = command.count("--model") > 0;
+  for (std::string const from : {"init", "vision", "audio"})
+    if (std::string const file = extra.value(from, ""); !run && !file.empty()) {
+      std::string const model = model_of_checkpoint(file);
+      if (model_is_known && o.model != model)
+        throw setting_error({"--model with --" + from, model + ", as in " + file, o.model});
+      o.model = model, model_is_known = true;
+    }
   o.on.name = extra.value("backend", o.on.name);
   o.on.precision = o.on.products();
   if (o.train.empty() || o.valid.empty())
@@ -349,6 +375,13 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
   collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
   auto const net = make(o, extra, data, valid_data);
+  {  // before there is a folder of a run that cannot be
+    auto const input = make_input(o.model);
+    decode_limits limits;
+    limits.seconds = o.seconds;
+    require_readable(*input, data, "--train " + o.train, limits);
+    require_readable(*input, valid_data, "--valid " + o.valid, limits);
+  }
   if (run)
     keep_extra(extra, *run);
   else if (!init.empty())  // the file may go, or change
@@ -398,8 +431,9 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   json so_far;  // what the log tells, which the first process has
   if (all.is_first()) {
-    auto const [best, lacks_last] = run->validated(net->steps());
-    so_far = {{"best", best ? json{best->loss, best->accuracy} : json()}, {"lacks validation", lacks_last}};
+    auto const told = run->validated(net->steps());
+    so_far = {{"best", told.best ? json{told.best->loss, told.best->accuracy} : json()},
+              {"lacks validation", told.lacks_last}};
   }
   so_far = json::parse(all.gather(so_far.dump()).front());
   if (!run) try {

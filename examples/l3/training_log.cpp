@@ -9,7 +9,7 @@ namespace l3::program {
 
 training_log::training_log(run_folder& run, crew& all, common_options const& says, std::size_t draws)
     : run_(run), all_(all), says_(says), draws_(draws), of_each_(all.size()) {
-  for (refusal const& r : run.refused()) written_.insert(r.file);
+  for (refusal const& r : run.refused()) damaged_ += written_.insert(r.file).second && !r.whole_file;
 }
 
 void training_log::add(step_report const& step, double seconds, double wait) {
@@ -69,6 +69,7 @@ void training_log::write_refusals(std::vector<std::string> const& of_all) {
     for (std::string line; std::getline(in, line);) {
       json const record = json::parse(line);
       if (!written_.insert(record.at("file").get<std::string>()).second) continue;
+      damaged_ += record.at("scope") == "moment";
       if (all_.is_first()) run_.append_refusal(line + '\n');
       says_.warn("refused " + record.at("why").get<std::string>());
     }

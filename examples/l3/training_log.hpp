@@ -46,8 +46,9 @@ class training_log {
   void write_refusals() { write_refusals(all_.gather(take_refusals())); }
   /// Ends the row, and writes what this process could not use. Errors: file_error.
   void end(loader_report const& now);
-  /// Files of the run that could not be used.
-  std::size_t refused() const { return written_.size(); }
+  /// Files of the run that could not be used, and those of which that is true of some moments.
+  std::size_t refused() const { return written_.size() - damaged_; }
+  std::size_t damaged() const { return damaged_; }
 
  private:
   std::string take_refusals();
@@ -64,6 +65,7 @@ class training_log {
   std::vector<step_state> of_each_;  ///< of the row, by process
   std::vector<refusal> refusals_;    ///< not yet written
   std::set<std::string> written_;    ///< files
+  std::size_t damaged_ = 0;          ///< of them
 };
 
 }  // namespace l3::program

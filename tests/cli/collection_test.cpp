@@ -209,17 +209,36 @@ TEST_CASE("where no video can be used, index and pack have failed") {
     CHECK(packed.code == 1);
     CHECK_THAT(packed.err, Contains("none of them can be used"));
   }
-  // Videos may lie where they are packed to; and what was refused before counts.
+  // An older index stays.
+  fs::path const good = scratch() / "good.l3index";
+  REQUIRE(l3("index " + quoted(messy_videos()) + "--quiet --out " + quoted(good)).code == 3);
+  std::string const before = content(good);
+  outcome const emptied = l3("index --quiet " + quoted(useless) + "--out " + quoted(good));
+  CHECK(emptied.code == 1);
+  CHECK_THAT(emptied.err, Contains("none of them can be used") && Contains("is what it was"));
+  CHECK(content(good) == before);
+  // Nor is another file taken for one.
+  std::ofstream(scratch() / "notes.txt") << "not an index";
+  outcome const foreign = l3("index --force " + quoted(messy_videos()) + "--out " + quoted(scratch() / "notes.txt"));
+  CHECK(foreign.code == 2);
+  CHECK_THAT(foreign.err, Contains("notes.txt, another file"));
+  CHECK(content(scratch() / "notes.txt") == "not an index");
+  // Where the videos are, their folder would be another collection from then on.
   fs::path const own = scratch() / "packed where it is";
   fs::copy(messy_videos(), own, fs::copy_options::recursive);
+  outcome const same = l3("pack " + quoted(own) + "--out " + quoted(own / "."));
+  CHECK(same.code == 2);
+  CHECK_THAT(same.err, Contains("--out") && Contains("another folder than DATA"));
+  // What was refused before counts.
+  fs::path const shards = scratch() / "packed in steps";
   for (int again : {1, 2, 3}) {
     INFO(again);
     outcome const limited =
-        l3("pack " + quoted(own) + "--shard-size 0.001 --max-failures 2 --threads 1 --out " + quoted(own));
+        l3("pack " + quoted(own) + "--shard-size 0.001 --max-failures 2 --threads 1 --out " + quoted(shards));
     CHECK(limited.code == 1);
     CHECK_THAT(limited.err, Contains("--max-failures"));
   }
-  CHECK(l3("pack " + quoted(own) + "--shard-size 0.001 --out " + quoted(own)).code == 3);
+  CHECK(l3("pack " + quoted(own) + "--shard-size 0.001 --out " + quoted(shards)).code == 3);
 }
 
 TEST_CASE("a packed collection trains and evaluates like its videos, and is read by tar, wave and zlib") {

@@ -634,16 +634,50 @@ TEST_CASE("settings that validation cannot take are refused before anything is m
 }
 
 TEST_CASE("an error between two saves loses nothing") {
-  fs::path const run = scratch() / "mute_run", mute = scratch() / "mute_videos";
-  fs::create_directories(mute);
-  for (char const* name : {"a.mp4", "b.mp4"}) std::ofstream(mute / name) << "no video at all\n";
+  fs::path const run = scratch() / "best_cannot_be_written";
+  fs::create_directories(run / "best.safetensors" / "in the way");
   std::string const d = made_up_videos().string();
-  outcome const r = l3("train --train " + d + "/train.csv --valid " + mute.string() +
-                       " --model tiny --batch 4 --pairs 40 --valid-every 3 --save-every 100 --out " + run.string());
+  outcome const r =
+      l3("train --train " + d + "/train.csv --valid " + d +
+         "/valid.csv --model tiny --batch 4 --pairs 40 --valid-every 3 --save-every 100 --out " + run.string());
   INFO(r.err);
   CHECK(r.code == 1);
   json const kept = json::parse(l3("info --json " + (run / "last.safetensors").string()).out);
   CHECK(kept.at("step") == 3);
+}
+
+TEST_CASE("videos that cannot be drawn from are found before there is a run, those of validation are kept account of") {
+  fs::path const run = scratch() / "mute_run", mute = scratch() / "mute_videos", mixed = scratch() / "mixed_videos";
+  fs::create_directories(mute), fs::create_directories(mixed);
+  for (char const* name : {"a.mp4", "b.mp4"}) std::ofstream(mute / name) << "no video at all\n";
+  std::ofstream(mixed / "bad.mp4") << "no video at all\n";
+  int good = 0;
+  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos"))
+    if (++good <= 3) fs::copy_file(each.path(), mixed / each.path().filename());
+  std::string const d = made_up_videos().string(), all = d + "/train.csv ", more = "--model tiny --batch 4 --pairs 8 ";
+  for (bool const trains : {true, false}) {
+    outcome const r = l3("train " + more + "--train " + (trains ? quoted(mute) : all) + "--valid " +
+                         (trains ? d + "/valid.csv " : quoted(mute)) + "--out " + quoted(run));
+    INFO(r.err);
+    CHECK(r.code == 1);
+    CHECK_THAT(r.err, Contains((trains ? "--train " : "--valid ") + mute.string() + ", 2 videos: expected at least 2"));
+    CHECK_FALSE(fs::exists(run));
+  }
+  outcome const r = l3("train " + more + "--valid-pairs 40 --valid-every 1 --json --train " + all + "--valid " +
+                       quoted(mixed) + "--out " + quoted(run));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK_THAT(r.err, Contains("validation: refused") && Contains("1 validation files were refused"));
+  json const said = json::parse(r.out);
+  CHECK(said.at("refused") == 0);
+  CHECK(said.at("refused_in_validation") == 1);
+  CHECK_FALSE(fs::exists(run / "refused.jsonl"));
+  std::string const kept = content(run / "refused-validation.jsonl");
+  CHECK(std::count(kept.begin(), kept.end(), '\n') == 1);
+  CHECK_THAT(kept, Contains("bad.mp4"));
+  outcome const page = l3("report " + quoted(run));
+  CHECK(page.code == 0);
+  CHECK_THAT(content(run / "report.html"), Contains("1 validation videos were refused."));
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {

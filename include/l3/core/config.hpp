@@ -27,6 +27,11 @@
 #define L3_ISA_NAME "generic"
 #endif
 
+// Training stops at what is not a number, and files that hold such are refused: the compiler must know that there is.
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "l3 looks for numbers that are not finite, which -ffast-math and -Ofast leave out: add -fno-finite-math-only"
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 /// Promise that pointers so marked do not overlap, so that loops over them vectorise.
 #define L3_RESTRICT __restrict__

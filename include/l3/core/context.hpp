@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <l3/core/backend.hpp>
 #include <l3/core/config.hpp>
+#include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/more_threads.hpp>
 #include <l3/core/process_group.hpp>
+#include <string>
 
 namespace l3::inline L3_ISA {
 
@@ -19,9 +21,9 @@ namespace l3::inline L3_ISA {
 /// so results are the same bits for any number of them.
 class thread_team {
  public:
-  /// Zero means one thread for each core.
+  /// Zero means one thread for each core. Errors  setting_error: more than 1024.
   explicit thread_team(std::size_t threads = 0)
-      : more_(more_threads::beyond_cores(threads)),
+      : more_(more_threads::beyond_cores(possible(threads))),
         arena_(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads)) {
     arena_.initialize();
   }
@@ -48,15 +50,20 @@ class thread_team {
   }
 
  private:
+  static std::size_t possible(std::size_t threads) {
+    if (threads > 1024) throw setting_error({"threads", "0 to 1024", std::to_string(threads)});
+    return threads;
+  }
   more_threads more_;  ///< asked for by tests and on shared nodes
   tbb::task_arena arena_;
 };
 
-/// Where a backend runs. Layers and kernels receive it; its type picks the kernels.
+/// Where a backend runs. Layers and kernels receive it; its type picks the kernels. What is made with one refers to it,
+/// so it has to live longer: trainers, networks in use.
 template <backend B>
 class context {
  public:
-  /// Zero means one thread for each core.
+  /// Zero means one thread for each core. Errors  setting_error: more than 1024.
   explicit context(std::size_t threads = 0) : team_(threads) {}
   thread_team& team() { return team_; }
   std::size_t threads() const { return team_.size(); }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <l3/core/config.hpp>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -40,7 +41,11 @@ struct footprint {
   std::size_t per_thread = 0;
   std::size_t fixed = 0;
 
+  /// For so many; the largest number where they are more than numbers can say, for which there is never memory.
   constexpr std::size_t bytes(std::size_t items, std::size_t threads) const {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    auto const fits = [](std::size_t each, std::size_t count) { return each == 0 || count <= most / 4 / each; };
+    if (!fits(per_item, items) || !fits(per_thread, threads) || fixed > most / 4) return most;
     return per_item * items + per_thread * threads + fixed;
   }
   friend constexpr footprint operator+(footprint a, footprint b) {
@@ -81,6 +86,7 @@ class arena {
  public:
   arena() = default;
   explicit arena(std::size_t bytes) : size_(round_up(bytes, alignment)) {
+    if (bytes > std::numeric_limits<std::ptrdiff_t>::max()) throw std::bad_alloc();
     if (size_ == 0) return;
     // Huge pages: a training step walks through gigabytes, and 4 KiB pages would miss the TLB on every row.
     constexpr std::size_t huge_page = std::size_t{1} << 21;

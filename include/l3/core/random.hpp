@@ -45,7 +45,8 @@ enum class stream : std::uint8_t {
 /// A run of random numbers named by (seed, stream, step, index, attempt).
 ///
 /// The name fills Philox's counter: word 0 counts blocks of four inside the run (65,536 of them) below the attempt,
-/// word 1 is the index, words 2 and 3 hold 56 bits of step below the stream. Satisfies UniformRandomBitGenerator.
+/// word 1 is the index, words 2 and 3 hold 56 bits of step below the stream. Satisfies UniformRandomBitGenerator, but
+/// begins again after 262,144 numbers: for more, name another run.
 class generator {
  public:
   using result_type = std::uint32_t;

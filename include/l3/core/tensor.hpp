@@ -38,13 +38,14 @@ struct batch_view {
   constexpr batch_view slice(std::size_t first, std::size_t n) const { return {data + first * S::size, n}; }
 };
 
-/// An owned batch, aligned, zeros at first.
+/// An owned batch, aligned, zeros at first. Errors  std::bad_alloc.
 template <class T, item_shape S>
 class tensor {
  public:
   using shape = S;
   tensor() = default;
-  explicit tensor(std::size_t count) : block_(count * S::size * sizeof(T)), count_(count) {}
+  explicit tensor(std::size_t count)
+      : block_(footprint{.per_item = S::size * sizeof(T)}.bytes(count, 0)), count_(count) {}
   tensor(tensor&& other) noexcept : block_(std::move(other.block_)), count_(std::exchange(other.count_, 0)) {}
   tensor& operator=(tensor&& other) noexcept {
     block_ = std::move(other.block_), count_ = std::exchange(other.count_, 0);

@@ -417,7 +417,7 @@ class batch_queue {
     for (std::size_t i = 0; i != std::min<std::size_t>(3, s.refused.size()); ++i)
       found += (i == 0 ? ": " : "; ") + s.refused[i].why;
     return media_error(complaint{
-        "list of " + std::to_string(clips_.size()) + " videos",
+        (options_.name.empty() ? "list of " : options_.name + ", ") + std::to_string(clips_.size()) + " videos",
         "at least " + std::to_string(needed) + " that can be read (batch " + std::to_string(request.step) + ")",
         found});
   }

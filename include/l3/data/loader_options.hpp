@@ -45,6 +45,7 @@ struct loader_options {
   std::size_t workers = 0;  ///< files decoded at the same time; 0: one for each core
   std::size_t ahead = 4;    ///< batches held in memory, with the one in use
 
+  std::string name = {};  ///< of the list, where an error is about it; else "list of N videos"
   decode_limits limits = {};
   /// Videos stay open for the draws to come, those used last, as long as what they hold is within this. Not in
   /// evaluation, where a draw comes once.

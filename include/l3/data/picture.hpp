@@ -30,9 +30,9 @@ struct rgb_view {
 
   rgb_view(std::span<std::uint8_t const> bytes, std::size_t columns, std::size_t rows)
       : pixels(bytes), width(columns), height(rows) {
-    if (bytes.size() != width * height * 3)
+    if (detail::checked_product(std::array{width, height}, 3) != bytes.size())
       throw shape_error(complaint{"picture of " + std::to_string(width) + " x " + std::to_string(height) + " pixels",
-                                  std::to_string(width * height * 3) + " bytes", std::to_string(bytes.size())});
+                                  "3 bytes for each", std::to_string(bytes.size()) + " bytes"});
   }
   /// Of anything that holds one, as a decoder's frame does.
   template <class Frame>

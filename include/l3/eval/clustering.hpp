@@ -135,15 +135,22 @@ class kmeans_run {
 
 /// Clusters rows of `dimensions` values. The same bits for any number of threads.
 ///
-/// Errors  setting_error: no cluster, or more of them than rows.
+/// Errors  setting_error: no cluster, or more of them than rows; no start. shape_error: not whole rows. numeric_error:
+///         values that are not finite.
 /// Source  Lloyd (1982); Arthur & Vassilvitskii, "k-means++" (2007).
 template <backend B>
 kmeans_result kmeans(context<B>& on, std::span<float const> rows, std::size_t dimensions,
                      kmeans_settings const& settings) {
   std::size_t const n = dimensions == 0 ? 0 : rows.size() / dimensions;
-  if (settings.clusters == 0 || settings.clusters > n || settings.starts == 0)
+  if (n * dimensions != rows.size())
+    throw shape_error({"rows of k-means", "whole rows of " + std::to_string(dimensions) + " values",
+                       std::to_string(rows.size()) + " values"});
+  if (settings.clusters == 0 || settings.clusters > n)
     throw setting_error(
         {"clusters of k-means", "1 to the number of rows, " + std::to_string(n), std::to_string(settings.clusters)});
+  if (settings.starts == 0) throw setting_error({"starts of k-means", "at least 1", "0"});
+  if (!std::all_of(rows.begin(), rows.end(), [](float x) { return std::isfinite(x); }))
+    throw numeric_error({"rows of k-means", "finite numbers", "others"});
   detail::kmeans_run<B> runs(on, rows, dimensions, settings.clusters);
   kmeans_result best;
   for (std::size_t start = 0; start != settings.starts; ++start) {
@@ -162,7 +169,7 @@ struct agreement {
 
 /// Compares clusters with labels; both count from 0. Normalised by the mean of the two entropies.
 ///
-/// Errors  shape_error: not as many of one as of the other, or none.
+/// Errors  shape_error: not as many of one as of the other, or none; a number below 0.
 /// Source  Vinh, Epps & Bailey, "Information theoretic measures for clusterings comparison" (2010); as
 ///         sklearn.metrics.normalized_mutual_info_score and adjusted_mutual_info_score.
 inline agreement compare_clusterings(std::span<std::int32_t const> a, std::span<std::int32_t const> b) {
@@ -170,6 +177,8 @@ inline agreement compare_clusterings(std::span<std::int32_t const> a, std::span<
     throw shape_error({"clusterings to compare", "as many of one as of the other, at least one",
                        std::to_string(a.size()) + " and " + std::to_string(b.size())});
   auto const kinds = [](std::span<std::int32_t const> v) {
+    if (std::int32_t const least = *std::min_element(v.begin(), v.end()); least < 0)
+      throw shape_error({"clusterings to compare", "numbers from 0 on", std::to_string(least)});
     return static_cast<std::size_t>(*std::max_element(v.begin(), v.end())) + 1;
   };
   std::size_t const rows = kinds(a), columns = kinds(b);

@@ -19,10 +19,13 @@ namespace l3::inline L3_ISA {
 /// of one source, say) go to the same fold. The order is random, and a function of the seed, the labels and the groups.
 ///
 /// `groups` has a number for each item, or none at all: then each is a group of its own.
-/// Errors  setting_error: fewer than two folds, or fewer groups than folds.
+/// Errors  setting_error: fewer than two folds, or fewer groups than folds. shape_error: another number of groups.
 inline std::vector<std::uint32_t> stratified_folds(std::span<std::int32_t const> labels,
                                                    std::span<std::uint32_t const> groups, std::uint32_t folds,
                                                    std::uint64_t seed) {
+  if (!groups.empty() && groups.size() != labels.size())
+    throw shape_error({"groups of items", "one for each of " + std::to_string(labels.size()) + ", or none",
+                       std::to_string(groups.size())});
   std::map<std::uint32_t, std::vector<std::size_t>> members;
   for (std::size_t k = 0; k != labels.size(); ++k)
     members[groups.empty() ? static_cast<std::uint32_t>(k) : groups[k]].push_back(k);

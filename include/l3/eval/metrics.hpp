@@ -45,7 +45,7 @@ class correspondence_meter {
     }
   }
 
-  /// The result; the same `seed` gives the same interval.
+  /// The result; the same `seed` gives the same interval. Without resamples that is the accuracy alone.
   correspondence result(std::uint64_t seed, std::uint32_t resamples = 2000) const {
     correspondence r;
     r.confusion = confusion_;
@@ -54,7 +54,7 @@ class correspondence_meter {
     if (r.pairs == 0) return r;
     r.accuracy = static_cast<double>(right) / static_cast<double>(r.pairs);
     r.loss = loss_ / static_cast<double>(r.pairs);
-    r.interval = bootstrap(seed, resamples);
+    r.interval = resamples > 0 ? bootstrap(seed, resamples) : std::array{r.accuracy, r.accuracy};
     return r;
   }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <l3/core/backend.hpp>
 #include <l3/core/context.hpp>
+#include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/shape.hpp>
 #include <span>
@@ -16,7 +17,7 @@
 
 namespace l3::inline L3_ISA {
 
-/// A short text that can be a template argument and can be joined to others at compile time.
+/// A short text, of at most 63 characters, that can be a template argument and can be joined to others at compile time.
 struct label {
   static constexpr std::size_t capacity = 64;
   char text[capacity] = {};
@@ -30,7 +31,7 @@ struct label {
   }
   constexpr label() = default;
   constexpr label(char const* from) {  // NOLINT: names are written as plain literals
-    for (std::size_t k = 0; from[k] != 0 && k + 1 < capacity; ++k) text[k] = from[k];
+    for (std::size_t k = 0; from[k] != 0; ++k) put(k, from[k]);
   }
   constexpr std::string_view view() const {
     std::size_t size = 0;
@@ -44,12 +45,21 @@ struct label {
     if (b.empty()) return a;
     label joined = a;
     std::size_t end = a.view().size();
-    joined.text[end++] = '.';
-    for (char const c : b.view())
-      if (end + 1 < capacity) joined.text[end++] = c;
+    joined.put(end++, '.');
+    for (char const c : b.view()) joined.put(end++, c);
     return joined;
   }
   friend constexpr bool operator==(label const&, label const&) = default;
+
+ private:
+  constexpr void put(std::size_t at, char c) {
+    if (at + 1 >= capacity) a_name_of_layers_has_at_most_63_characters();
+    text[at] = c;
+  }
+  /// (Not constexpr: where names are made at compile time, this one is in the compiler's error.)
+  static void a_name_of_layers_has_at_most_63_characters() {
+    throw setting_error({"name of a layer", "at most 63 characters", "more"});
+  }
 };
 
 /// How the optimizer and the initialisation treat a parameter.
@@ -93,6 +103,14 @@ constexpr std::size_t room_of(std::array<parameter, K> const& list) {
   std::size_t room = 0;
   for (parameter const& p : list) room += p.room();
   return room;
+}
+/// Whether each has a name of its own, as files want it.
+template <std::size_t K>
+constexpr bool names_differ(std::array<parameter, K> const& list) {
+  for (std::size_t a = 0; a != K; ++a)
+    for (std::size_t b = 0; b != a; ++b)
+      if (list[a].name == list[b].name) return false;
+  return true;
 }
 /// Two laid-out lists behind each other, the names of each below a prefix.
 template <std::size_t K, std::size_t M>

@@ -207,7 +207,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   struct workspace {
     static_assert(
         (layer_like<typename Nodes::layer, B> && ...),
-        "l3::sequential: a link is no layer on this backend: it lacks a name, kept, scratch, infer, forward or "
+        "l3::sequential: a link is no layer on this backend: it lacks a name, flops, kept, scratch, infer, forward or "
         "backward (see the concept l3::layer)");
     value_of<B>* slot[2];
     pass<B> inner;

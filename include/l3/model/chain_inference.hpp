@@ -9,7 +9,8 @@
 namespace l3::inline L3_ISA {
 
 /// A `sequential` in use on backend B. All memory is taken at construction, and the weights as they are then, prepared
-/// for the kernels; `refresh` takes them again. One thread at a time; several of these may share a context.
+/// for the kernels; `refresh` takes them again. One thread at a time; several of these may share a context, which has
+/// to live longer.
 ///
 /// Shapes  x (n, Chain::input), y (n, Chain::output), n up to `items`.
 template <class Chain, backend B = cpu>

@@ -175,7 +175,8 @@ class training {
 };
 
 /// A trained network in use: scores of pairs and features of pictures and sounds. All memory is taken at construction,
-/// and the weights as they are then, transformed for the kernels; `refresh` takes them again.
+/// and the weights as they are then, transformed for the kernels; `refresh` takes them again. The context has to live
+/// longer, the network need not.
 ///
 /// Memory  `plan`; of that `weights`, for `paper` on a processor 0.2 GB. A subnetwork alone takes half of it:
 ///         chain_inference<Network::audio>(on, net.data() + Network::audio_offset, items).

@@ -113,6 +113,7 @@ inline void add_facts(safetensors_writer& out, checkpoint_facts const& facts) {
 template <class Network, class AddMore>
 void write_checkpoint(std::filesystem::path const& path, Network const& net, adam<Network> const* optimizer,
                       checkpoint_facts facts, AddMore const& add_more) {
+  static_assert(names_differ(Network::parameters), "l3: two parameters of this network have one name; see l3::named");
   if (optimizer != nullptr) facts.step = optimizer->steps();
   safetensors_writer out;
   std::vector<std::vector<float>> converted;

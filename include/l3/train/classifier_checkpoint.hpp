@@ -51,7 +51,7 @@ void for_each_head_tensor(Head& head, bool with_optimizer, F&& f) {
 /// save_checkpoint.
 template <class Network>
 void save_classifier(std::filesystem::path const& path, Network const& net, softmax_weights<float>& head,
-                     adam<Network> const* optimizer, checkpoint_facts facts) {
+                     std::type_identity_t<adam<Network>> const* optimizer, checkpoint_facts facts) {
   facts.model = describe_classifier<Network>(head.classes());
   facts.front_end = Network::config::front_end::name;
   detail::write_checkpoint(path, net, optimizer, facts, [&](safetensors_writer& out) {
@@ -67,7 +67,7 @@ void save_classifier(std::filesystem::path const& path, Network const& net, soft
 /// load_checkpoint.
 template <class Network>
 checkpoint_facts load_classifier(std::filesystem::path const& path, Network& net, softmax_weights<float>& head,
-                                 adam<Network>* optimizer) {
+                                 std::type_identity_t<adam<Network>>* optimizer) {
   detail::open_checkpoint const from(path, describe_classifier<Network>(head.classes()),
                                      Network::config::front_end::name);
   detail::network_aside<Network> read(from, optimizer);

@@ -13,7 +13,8 @@
 
 namespace l3::inline L3_ISA {
 
-/// Trains a trunk_classifier and its softmax_head, one batch at a time. All memory is taken at construction.
+/// Trains a trunk_classifier and its softmax_head, one batch at a time. All memory is taken at construction. It refers
+/// to its context, the network and the head, which have to live longer.
 ///
 /// Frozen, the trunk stays as it is (running averages too) and only the layers above it learn.
 template <class Network>

@@ -35,9 +35,12 @@ struct training_settings {
   double weight_decay = 1e-5;
   bool decoupled_decay = false;  ///< AdamW instead of Adam
 };
-/// Errors  setting_error: no parts or draws; a learning rate or weight decay that is negative or not finite.
+/// Errors  setting_error: no parts or draws, or more than 2^31 - 1; a learning rate or weight decay that is negative or
+///         not finite.
 inline void require_valid(training_settings const& s) {
-  if (s.parts == 0 || s.batch == 0) throw setting_error({"training: parts and batch", "at least 1", "0"});
+  for (std::size_t const count : {s.parts, s.batch})
+    if (count == 0 || count > std::numeric_limits<std::int32_t>::max())
+      throw setting_error({"training: parts and batch", "1 to 2^31 - 1", std::to_string(count)});
   for (auto const& [what, value] : {std::pair{"learning rate", s.learning_rate}, {"weight decay", s.weight_decay}})
     if (!(std::isfinite(value) && value >= 0))
       throw setting_error({std::string("training: ") + what, "a number, 0 or above", std::to_string(value)});
@@ -59,7 +62,7 @@ struct step_report {
 
 /// Trains a network one batch at a time, alone or as one of a group of processes that do the same with other batches.
 /// All memory is taken at construction, but for what a group needs for its messages, in the first step; later steps
-/// allocate nothing.
+/// allocate nothing. It refers to its context and to the network, which have to live longer.
 ///
 /// A step's numbers depend on the workers' batches in their order alone: four processes, four parts of one process, or
 /// two parts of each of two give the same weights; the first two, of the same build, the same bits. The running
