@@ -175,6 +175,7 @@ TEST_CASE("DCASE's layouts: tables with tabs, and files named after their scene"
     std::string const name = (rows[k].second == rows[0].second ? "bus" : "tubestation") + std::to_string(k) + ".wav";
     fs::copy_file(two_classes() / rows[k].first, (k % 2 == 0 ? train : test) / name);
   }
+  fs::copy_file(two_classes() / rows[0].first, train / "bus900.ogg");  // by its ending, sound too
   fs::create_directories(two_classes() / "evaluation_setup");
   std::ofstream(two_classes() / "evaluation_setup/fold1_train.csv") << both[0];
   std::ofstream(two_classes() / "evaluation_setup/fold1_evaluate.csv") << both[1];
@@ -191,6 +192,12 @@ TEST_CASE("DCASE's layouts: tables with tabs, and files named after their scene"
   CHECK(tau.at("folds").size() == 1);
   CHECK(tau.at("folds")[0].at("test") == rows.size() / 2);
   CHECK(scenes.at("classes").at(0).at("class") == "bus");
+  CHECK(scenes.at("files").get<std::size_t>() == rows.size() + 1);
+  // Its table of confusions would stay beside another kind of result.
+  outcome const mixed = l3("probe cluster audio " + quoted(two_classes() / "train.csv") + checkpoint() + "--out " +
+                           quoted(scratch() / "d2013"));
+  CHECK(mixed.code == 2);
+  CHECK_THAT(mixed.err, Contains("d2013: expected a folder without other results than of kind \"cluster\""));
   CHECK(scenes.at("accuracy").get<double>() == Approx(tau.at("accuracy").get<double>()).margin(0.2));
 }
 
@@ -345,7 +352,9 @@ TEST_CASE("retrieval is what l3 search finds, held against the classes") {
   CHECK_THAT(nothing.err, Contains("no videos.csv") && Contains("two classes at least"));
 
   // The page has a row for each direction.
-  REQUIRE(l3("report " + quoted(scratch() / "retrieval") + "--out " + quoted(scratch() / "pages/retrieval.html")).code == 0);
+  REQUIRE(
+      l3("report " + quoted(scratch() / "retrieval") + "--out " + quoted(scratch() / "pages/retrieval.html")).code ==
+      0);
   CHECK_THAT(content(scratch() / "pages/retrieval.html"),
              Contains("Pictures that find sounds") && Contains("Sounds that find pictures") && Contains("nDCG@5"));
 }
@@ -532,7 +541,10 @@ TEST_CASE("baselines: classifiers, both ways to use them, the paper's table, and
            {"baseline direct --vision " + quoted(made_up_run() / "best.safetensors") + "--audio " + quoted(trained) +
                 "--valid " + quoted(d / "valid.csv") + "--test " + quoted(d / "test.csv"),
             1, "baseline trunk"},
-           {"baseline pretrain " + data + "--out " + quoted(scratch() / "b4"), 2, "--vision"}}) {
+           {"baseline pretrain " + data + "--out " + quoted(scratch() / "b4"), 2, "--vision"},
+           {"baseline pretrain --model small " + of_any + "--vision " + quoted(trained) + "--audio " + quoted(trained) +
+                "--out " + quoted(scratch() / "b6"),
+            2, "--model with --vision: expected tiny"}}) {
     INFO(arguments);
     outcome const bad = l3(arguments);
     CHECK(bad.code == code);
@@ -672,6 +684,13 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
     CHECK_THAT(content(stem + ".npz"), Contains("heat.npy") && Contains("activation.npy"));
     if (u.at("what") == "audio") CHECK(content(stem + "-1.wav").size() == 44 + 96000);
   }
+  // Of units that were shown before nothing stays beside others.
+  REQUIRE(l3("inspect units " + quoted(two_classes() / "train.csv") +
+             "--what vision --moments 40 --count 1 --top 1 --side 96 --quiet " + checkpoint() + "--out " + quoted(out))
+              .code == 0);
+  CHECK(std::ranges::count_if(fs::directory_iterator(out), [](auto const& each) {
+          return each.path().filename().string().find("-unit-") != std::string::npos;
+        }) == 2);  // a picture and its numbers
   // A video that can be drawn from, but is too wide to be shown, is passed over and told.
   fs::path const few = scratch() / "to inspect", shown = scratch() / "inspected";
   fs::create_directories(few);

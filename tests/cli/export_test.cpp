@@ -70,6 +70,12 @@ TEST_CASE("export says what it cannot do, and leaves no file") {
   CHECK(same.code == 2);
   CHECK_THAT(same.err, Contains("--out: expected another file than the checkpoint"));
   CHECK(content(checkpoint) == kept);
+  fs::path const other = scratch() / "weights of others";
+  std::ofstream(other) << "not a network";
+  outcome const over = exported("audio", other);
+  CHECK(over.code == 2);
+  CHECK_THAT(over.err, Contains("an old one that ends in .onnx") && Contains("weights of others"));
+  CHECK(content(other) == "not a network");
   // Both ways to say which embedding are those of `l3 embed` too.
   std::string const embed = "embed image x --out " + quoted(scratch() / "x") + "--checkpoint " + quoted(checkpoint);
   CHECK_THAT(l3(embed + "--pool global --size 2048").err,

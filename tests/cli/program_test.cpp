@@ -524,6 +524,13 @@ TEST_CASE("Ctrl-C leaves nothing of a set of made-up videos") {
                       .c_str());
   CHECK(WEXITSTATUS(status) == 130);
   CHECK(!fs::exists(set));
+  // Nor does --force take what is somebody else's.
+  fs::create_directories(set);
+  std::ofstream(set / "train.csv") << "my own\n";
+  outcome const over = l3("synth --videos 6 --force " + quoted(set));
+  CHECK(over.code == 1);
+  CHECK_THAT(over.err, Contains("train.csv: expected a data set of l3 synth"));
+  CHECK(content(set / "train.csv") == "my own\n");
 }
 
 TEST_CASE("bad files among good ones are refused, counted and passed over") {
@@ -615,6 +622,10 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
       l3("embed audio --files-from " + quoted(scratch() / "zeros.txt") + to + quoted(scratch() / "x"));
   CHECK(zeros.code == 1);
   CHECK_THAT(zeros.err, Contains("names of files, a line each, found a zero byte"));
+  // Where nothing comes of it, quiet says why.
+  outcome const quiet = l3("embed audio " + quoted(scratch() / "odd.txt") + to + quoted(scratch() / "x") + "--quiet");
+  CHECK(quiet.code == 1);
+  CHECK_THAT(quiet.err, Contains("odd.txt"));
   outcome const none = l3("embed audio" + to + quoted(scratch() / "x"));
   CHECK(none.code == 2);
   CHECK_THAT(none.err, Contains("or --files-from"));
@@ -965,6 +976,7 @@ TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next
   INFO(rest.err);
   CHECK(rest.code == 0);
   CHECK(json::parse(rest.out).at("skipped") == made);
+  CHECK(json::parse(rest.out).at("interrupted") == false);
   CHECK(json::parse(rest.out).at("outputs").size() == count - made);
   CHECK(content(out / "1000.npz") == content(out / "2199.npz"));
 

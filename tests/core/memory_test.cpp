@@ -1,6 +1,7 @@
 #include <l3/core/context.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/tensor.hpp>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -18,6 +19,17 @@ TEST_CASE("footprints add up, share, and keep every piece on a cache line") {
   CHECK(reinterpret_cast<std::byte*>(second) - reinterpret_cast<std::byte*>(first) == 3 * 64);
   CHECK(reinterpret_cast<std::uintptr_t>(second) % l3::alignment == 0);
   CHECK(pieces.rest() - block.data() == static_cast<std::ptrdiff_t>(block.size()));
+}
+
+TEST_CASE("counts beyond what numbers can say give no memory, and no threads") {
+  std::size_t const none_minus_one = std::size_t{0} - 1;
+  constexpr l3::footprint a = l3::per_item<float>(3);
+  static_assert(a.bytes(std::size_t{1} << 60, 1) == std::numeric_limits<std::size_t>::max());
+  CHECK_THROWS_AS(l3::arena(none_minus_one), std::bad_alloc);
+  CHECK_THROWS_AS((l3::tensor<float, l3::features<4>>(none_minus_one)), std::bad_alloc);
+  CHECK_THROWS_AS((l3::tensor<float, l3::image<8, 8, 64>>(std::size_t{1} << 50)), std::bad_alloc);
+  CHECK_THROWS_AS(l3::thread_team(none_minus_one), l3::setting_error);
+  CHECK_THROWS_AS(l3::thread_team((std::size_t{1} << 32) + 1), l3::setting_error);
 }
 
 TEST_CASE("an arena starts as zeros, also a large one") {

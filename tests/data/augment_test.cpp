@@ -210,6 +210,7 @@ TEST_CASE("pictures that are too small, or are not what they say, are refused") 
   CHECK_THROWS_AS(augmented<out>(good, image_jitter{.top = 7}), l3::shape_error);
   CHECK_THROWS_AS(augmented<out>(good, image_jitter{.left = 13}), l3::shape_error);
   CHECK_THROWS_AS(augmented<out>(good, image_jitter{.top = ~std::size_t{0}}), l3::shape_error);
+  CHECK_THROWS_AS(rgb_view({}, std::size_t{1} << 32, std::size_t{1} << 32), l3::shape_error);
   CHECK_THROWS_WITH(rgb_view(std::span(good.pixels).first(9719), 60, 54),
                     "picture of 60 x 54 pixels: expected 9720 bytes, found 9719");
 }

@@ -277,6 +277,13 @@ TEST_CASE("k-means is as tight as scikit-learn's, on any number of threads") {
   std::vector<float> const two_rows{1, 2};
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 3}), setting_error);
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 0}), setting_error);
+  CHECK_THROWS_WITH(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 1, .starts = 0}),
+                    Contains("starts of k-means: expected at least 1"));
+  CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), two_rows.size() + 1, {.clusters = 1}), shape_error);
+  std::vector<float> const odd{0, std::numeric_limits<float>::quiet_NaN()};
+  CHECK_THROWS_AS(kmeans(on, std::span<float const>(odd), 1, {.clusters = 1}), numeric_error);
+  std::vector<std::int32_t> const noise{0, -1}, sorted{0, 1};
+  CHECK_THROWS_AS(compare_clusterings(noise, sorted), shape_error);
   std::vector<float> const same(12, 1.0f);  // nothing to tell apart: still an answer
   CHECK(kmeans(on, std::span<float const>(same), 2, {.clusters = 3}).inertia == 0);
 }
@@ -304,6 +311,7 @@ TEST_CASE("folds are of one size, hold every class and keep groups together") {
   CHECK(alone != stratified_folds(labels, {}, 5, 2));
   std::vector<std::int32_t> const few{0, 1};
   CHECK_THROWS_AS(stratified_folds(few, {}, 3, 1), setting_error);
+  CHECK_THROWS_AS(stratified_folds(labels, std::vector<std::uint32_t>{1, 2, 3}, 2, 1), shape_error);
   CHECK_THROWS_AS(stratified_folds(few, {}, 1, 1), setting_error);
 }
 

@@ -20,6 +20,7 @@ TEST_CASE("accuracy, loss and confusion of pairs computed by hand") {
   double const near = std::log1p(std::exp(-2.0));
   CHECK(r.loss == Approx((near + (near + 2) + (near + 2) + std::log(2.0)) / 4));
   CHECK((r.interval[0] <= r.accuracy && r.accuracy <= r.interval[1]));
+  CHECK(meter.result(1, 0).interval == std::array{0.25, 0.25});
   std::vector<std::int32_t> const signs{1, -1, 1, 1};
   CHECK_THROWS_AS(meter.add(logits, signs, videos), setting_error);
   CHECK_THROWS_AS(meter.add(std::span(logits).first(6), labels, videos), shape_error);

@@ -259,13 +259,12 @@ TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
 
   // What does not fit is refused, and nothing changes.
   auto const before = third.values();
-  CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, static_cast<adam<classifier>*>(nullptr)), format_error);
+  CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, nullptr), format_error);
   CHECK_THROWS_WITH(classes_of_checkpoint(l3net), Contains("classifier"));
   class_session<cpu, audio_of<micro>> other(1);
   CHECK_THROWS_WITH(load_parameters(file, other.net, "audio"), Contains("subnetwork audio"));
   softmax_head<cpu> wider(third.on, classifier::hidden::size, classes + 1, items);
-  CHECK_THROWS_WITH(load_classifier(file, third.net, wider, static_cast<adam<classifier>*>(nullptr)),
-                    Contains("classes=6"));
+  CHECK_THROWS_WITH(load_classifier(file, third.net, wider, nullptr), Contains("classes=6"));
   CHECK(third.values() == before);
   std::filesystem::remove(file);
   std::filesystem::remove(l3net);
