@@ -103,6 +103,15 @@ class memory {
   std::unordered_map<std::size_t, std::int64_t> ids_;  ///< by the name's hash: names themselves would be large
 };
 
+/// One of ours, of whatever version, or so damaged that nobody knows.
+bool is_index(fs::path const& file) try {
+  if (!is_sql_database(file)) return false;
+  sql_database index(file, sql_database::mode::read);
+  return detail::has_tables(index, {"about", "clips"});
+} catch (error const&) {
+  return true;
+}
+
 bool same_place(fs::path const& a, fs::path const& b) {
   std::error_code unknown;
   return fs::weakly_canonical(a, unknown) == fs::weakly_canonical(b, unknown);
@@ -132,14 +141,14 @@ int index_run(index_options const& o) {
     throw setting_error({"--out " + o.out, "an index that no process writes", "another one at work on it"});
   set_listing const listing = list_of(o);
   clip_list const& clips = listing.clips;
+  if (o.anew && fs::exists(out) && !is_index(out))
+    throw setting_error({"--out", "a new file, or an index", o.out + ", another file"});
   if (o.anew) fs::remove(unfinished);
   if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings))
     throw setting_error(
         {"--clip-seconds and --quick",
          "those of the run that was interrupted (" + unfinished.string() + "), or --force to begin anew", "others"});
   if (packed_clips::is_packed(out)) throw setting_error({"--out", "an index", o.out + ", a packed collection's"});
-  if (o.anew && fs::exists(out) && !is_sql_database(out))
-    throw setting_error({"--out", "a new file, or an index", o.out + ", another file"});
   memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
   clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);
 
@@ -226,7 +235,8 @@ int index_run(index_options const& o) {
   document["failures"] = failures.string();
   o.print(document);
   return o.ended(all.usable, all.refused,
-                 "none of them can be used" + (keeps_old ? "; " + o.out + " is what it was" : ""));
+                 o.sources.front() + (o.sources.size() > 1 ? " and others" : "") + ": none of them can be used" +
+                     (keeps_old ? "; " + o.out + " is what it was" : ""));
 }
 
 }  // namespace

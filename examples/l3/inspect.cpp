@@ -6,6 +6,7 @@
 #include <l3/files/wav.hpp>
 #include <map>
 #include <numeric>
+#include <regex>
 #include <set>
 
 #include "canvas.hpp"
@@ -180,10 +181,13 @@ int units_run(inspect_options const& o) {
       bar.update(static_cast<double>(frames.clips.size()), "");
     });
   }
-  for (auto const& old : fs::directory_iterator(o.out))
-    if (std::string const name = old.path().filename().string();
-        name.starts_with("vision-unit-") || name.starts_with("audio-unit-"))
-      fs::remove(old.path());
+  fs::remove(fs::path(o.out) / "result.json");  // first: what it names goes
+  std::regex const of_a_unit("(vision|audio)-unit-[0-9]+(-[0-9]+)?\\.(png|npz|wav)");
+  std::vector<fs::path> old;
+  for (auto const& each : fs::directory_iterator(o.out))
+    if (each.is_regular_file() && std::regex_match(each.path().filename().string(), of_a_unit))
+      old.push_back(each.path());
+  for (fs::path const& each : old) fs::remove(each);
   json document = json::array();
   std::set<std::uint32_t> not_shown;  // what was drawn from them could be read, what is to be shown cannot
   for (modality const what : {modality::frame, modality::sound}) {

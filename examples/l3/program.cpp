@@ -61,7 +61,7 @@ void common_options::warn(std::string const& line) const {
   if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line) << std::endl;
 }
 exit_code common_options::ended(std::size_t made, std::size_t refused, std::string const& why) const {
-  if (made == 0) std::cerr << "l3: " << printable(why) << std::endl;
+  if (made == 0) std::cerr << "l3: nothing came of it: " << printable(why) << std::endl;
   return made == 0 ? failed : refused != 0 ? some_refused : done;
 }
 void common_options::print(json const& document) const {

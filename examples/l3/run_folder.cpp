@@ -80,9 +80,12 @@ run_folder run_folder::open(std::filesystem::path folder, bool to_write) {
   run.lock();
   detail::remove_leftovers(run.folder_, std::chrono::hours(1));
   // A line torn by a crash must not have the next refusal glued to it.
-  std::string whole_lines;
-  for (refusal const& r : run.refused()) whole_lines += refusal_line(r);
-  if (std::filesystem::exists(run.folder_ / "refused.jsonl")) write_file(run.folder_ / "refused.jsonl", whole_lines);
+  for (bool const in_validation : {false, true}) {
+    auto const file = run.folder_ / refusals_name(in_validation);
+    std::string whole_lines;
+    for (refusal const& r : run.refused(in_validation)) whole_lines += refusal_line(r);
+    if (std::filesystem::exists(file)) write_file(file, whole_lines);
+  }
   return run;
 }
 

@@ -1,4 +1,4 @@
-/// @file  examples/l3/run_folder.hpp: the folder of one training: config.json, log.csv, refused.jsonl and checkpoints.
+/// @file  examples/l3/run_folder.hpp: the folder of one training: config.json, log.csv, refusals and checkpoints.
 #pragma once
 #include <filesystem>
 #include <functional>

@@ -34,7 +34,8 @@ work add_train(CLI::App& command) {
   auto const o = std::make_shared<train_options>();
   command.footer(
       "DATA is a folder of videos (searched below), a CSV with a column `path`, or a text file with a path a line.\n"
-      "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl.\n"
+      "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl and "
+      "refused-validation.jsonl.\n"
       "Example:\n  l3 train --train videos/train --valid videos/valid --out run --model small --pairs 500000");
   o->training_options::add_to(command);
   command.add_option("--init", o->init, "Begin with the weights of this checkpoint, and its model: fine-tuning");

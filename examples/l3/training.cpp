@@ -44,12 +44,12 @@ void tell_of_shared_videos(training_options const& o, collection const& data, co
 /// Steps, and what happens behind them: rows, validations, checkpoints.
 class training_loop {
  public:
-  /// `best`: the best validation so far. `lacks_validation`: that of the last step, should one be due, is not made yet.
-  /// `again`: the command that goes on with the run.
-  /// `config`: what config.json is to say from the first checkpoint on.
+  /// `best`, `latest`: the best validation so far, and the last one. `lacks_validation`: that of the last step, should
+  /// one be due, is not made yet. `again`: the command that goes on with the run. `config`: what config.json is to say
+  /// from the first checkpoint on.
   training_loop(training_options const& o, training_plan plan, lesson& net, crew& all, run_folder& run, json config,
                 collection const& data, collection const& valid_data, std::optional<class_score> best,
-                bool lacks_validation, std::string again)
+                std::optional<class_score> latest, bool lacks_validation, std::string again)
       : o_(o),
         plan_(std::move(plan)),
         net_(net),
@@ -67,6 +67,7 @@ class training_loop {
         ahead_(net.most_in_flight() > 1 && o.dump.empty()),
         saved_(net.steps()),
         best_(best),
+        latest_(latest),
         unvalidated_(lacks_validation && validates_at(saved_)),
         states_(all.size()) {
     for (refusal const& r : run.refused(true))
@@ -108,7 +109,6 @@ class training_loop {
     };
     tell(log_.refused(), log_.damaged(), "", false);
     tell(refused_in_validation_.size() - damaged_in_validation_, damaged_in_validation_, "validation ", true);
-    auto const told = all_.is_first() ? run_.validated(net_.steps()) : run_folder::validations{};
     if (unfinished)
       o_.say("Interrupted at step " + std::to_string(net_.steps()) + "; go on with: " + again_);
     else
@@ -118,8 +118,8 @@ class training_loop {
             {{"steps", net_.steps()},
              {"pairs", net_.steps() * plan_.together},
              {"loss", shown_steps_ > 0 ? json(shown_loss_) : json()},  // null: nothing was left to do
-             {"valid_loss", told.last ? json(told.last->loss) : json()},
-             {"valid_accuracy", told.last ? json(told.last->accuracy) : json()},
+             {"valid_loss", latest_ ? json(latest_->loss) : json()},
+             {"valid_accuracy", latest_ ? json(latest_->accuracy) : json()},
              {"best_valid_accuracy", best_ ? json(best_->accuracy) : json()},
              {"refused", log_.refused()},
              {"damaged", log_.damaged()},
@@ -272,8 +272,9 @@ class training_loop {
     o_.say(text("step %llu: %svalidation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(step),
                 shown_steps_ > 0 ? text("loss %.4f, ", shown_loss_).c_str() : "", last_valid_->loss,
                 last_valid_->accuracy));
-    if (auto const logged = as_logged(*last_valid_); is_better(logged, best_)) {
-      best_ = logged;
+    latest_ = as_logged(*last_valid_);
+    if (is_better(*latest_, best_)) {
+      best_ = latest_;
       save(run_.best());
     }
     return true;
@@ -334,9 +335,9 @@ class training_loop {
   std::unique_ptr<feed> source_;
   progress bar_;
   bool ahead_;
-  std::uint64_t saved_;              ///< the step of the last checkpoint
-  std::optional<class_score> best_;  ///< as logged
-  bool unvalidated_;                 ///< a signal came before the validation that is due
+  std::uint64_t saved_;                       ///< the step of the last checkpoint
+  std::optional<class_score> best_, latest_;  ///< as logged
+  bool unvalidated_;                          ///< a signal came before the validation that is due
   std::vector<step_state> states_;
   int stop_ = 0;  ///< the signal that asks one of the processes to
   std::optional<class_score> last_valid_;
@@ -359,13 +360,14 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   }
   std::string const init = extra.value("init", "");
   // What training begins with knows which model it is.
-  bool model_is_known = command.count("--model") > 0;
+  std::string model_from = command.count("--model") > 0 ? "--model" : "";
   for (std::string const from : {"init", "vision", "audio"})
     if (std::string const file = extra.value(from, ""); !run && !file.empty()) {
       std::string const model = model_of_checkpoint(file);
-      if (model_is_known && o.model != model)
-        throw setting_error({"--model with --" + from, model + ", as in " + file, o.model});
-      o.model = model, model_is_known = true;
+      if (!model_from.empty() && o.model != model)
+        throw setting_error({model_from + " with --" + from, model + ", as in " + file, o.model});
+      if (model_from.empty()) model_from = "--" + from;
+      o.model = model;
     }
   o.on.name = extra.value("backend", o.on.name);
   o.on.precision = o.on.products();
@@ -375,13 +377,6 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
   collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
   auto const net = make(o, extra, data, valid_data);
-  {  // before there is a folder of a run that cannot be
-    auto const input = make_input(o.model);
-    decode_limits limits;
-    limits.seconds = o.seconds;
-    require_readable(*input, data, "--train " + o.train, limits);
-    require_readable(*input, valid_data, "--valid " + o.valid, limits);
-  }
   if (run)
     keep_extra(extra, *run);
   else if (!init.empty())  // the file may go, or change
@@ -389,6 +384,13 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   model_facts const& facts = net->facts();
   training_plan const plan = plan_training(o, extra, run, facts, net->which(), data.clips.size(), all.size());
 
+  {  // before there is a folder of a run that cannot be
+    auto const input = make_input(o.model);
+    decode_limits limits;
+    limits.seconds = o.seconds;
+    require_readable(*input, data, "--train " + o.train, limits);
+    require_readable(*input, valid_data, "--valid " + o.valid, limits);
+  }
   bool const resumes = run && (std::filesystem::exists(run->last()) || run->has_progress());
   net->prepare(o.seed,
                {.which = net->which(),
@@ -432,8 +434,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   json so_far;  // what the log tells, which the first process has
   if (all.is_first()) {
     auto const told = run->validated(net->steps());
-    so_far = {{"best", told.best ? json{told.best->loss, told.best->accuracy} : json()},
-              {"lacks validation", told.lacks_last}};
+    auto const of = [](std::optional<class_score> const& one) { return one ? json{one->loss, one->accuracy} : json(); };
+    so_far = {{"best", of(told.best)}, {"latest", of(told.last)}, {"lacks validation", told.lacks_last}};
   }
   so_far = json::parse(all.gather(so_far.dump()).front());
   if (!run) try {
@@ -451,10 +453,11 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   else if (!init.empty())
     o.say("Begins with the weights of " + init);
   std::string const again = o.again.empty() ? "l3 " + command_path(command) + " --out " + o.out + " --resume" : o.again;
-  training_loop loop(
-      o, plan, *net, all, *run, std::move(config), data, valid_data,
-      so_far["best"].is_null() ? std::nullopt : std::optional(class_score{so_far["best"][0], so_far["best"][1]}),
-      so_far["lacks validation"], again);
+  auto const score = [](json const& one) {
+    return one.is_null() ? std::nullopt : std::optional(class_score{one[0], one[1]});
+  };
+  training_loop loop(o, plan, *net, all, *run, std::move(config), data, valid_data, score(so_far["best"]),
+                     score(so_far["latest"]), so_far["lacks validation"], again);
   loop.run();
   return loop.end();
 }

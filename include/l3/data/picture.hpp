@@ -1,11 +1,13 @@
 /// @file  include/l3/data/picture.hpp: pictures as bytes, and how large they become; knows nothing of FFmpeg.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,9 +32,10 @@ struct rgb_view {
 
   rgb_view(std::span<std::uint8_t const> bytes, std::size_t columns, std::size_t rows)
       : pixels(bytes), width(columns), height(rows) {
-    if (detail::checked_product(std::array{width, height}, 3) != bytes.size())
+    if (auto const needed = detail::checked_product(std::array{width, height}, 3); needed != bytes.size())
       throw shape_error(complaint{"picture of " + std::to_string(width) + " x " + std::to_string(height) + " pixels",
-                                  "3 bytes for each", std::to_string(bytes.size()) + " bytes"});
+                                  (needed ? std::to_string(*needed) : "more") + " bytes",
+                                  std::to_string(bytes.size())});
   }
   /// Of anything that holds one, as a decoder's frame does.
   template <class Frame>
