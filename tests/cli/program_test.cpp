@@ -623,9 +623,9 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
   CHECK(zeros.code == 1);
   CHECK_THAT(zeros.err, Contains("names of files, a line each, found a zero byte"));
   // Where nothing comes of it, quiet says why.
-  outcome const quiet = l3("embed audio " + quoted(scratch() / "odd.txt") + to + quoted(scratch() / "x") + "--quiet");
-  CHECK(quiet.code == 1);
-  CHECK_THAT(quiet.err, Contains("odd.txt"));
+  outcome const silent = l3("embed audio " + quoted(scratch() / "odd.txt") + to + quoted(scratch() / "x") + "--quiet");
+  CHECK(silent.code == 1);
+  CHECK_THAT(silent.err, Contains("odd.txt"));
   outcome const none = l3("embed audio" + to + quoted(scratch() / "x"));
   CHECK(none.code == 2);
   CHECK_THAT(none.err, Contains("or --files-from"));
@@ -689,6 +689,15 @@ TEST_CASE("videos that cannot be drawn from are found before there is a run, tho
   outcome const page = l3("report " + quoted(run));
   CHECK(page.code == 0);
   CHECK_THAT(content(run / "report.html"), Contains("1 validation videos were refused."));
+  // A line that a crash tore, and going on twice.
+  std::ofstream(run / "refused-validation.jsonl", std::ios::app) << "{\"file\":\"to";
+  for (char const* pairs : {"12", "16"}) {
+    outcome const on = l3("train --resume --json --pairs " + std::string(pairs) + " --out " + quoted(run));
+    INFO(on.err);
+    REQUIRE(on.code == 0);
+    CHECK(json::parse(on.out).at("refused_in_validation") == 1);
+    CHECK(content(run / "refused-validation.jsonl") == kept);
+  }
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {
