@@ -665,7 +665,7 @@ TEST_CASE("videos that cannot be drawn from are found before there is a run, tho
   int good = 0;
   for (auto const& each : fs::directory_iterator(made_up_videos() / "videos"))
     if (++good <= 3) fs::copy_file(each.path(), mixed / each.path().filename());
-  std::string const d = made_up_videos().string(), all = d + "/train.csv ", more = "--model tiny --batch 4 --pairs 8 ";
+  std::string const d = made_up_videos().string(), all = d + "/train.csv ", more = "--model tiny --batch 2 --pairs 8 ";
   for (bool const trains : {true, false}) {
     outcome const r = l3("train " + more + "--train " + (trains ? quoted(mute) : all) + "--valid " +
                          (trains ? d + "/valid.csv " : quoted(mute)) + "--out " + quoted(run));
