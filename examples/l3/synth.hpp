@@ -273,7 +273,7 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 
 }  // namespace synth
 
-/// Writes the data set: OUT/videos/*.mp4, then OUT/sources.csv, OUT/README.txt and the lists
+/// Writes the data set: OUT/videos/*.mp4, then OUT/README.txt, OUT/sources.csv and the lists
 /// OUT/{train,valid,test}.csv. Same options, same bytes, whatever the number of threads.
 ///
 /// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
@@ -328,8 +328,8 @@ inline synth_report write_synth(synth_options const& o, synth_progress const& pr
                         number(seen.radius), number(seen.x), number(seen.y), number(seen.angle),
                         std::to_string(seen.colours), number(seen.luma), number(seen.back_luma)});
   }
+  write_file(o.out / "README.txt", readme_of(o, report));  // first: it says whose the others are
   write_file(o.out / "sources.csv", sources);
-  write_file(o.out / "README.txt", readme_of(o, report));
   for (std::size_t p = 0; p < lists.size(); ++p) write_file(o.out / (std::string(part_names[p]) + ".csv"), lists[p]);
   set.finish();
   return report;

@@ -87,6 +87,11 @@ class training_loop {
     } catch (...) {
       // Whatever stopped it, what was learned since the last save is kept, if that can be done.
       bar_.finish();
+      if (all_.size() == 1) try {  // of a validation that could not be made
+          write_refused_in_validation();
+        } catch (error const& e) {
+          o_.warn(e.what());
+        }
       if (net_.steps() != saved_) try {
           save_last();
         } catch (error const& e) {

@@ -530,6 +530,14 @@ TEST_CASE("baselines: classifiers, both ways to use them, the paper's table, and
   CHECK_THAT(other.err, Contains("what") && Contains("audio"));
   CHECK(l3(trunk + "--freeze --pairs 8 --out " + (scratch() / "frozen").string()).code == 0);
 
+  // A head on the subnetworks of an L3-Net, whose model it then has.
+  fs::path const l3net = made_up_run() / "best.safetensors", head = scratch() / "head";
+  REQUIRE(l3("baseline pretrain " + of_any + "--pairs 8 --vision " + quoted(l3net) + "--audio " + quoted(l3net) +
+             "--out " + quoted(head))
+              .code == 0);
+  CHECK_THAT(json::parse(l3("info --json " + quoted(head / "last.safetensors")).out).at("model").get<std::string>(),
+             Contains("tiny"));
+
   for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
            {"baseline trunk audio " + data + "--freeze --out " + quoted(scratch() / "b1"), 2, "--init"},
            {"baseline trunk audio " + data + "--init " + quoted(trained) + "--out " + quoted(scratch() / "b2"), 1,
