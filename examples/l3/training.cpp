@@ -4,8 +4,6 @@
 #include <cmath>
 #include <l3/version.hpp>
 #include <optional>
-#include <set>
-#include <sstream>
 #include <utility>
 
 #include "batch_dump.hpp"
@@ -49,7 +47,7 @@ class training_loop {
   /// from the first checkpoint on.
   training_loop(training_options const& o, training_plan plan, lesson& net, crew& all, run_folder& run, json config,
                 collection const& data, collection const& valid_data, std::optional<class_score> best,
-                std::optional<class_score> latest, bool lacks_validation, std::string again)
+                std::optional<class_score> latest, bool lacks_validation, std::string again, model_input const& input)
       : o_(o),
         plan_(std::move(plan)),
         net_(net),
@@ -57,22 +55,20 @@ class training_loop {
         run_(run),
         config_(std::move(config)),
         again_(std::move(again)),
-        input_(make_input(o.model)),
         log_(run, all, o, plan_.together),
-        valid_(*input_, valid_data, validating(), net.takes_raw()),
+        refused_(run, all, o, false),
+        refused_in_validation_(run, all, o, true),
+        valid_(input, valid_data, validating(), net.takes_raw()),
         dump_(made_dump()),
-        source_(input_->open(data, reading(), net.takes_raw() && !dump_)),
+        source_(input.open(data, reading(), net.takes_raw() && !dump_)),
         bar_(o, "pairs", static_cast<double>(plan_.last_step) * static_cast<double>(plan_.together),
              static_cast<double>(net.steps() * plan_.together)),
         ahead_(net.most_in_flight() > 1 && o.dump.empty()),
         saved_(net.steps()),
         best_(best),
-        latest_(latest),
         unvalidated_(lacks_validation && validates_at(saved_)),
-        states_(all.size()) {
-    for (refusal const& r : run.refused(true))
-      damaged_in_validation_ += refused_in_validation_.insert(r.file).second && !r.whole_file;
-  }
+        states_(all.size()),
+        last_valid_(latest) {}
 
   /// Until the last step, or until a signal asks to stop.
   void run() {
@@ -87,11 +83,11 @@ class training_loop {
     } catch (...) {
       // Whatever stopped it, what was learned since the last save is kept, if that can be done.
       bar_.finish();
-      if (all_.size() == 1) try {  // of a validation that could not be made
-          write_refused_in_validation();
-        } catch (error const& e) {
-          o_.warn(e.what());
-        }
+      try {
+        refused_in_validation_.write_own();  // where it could not be made
+      } catch (error const& e) {
+        o_.warn(e.what());
+      }
       if (net_.steps() != saved_) try {
           save_last();
         } catch (error const& e) {
@@ -107,13 +103,11 @@ class training_loop {
   training_end end() const {
     bool const interrupted = asked_to_stop() != 0;
     bool const unfinished = interrupted && (net_.steps() < plan_.last_step || unvalidated_);
-    auto const tell = [&](std::size_t refused, std::size_t damaged, char const* whose, bool in_validation) {
-      if (refused + damaged == 0) return;
-      o_.say(text("%zu %sfiles were refused, %zu are damaged at some moments; why is in %s", refused, whose, damaged,
-                  (run_.folder() / run_folder::refusals_name(in_validation)).c_str()));
-    };
-    tell(log_.refused(), log_.damaged(), "", false);
-    tell(refused_in_validation_.size() - damaged_in_validation_, damaged_in_validation_, "validation ", true);
+    for (bool const in_validation : {false, true})
+      if (auto const& those = in_validation ? refused_in_validation_ : refused_; those.count() + those.damaged() > 0)
+        o_.say(text("%zu %sfiles were refused, %zu are damaged at some moments; why is in %s", those.count(),
+                    in_validation ? "validation " : "", those.damaged(),
+                    (run_.folder() / run_folder::refusals_name(in_validation)).c_str()));
     if (unfinished)
       o_.say("Interrupted at step " + std::to_string(net_.steps()) + "; go on with: " + again_);
     else
@@ -123,12 +117,12 @@ class training_loop {
             {{"steps", net_.steps()},
              {"pairs", net_.steps() * plan_.together},
              {"loss", shown_steps_ > 0 ? json(shown_loss_) : json()},  // null: nothing was left to do
-             {"valid_loss", latest_ ? json(latest_->loss) : json()},
-             {"valid_accuracy", latest_ ? json(latest_->accuracy) : json()},
+             {"valid_loss", last_valid_ ? json(as_logged(*last_valid_).loss) : json()},
+             {"valid_accuracy", last_valid_ ? json(as_logged(*last_valid_).accuracy) : json()},
              {"best_valid_accuracy", best_ ? json(best_->accuracy) : json()},
-             {"refused", log_.refused()},
-             {"damaged", log_.damaged()},
-             {"refused_in_validation", refused_in_validation_.size() - damaged_in_validation_},
+             {"refused", refused_.count()},
+             {"damaged", refused_.damaged()},
+             {"refused_in_validation", refused_in_validation_.count()},
              {"seconds", bar_.seconds()},
              {"last", run_.last().string()},
              {"best", best_ ? json(run_.best().string()) : json()},
@@ -156,7 +150,7 @@ class training_loop {
     r.limits.seconds = o_.seconds;
     o_.opening.set(r);
     r.known = run_.refused();
-    r.on_refusal = [&](refusal const& each) { log_.refuse(each); };
+    r.on_refusal = [&](refusal const& each) { refused_.add(each); };
     return r;
   }
   loader_options validating() {
@@ -167,21 +161,8 @@ class training_loop {
                      .workers = o_.readers(o_.workers),
                      .name = "--valid " + o_.valid};
     r.limits.seconds = o_.seconds;
-    r.on_refusal = [&](refusal const& each) { new_in_validation_ += refusal_line(each); };
+    r.on_refusal = [&](refusal const& each) { refused_in_validation_.add(each); };
     return r;
-  }
-  /// Writes what validation could not use, each file once; all processes call it.
-  void write_refused_in_validation() {
-    for (std::string const& of_one : all_.gather(std::exchange(new_in_validation_, ""))) {
-      std::istringstream lines(of_one);
-      for (std::string line; std::getline(lines, line);) {
-        json const record = json::parse(line);
-        if (!refused_in_validation_.insert(record.at("file").get<std::string>()).second) continue;
-        damaged_in_validation_ += record.at("scope") == "moment";
-        if (all_.is_first()) run_.append_refusal(line + '\n', true);
-        o_.warn("validation: refused " + record.at("why").get<std::string>());
-      }
-    }
   }
   std::optional<batch_dump> made_dump() {
     std::optional<batch_dump> dump;
@@ -223,7 +204,7 @@ class training_loop {
     double const spent = seconds_since(start);
     log_.add(report, spent, waited);
     bool const compares = all_.size() > 1 && needs_weights_at(report.step);
-    exchange({spent, waited, compares ? net_.print() : 0, interruption::signal(), log_.not_written()}, report.step);
+    exchange({spent, waited, compares ? net_.print() : 0, interruption::signal(), refused_.not_written()}, report.step);
     if (dump_) {
       float const loss = static_cast<float>(report.score.loss);
       dump_->write("step", report.step, batch, {&loss, 1}, "loss", {1});
@@ -255,13 +236,13 @@ class training_loop {
                              "those of " + all_.name(0), "others"});
       }
     }
-    if (refusals_to_write) log_.write_refusals();
+    if (refusals_to_write) refused_.write();
   }
 
   /// False: a signal came. What is not validated is when the run is gone on with.
   bool validate(std::uint64_t step) {
     auto const found = net_.validate(valid_, o_.seed);
-    write_refused_in_validation();
+    refused_in_validation_.write();
     unvalidated_ = !found;
     if (!found) {  // of several processes perhaps at one of them
       exchange({.signal = interruption::signal()}, step);
@@ -277,9 +258,8 @@ class training_loop {
     o_.say(text("step %llu: %svalidation loss %.4f, accuracy %.3f", static_cast<unsigned long long>(step),
                 shown_steps_ > 0 ? text("loss %.4f, ", shown_loss_).c_str() : "", last_valid_->loss,
                 last_valid_->accuracy));
-    latest_ = as_logged(*last_valid_);
-    if (is_better(*latest_, best_)) {
-      best_ = latest_;
+    if (auto const logged = as_logged(*last_valid_); is_better(logged, best_)) {
+      best_ = logged;
       save(run_.best());
     }
     return true;
@@ -297,8 +277,12 @@ class training_loop {
         throw diverged(e.what(), false);
       }
   }
+  void end_log() {
+    refused_.write_own();
+    log_.end_row(source_->report());
+  }
   void save_last() {
-    log_.end(source_->report());
+    end_log();
     save(run_.last());
     saved_ = net_.steps();
     if (all_.is_first() && run_.config() != config_) run_.write_config(config_);
@@ -309,7 +293,7 @@ class training_loop {
   numeric_error diverged(std::string const& what, bool before_update) {
     std::uint64_t const good = std::exchange(saved_, net_.steps());
     try {
-      log_.end(source_->report());
+      end_log();
     } catch (error const& e) {
       o_.warn(e.what());
     }
@@ -330,19 +314,16 @@ class training_loop {
   run_folder& run_;
   json const config_;
   std::string const again_;
-  std::unique_ptr<model_input> input_;
   training_log log_;
-  std::string new_in_validation_;  ///< refusals, a line each
-  std::set<std::string> refused_in_validation_;
-  std::size_t damaged_in_validation_ = 0;  ///< of these, at some moments
+  refusal_log refused_, refused_in_validation_;
   fixed_pairs valid_;
   std::optional<batch_dump> dump_;
   std::unique_ptr<feed> source_;
   progress bar_;
   bool ahead_;
-  std::uint64_t saved_;                       ///< the step of the last checkpoint
-  std::optional<class_score> best_, latest_;  ///< as logged
-  bool unvalidated_;                          ///< a signal came before the validation that is due
+  std::uint64_t saved_;              ///< the step of the last checkpoint
+  std::optional<class_score> best_;  ///< as logged
+  bool unvalidated_;                 ///< a signal came before the validation that is due
   std::vector<step_state> states_;
   int stop_ = 0;  ///< the signal that asks one of the processes to
   std::optional<class_score> last_valid_;
@@ -389,13 +370,12 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   model_facts const& facts = net->facts();
   training_plan const plan = plan_training(o, extra, run, facts, net->which(), data.clips.size(), all.size());
 
-  {  // before there is a folder of a run that cannot be
-    auto const input = make_input(o.model);
-    decode_limits limits;
-    limits.seconds = o.seconds;
-    require_readable(*input, data, "--train " + o.train, limits);
-    require_readable(*input, valid_data, "--valid " + o.valid, limits);
-  }
+  // Before there is a folder of a run that cannot be.
+  auto const input = make_input(o.model);
+  decode_limits limits;
+  limits.seconds = o.seconds;
+  require_readable(*input, data, "--train " + o.train, limits);
+  require_readable(*input, valid_data, "--valid " + o.valid, limits);
   bool const resumes = run && (std::filesystem::exists(run->last()) || run->has_progress());
   net->prepare(o.seed,
                {.which = net->which(),
@@ -462,7 +442,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     return one.is_null() ? std::nullopt : std::optional(class_score{one[0], one[1]});
   };
   training_loop loop(o, plan, *net, all, *run, std::move(config), data, valid_data, score(so_far["best"]),
-                     score(so_far["latest"]), so_far["lacks validation"], again);
+                     score(so_far["latest"]), so_far["lacks validation"], again, *input);
   loop.run();
   return loop.end();
 }

@@ -8,9 +8,7 @@
 namespace l3::program {
 
 training_log::training_log(run_folder& run, crew& all, common_options const& says, std::size_t draws)
-    : run_(run), all_(all), says_(says), draws_(draws), of_each_(all.size()) {
-  for (refusal const& r : run.refused()) damaged_ += written_.insert(r.file).second && !r.whole_file;
-}
+    : run_(run), all_(all), says_(says), draws_(draws), of_each_(all.size()) {}
 
 void training_log::add(step_report const& step, double seconds, double wait) {
   row_.step = step.step, row_.pairs = step.pairs, row_.learning_rate = step.learning_rate;
@@ -52,26 +50,25 @@ void training_log::end_row(loader_report const& now) {
   run_.append_processes(rows);
 }
 
-void training_log::end(loader_report const& now) {
-  if (all_.is_first() && !refusals_.empty()) write_refusals({take_refusals()});
-  end_row(now);
+refusal_log::refusal_log(run_folder& run, crew& all, common_options const& says, bool in_validation)
+    : run_(run), all_(all), says_(says), in_validation_(in_validation) {
+  for (refusal const& r : run.refused(in_validation)) damaged_ += written_.insert(r.file).second && !r.whole_file;
 }
-
-std::string training_log::take_refusals() {
+std::string refusal_log::take() {
   std::string lines;
-  for (refusal const& r : refusals_) lines += refusal_line(r);
-  refusals_.clear();
+  for (refusal const& r : new_) lines += refusal_line(r);
+  new_.clear();
   return lines;
 }
-void training_log::write_refusals(std::vector<std::string> const& of_all) {
+void refusal_log::write(std::vector<std::string> const& of_all) {
   for (std::string const& each : of_all) {
     std::istringstream in(each);
     for (std::string line; std::getline(in, line);) {
       json const record = json::parse(line);
       if (!written_.insert(record.at("file").get<std::string>()).second) continue;
       damaged_ += record.at("scope") == "moment";
-      if (all_.is_first()) run_.append_refusal(line + '\n');
-      says_.warn("refused " + record.at("why").get<std::string>());
+      if (all_.is_first()) run_.append_refusal(line + '\n', in_validation_);
+      says_.warn((in_validation_ ? "validation: refused " : "refused ") + record.at("why").get<std::string>());
     }
   }
 }

@@ -1,4 +1,4 @@
-/// @file  examples/l3/training_log.hpp: what a training writes behind its steps: rows and refusals.
+/// @file  examples/l3/training_log.hpp: what a training writes behind its steps: rows, and files that were refused.
 #pragma once
 #include <l3/data/clip_list.hpp>
 #include <l3/data/loader_report.hpp>
@@ -22,8 +22,39 @@ struct step_state {
   std::uint32_t refusals = 0;  ///< since the step before
 };
 
-/// Gathers rows of log.csv, each the mean over some steps, of processes.csv, and the files that were refused. The first
-/// process writes them.
+/// Files that training, or validation, could not use: each is written and warned of once, by the first process.
+class refusal_log {
+ public:
+  /// With those that the run knows of.
+  refusal_log(run_folder& run, crew& all, common_options const& says, bool in_validation);
+
+  /// One that this process could not use.
+  void add(refusal const& r) { new_.push_back(r); }
+  std::uint32_t not_written() const { return static_cast<std::uint32_t>(new_.size()); }
+  /// Writes those of all processes; all of them call it. Errors: file_error, group_error.
+  void write() { write(all_.gather(take())); }
+  /// Writes this process's. Errors: file_error.
+  void write_own() {
+    if (all_.is_first() && !new_.empty()) write({take()});
+  }
+  /// Those refused as a whole, and those of which some moments were.
+  std::size_t count() const { return written_.size() - damaged_; }
+  std::size_t damaged() const { return damaged_; }
+
+ private:
+  std::string take();
+  void write(std::vector<std::string> const& of_all);
+
+  run_folder& run_;
+  crew& all_;
+  common_options const& says_;
+  bool in_validation_;
+  std::vector<refusal> new_;       ///< not yet written
+  std::set<std::string> written_;  ///< names
+  std::size_t damaged_ = 0;        ///< of them
+};
+
+/// Gathers rows of log.csv, each the mean over some steps, and of processes.csv. The first process writes them.
 class training_log {
  public:
   /// `draws`: of all processes in a step.
@@ -39,21 +70,7 @@ class training_log {
   /// Writes the row, if there are steps for one. `now`: what the loader says. Errors: file_error.
   void end_row(loader_report const& now);
 
-  /// A file that this process could not use.
-  void refuse(refusal const& r) { refusals_.push_back(r); }
-  std::uint32_t not_written() const { return static_cast<std::uint32_t>(refusals_.size()); }
-  /// Writes what the processes could not use, each file once; all of them call it. Errors: file_error, group_error.
-  void write_refusals() { write_refusals(all_.gather(take_refusals())); }
-  /// Ends the row, and writes what this process could not use. Errors: file_error.
-  void end(loader_report const& now);
-  /// Files of the run that could not be used, and those of which that is true of some moments.
-  std::size_t refused() const { return written_.size() - damaged_; }
-  std::size_t damaged() const { return damaged_; }
-
  private:
-  std::string take_refusals();
-  void write_refusals(std::vector<std::string> const& of_all);
-
   run_folder& run_;
   crew& all_;
   common_options const& says_;
@@ -63,9 +80,6 @@ class training_log {
   double seconds_ = 0, wait_ = 0;
   loader_report read_;               ///< when the row began
   std::vector<step_state> of_each_;  ///< of the row, by process
-  std::vector<refusal> refusals_;    ///< not yet written
-  std::set<std::string> written_;    ///< files
-  std::size_t damaged_ = 0;          ///< of them
 };
 
 }  // namespace l3::program
