@@ -76,7 +76,7 @@ loader_options fixed_pair_options(baseline_options const& o, std::uint32_t pairs
                          .workers = o.readers(o.workers),
                          .name = data};
   reading.limits.seconds = o.seconds;
-  reading.on_refusal = [&o](refusal const& r) { o.warn("refused " + r.why); };
+  reading.on_refusal = [&o](refusal const& r) { o.warn(refusal_warning(r)); };
   return reading;
 }
 

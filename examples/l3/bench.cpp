@@ -178,7 +178,7 @@ int loader_run(loader_bench_options const& o) {
   o.opening.set(reading);
   reading.on_refusal = [&](refusal const& r) {
     ++failures;
-    o.warn("refused " + r.why);
+    o.warn(refusal_warning(r));
   };
   auto const input = make_input(o.model);
   auto const start = std::chrono::steady_clock::now();

@@ -143,9 +143,12 @@ int eval_run(eval_options o, crew& all) {
                           {"pairs", o.pairs},
                           {"batch", o.batch},
                           {"seed", o.seed}});
-  std::map<std::string, std::string> refused, damaged;  // files as a whole, and at some moments; and why
-  auto const refuse = [&](std::string const& file, std::string const& why, bool whole) {
-    if ((whole ? refused : damaged).emplace(as_utf8(file), why).second) o.warn("refused " + why);
+  std::map<std::string, refusal> refusals;  // by file; a refusal of all of it counts, not those of moments
+  auto const refuse = [&](refusal const& r) {
+    auto const [known, is_new] = refusals.try_emplace(as_utf8(r.file), r);
+    if (!is_new && known->second.whole_file >= r.whole_file) return;
+    known->second = r;
+    o.warn(refusal_warning(r));
   };
   loader_options reading{.seed = o.seed,
                          .batch = o.batch,
@@ -154,7 +157,7 @@ int eval_run(eval_options o, crew& all) {
                          .workers = o.readers(o.workers),
                          .name = "--data " + o.data};
   reading.limits.seconds = o.seconds;
-  reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why, r.whole_file); };
+  reading.on_refusal = refuse;
   if (!o.out.empty() && all.is_first()) make_results_folder(o.out, "avc");
   net->prepare_inference(o.batch);
   bool const raw = net->takes_raw() && o.dump.empty();  // a dump is of values, which then the processor makes
@@ -169,21 +172,20 @@ int eval_run(eval_options o, crew& all) {
     if (dump) dump->write("eval", batches++, b, logits, "logits", {b.count, 2});
   });
   bar.finish();
-  auto const of_all = all.gather(json_text(json{json(refused), json(damaged)}));
-  for (std::size_t rank = 0; rank != of_all.size(); ++rank) {
-    if (rank == all.rank()) continue;
-    json const theirs = json::parse(of_all[rank]);
-    for (bool const whole : {true, false})
-      for (auto const& [file, why] : theirs.at(whole ? 0 : 1).items()) refuse(file, why.get<std::string>(), whole);
-  }
-  for (auto const& [file, why] : refused) damaged.erase(file);
+  std::string mine;
+  for (auto const& [file, r] : refusals) mine += refusal_line(r);
+  for (std::string const& each : all.gather(mine))
+    for (refusal const& r : parse_refusals(each, "refusals")) refuse(r);
   if (!all.is_first()) return done;
+  auto const refused = static_cast<std::size_t>(
+      std::count_if(refusals.begin(), refusals.end(), [](auto const& each) { return each.second.whole_file; }));
+  std::size_t const damaged = refusals.size() - refused;
   correspondence const& r = e.result;
   std::vector<judged_pair> const& judged = e.pairs;
   auto const curve = e.curve();
   double const area = roc_area(curve);
   json const classes = class_table(o, data.clips, judged);
-  std::size_t const used = data.clips.size() - refused.size();
+  std::size_t const used = data.clips.size() - refused;
   o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, used));
   o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f, area under ROC %.4f",
                 r.accuracy, r.interval[0], r.interval[1], r.loss, area));
@@ -192,8 +194,8 @@ int eval_run(eval_options o, crew& all) {
     auto const& row = r.confusion[static_cast<std::size_t>(label)];
     o.answer(text("%-20s %7zu  %8zu", label == 1 ? "they correspond" : "they do not", row[0], row[1]));
   }
-  if (!refused.empty()) o.say(text("%zu files were refused", refused.size()));
-  if (!damaged.empty()) o.say(text("%zu files are damaged at some moments", damaged.size()));
+  if (refused > 0) o.say(text("%zu files were refused", refused));
+  if (damaged > 0) o.say(text("%zu files are damaged at some moments", damaged));
   json roc = json::array();
   for (roc_point const& p : thinned(curve, 101)) roc.push_back({p.false_positives, p.true_positives});
   json result{{"kind", "avc"},
@@ -206,8 +208,8 @@ int eval_run(eval_options o, crew& all) {
               {"classes", classes},
               {"roc", roc},
               {"videos", used},
-              {"refused", refused.size()},
-              {"damaged", damaged.size()},
+              {"refused", refused},
+              {"damaged", damaged},
               {"data", o.data},
               {"model", net->facts().description},
               {"network", identity_of(o.checkpoint, *net, o.on)}};

@@ -157,11 +157,11 @@ int units_run(inspect_options const& o) {
                          .name = o.data};
   reading.limits.seconds = o.seconds;
   json refused = json::array();
-  auto const refuse = [&](std::string const& file, std::string const& why) {
-    o.warn("refused " + why);
-    refused.push_back({{"file", file}, {"why", why}});
+  auto const refuse = [&](refusal const& r) {
+    o.warn(refusal_warning(r));
+    refused.push_back({{"file", r.file}, {"why", r.why}});
   };
-  reading.on_refusal = [&](refusal const& r) { refuse(r.file, r.why); };
+  reading.on_refusal = refuse;
   std::size_t const width = inside.features();
   moments_seen frames, sounds;
   {
@@ -239,7 +239,7 @@ int units_run(inspect_options const& o) {
           }
         } catch (media_error const& e) {
           not_shown.insert(clip);
-          refuse(std::string(data.clips.name(clip)), e.what());
+          refuse({.file = std::string(data.clips.name(clip)), .why = e.what()});
           continue;
         }
         heats.insert(heats.end(), heat.values.begin(), heat.values.end());

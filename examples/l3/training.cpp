@@ -123,6 +123,7 @@ class training_loop {
              {"refused", refused_.count()},
              {"damaged", refused_.damaged()},
              {"refused_in_validation", refused_in_validation_.count()},
+             {"damaged_in_validation", refused_in_validation_.damaged()},
              {"seconds", bar_.seconds()},
              {"last", run_.last().string()},
              {"best", best_ ? json(run_.best().string()) : json()},

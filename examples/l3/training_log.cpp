@@ -2,7 +2,6 @@
 #include "training_log.hpp"
 
 #include <l3/files/csv.hpp>
-#include <sstream>
 #include <utility>
 
 namespace l3::program {
@@ -61,16 +60,13 @@ std::string refusal_log::take() {
   return lines;
 }
 void refusal_log::write(std::vector<std::string> const& of_all) {
-  for (std::string const& each : of_all) {
-    std::istringstream in(each);
-    for (std::string line; std::getline(in, line);) {
-      json const record = json::parse(line);
-      if (!written_.insert(record.at("file").get<std::string>()).second) continue;
-      damaged_ += record.at("scope") == "moment";
-      if (all_.is_first()) run_.append_refusal(line + '\n', in_validation_);
-      says_.warn((in_validation_ ? "validation: refused " : "refused ") + record.at("why").get<std::string>());
+  for (std::string const& each : of_all)
+    for (refusal const& r : parse_refusals(each, "refusals")) {
+      if (!written_.insert(r.file).second) continue;
+      damaged_ += !r.whole_file;
+      if (all_.is_first()) run_.append_refusal(refusal_line(r), in_validation_);
+      says_.warn((in_validation_ ? "validation: " : "") + refusal_warning(r));
     }
-  }
 }
 
 }  // namespace l3::program

@@ -120,6 +120,9 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
   if (o.valid_pairs % 2 != 0)
     throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
   if (o.opening.draws > 1) {  // or refused, before anything is written
+    if (which == pairing::paper && o.batch % 4 != 0)
+      throw setting_error(
+          {"--batch, with --pairing paper and --draws-per-opening", "a multiple of four", std::to_string(o.batch)});
     if (o.batch % o.opening.draws != 0 && o.opening.draws % o.batch != 0)
       throw setting_error({"--draws-per-opening", "a divisor or a multiple of --batch, " + std::to_string(o.batch),
                            std::to_string(o.opening.draws)});

@@ -414,6 +414,12 @@ TEST_CASE("what cannot be trained is refused before there is a folder, and the l
   CHECK(few.code == 2);
   CHECK_THAT(few.err, Contains("draws that share openings") && Contains("smaller reservoir"));
   CHECK_FALSE(fs::exists(run));
+  std::string const data = "train --train " + quoted(made_up_videos() / "train.csv") + " --valid " +
+                           quoted(made_up_videos() / "valid.csv") + " --model tiny --batch 6 --pairs 12 ";
+  outcome const halves = l3(data + "--pairing paper --draws-per-opening 2 --reservoir 1 --out " + quoted(run));
+  CHECK(halves.code == 2);
+  CHECK_THAT(halves.err, Contains("--draws-per-opening: expected a multiple of four, found 6"));
+  CHECK_FALSE(fs::exists(run));
   outcome const r = l3("train " + training_data() + "--pairs 16 --log-every 1 --json --out " + quoted(run));
   REQUIRE(r.code == 0);
   std::istringstream log(content(run / "log.csv"));
@@ -698,6 +704,38 @@ TEST_CASE("videos that cannot be drawn from are found before there is a run, tho
     CHECK(json::parse(on.out).at("refused_in_validation") == 1);
     CHECK(content(run / "refused-validation.jsonl") == kept);
   }
+}
+
+TEST_CASE("a video that is damaged in the middle is passed over there alone") {
+  fs::path const data = scratch() / "hurt_videos", run = scratch() / "hurt_run";
+  fs::create_directories(data);
+  int good = 0;
+  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos"))
+    if (++good <= 5) fs::copy_file(each.path(), data / each.path().filename());
+  std::string hurt = content(fs::directory_iterator(data)->path());
+  for (std::size_t k = hurt.size() / 3; k != hurt.size() / 3 + hurt.size() / 8; ++k) hurt[k] ^= 0x5a;
+  std::ofstream(data / "hurt.mp4", std::ios::binary) << hurt;
+  outcome const r = l3("train --model tiny --batch 5 --pairs 200 --valid-pairs 60 --json --train " + quoted(data) +
+                       " --valid " + quoted(data) + " --out " + quoted(run));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  json const said = json::parse(r.out);
+  CHECK(said.at("refused") == 0);
+  CHECK(said.at("damaged") == 1);
+  CHECK(said.at("refused_in_validation") == 0);
+  CHECK(said.at("damaged_in_validation") == 1);
+  std::string const passed_over = "passed over a moment of " + (data / "hurt.mp4").string() + ": expected";
+  CHECK_THAT(r.err, Contains("warning: " + passed_over) && Contains("warning: validation: " + passed_over));
+  CHECK_THAT(content(run / "refused.jsonl"), Contains("\"scope\":\"moment\""));
+  CHECK(l3("report " + quoted(run)).code == 0);
+  CHECK_THAT(content(run / "report.html"), Contains("<p>0 videos were refused, 1 are damaged at some moments."));
+  outcome const judged =
+      l3("eval --pairs 60 --json --checkpoint " + quoted(run / "last.safetensors") + " --data " + quoted(data));
+  INFO(judged.err);
+  REQUIRE(judged.code == 0);
+  CHECK_THAT(judged.err, Contains(passed_over));
+  CHECK(json::parse(judged.out).at("refused") == 0);
+  CHECK(json::parse(judged.out).at("damaged") == 1);
 }
 
 TEST_CASE("data that cannot be trained on is said plainly") {

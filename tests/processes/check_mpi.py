@@ -113,6 +113,23 @@ def agree(s):
                    "l3 eval says the same with three processes")
         for run in ["one", "many"]:
             shutil.rmtree(s.folder / run)
+    # A file that nobody can use is kept account of once, whoever met it.
+    bad = s.folder / "bad"
+    bad.mkdir()
+    for video in sorted((s.data / "videos").iterdir())[:4]:
+        shutil.copy(video, bad)
+    (bad / "none.mp4").write_text("no video")
+    r = s.run(s.together(3, "train", "--train", bad, "--valid", bad, "--valid-pairs", 48, "--model", "tiny", "--batch", 4,
+                         "--pairs", 120, "--pairing", "paper", "--threads", 1, "--json", "--out", s.folder / "refusing"))
+    said = json.loads(r.stdout) if r.returncode == 0 else {}
+    expect([said.get(key) for key in ["refused", "refused_in_validation"]] == [1, 1], f"a bad file: counted once {r.stderr}")
+    for name in ["refused.jsonl", "refused-validation.jsonl"]:
+        kept = s.folder / "refusing" / name
+        lines = kept.read_text().splitlines() if kept.exists() else []
+        expect(len(lines) == 1 and json.loads(lines[0])["file"] == "none.mp4", f"and said once in {name}")
+    judged = s.run(s.together(3, "eval", "--checkpoint", s.folder / "refusing" / "last.safetensors", "--data", bad, "--pairs",
+                              48, "--batch", 4, "--threads", 1, "--json"))
+    expect(judged.returncode == 0 and json.loads(judged.stdout)["refused"] == 1, f"l3 eval counts it once {judged.stderr}")
     # Each begins with its own copy of a checkpoint.
     init = s.run([s.l3, *s.train("init", "--batch", 4, "--pairs", 16)])
     expect(init.returncode == 0, f"a network to begin with {init.stderr}")

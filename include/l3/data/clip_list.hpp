@@ -361,18 +361,21 @@ inline std::string refusal_line(refusal const& r) {
          '\n';
 }
 
-/// Reads the refusals that a run has kept: none if there is no such file. A last line without its end, left by a run
-/// that was killed while it wrote, does not count.
+/// A refusal as a warning.
+inline std::string refusal_warning(refusal const& r) {
+  return (r.whole_file ? "refused " : "passed over a moment of ") + r.why;
+}
+
+/// The refusals of such lines. A last one without its end, left by a run that was killed while it wrote, does not
+/// count.
 ///
-/// Errors  file_error: cannot be read. format_error, with the line: not such a record.
-inline std::vector<refusal> read_refusals(std::filesystem::path const& file) {
+/// Errors  format_error, with `name` and the line: not such a record.
+inline std::vector<refusal> parse_refusals(std::string_view text, std::string const& name) {
   std::vector<refusal> refusals;
-  if (!std::filesystem::exists(file)) return refusals;
-  auto const text = read_file(file, std::size_t{1} << 30);
   std::size_t number = 0;
   for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
     ++number;
-    auto const line = std::string_view(text).substr(begin, end - begin);
+    auto const line = text.substr(begin, end - begin);
     try {
       auto const record = nlohmann::json::parse(line);
       auto const scope = record.at("scope").get<std::string>();
@@ -380,12 +383,17 @@ inline std::vector<refusal> read_refusals(std::filesystem::path const& file) {
       refusals.push_back({record.at("file").get<std::string>(), record.at("why").get<std::string>(),
                           record.at("step").get<std::uint64_t>(), scope == "file"});
     } catch (std::exception const&) {
-      throw format_error(complaint{file.string() + ':' + std::to_string(number),
+      throw format_error(complaint{name + ':' + std::to_string(number),
                                    R"({"file": text, "why": text, "step": number, "scope": "file" or "moment"})",
                                    detail::excerpt(line)});
     }
   }
   return refusals;
+}
+/// Those that a run has kept: none if there is no such file. Errors: file_error: cannot be read; as parse_refusals.
+inline std::vector<refusal> read_refusals(std::filesystem::path const& file) {
+  if (!std::filesystem::exists(file)) return {};
+  return parse_refusals(read_file(file, std::size_t{1} << 30), file.string());
 }
 
 }  // namespace l3::inline L3_ISA
