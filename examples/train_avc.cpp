@@ -1,5 +1,5 @@
-// Trains the small network on a folder of videos and keeps what it learned: which frames and sounds belong together,
-// and nobody told it. A tenth of the videos is held back to see how well that works on videos it has not met.
+// Trains `tiny`, the smallest network, on a folder of videos and keeps what it learned: which frames and sounds belong
+// together, and nobody told it. A tenth of the videos is held back to see how well that works on videos it has not met.
 //   train_avc FOLDER CHECKPOINT.safetensors [PAIRS]
 // `l3 train` does the same with validation on the way, a log, and a way to go on after an interruption.
 #include <algorithm>

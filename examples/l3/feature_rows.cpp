@@ -98,8 +98,9 @@ void add_layer(CLI::App& command, std::string& pool, std::string& layer) {
       ->check(CLI::IsMember({"global", "grid"}))
       ->capture_default_str();
   command
-      .add_option("--layer", layer,
-                  "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global pool4")
+      .add_option(
+          "--layer", layer,
+          "pool1, pool2, pool3, conv4_2 or pool4; default: conv4_2, or with --pool global and not of OpenL3 pool4")
       ->check(CLI::IsMember({"pool1", "pool2", "pool3", "conv4_2", "pool4"}));
 }
 

@@ -244,7 +244,8 @@ int index_run(index_options const& o) {
 work add_index(CLI::App& command) {
   auto const o = std::make_shared<index_options>();
   command.footer(
-      "OUT is an SQLite database; commands that take DATA, or a folder of files, take it.\n"
+      "OUT is an SQLite database; all that take DATA read it, and probe folder, cluster and retrieval, distance and "
+      "search.\n"
       "The same command brings it up to date:\n"
       "files whose size and time have not changed are not opened again, and an interrupted run goes on.\n"
       "Without a second of picture and sound a video is never usable. Exit code 3: some files were refused.\n"

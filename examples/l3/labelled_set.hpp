@@ -50,17 +50,18 @@ labelled_set read_esc50(std::filesystem::path const& meta, std::filesystem::path
 labelled_set read_dcase(std::filesystem::path const& train, std::filesystem::path const& test,
                         std::filesystem::path const& audio, file_filter const& wanted);
 
-/// A folder with a folder for each class, or a table with the columns path and label (and fold; or `group_column`).
+/// A folder with a folder for each class, a table with the columns path and label (and fold; or `group_column`), or an
+/// index of `l3 index`.
 /// Without a column fold, or with a group column, the files are dealt into `folds` folds (see stratified_folds); 0:
 /// there are none. Without a group column, groups are the names (links) of one file.
 ///
-/// Errors  as read_esc50; setting_error: folds or groups that cannot be.
+/// Errors  as read_esc50; setting_error: folds or groups that cannot be, a packed collection.
 labelled_set read_classes(std::filesystem::path const& source, file_filter const& wanted, std::uint32_t folds,
                           std::uint64_t seed, std::string const& group_column);
 
-/// Files without classes: those below a folder that are `wanted`, or all of a table with the column path.
+/// Files without classes: those below a folder that are `wanted`, or all of a table with the column path or an index.
 ///
-/// Errors  file_error; format_error: no file, or one twice.
+/// Errors  file_error; format_error: no file, or one twice; setting_error: a packed collection.
 labelled_set read_files(std::filesystem::path const& source, file_filter const& wanted);
 
 /// A folder with a folder for each class, and no folds. With `classes`, no others may be there.

@@ -102,7 +102,8 @@ work add_pack(CLI::App& command) {
   command.footer(
       "Shards are plain tar files (WebDataset's naming): of each video JPEG pictures, a WAV file of 48 kHz mono sound "
       "and\n"
-      "a JSON file; OUT/index.l3index knows where they are. Every command that takes DATA takes OUT. An interrupted "
+      "a JSON file; OUT/index.l3index knows where they are. train, eval, baseline, inspect units and bench loader read "
+      "it as any DATA. An interrupted "
       "run\n"
       "goes on where the last whole shard ends. Exit code 3: some videos could not be used.\n"
       "Example:\n  l3 pack videos.l3index --out packed --fps 5\n  l3 pack packed --verify");

@@ -421,7 +421,8 @@ int report_run(report_options const& o) {
   made.add_results(results);
   made.add_maps(maps);
   if (!made.trained() && made.shown() == 0)
-    throw file_error({o.run, "config.json of a training, or results of eval, baseline, probe or inspect", "none"});
+    throw file_error(
+        {o.run, "config.json of a training, or results of eval, baseline, probe, distance or inspect", "none"});
   std::string const html = made.html();
   make_folder_of(out);
   write_file(out, html);
@@ -441,7 +442,7 @@ work add_report(CLI::App& command) {
   auto const o = std::make_shared<report_options>();
   command
       .add_option("run", o->run,
-                  "Folder of a training; results of eval, baseline, probe and inspect are found below it")
+                  "Folder of a training; results of eval, baseline, probe, distance and inspect are found below it")
       ->required();
   comma_list(command.add_option("--add", o->more, "More folders to look for results in"));
   command.add_option("--out,-o", o->out, "The page")->default_str("RUN/report.html");

@@ -33,7 +33,9 @@ int train_run(CLI::App& command, train_options const& o, crew& all) {
 work add_train(CLI::App& command) {
   auto const o = std::make_shared<train_options>();
   command.footer(
-      "DATA is a folder of videos (searched below), a CSV with a column `path`, or a text file with a path a line.\n"
+      "DATA is a folder of videos (searched below), a CSV with a column `path`, a text file with a path a line, an "
+      "index of\n"
+      "l3 index, or a folder of l3 pack.\n"
       "OUT gets config.json, log.csv, last.safetensors, best.safetensors and, if any, refused.jsonl and "
       "refused-validation.jsonl.\n"
       "Example:\n  l3 train --train videos/train --valid videos/valid --out run --model small --pairs 500000");

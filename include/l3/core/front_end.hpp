@@ -1,5 +1,6 @@
 /// @file  include/l3/core/front_end.hpp: how one second of sound becomes a picture: names and sizes, so that a network
-/// and the loader that feeds it can agree. data/spectrogram.hpp computes them.
+/// and the loader that feeds it can agree. data/spectrogram.hpp and
+/// data/decibel_spectrogram.hpp compute them.
 #pragma once
 #include <concepts>
 #include <cstddef>

@@ -66,6 +66,7 @@ class sound_source {
 ///         silence. A file cut short ends where its packets end.
 /// Threads one reader, one thread; decoders are single-threaded, many readers may work at once.
 /// Errors  file_error: missing, a directory, unreadable. media_error: empty, not media, no video or sound, over budget.
+///         std::system_error: the process may open no more files.
 class clip_reader {
  public:
   explicit clip_reader(std::filesystem::path file, decode_limits limits = {})

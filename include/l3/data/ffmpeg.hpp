@@ -1,5 +1,5 @@
-/// @file  include/l3/data/ffmpeg.hpp: owners, error texts and a guarded input for FFmpeg; the only header that names an
-/// AV type.
+/// @file  include/l3/data/ffmpeg.hpp: owners, error texts and a guarded input for FFmpeg; with media_writer.hpp the
+/// only header that names an AV type.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -258,6 +258,7 @@ inline AVPixFmtDescriptor const* pixel_format(AVFrame const& f) {
 /// network), recognises the format from content alone, and gives up when a call lasts longer than the watchdog allows.
 ///
 /// Errors  file_error: missing, a directory, unreadable. media_error: empty, not media, too large a picture, too slow.
+///         std::system_error: the process may open no more files.
 class input {
  public:
   /// `max_pixels` limits width x height of what a decoder may allocate; but FFmpeg's own look at streams that come to

@@ -23,6 +23,7 @@ class classifier_trainer {
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
 
+  /// Errors  setting_error: as require_valid and require_one_part. shape_error: a head for rows of another size.
   classifier_trainer(context<B>& on, Network& net, softmax_head<B>& head, training_settings const& settings,
                      bool frozen)
       : on_(on),

@@ -93,6 +93,7 @@ class fusion_trainer {
   using scalar = typename Network::scalar;
   using value = value_of<B>;
 
+  /// Errors  setting_error: as require_valid and require_one_part.
   fusion_trainer(context<B>& on, Network& net, training_settings const& settings)
       : on_(on),
         net_(net),

@@ -78,6 +78,9 @@ class trainer {
   using sounds_view = batch_view<value const, typename Network::sound>;
 
   /// All processes of `group` begin with the same network and settings. It outlives the trainer.
+  ///
+  /// Errors  setting_error: as require_valid; batch norm over all processes and several parts; a group and numbers that
+  ///         are not of type float.
   trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
       : net_(net),
         settings_(settings),
@@ -362,6 +365,8 @@ struct step_timing {
 /// Steps until `last_step` is done or `after_step`, called behind every step unless it is empty, returns false. Each is
 /// finished before the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile
 /// is kept busy by `begin` and `finish` of its trainer.
+///
+/// Errors  As trainer::step and the source's `next`; what `after_step` throws.
 template <class Network, class Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
            std::function<bool(step_report const&, step_timing const&)> const& after_step) {

@@ -1,8 +1,8 @@
 /// @file  include/l3/kernels/cpu/dense.hpp: the dense layer's three products, by register tiles straight from the
 /// packed tensors.
 ///
-/// Dense layers are a thousandth of the network's work, so nothing is repacked. Every sum runs in one order whatever
-/// tile it falls in.
+/// Dense layers are less than a ten-thousandth of the network's work, so nothing is repacked. Every sum runs in one
+/// order whatever tile it falls in.
 #pragma once
 #include <algorithm>
 #include <cstddef>
