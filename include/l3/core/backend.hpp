@@ -103,11 +103,16 @@ inline void require_processor() {
   if (!__builtin_cpu_supports(feature))                                                                              \
   throw device_error({"this processor", "the instruction set " feature " (this build of l3 is for " L3_ISA_NAME ")", \
                       "a processor without it; build with -DL3_ARCH=native"})
+#if defined(__SSE4_2__)
+  L3_NEED("sse4.2");
+#endif
 #if defined(__AVX__)
   L3_NEED("avx");
 #endif
 #if defined(__AVX2__)
   L3_NEED("avx2");
+#endif
+#if defined(__FMA__)
   L3_NEED("fma");
 #endif
 #if defined(__AVX512F__)

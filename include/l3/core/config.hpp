@@ -2,7 +2,7 @@
 #pragma once
 
 /// Everything l3 defines lives in the inline namespace named by the instruction set it was compiled for. Two
-/// translation units built with different flags (a dispatching program does that) therefore share no symbol of l3's.
+/// translation units built for different ones of these (a dispatching program does that) share no symbol of l3's.
 /// (They do share inline functions of the standard library and others, see docs/architecture.md.) Users write
 /// `l3::name` as if it were not there. L3_ARCH_TAG is the set as kernels are written for it; bf16 products come on top.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
@@ -13,6 +13,9 @@
 #elif defined(__AVX512BF16__)
 #define L3_ISA avx512_bf16
 #define L3_ISA_NAME "avx512 with bf16"
+#elif defined(__AVX512VBMI2__)
+#define L3_ISA avx512_vbmi2
+#define L3_ISA_NAME "avx512"
 #else
 #define L3_ISA avx512
 #define L3_ISA_NAME "avx512"
@@ -23,8 +26,23 @@
 #define L3_ISA_NAME "avx2"
 #else
 #define L3_ARCH_TAG generic
-#define L3_ISA generic
 #define L3_ISA_NAME "generic"
+// Its registers are those that the flags allow.
+#if defined(__AVX2__)
+#define L3_ISA generic_avx2
+#elif defined(__AVX__) && (defined(__FMA__) || defined(__FMA4__))
+#define L3_ISA generic_avx_fma
+#elif defined(__AVX__)
+#define L3_ISA generic_avx
+#elif defined(__SSE4_2__)
+#define L3_ISA generic_sse4_2
+#elif defined(__SSE4_1__)
+#define L3_ISA generic_sse4_1
+#elif defined(__SSE3__)
+#define L3_ISA generic_sse3
+#else
+#define L3_ISA generic
+#endif
 #endif
 
 // Training stops at what is not a number, and files that hold such are refused: the compiler must know that there is.
