@@ -63,3 +63,20 @@ TEST_CASE("a team runs every task once, and tasks at the same time have differen
     CHECK_FALSE(clash);
   }
 }
+
+TEST_CASE("a task that has its team work for it is left by no other task meanwhile") {
+  l3::thread_team team(4);
+  std::vector<int> busy(team.size());
+  std::atomic<bool> clash = false;
+  for (int time = 0; time != 200; ++time)
+    team.run(64, [&](std::size_t, std::size_t slot) {
+      if (busy[slot]++ != 0) clash = true;
+      std::atomic<int> sum = 0;
+      team.run(16, [&](std::size_t task, std::size_t) {
+        for (int k = 0; k != 200; ++k) sum.fetch_add(static_cast<int>(task), std::memory_order_relaxed);
+      });
+      if (sum != 200 * 120) clash = true;
+      --busy[slot];
+    });
+  CHECK_FALSE(clash);
+}

@@ -29,8 +29,9 @@ class thread_team {
   }
   std::size_t size() const { return static_cast<std::size_t>(arena_.max_concurrency()); }
 
-  /// Calls `f(task, slot)` for every task in [0, tasks). Tasks running at the same time have different slots in
-  /// [0, size()): what to index per-thread scratch with.
+  /// Calls `f(task, slot)` for every task in [0, tasks). Those running at the same time have different slots in
+  /// [0, size()): what to index per-thread scratch with. A task may call this itself, for tasks of its own: until they
+  /// are done its thread begins none of the others.
   template <class F>
   void run(std::size_t tasks, F&& f) {
     if (tasks == 0) return;
@@ -38,14 +39,13 @@ class thread_team {
       for (std::size_t task = 0; task < tasks; ++task) f(task, std::size_t{0});
       return;
     }
+    auto const some = [&](tbb::blocked_range<std::size_t> const& range) {
+      auto const slot = static_cast<std::size_t>(tbb::this_task_arena::current_thread_index());
+      for (std::size_t task = range.begin(); task != range.end(); ++task) f(task, slot);
+    };
     arena_.execute([&] {
-      tbb::parallel_for(
-          tbb::blocked_range<std::size_t>(0, tasks, 1),
-          [&](tbb::blocked_range<std::size_t> const& range) {
-            auto const slot = static_cast<std::size_t>(tbb::this_task_arena::current_thread_index());
-            for (std::size_t task = range.begin(); task != range.end(); ++task) f(task, slot);
-          },
-          tbb::simple_partitioner());
+      tbb::this_task_arena::isolate(
+          [&] { tbb::parallel_for(tbb::blocked_range<std::size_t>(0, tasks, 1), some, tbb::simple_partitioner()); });
     });
   }
 
