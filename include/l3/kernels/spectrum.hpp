@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/config.hpp>
+#include <limits>
 #include <numbers>
 
 namespace l3::inline L3_ISA {
@@ -29,13 +30,18 @@ inline std::array<float, 2> root_of_unity(std::size_t k, std::size_t size) {
 L3_HOST_DEVICE L3_INLINE float natural_log(float x) {
   // x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): near 1 nothing cancels.
   constexpr std::int32_t sqrt_half = 0x3F3504F3;
-  std::int32_t const offset = std::bit_cast<std::int32_t>(x) - sqrt_half;
+  auto const bits = std::bit_cast<std::int32_t>(x);
+  std::int32_t const offset = bits - sqrt_half;
   auto const e = static_cast<float>(offset >> 23);
   float const f = std::bit_cast<float>((offset & 0x007FFFFF) + sqrt_half) - 1.0f;
   // ln(1 + f) = 2 artanh(s), s = f / (2 + f), |s| < 0.172: four terms of the series leave 3e-8.
   float const s = f / (2.0f + f), z = s * s;
   float const series = 2.0f + z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7)));
-  return e * std::numbers::ln2_v<float> + s * series + (x - x);
+  float const logarithm = e * std::numbers::ln2_v<float> + s * series;
+  // By its bits: under -fassociative-math arithmetic with x may be left out.
+  constexpr std::int32_t infinite = 0x7F800000;
+  constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+  return (bits & infinite) == infinite ? not_a_number : logarithm;
 }
 
 /// The value of front end F's picture where `sum` is that of all magnitudes that are averaged: ln(mean) / 5, but no
