@@ -111,7 +111,7 @@ class clip_reader {
   ///
   /// Numbers see detail::image_scaler.
   /// Errors  media_error: no video; the picture is damaged, lost, or larger than allowed. setting_error: t is not
-  /// finite.
+  /// within a billion seconds.
   rgb_frame frame(double t, std::size_t side = 0) {
     require_video();
     require_time(t);
@@ -142,7 +142,8 @@ class clip_reader {
   ///         a few packets before are decoded. Else with a limit of at most a minute the sound is decoded from its
   ///         start as far as it is needed, and kept (10 s: 2 MB). Else nothing is kept: going forward is cheap, going
   ///         back decodes from the start (use sound_from_start()).
-  /// Errors  media_error: no sound; samples that are not finite, or huge. setting_error: start is not finite.
+  /// Errors  media_error: no sound; samples that are not finite, or huge. setting_error: start is not within a billion
+  ///         seconds.
   void sound(double start, std::span<float> out) {
     if (!facts_.has_sound) throw media_error({file_.name(), "a sound stream", "only pictures"});
     require_time(start);

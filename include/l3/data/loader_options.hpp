@@ -52,7 +52,8 @@ struct loader_options {
   std::size_t open_bytes = std::size_t{512} << 20;
   std::vector<refusal> known = {};                      ///< refusals of the run so far; reported no more
   std::function<void(refusal const&)> on_refusal = {};  ///< called inside next(), once for each file, in an order that
-                                                        ///< is the same for any number of workers
+                                                        ///< is the same for any number of workers; what it throws
+                                                        ///< comes out of next(), and the batch is gone
 
   /// `open_bytes`, where draws can come again.
   std::size_t bytes_kept_open() const { return evaluation_pairs > 0 ? 0 : open_bytes; }

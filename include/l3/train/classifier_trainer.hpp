@@ -23,20 +23,18 @@ class classifier_trainer {
   using B = typename Network::backend_type;
   using scalar = typename Network::scalar;
 
-  /// Errors  setting_error: as require_valid and require_one_part. shape_error: a head for rows of another size.
+  /// Errors  setting_error: as require_one_part. shape_error: a head for rows of another size.
   classifier_trainer(context<B>& on, Network& net, softmax_head<B>& head, training_settings const& settings,
                      bool frozen)
       : on_(on),
         net_(net),
         head_(head),
-        settings_(settings),
+        settings_(require_one_part(settings)),
         frozen_(frozen),
         pass_(on, settings.batch, frozen),
         gradients_(Network::parameter_room * sizeof(scalar)),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {
-    require_valid(settings);
-    require_one_part(settings);
     if (head.inputs() != Network::hidden::size)
       throw shape_error({"head of a classifier",
                          std::to_string(Network::hidden::size) + " inputs, the network's hidden",

@@ -93,19 +93,16 @@ class fusion_trainer {
   using scalar = typename Network::scalar;
   using value = value_of<B>;
 
-  /// Errors  setting_error: as require_valid and require_one_part.
+  /// Errors  setting_error: as require_one_part.
   fusion_trainer(context<B>& on, Network& net, training_settings const& settings)
       : on_(on),
         net_(net),
-        settings_(settings),
+        settings_(require_one_part(settings)),
         pass_(on, net, settings.batch, settings.which),
         loss_(pass_.most_rows(settings.batch, settings.which)),
         gradients_(Network::parameter_room * sizeof(scalar)),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
-        rate_{settings.learning_rate, settings.warm_up_steps} {
-    require_valid(settings);
-    require_one_part(settings);
-  }
+        rate_{settings.learning_rate, settings.warm_up_steps} {}
 
   /// One step on a batch of at most settings.batch items.
   ///

@@ -37,19 +37,21 @@ struct training_settings {
 };
 /// Errors  setting_error: no parts or draws, or more than 2^31 - 1; a learning rate or weight decay that is negative or
 ///         not finite.
-inline void require_valid(training_settings const& s) {
+inline training_settings const& require_valid(training_settings const& s) {
   for (std::size_t const count : {s.parts, s.batch})
     if (count == 0 || count > std::numeric_limits<std::int32_t>::max())
       throw setting_error({"training: parts and batch", "1 to 2^31 - 1", std::to_string(count)});
   for (auto const& [what, value] : {std::pair{"learning rate", s.learning_rate}, {"weight decay", s.weight_decay}})
     if (!(std::isfinite(value) && value >= 0))
       throw setting_error({std::string("training: ") + what, "a number, 0 or above", std::to_string(value)});
+  return s;
 }
-/// For what takes one batch a step. Errors  setting_error: more parts.
-inline void require_one_part(training_settings const& s) {
+/// For what takes one batch a step. Errors  as require_valid; setting_error: more parts.
+inline training_settings const& require_one_part(training_settings const& s) {
   if (s.parts != 1)
     throw setting_error(
         {"training: parts of a batch", "one, where not a whole L3-Net learns", std::to_string(s.parts)});
+  return require_valid(s);
 }
 
 /// What one step did.
@@ -83,14 +85,13 @@ class trainer {
   ///         are not of type float.
   trainer(context<B>& on, Network& net, training_settings const& settings, process_group* group = nullptr)
       : net_(net),
-        settings_(settings),
+        settings_(require_valid(settings)),
         group_(group),
         workers_(settings.parts * (group != nullptr ? group->size() : 1)),
         pass_(on, settings.batch, settings.which),
         loss_(meets_others() ? settings.batch * settings.batch * workers_ : pass_.most_rows()),
         optimizer_(adam_settings{.weight_decay = settings.weight_decay, .decoupled = settings.decoupled_decay}),
         rate_{settings.learning_rate, settings.warm_up_steps} {
-    require_valid(settings);
     if constexpr (!std::same_as<scalar, float>)
       if (group != nullptr) throw setting_error({"training in a group", "numbers of type float", "others"});
     if (settings.sync_batch_norm && settings.parts != 1)
@@ -227,7 +228,8 @@ class trainer {
       if (part > 0) averages_.give_back(net_);
       if (group_ != nullptr) group_->poke();
       auto const logits = pass_.forward(net_.data(), frames.slice(part * n, n), sounds.slice(part * n, n));
-      auto const own = labels.empty() ? labels : labels.subspan(part * n, n);
+      auto const own =
+          settings_.which == pairing::paper ? labels.subspan(part * n, n) : std::span<std::int32_t const>{};
       tally += loss_.tally(pass_.on(), fusion::pairs(n, settings_.which), 0, own, logits.data, pass_.dlogits());
       pass_.backward(net_.data(), [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
     }
