@@ -1,5 +1,7 @@
 /// @file  tests/files/atomic_file_test.cpp: a file is written whole or not at all, and nothing is left behind.
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <iostream>
 #include <l3/files/atomic_file.hpp>
@@ -149,4 +151,44 @@ TEST_CASE("excerpt shows text from a file without its control bytes") {
   CHECK(l3::detail::excerpt(std::string(79, 'x') + "\u03c9") == "'" + std::string(79, 'x') + "...'");
   CHECK(l3::detail::excerpt(std::string(78, 'x') + "\u03c9") == "'" + std::string(78, 'x') + "\u03c9'");
   CHECK(l3::detail::beginning_of(std::string(9, '\x80'), 5).size() <= 5);
+}
+
+TEST_CASE("what killed processes have left goes, also of one that had this process's number") {
+  scratch const here;
+  auto const left = [&](std::string const& owner, char const* number, bool is_old) {
+    auto const file = here / (".l3-" + owner + '-' + number + ".tmp");
+    std::ofstream(file) << "half";
+    if (is_old)
+      std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
+    return file;
+  };
+  std::string const mine = std::to_string(::getpid()), nobody = "99999999";
+  auto const earlier = left(mine, "1", true), now = left(mine, "2", false), dead = left(nobody, "3", true),
+             of_living = left(std::to_string(::getppid()), "4", true);
+  l3::detail::remove_leftovers(here.path(), std::chrono::hours(1));
+  CHECK_FALSE(std::filesystem::exists(earlier));
+  CHECK_FALSE(std::filesystem::exists(dead));
+  CHECK(std::filesystem::exists(now));
+  CHECK(std::filesystem::exists(of_living));
+}
+
+TEST_CASE("no more files can be open: that is not the file's fault") {
+  scratch const here;
+  std::ofstream(here / "file") << "content";
+  std::vector<l3::detail::file_descriptor> all;
+  ::rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  ::rlimit few = before;
+  few.rlim_cur = std::min<::rlim_t>(64, before.rlim_max);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  bool refused = false;
+  try {
+    for (int k = 0; k != 100; ++k) all.push_back(l3::detail::open_to_read(here / "file"));
+  } catch (l3::error const&) {
+  } catch (std::system_error const& e) {
+    refused = e.code() == std::errc::too_many_files_open;
+  }
+  all.clear();
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(refused);
 }

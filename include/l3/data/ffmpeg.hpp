@@ -7,10 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <system_error>
@@ -125,10 +127,20 @@ inline std::string error_text(int code) {
   return said.empty() ? std::string(text) : std::string(text) + " (" + said + ")";
 }
 
+/// FFmpeg says that it got no memory where there is none, and where a file asks for more than there can be. The first
+/// is not the file's fault. Errors: std::bad_alloc.
+inline void require_memory(int code) {
+  if (code != AVERROR(ENOMEM)) return;
+  void* volatile some = std::malloc(std::size_t{256} << 20);  // not to be left out: asking is the purpose
+  if (some == nullptr) throw std::bad_alloc();
+  std::free(some);
+}
+
 /// `code` if it is no error.
 ///
-/// Errors  media_error {subject, expected, FFmpeg's words}.
+/// Errors  media_error {subject, expected, FFmpeg's words}; std::bad_alloc.
 inline int check(int code, std::string const& subject, std::string const& expected) {
+  require_memory(code);
   if (code < 0) throw media_error({subject, expected, error_text(code)});
   return code;
 }
@@ -349,9 +361,8 @@ class input {
 
   /// Starts the watchdog's time anew; each request and each step of a long pass does.
   void restart_watch() {
-    auto const allowed = std::chrono::duration<double>(std::min(watch_->allowed, 1e9));  // the clock ends at 9e9
-    watch_->end =
-        std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(allowed);
+    watch_->spent = {};
+    watch_->seen = clock::now();
   }
   /// Errors  media_error when the watchdog's time is over.
   void check_watch() const {
@@ -361,10 +372,17 @@ class input {
   }
 
  private:
+  using clock = std::chrono::steady_clock;
   struct watch {
     double allowed = 0;
-    std::chrono::steady_clock::time_point end;
-    bool over() const { return std::chrono::steady_clock::now() > end; }
+    std::chrono::duration<double> spent{};
+    clock::time_point seen;
+    /// FFmpeg asks often. Where it has not for long, the process was stopped (Ctrl-Z, say): that does not count.
+    bool over() {
+      auto const now = clock::now();
+      spent += std::min<std::chrono::duration<double>>(now - std::exchange(seen, now), std::chrono::seconds(5));
+      return spent.count() > allowed;
+    }
   };
 
   void require_regular_file(std::filesystem::path const& file) const {
@@ -383,7 +401,7 @@ class input {
     int const code = avio_open2(&io, ("file:" + file.string()).c_str(), AVIO_FLAG_READ, &interrupt, nullptr);
     if (code == AVERROR(EMFILE) || code == AVERROR(ENFILE))  // not the file's fault
       throw std::system_error(-code, std::generic_category(), name_ + ": expected that one more file can be opened");
-    if (code == AVERROR(ENOMEM)) throw std::bad_alloc();
+    require_memory(code);
     if (code < 0) throw file_error({name_, "a readable file", error_text(code)});
     io_.reset(io);
   }

@@ -80,9 +80,12 @@ inline std::string excerpt(std::string_view text) {
   return shown + (text.size() > most ? "...'" : "'");
 }
 
-/// Opens for reading.
-inline file_descriptor open_to_read(std::filesystem::path const& path) {
-  file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+/// Opens for reading. Errors: file_error; std::system_error: no more files can be open, which is not the file's fault.
+inline file_descriptor open_to_read(std::filesystem::path const& path, int more_flags = 0) {
+  file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | more_flags));
+  if (!file.is_open() && (errno == EMFILE || errno == ENFILE))
+    throw std::system_error(errno, std::generic_category(),
+                            path.string() + ": expected that one more file can be opened");
   if (!file.is_open()) throw_errno(path, "a file that can be read");
   return file;
 }
@@ -133,19 +136,26 @@ inline temporary_file create_beside(std::filesystem::path const& target) {
   }
 }
 
+/// When this process began, nearly.
+inline std::filesystem::file_time_type const process_began = std::filesystem::file_time_type::clock::now();
+
 /// Removes what killed processes have left of such files in a folder, once nothing has been written to them for so
-/// long. (Processes of this machine; on another the age tells.)
+/// long. (Processes of this machine; on another the age tells. In a container one may have had our number.)
 inline void remove_leftovers(std::filesystem::path const& folder, std::chrono::seconds age) {
   auto const oldest = std::filesystem::file_time_type::clock::now() - age;
-  auto const lives = [](std::string const& name) {
+  auto const lives = [](std::filesystem::path const& file) {
+    std::string const name = file.filename().string();
     auto const process = static_cast<::pid_t>(std::strtol(name.c_str() + std::string_view(".l3-").size(), nullptr, 10));
+    std::error_code gone;
+    if (process == ::getpid())
+      return std::filesystem::last_write_time(file, gone) > process_began - std::chrono::seconds(1);
     return process <= 0 || ::kill(process, 0) == 0 || errno != ESRCH;
   };
   std::error_code ignored;  // tidying stops no work
   for (auto const& each : std::filesystem::directory_iterator(folder, ignored)) {
     auto const name = each.path().filename().string();
     std::error_code gone;  // in the meantime
-    if (name.starts_with(".l3-") && name.ends_with(".tmp") && !lives(name) && each.is_regular_file(gone) &&
+    if (name.starts_with(".l3-") && name.ends_with(".tmp") && !lives(each.path()) && each.is_regular_file(gone) &&
         each.last_write_time(gone) <= oldest && !gone)
       std::filesystem::remove(each.path(), gone);
   }

@@ -143,7 +143,6 @@ class sql_database {
     ::sqlite3_db_config(made, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     ::sqlite3_limit(made, SQLITE_LIMIT_LENGTH, 1 << 28);
     run("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
-    if (how == mode::read) run("PRAGMA mmap_size = 1099511627776");
   }
 
   /// Runs statements that give nothing back.
