@@ -5,6 +5,7 @@
 
 #include "feature_rows.hpp"
 #include "lessons.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -185,7 +186,8 @@ outcome correspondence_of(baseline_options const& o, std::string const& checkpoi
 }
 
 int direct_run(baseline_options const& o) {
-  if (!o.out.empty()) make_results_folder(o.out, "direct");
+  std::optional<results_folder> results;
+  if (!o.out.empty()) results.emplace(o.out, "direct");
   auto const [valid, test] = direct(o, o.vision, o.audio);
   o.answer(
       text("direct: accuracy %.4f (95 %% interval %.4f-%.4f), area under ROC %.4f; threshold %.4g, with which "
@@ -193,7 +195,7 @@ int direct_run(baseline_options const& o) {
            test.result.accuracy, test.result.interval[0], test.result.interval[1], test.auc, test.threshold,
            valid.result.accuracy));
   json result{{"kind", "direct"}, {"threshold", test.threshold}, {"test", as_json(test)}, {"valid", as_json(valid)}};
-  if (!o.out.empty()) write_json(fs::path(o.out) / "result.json", result);
+  if (results) results->end(result);
   o.print(result);
   return done;
 }
@@ -204,7 +206,7 @@ int all_run(CLI::App& command, baseline_options const& o) {
   // What the last stage needs is looked at before the first.
   open_collection(o.test);
   if (!o.checkpoint.empty()) model_of_checkpoint(o.checkpoint);
-  make_results_folder(out, "baselines");
+  results_folder const results(out, "baselines");
   int code = done;
   auto const stage = [&](char const* name, auto&& train, auto&& set) {
     baseline_options part = o;
@@ -256,7 +258,7 @@ int all_run(CLI::App& command, baseline_options const& o) {
   row("supervised pretraining", correspondence_of(o, pretrained), "74", "-");
   if (!o.checkpoint.empty()) row("L3-Net, audio-visual correspondence", correspondence_of(o, o.checkpoint), "74", "78");
   json const result{{"kind", "baselines"}, {"test", o.test}, {"pairs", o.test_pairs}, {"rows", rows}};
-  write_json(out / "result.json", result);
+  results.end(result);
   o.print(result);
   return done;
 }

@@ -173,7 +173,11 @@ int loader_run(loader_bench_options const& o) {
   if (!o.dump.empty()) throw setting_error({"--dump", "a build with FFmpeg", "one without"});
 #endif
   std::size_t failures = 0;
-  loader_options reading{.seed = o.seed, .batch = o.batch, .pairs = pairing::all, .workers = o.readers(o.workers)};
+  loader_options reading{.seed = o.seed,
+                         .batch = o.batch,
+                         .pairs = pairing::all,
+                         .workers = o.readers(o.workers),
+                         .name = "DATA " + o.data};
   reading.limits.seconds = o.seconds;
   o.opening.set(reading);
   reading.on_refusal = [&](refusal const& r) {

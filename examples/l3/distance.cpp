@@ -3,6 +3,7 @@
 #include <l3/eval/frechet.hpp>
 
 #include "feature_rows.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -38,7 +39,7 @@ int distance_run(distance_options const& o) {
                 both.front().c_str()));
   chosen_network const network = o.network.open(o.threads);
   auto const settings = o.settings(network);
-  make_results_folder(out, "distance");
+  results_folder const results(out, "distance");
   auto const read = [&](collection_rows& to, std::string const& source, char const* cache) {
     o.say(text("%s: %zu files", source.c_str(), to.set.files.size()));
     to.rows = read_features(o, to.set, what, network, settings, out / cache);
@@ -77,7 +78,7 @@ int distance_run(distance_options const& o) {
                     {"endless", apart.endless ? json(*apart.endless) : json()},
                     {"halves", apart.endless ? json(apart.halves) : json()},
                     {"halves_deviation", apart.endless ? json(apart.halves_deviation) : json()}};
-  write_json(out / "result.json", result);
+  results.end(result);
   o.print(result);
   return data.rows.refused.empty() && reference.rows.refused.empty() ? done : some_refused;
 }

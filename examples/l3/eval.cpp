@@ -6,10 +6,12 @@
 #include <l3/version.hpp>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "batch_dump.hpp"
 #include "evaluate.hpp"
 #include "network_choice.hpp"
+#include "results_folder.hpp"
 #ifdef L3_WITH_MEDIA
 #include "canvas.hpp"
 #endif
@@ -64,6 +66,9 @@ json class_table(eval_options const& o, clip_list const& clips, std::vector<judg
   return table;
 }
 
+/// Those of an earlier run are removed, and nothing else.
+constexpr char const* mistakes_names = "[0-9]+-(missed|confused)\\.(png|wav)|mistakes\\.csv";
+
 #ifdef L3_WITH_MEDIA
 /// The pairs that the network was surest of and wrong about, half of each kind, the surest first.
 std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::size_t count) {
@@ -85,8 +90,8 @@ std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::si
 json write_mistakes(eval_options const& o, collection const& data, std::vector<judged_pair> const& pairs,
                     decode_limits const& limits) {
   fs::path const folder = fs::path(o.out) / "mistakes";
-  fs::remove_all(folder);  // those of an earlier run
   make_folder(folder);
+  remove_files(folder, mistakes_names);
   json list = json::array();
   std::string table =
       csv_row({"picture", "sound", "said", "score", "frame_of", "frame_time", "sound_of", "sound_start"});
@@ -122,7 +127,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
 }
 #else
 json write_mistakes(eval_options const& o, collection const&, std::vector<judged_pair> const&, decode_limits const&) {
-  fs::remove_all(fs::path(o.out) / "mistakes");
+  remove_files(fs::path(o.out) / "mistakes", mistakes_names);
   return json::array();
 }
 #endif
@@ -135,6 +140,7 @@ int eval_run(eval_options o, crew& all) {
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   collection const data = open_data("--data", o.data);
+  tell_of_links(o, "--data", data);
   require_agreement(all, {{"version", L3_VERSION},
                           {"weights", print_of(*net)},
                           {"what computes", net->facts().backend},
@@ -158,7 +164,8 @@ int eval_run(eval_options o, crew& all) {
                          .name = "--data " + o.data};
   reading.limits.seconds = o.seconds;
   reading.on_refusal = refuse;
-  if (!o.out.empty() && all.is_first()) make_results_folder(o.out, "avc");
+  std::optional<results_folder> results;
+  if (!o.out.empty() && all.is_first()) results.emplace(o.out, "avc", std::initializer_list{"pairs.csv"});
   net->prepare_inference(o.batch);
   bool const raw = net->takes_raw() && o.dump.empty();  // a dump is of values, which then the processor makes
   fixed_pairs pairs(*input, data, reading, raw, 0);
@@ -185,8 +192,9 @@ int eval_run(eval_options o, crew& all) {
   auto const curve = e.curve();
   double const area = roc_area(curve);
   json const classes = class_table(o, data.clips, judged);
-  std::size_t const used = data.clips.size() - refused;
-  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, used));
+  std::set<std::uint32_t> used;
+  for (judged_pair const& p : judged) used.insert({p.frame_clip, p.sound_clip});
+  o.answer(text("%zu pairs of %zu videos (chance: accuracy 0.5, loss 0.693)", r.pairs, used.size()));
   o.answer(text("accuracy %.4f (95 %% interval %.4f-%.4f, bootstrap over videos), loss %.4f, area under ROC %.4f",
                 r.accuracy, r.interval[0], r.interval[1], r.loss, area));
   o.answer("                     said no  said yes");
@@ -207,22 +215,22 @@ int eval_run(eval_options o, crew& all) {
               {"confusion", r.confusion},
               {"classes", classes},
               {"roc", roc},
-              {"videos", used},
+              {"videos", used.size()},
               {"refused", refused},
               {"damaged", damaged},
               {"data", o.data},
               {"model", net->facts().description},
               {"network", identity_of(o.checkpoint, *net, o.on)}};
-  if (!o.out.empty()) {
+  if (results) {
+    results->begin();
     result["mistakes"] = write_mistakes(o, data, judged, reading.limits);
     std::string table = csv_row({"frame_of", "frame_time", "sound_of", "sound_start", "corresponds", "score"});
     for (judged_pair const& p : judged)
       table += csv_row({std::string(data.clips.name(p.frame_clip)), text("%.6f", p.frame_time),
                         std::string(data.clips.name(p.sound_clip)), text("%.6f", p.sound_start),
                         p.positive() ? "1" : "0", text("%.9g", p.score())});
-    fs::path const out = o.out;
-    write_file(out / "pairs.csv", table);
-    write_json(out / "result.json", result);
+    write_file(results->file("pairs.csv"), table);
+    results->end(result);
   }
   o.print(result);
   return done;

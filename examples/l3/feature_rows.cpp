@@ -1,9 +1,12 @@
 // Features of a labelled set, and the file that keeps them.
 #include "feature_rows.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/files/safetensors.hpp>
+#include <optional>
 
 namespace l3::program {
 namespace {
@@ -29,6 +32,17 @@ std::string check_of(feature_rows const& rows, std::string const& rest) {
   crc = ffmpeg::crc32(std::as_bytes(std::span(rows.first)), crc);
   crc = ffmpeg::crc32(std::as_bytes(std::span(rows.skipped)), crc);
   return std::to_string(ffmpeg::crc32(std::as_bytes(std::span(rest)), crc));
+}
+
+/// What is there may be replaced if it is features, or cannot be read. Errors: setting_error.
+void require_features(fs::path const& cache) {
+  std::optional<safetensors_file> file;
+  if (fs::exists(cache)) try {
+      file.emplace(safetensors_file::open(cache));
+    } catch (format_error const&) {  // damaged
+    }
+  if (file && !file->metadata().contains("l3.key"))
+    throw setting_error({"--out, " + cache.string(), "features kept by an earlier run, or none", "another file"});
 }
 
 bool take_from(fs::path const& cache, std::string const& key, std::size_t files, std::size_t width,
@@ -135,6 +149,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   settings.sounds = what == modality::sound;
   std::size_t const width = of.net->width_of(what, settings.which);
   std::string const key = key_of(set, what, of, settings);
+  require_features(cache);
   feature_rows rows;
   rows.width = width;
   if (take_from(cache, key, set.files.size(), width, rows)) {
@@ -186,6 +201,7 @@ std::string files_print(labelled_set const& set) {
     auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
     print =
         fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
+    if (::access(f.file.c_str(), R_OK) != 0) print = fingerprint("not to be read", print);
   }
   return hex(print);
 }

@@ -60,7 +60,7 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
 /// Those that were left out, for a result: `file` and `why`.
 json refused_files(labelled_set const& set, feature_rows const& rows);
 
-/// The same for the same files: known by name, size and time of change.
+/// The same for the same files: known by name, size, time of change and whether they may be read.
 std::string files_print(labelled_set const& set);
 
 }  // namespace l3::program

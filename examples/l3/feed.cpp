@@ -132,6 +132,14 @@ collection open_data([[maybe_unused]] std::string const& option, std::string con
   return data;
 }
 
+void tell_of_links(common_options const& says, std::string const& option, collection const& data) {
+  if (auto const again = videos_listed_twice(data.clips); !again.empty())
+    says.warn(
+        text("%s: %zu of %zu videos are others of them by another name (links), %s first: their pictures and "
+             "sounds are taken for those of two videos",
+             option.c_str(), again.size(), data.clips.size(), std::string(data.clips.name(again.front())).c_str()));
+}
+
 rgb_frame picture_of(collection const& from, std::uint32_t clip, double time, std::size_t side,
                      decode_limits const& limits) {
   return with_clip(from, clip, limits, [&](auto& reader) { return rgb_frame(reader.frame(time, side)); });

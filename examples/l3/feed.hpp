@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "program.hpp"
+
 namespace l3::program {
 
 /// One batch, valid until the next is asked for: as values, or as what they are made from (see raw_batch).
@@ -65,6 +67,9 @@ class model_input {
 /// A collection as `option` names it. Errors: as open_collection; setting_error: videos, where this build reads packed
 /// collections alone.
 collection open_data(std::string const& option, std::string const& name);
+
+/// Warns of videos that are in it by several names: a pair of two videos may be one of those.
+void tell_of_links(common_options const& says, std::string const& option, collection const& data);
 
 /// A picture of a collection's video, its smallest side `side` (0: as it is), and a second of its sound: what a batch
 /// has crops and spectra of. Errors: as those of clip_reader and packed_clips.

@@ -6,13 +6,13 @@
 #include <l3/files/wav.hpp>
 #include <map>
 #include <numeric>
-#include <regex>
 #include <set>
 
 #include "canvas.hpp"
 #include "evaluate.hpp"
 #include "feature_rows.hpp"
 #include "output_names.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -145,7 +145,7 @@ std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, 
 }
 
 int units_run(inspect_options const& o) {
-  make_results_folder(o.out, "units");
+  results_folder const results(o.out, "units");
   insides const inside(o, 64);
   require_units(o, inside.features());
   collection const data = open_collection(o.data);
@@ -181,13 +181,8 @@ int units_run(inspect_options const& o) {
       bar.update(static_cast<double>(frames.clips.size()), "");
     });
   }
-  fs::remove(fs::path(o.out) / "result.json");  // first: what it names goes
-  std::regex const of_a_unit("(vision|audio)-unit-[0-9]+(-[0-9]+)?\\.(png|npz|wav)");
-  std::vector<fs::path> old;
-  for (auto const& each : fs::directory_iterator(o.out))
-    if (each.is_regular_file() && std::regex_match(each.path().filename().string(), of_a_unit))
-      old.push_back(each.path());
-  for (fs::path const& each : old) fs::remove(each);
+  results.begin();
+  remove_files(o.out, "(vision|audio)-unit-[0-9]+(-[0-9]+)?\\.(png|npz|wav)");
   json document = json::array();
   std::set<std::uint32_t> not_shown;  // what was drawn from them could be read, what is to be shown cannot
   for (modality const what : {modality::frame, modality::sound}) {
@@ -260,8 +255,9 @@ int units_run(inspect_options const& o) {
       arrays.add("heat", {columns.size(), map.height, map.width}, std::span<float const>(heats));
       arrays.add("activation", {values.size()}, std::span<float const>(values));
       arrays.commit();
-      o.say(text("%s: d' %.2f%s%s", stem.c_str(), select[unit].value, select[unit].name.empty() ? "" : ", class ",
-                 select[unit].name.c_str()));
+      bool const labelled = !select[unit].name.empty();
+      o.answer(text("%s: %s %.2f%s", stem.c_str(), labelled ? "d'" : "largest, in deviations from the mean,",
+                    select[unit].value, labelled ? (", class " + select[unit].name).c_str() : ""));
       document.push_back({{"unit", unit},
                           {"what", vision ? "vision" : "audio"},
                           {"class", select[unit].name},
@@ -276,7 +272,7 @@ int units_run(inspect_options const& o) {
                     {"moments", frames.clips.size()},
                     {"units", document},
                     {"refused", refused}};
-  write_json(fs::path(o.out) / "result.json", result);
+  results.end(result);
   o.print(result);
   return refused.empty() ? done : some_refused;
 }

@@ -40,11 +40,21 @@ std::map<std::string, std::uint32_t> numbered(std::vector<row> const& rows, std:
   return numbers;
 }
 
+/// The names of folds, in sorted order; where all are numbers, in theirs.
+std::vector<std::string> folds_of(std::vector<row> const& rows) {
+  std::vector<std::string> folds;
+  for (auto const& [fold, number] : numbered(rows, &row::fold)) folds.push_back(fold);
+  if (std::all_of(folds.begin(), folds.end(), [](std::string const& f) {
+        return std::all_of(f.begin(), f.end(), [](unsigned char c) { return std::isdigit(c); });
+      }))
+    std::stable_sort(folds.begin(), folds.end(), [](auto const& a, auto const& b) { return a.size() < b.size(); });
+  return folds;
+}
+
 /// `fewest_classes`: 2, or 1 where classes do not matter.
 labelled_set made(std::string name, fs::path const& source, std::vector<row> const& rows,
                   std::size_t fewest_classes = 2) {
-  auto const classes = numbered(rows, &row::label), folds = numbered(rows, &row::fold),
-             groups = numbered(rows, &row::group);
+  auto const classes = numbered(rows, &row::label), groups = numbered(rows, &row::group);
   if (classes.size() < fewest_classes)
     throw format_error(
         {source.string(),
@@ -53,7 +63,9 @@ labelled_set made(std::string name, fs::path const& source, std::vector<row> con
   labelled_set set;
   set.name = std::move(name);
   for (auto const& [text, number] : classes) set.classes.push_back(text);
-  for (auto const& [text, number] : folds) set.folds.push_back(text);
+  set.folds = folds_of(rows);
+  std::map<std::string, std::uint32_t> folds;
+  for (std::string const& fold : set.folds) folds.emplace(fold, static_cast<std::uint32_t>(folds.size()));
   std::set<fs::path> seen;
   for (row const& r : rows) {
     if (!seen.insert(r.file.lexically_normal()).second)
@@ -65,8 +77,20 @@ labelled_set made(std::string name, fs::path const& source, std::vector<row> con
   return set;
 }
 
+/// Errors  format_error: a file in two folds, by whatever names.
+void require_apart(labelled_set const& set, std::string const& source) {
+  std::map<fs::path, std::size_t> known;
+  for (std::size_t k = 0; k != set.files.size(); ++k) {
+    auto const [earlier, is_new] = known.try_emplace(detail::real_path(set.files[k].file), k);
+    if (labelled_file const& other = set.files[earlier->second]; other.fold != set.files[k].fold)
+      throw format_error({source, "a file to learn from or to test on, not both",
+                          other.name + ", which is " + set.files[k].name + ", too"});
+  }
+}
+
 void test_every_fold(labelled_set& set, fs::path const& source) {
   if (set.folds.size() < 2) throw format_error({source.string(), "at least two folds", "one"});
+  require_apart(set, source.string());
   for (std::uint32_t f = 0; f != set.folds.size(); ++f) set.tests.push_back(f);
 }
 
@@ -159,7 +183,7 @@ labelled_set read_class_folders(fs::path const& folder, file_filter const& wante
                                 std::vector<std::string> const* classes) {
   if (!fs::is_directory(folder)) throw file_error({folder.string(), "a folder with a folder for each class", "none"});
   auto const rows = rows_of_folders(folder, wanted);
-  labelled_set set = made("images", folder, rows);
+  labelled_set set = made("images", folder, rows, classes == nullptr ? 2 : 1);
   if (classes == nullptr) return set;
   for (std::size_t k = 0; k != rows.size(); ++k) {
     auto const place = std::lower_bound(classes->begin(), classes->end(), rows[k].label);
@@ -197,6 +221,7 @@ labelled_set read_dcase(fs::path const& train, fs::path const& test, fs::path co
   labelled_set set = made("dcase", train, rows);
   set.folds = {"train", "test"};
   set.tests = {1};
+  require_apart(set, test.string());
   return set;
 }
 

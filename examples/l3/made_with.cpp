@@ -28,12 +28,12 @@ file_state file_state::of(std::filesystem::path const& file) {
 void file_state::look_inside(std::filesystem::path const& path) {
   std::error_code unknown;
   if (!std::filesystem::is_regular_file(path, unknown)) return;  // a pipe would wait for whoever writes to it
-  constexpr std::uint64_t most = 1 << 16;
   std::uint64_t print = fingerprint(std::to_string(bytes));
   try {
     auto const from = detail::open_to_read(path);
-    std::string some(std::min(bytes, most), '\0');
-    for (std::uint64_t const at : {std::uint64_t{0}, (bytes - some.size()) / 2, bytes - some.size()}) {
+    std::string some(std::min<std::uint64_t>(bytes, 1 << 18), '\0');
+    for (std::uint64_t at = 0; at != bytes; at += some.size()) {
+      some.resize(std::min<std::uint64_t>(some.size(), bytes - at));
       detail::read_at(from, path, at, std::as_writable_bytes(std::span(some)));
       print = fingerprint(some, print);
     }

@@ -17,7 +17,7 @@ struct file_state {
   std::string file{};  ///< its name
   std::uint64_t bytes = 0;
   std::int64_t modified = 0;  ///< nanoseconds since 1970
-  std::string content{};      ///< a fingerprint of its beginning, middle and end; empty: not known
+  std::string content{};      ///< a fingerprint; empty: not known
   /// As it is now, without its content; zeros where there is none.
   static file_state of(std::filesystem::path const& file);
   void look_inside(std::filesystem::path const& file);

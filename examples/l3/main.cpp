@@ -1,4 +1,5 @@
 // l3: learns to see and hear from unlabelled video. One file per subcommand; this one chooses.
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <unistd.h>
@@ -8,12 +9,14 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 #include <iterator>
 #include <l3/core/backend.hpp>
 #include <l3/version.hpp>
 #include <numeric>
 #include <sstream>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -215,7 +218,30 @@ void keep_memory() {
   }
 }
 
+/// What is opened later must not get the number of a standard stream that is closed: warnings would go into it.
+void fill_standard_streams() {
+  for (int const stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) == -1 && errno == EBADF)  // to read from it, or write to it, is an error as before
+        [[maybe_unused]]
+      int const filled = ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+/// Where an error has nobody to catch it: oneTBB starts threads in its own ones, and the system may have no more.
+[[noreturn]] void end_for_error() {
+  std::string why = "unknown";
+  if (auto const error = std::current_exception()) try {
+      std::rethrow_exception(error);
+    } catch (std::exception const& e) {
+      why = e.what();
+    } catch (...) {
+    }
+  std::fprintf(stderr, "l3: an error that ends all threads: %s\n", why.c_str());
+  std::_Exit(failed);
+}
+
 int main(int argc, char** argv) {
+  fill_standard_streams();
+  std::set_terminate(end_for_error);
   keep_memory();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow (ulimit -f) is an error like a full disk
   std::signal(SIGPIPE, SIG_IGN);  // the work goes on where nobody reads what it says any more (`| head`)

@@ -17,6 +17,7 @@
 #include "network_choice.hpp"
 #include "probe_images.hpp"
 #include "probe_retrieval.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -93,7 +94,8 @@ class svm_protocol {
         if (rows.begin(k) != rows.end(k))
           (set.files[k].fold == fold ? tested : taught)[static_cast<std::size_t>(set.files[k].label)] = true;
       if (std::find(tested.begin(), tested.end(), true) == tested.end())
-        throw media_error({"fold " + set.folds[fold], "files to test that can be read", "none"});
+        throw media_error({"fold " + set.folds[fold], "files to test that can be read",
+                           rows.refused.empty() ? "none" : "none (" + rows.refused.front().second + ')'});
       for (std::size_t c = 0; c != set.classes.size(); ++c)
         if (!taught[c])
           throw format_error({"fold " + set.folds[fold], "files of class '" + set.classes[c] + "' in the other folds",
@@ -254,7 +256,7 @@ json paper_figures(std::string const& set) {
 
 int svm_run(probe_options o, labelled_set const& set) {
   std::sort(o.costs.begin(), o.costs.end());  // of equals the smallest is taken
-  make_results_folder(o.out, "svm");
+  results_folder const results(o.out, "svm", {"confusion.csv", "confusion.svg", "predictions.csv"});
   fs::path const out = o.out;
   chosen_network const network = o.network.open(o.threads);
   auto const settings = o.settings(network);
@@ -314,7 +316,7 @@ int svm_run(probe_options o, labelled_set const& set) {
                     {"data", !o.data.empty()   ? o.data
                              : !o.meta.empty() ? o.meta
                                                : o.test},
-                    {"files", set.files.size()},
+                    {"files", set.files.size() - rows.refused.size()},
                     {"set_print", hex(set.print())},
                     {"model", network.net->facts().name},
                     {"network", network.identity},
@@ -336,21 +338,22 @@ int svm_run(probe_options o, labelled_set const& set) {
                     {"short", rows.shorter},
                     {"silent", rows.silent},
                     {"refused", refused_files(set, rows)}};
-  write_json(out / "result.json", result);
-  write_file(out / "confusion.csv", confusion_table(protocol.confusion, set.classes));
-  write_file(out / "confusion.svg", confusion_chart(protocol.confusion, set.classes));
+  results.begin();
+  write_file(results.file("confusion.csv"), confusion_table(protocol.confusion, set.classes));
+  write_file(results.file("confusion.svg"), confusion_chart(protocol.confusion, set.classes));
   std::string predictions = csv_row({"file", "fold", "class", "predicted", "margin"});
   for (verdict const& v : protocol.verdicts)
     predictions += csv_row({set.files[v.file].name, set.folds[v.fold],
                             set.classes[static_cast<std::size_t>(set.files[v.file].label)], set.classes[v.predicted],
                             text("%.6g", v.margin)});
-  write_file(out / "predictions.csv", predictions);
+  write_file(results.file("predictions.csv"), predictions);
+  results.end(result);
   o.print(result);
   return rows.refused.empty() ? done : some_refused;
 }
 
 int cluster_run(probe_options const& o) {
-  make_results_folder(o.out, "cluster");
+  results_folder const results(o.out, "cluster");
   fs::path const out = o.out;
   modality const what = modality_named(o.what);
   labelled_set const set = read_classes(
@@ -376,6 +379,9 @@ int cluster_run(probe_options const& o) {
   standardiser const scale(means, rows.width, all);
   for (std::size_t k = 0; k != labels.size(); ++k) scale(means.data() + k * rows.width, means.data() + k * rows.width);
   std::size_t const clusters = o.clusters != 0 ? o.clusters : set.classes.size();
+  if (clusters > labels.size())
+    throw setting_error({"--clusters", "at most the number of files that can be read, " + std::to_string(labels.size()),
+                         std::to_string(clusters)});
   context<cpu> on(o.threads);
   kmeans_result const found = kmeans(on, std::span<float const>(means), rows.width,
                                      {.clusters = clusters, .starts = o.starts, .seed = o.network.seed});
@@ -399,7 +405,7 @@ int cluster_run(probe_options const& o) {
                     {"nmi", agrees.nmi},
                     {"ami", agrees.ami},
                     {"refused", refused_files(set, rows)}};
-  write_json(out / "result.json", result);
+  results.end(result);
   o.print(result);
   return rows.refused.empty() ? done : some_refused;
 }

@@ -13,6 +13,7 @@
 
 #include "charts.hpp"
 #include "feature_rows.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -41,13 +42,17 @@ class image_rows {
   std::size_t width() const { return width_; }
   bool usable(std::size_t image) const { return usable_[image]; }
 
-  /// Makes the files that are missing: `make(image, rows)` fills a picture's views. Files of another `key` are of no
-  /// use.
+  /// Makes the files that are missing: `make(first, images, rows)` fills some pictures' views. Files of another `key`
+  /// are of no use, and pictures that could not be read are tried again. Errors: setting_error: other files are there.
   template <class Make>
   void fill(std::string const& key, Make&& make, progress& bar) {
     make_folder(folder_);
     fs::path const note = folder_ / "key.json";
-    if (!fs::exists(note) || read_file(note, 1 << 20) != key) {
+    bool const is_new = fs::is_empty(folder_);
+    std::string const old = is_new || !fs::exists(note) ? "" : read_file(note, 1 << 20);
+    if (json const ours = json::parse(old, nullptr, false); !is_new && !(ours.is_object() && ours.contains("pictures")))
+      throw setting_error({"--out, " + folder_.string(), "features kept by an earlier run, or nothing", "other files"});
+    if (old != key) {
       for (std::size_t f = 0; f != files(); ++f) fs::remove(file(f));
       write_file(note, key);
     }
@@ -56,12 +61,15 @@ class image_rows {
     for (std::size_t f = 0; f != files(); ++f) {
       std::size_t const first = f * together_, n = std::min(together_, images_ - first);
       rows.resize(n * views_ * width_);
-      if (!take(f, rows)) {
+      auto const of = [&](std::size_t k) { return std::span(rows).subspan(k * views_ * width_, views_ * width_); };
+      bool changed = !take(f, rows);
+      if (changed)
         make(first, n, std::span<float>(rows));
-        put(f, rows);
-        stop_if_signalled();
-      }
-      for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(rows[k * views_ * width_]);
+      else
+        for (std::size_t k = 0; k != n; ++k)
+          if (std::isnan(of(k)[0])) make(first + k, 1, of(k)), changed |= !std::isnan(of(k)[0]);
+      if (changed) put(f, rows), stop_if_signalled();
+      for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(of(k)[0]);
       bar.update(static_cast<double>(first + n), "");
     }
   }
@@ -314,7 +322,8 @@ class image_probe {
 };
 
 int image_run(image_options const& o) {
-  make_results_folder(o.out, "images");
+  results_folder const results(o.out, "images", {"confusion.csv", "confusion.svg"},
+                               o.shots == 0 ? "" : text("%zu-shot-", o.shots));
   interruption guard;
   auto const pictures = [](fs::path const& f) { return suits_embedding(f, "image"); };
   labelled_set const train = read_class_folders(o.train, pictures);
@@ -380,11 +389,10 @@ int image_run(image_options const& o) {
   }
   if (!probe.refused().empty()) o.warn(text("%zu pictures were refused and are in no figure", probe.refused().size()));
   result["refused"] = probe.refused();
-  fs::path const out = o.out;
-  std::string const stem = o.shots == 0 ? "" : text("%zu-shot-", o.shots);
-  write_json(out / (stem + "result.json"), result);
-  write_file(out / (stem + "confusion.csv"), confusion_table(confusion, train.classes));
-  write_file(out / (stem + "confusion.svg"), confusion_chart(confusion, train.classes));
+  results.begin();
+  write_file(results.file("confusion.csv"), confusion_table(confusion, train.classes));
+  write_file(results.file("confusion.svg"), confusion_chart(confusion, train.classes));
+  results.end(result);
   o.print(result);
   return probe.refused().empty() ? done : some_refused;
 }

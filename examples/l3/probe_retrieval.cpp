@@ -8,6 +8,7 @@
 #include <set>
 
 #include "matching.hpp"
+#include "results_folder.hpp"
 
 namespace l3::program {
 namespace {
@@ -104,7 +105,7 @@ void keep(std::vector<std::size_t> const& files, feature_rows& rows) {
 }
 
 int retrieval_run(retrieval_options const& o) {
-  make_results_folder(o.out, "retrieval");
+  results_folder const results(o.out, "retrieval", {"queries.csv"});
   fs::path const out = o.out;
   labelled_set const set = read_classes(o.data, has_video_extension, 0, o.network.seed, "");
   chosen_network const network = o.network.open(o.threads);
@@ -191,8 +192,9 @@ int retrieval_run(retrieval_options const& o) {
                     {"classes", classes.size()},
                     {"directions", std::move(all)},
                     {"refused", refused}};
-  write_json(out / "result.json", result);
-  write_file(out / "queries.csv", table);
+  results.begin();
+  write_file(results.file("queries.csv"), table);
+  results.end(result);
   o.print(result);
   return refused.empty() ? done : some_refused;
 }

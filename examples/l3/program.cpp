@@ -245,16 +245,6 @@ void make_folder(std::filesystem::path const& folder) {
   std::filesystem::create_directories(folder, problem);
   if (problem) throw file_error({folder.string(), "a folder that can be made", problem.message()});
 }
-void make_results_folder(std::filesystem::path const& folder, std::string const& kind) {
-  make_folder(folder);
-  auto const file = folder / "result.json";
-  if (!std::filesystem::exists(file)) return;
-  json const old = json::parse(read_file(file, std::size_t{1} << 30), nullptr, false);
-  std::string const found = old.is_object() && old.contains("kind") ? old["kind"].dump() : "no kind";
-  if (found != json(kind).dump())
-    throw setting_error({"--out " + folder.string(), "a folder without other results than of kind \"" + kind + '"',
-                         "a result.json of " + found});
-}
 void make_folder_of(std::filesystem::path const& file) {
   if (file.has_parent_path()) make_folder(file.parent_path());
 }

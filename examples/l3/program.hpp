@@ -129,9 +129,6 @@ class progress {
 
 /// Folder of results, made if it is not there. Errors: file_error.
 void make_folder(std::filesystem::path const& folder);
-/// The same, for a result.json of this kind. Errors: setting_error where there is one of another kind, whose other
-/// files would stay beside it.
-void make_results_folder(std::filesystem::path const& folder, std::string const& kind);
 /// The folder that a file is to be in, likewise.
 void make_folder_of(std::filesystem::path const& file);
 /// Appends lines to a file, made if it is not there. `synced`: they are on the disk when this returns; a crash may tear

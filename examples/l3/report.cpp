@@ -68,6 +68,8 @@ class report {
       attempt(file, [&] {
         json content = json::parse(read_file(file, std::size_t{64} << 20));
         std::string const kind = text_of(content, "kind");
+        if (content.value("unfinished", false))
+          throw format_error({file.string(), "finished results (the same command makes them)", "a beginning"});
         char const* const known[] = {"avc",     "baselines", "direct",   "svm",  "images",
                                      "cluster", "retrieval", "distance", "units"};
         if (std::find(std::begin(known), std::end(known), kind) == std::end(known))
@@ -163,17 +165,20 @@ class report {
           l.points.emplace_back(std::strtod(row[pairs].c_str(), nullptr), std::strtod(row[column].c_str(), nullptr));
       return l;
     };
-    chart_line const valid = line("validation", "valid_accuracy");
+    chart_line const valid = line("validation", "valid_accuracy"), loss = line("validation", "valid_loss");
     std::string html;
     if (!valid.points.empty()) {
-      auto const best = std::max_element(valid.points.begin(), valid.points.end(),
-                                         [](auto const& a, auto const& b) { return a.second < b.second; });
-      html = "<p>Best validation accuracy <strong>" + per_cent(100 * best->second) + "</strong>, after " +
-             short_number(best->first) + " of " + short_number(std::strtod(log.rows.back()[pairs].c_str(), nullptr)) +
+      std::optional<class_score> best;  // whose checkpoint is kept
+      double best_pairs = 0;
+      for (std::size_t k = 0; k != valid.points.size(); ++k)
+        if (class_score const one{k < loss.points.size() ? loss.points[k].second : 0, valid.points[k].second};
+            is_better(one, best))
+          best = one, best_pairs = valid.points[k].first;
+      html = "<p>Best validation accuracy <strong>" + per_cent(100 * best->accuracy) + "</strong>, after " +
+             short_number(best_pairs) + " of " + short_number(std::strtod(log.rows.back()[pairs].c_str(), nullptr)) +
              " draws.</p>\n";
     }
-    return html + "<div class=\"charts\">\n" +
-           html_chart("Loss", "draws", {line("training", "loss"), line("validation", "valid_loss")}) +
+    return html + "<div class=\"charts\">\n" + html_chart("Loss", "draws", {line("training", "loss"), loss}) +
            html_chart(named ? "Accuracy" : "Accuracy, pairs that correspond and pairs that do not weighing the same",
                       "draws", {line("training", "accuracy"), valid}) +
            "</div>\n";
@@ -222,7 +227,9 @@ class report {
                            c.at("auc").get<double>(), c.at("loss").get<double>());
     if (c.contains("network")) html += "<p>Network: " + escaped(text_of(c, "network")) + ".</p>\n";
     if (auto const refused = c.value("refused", std::size_t{0}); refused != 0)
-      html += text("<p>%zu videos were refused and are in no figure.</p>\n", refused);
+      html += text("<p>%zu videos were refused.</p>\n", refused);
+    if (auto const damaged = c.value("damaged", std::size_t{0}); damaged != 0)
+      html += text("<p>%zu videos are damaged at some moments, which were passed over.</p>\n", damaged);
     chart_line roc{"this network", {}};
     for (json const& p : c.at("roc")) roc.points.emplace_back(p.at(0).get<double>(), p.at(1).get<double>());
     html += html_chart("Share of corresponding pairs found over the share of others taken for such (ROC)",

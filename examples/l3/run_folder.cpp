@@ -68,6 +68,15 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
     throw setting_error({"--out " + run.folder_.string(),
                          "a folder without a run in it, or --resume to go on with that run",
                          "the config.json of a run"});
+  auto const refuse = [&](std::filesystem::path const& file) {
+    throw setting_error({"--out " + run.folder_.string(), "a folder without a run in it, or what is left of one",
+                         file.filename().string() + ", and no config.json"});
+  };
+  for (auto const& file : {run.last(), run.best()})
+    if (std::filesystem::is_regular_file(file)) refuse(file);
+  if (auto const log = run.folder_ / "log.csv";
+      std::filesystem::exists(log) && read_file(log, std::size_t{1} << 32) != log_header)
+    refuse(log);
   write_file(run.folder_ / "log.csv", log_header);
   run.write_config(config);
   return run;

@@ -13,6 +13,7 @@
 #include <l3/data/media_writer.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
+#include <l3/files/file_lock.hpp>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -182,15 +183,18 @@ inline std::vector<std::filesystem::path> lists_of(std::filesystem::path const& 
   return {out / "train.csv", out / "valid.csv", out / "test.csv", out / "sources.csv", out / "README.txt"};
 }
 
-/// Makes the folders. Of an older data set the lists go first: without them a half-written one cannot be taken for
-/// whole.
-inline void prepare_folder(synth_options const& o) {
+/// Makes the folders, for this process alone. Of an older data set the lists go first: without them a half-written one
+/// cannot be taken for whole. What is begun is known as l3 synth's from then on.
+inline file_lock prepare_folder(synth_options const& o) {
   namespace fs = std::filesystem;
   auto const videos = o.out / "videos";
   try {
     if (fs::exists(o.out) && !fs::is_directory(o.out))
       throw file_error(complaint{o.out.string(), "a folder to write to", "a file"});
     fs::create_directories(o.out);
+    auto lock = file_lock::of_folder(o.out);
+    if (lock.is_taken())
+      throw file_error(complaint{o.out.string(), "a folder that no process writes to", "another one at work on it"});
     if (!fs::is_empty(o.out)) {
       if (!o.overwrite)
         throw file_error(
@@ -200,7 +204,8 @@ inline void prepare_folder(synth_options const& o) {
       for (auto const& list : lists_of(o.out))
         if (!is_ours && fs::exists(list))
           throw file_error(complaint{list.string(), "a data set of l3 synth, to replace it", "another file"});
-      for (auto const& list : lists_of(o.out)) fs::remove(list);
+      for (auto const& list : lists_of(o.out))
+        if (list != readme) fs::remove(list);
       detail::remove_leftovers(o.out, {});
       if (fs::exists(videos)) {
         std::vector<fs::path> old;
@@ -208,11 +213,15 @@ inline void prepare_folder(synth_options const& o) {
           if (auto const name = entry.path().filename().string();
               name.size() == 9 && name.find_first_not_of("0123456789") == 5 && name.ends_with(".mp4"))
             old.push_back(entry.path());
+        if (!is_ours && !old.empty())
+          throw file_error(complaint{old.front().string(), "a data set of l3 synth, to replace it", "another video"});
         for (auto const& file : old) fs::remove(file);
         detail::remove_leftovers(videos, {});
       }
     }
+    write_file(o.out / "README.txt", std::string(readme_begins) + "and not finished yet.\n");
     fs::create_directory(videos);
+    return lock;
   } catch (fs::filesystem_error const& e) {
     throw file_error(complaint{o.out.string(), "a folder that can be written", e.code().message()});
   }
@@ -225,7 +234,7 @@ class unfinished_set {
   explicit unfinished_set(synth_options const& o) : out_(o.out), videos_(o.videos) {
     std::error_code unknown;  // prepare_folder finds out, and says so
     is_new_ = !std::filesystem::exists(o.out, unknown);
-    prepare_folder(o);
+    lock_ = prepare_folder(o);
   }
   unfinished_set(unfinished_set const&) = delete;
   unfinished_set& operator=(unfinished_set const&) = delete;
@@ -243,6 +252,7 @@ class unfinished_set {
   std::filesystem::path out_;
   std::size_t videos_;
   bool is_new_ = false, finished_ = false;
+  file_lock lock_;
 };
 
 inline std::string readme_of(synth_options const& o, synth_report const& r) {

@@ -378,6 +378,11 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   require_readable(*input, data, "--train " + o.train, limits);
   require_readable(*input, valid_data, "--valid " + o.valid, limits);
   bool const resumes = run && (std::filesystem::exists(run->last()) || run->has_progress());
+  if (run && !resumes && !init.empty() && extra.contains("init-weights") &&
+      extra["init-weights"] != hex(fingerprint_of(init)))
+    throw setting_error({"--resume, " + o.out,
+                         init + " as it was when the run was to begin with it (init-weights in config.json)",
+                         "another file of that name"});
   net->prepare(o.seed,
                {.which = net->which(),
                 .batch = o.batch,
@@ -403,6 +408,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   json config = plan.config;
   config.update(videos);
   if (all.is_first()) {
+    tell_of_links(o, "--train", data);
+    tell_of_links(o, "--valid", valid_data);
     tell_of_shared_videos(o, data, valid_data);
     if (run) {
       if (resumes) tell_of_other_videos(o, run->config(), videos);

@@ -62,7 +62,7 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
                            "a run with " + name + ' ' + json(value).dump() + ", as this command trains it",
                            "one with " + json(old).dump()});
     if (given && value != old)
-      throw setting_error({"--" + name + " with --resume",
+      throw setting_error({"--" + name + (o.again.empty() ? " with --resume" : ", to go on in " + o.out),
                            (name == "pairs" ? "at least " : "") + json(old).dump() + " as in " + file,
                            json(value).dump()});
     value = old;

@@ -284,7 +284,7 @@ TEST_CASE("a packed collection trains and evaluates like its videos, and is read
   CHECK(train("on-packed", "--workers 1").code == 0);
   CHECK(train("on-packed2", "--workers 3").code == 0);
   CHECK(content(scratch() / "on-packed/last.safetensors") == content(scratch() / "on-packed2/last.safetensors"));
-  json const score = json::parse(l3("eval --json --pairs 20 --checkpoint " +
+  json const score = json::parse(l3("eval --json --pairs 200 --checkpoint " +
                                     quoted(scratch() / "on-packed/last.safetensors") + "--data " + quoted(out))
                                      .out);
   CHECK(score.at("videos") == 30);

@@ -92,6 +92,130 @@ TEST_CASE("eval ranks pairs, names classes and shows its mistakes") {
     CHECK((m.at("score") > 0) == said_yes);
     CHECK((m.at("frame_of") == m.at("sound_of")) == !said_yes);
   }
+  std::set<std::string> videos;
+  std::istringstream rows(table);
+  std::string frame, time, sound, rest;
+  std::getline(rows, rest);
+  while (std::getline(rows, frame, ',') && std::getline(rows, time, ',') && std::getline(rows, sound, ',') &&
+         std::getline(rows, rest))
+    videos.insert({frame, sound});
+  CHECK(result.at("videos") == videos.size());
+}
+
+TEST_CASE("results replace those of their kind, and nothing else") {
+  fs::path const at = scratch() / "kept", list = at / "pairs.csv";
+  fs::create_directories(at / "mistakes");
+  std::string const eval = "eval --pairs 32 --quiet --json " + checkpoint() + "--out " + quoted(at) + "--data ";
+  std::ofstream(at / "mistakes/mine.txt") << "notes";
+  std::ofstream(at / "mistakes/01-missed.wav") << "old";
+  std::ofstream(list) << "path\n" << two_classes().string() << "/videos/00000.mp4\n";
+  std::string const mine = content(list);
+  outcome const over = l3(eval + quoted(two_classes() / "train.csv"));
+  CHECK(over.code == 2);
+  CHECK_THAT(over.err, Contains("kept: expected a folder without other results than of kind \"avc\"") &&
+                           Contains("a pairs.csv of somebody else's"));
+  CHECK(content(list) == mine);
+  fs::remove(list);
+  for (int twice = 0; twice != 2; ++twice) {
+    outcome const made = l3(eval + quoted(two_classes() / "train.csv"));
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(content(at / "result.json") == made.out);
+    CHECK(content(at / "mistakes/mine.txt") == "notes");
+    CHECK((!fs::exists(at / "mistakes/01-missed.wav") || content(at / "mistakes/01-missed.wav") != "old"));
+  }
+  {
+    held_folder const by_another(at);
+    outcome const both = l3(eval + quoted(two_classes() / "train.csv"));
+    CHECK(both.code == 2);
+    CHECK_THAT(both.err, Contains("another process at work"));
+  }
+  // Cut off while it writes, they are no results.
+  std::ofstream(at / "result.json") << R"({"kind": "avc", "unfinished": true})";
+  outcome const page =
+      l3("report " + quoted(made_up_run()) + "--add " + quoted(at) + "--out " + quoted(at / "page.html"));
+  CHECK(page.code == 3);
+  CHECK_THAT(page.err, Contains("result.json: expected finished results"));
+  CHECK(l3(eval + quoted(two_classes() / "train.csv")).code == 0);
+
+  // Features are kept in files that are features, and in folders that are theirs.
+  fs::path const own = at / "features.safetensors", pictures = at / "pictures";
+  fs::copy_file(made_up_run() / "best.safetensors", own);
+  std::string const weights = content(own);
+  outcome const probe = l3("probe folder " + quoted(two_classes() / "train.csv") + "--checkpoint " + quoted(own) +
+                           "--folds 2 --out " + quoted(at / "."));
+  CHECK(probe.code == 2);
+  fs::create_directories(at / "probe");
+  fs::rename(own, at / "probe/features.safetensors");
+  outcome const again = l3("probe folder " + quoted(two_classes() / "train.csv") + "--checkpoint " +
+                           quoted(at / "probe/features.safetensors") + "--folds 2 --out " + quoted(at / "probe"));
+  CHECK(again.code == 2);
+  CHECK_THAT(again.err, Contains("features.safetensors: expected features kept by an earlier run, or none"));
+  CHECK(content(at / "probe/features.safetensors") == weights);
+  for (char const* label : {"red", "blue"}) {
+    fs::create_directories(pictures / "train" / label), fs::create_directories(pictures / "val" / label);
+    for (char const* part : {"train", "val"})
+      REQUIRE(std::system(("ffmpeg -v error -y -f lavfi -i color=" + std::string(label) + ":s=64x48 -frames:v 1 " +
+                           quoted(pictures / part / label / "a.png"))
+                              .c_str()) == 0);
+  }
+  std::ofstream(pictures / "train/key.json") << "{}";
+  outcome const linear = l3("probe imagenet --train " + quoted(pictures / "train") + "--val " +
+                            quoted(pictures / "val") + "--random-weights --model tiny --out " + quoted(pictures));
+  CHECK(linear.code == 2);
+  CHECK_THAT(linear.err, Contains("pictures/train: expected features kept by an earlier run, or nothing"));
+  CHECK(content(pictures / "train/key.json") == "{}");
+}
+
+TEST_CASE("one file under two names is no two videos, and is not learned from and tested on") {
+  fs::path const at = scratch() / "names";
+  fs::create_directories(at / "all"), fs::create_directories(at / "train"), fs::create_directories(at / "test");
+  auto const files = labelled();
+  std::string folds = "path,label,fold\n";
+  for (std::size_t k = 0; k != 6; ++k) {
+    std::string const name = files[k].first.substr(files[k].first.rfind('/') + 1);
+    fs::copy_file(two_classes() / files[k].first, at / "all" / name);
+    fs::create_symlink("../all/" + name,
+                       at / "train" / (std::string(k % 2 ? "bus" : "tube") + std::to_string(k) + ".wav"));
+    fs::create_symlink(name, at / "all" / ("z" + name));
+    folds += "all/" + name + ",c" + std::to_string(k % 2) + ',' + std::to_string(10 - k / 2) + '\n';
+  }
+  outcome const judged = l3("eval --pairs 40 " + checkpoint() + "--data " + quoted(at / "all"));
+  CHECK(judged.code == 0);
+  CHECK_THAT(judged.err, Contains("--data: 6 of 12 videos are others of them by another name (links), z"));
+  outcome const trained = l3("train --model tiny --batch 4 --pairs 4 --valid-pairs 4 --train " + quoted(at / "all") +
+                             "--valid " + quoted(two_classes() / "valid.csv") + "--out " + quoted(at / "run"));
+  CHECK(trained.code == 0);
+  CHECK_THAT(trained.err, Contains("--train: 6 of 12 videos") && !Contains("--valid:"));
+  // Validation reached through links alone, file by file.
+  std::ofstream(at / "links.csv") << "path\nall/z" << files[0].first.substr(files[0].first.rfind('/') + 1) << "\n"
+                                  << two_classes().string() << '/' << files[8].first << '\n';
+  std::ofstream(at / "originals.csv") << "path\nall/" << files[0].first.substr(files[0].first.rfind('/') + 1)
+                                      << "\nall/" << files[1].first.substr(files[1].first.rfind('/') + 1) << '\n';
+  CHECK_THAT(l3("train --model tiny --batch 2 --pairs 2 --valid-pairs 4 --train " + quoted(at / "originals.csv") +
+                "--valid " + quoted(at / "links.csv") + "--out " + quoted(at / "run2"))
+                 .err,
+             Contains("1 of the 2 validation videos are trained on too"));
+
+  fs::remove(at / "test"), fs::create_directory_symlink("train", at / "test");
+  outcome const scenes = l3("probe dcase --train " + quoted(at / "train") + "--test " + quoted(at / "test") +
+                            checkpoint() + "--out " + quoted(at / "scenes"));
+  CHECK(scenes.code == 1);
+  CHECK_THAT(scenes.err, Contains("a file to learn from or to test on, not both"));
+
+  std::ofstream(at / "folds.csv") << folds;
+  outcome const apart =
+      l3("probe folder " + quoted(at / "folds.csv") + "--json " + checkpoint() + "--out " + quoted(at / "folds"));
+  INFO(apart.err);
+  REQUIRE(apart.code == 0);
+  json const tested = json::parse(apart.out).at("folds");
+  REQUIRE(tested.size() == 3);
+  for (std::size_t k : {0u, 1u, 2u}) CHECK(tested[k].at("fold") == std::to_string(8 + k));  // not 10, 8, 9
+  std::ofstream(at / "folds.csv", std::ios::app)
+      << "all/z" << files[0].first.substr(files[0].first.rfind('/') + 1) << ",c0,8\n";
+  outcome const twice = l3("probe folder " + quoted(at / "folds.csv") + checkpoint() + "--out " + quoted(at / "folds"));
+  CHECK(twice.code == 1);
+  CHECK_THAT(twice.err, Contains("not both"));
 }
 
 TEST_CASE("a probe of one's own sounds: folds, results, features kept, files that are missing") {
@@ -109,6 +233,7 @@ TEST_CASE("a probe of one's own sounds: folds, results, features kept, files tha
   CHECK(a.at("width") == 1536);
   CHECK(a.at("rows") == 3 * (labelled().size()));  // 2 s, every 0.5 s
   CHECK(a.at("refused").size() == 1);
+  CHECK(a.at("files") == labelled().size());
   CHECK_THAT(first.err, Contains("missing.mp4"));
   CHECK((a.at("accuracy") > 0.3 && a.at("accuracy") <= 1));
   std::size_t tested = 0;
@@ -633,7 +758,7 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
     draw("val", label, "pixel.png", "-pix_fmt rgb24", "1:1");
   }
   fs::copy_file(L3_SOURCE_DIR "/tests/cli/cmyk.jpg", at / "val/red/cmyk.jpg");
-  std::ofstream(at / "train/red/broken.png", std::ios::binary) << content(at / "train/red/a.png").substr(0, 60);
+  std::ofstream(at / "train/red/broken.png", std::ios::binary) << 'x' << content(at / "train/red/a.png").substr(1);
   draw("train", "red", "grey.png", "-pix_fmt gray");
   std::string const command = "probe imagenet --train " + quoted(at / "train") + "--val " + quoted(at / "val") +
                               "--random-weights --model tiny --epochs 20 --json --out " + quoted(at / "out");
@@ -655,6 +780,14 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   CHECK(content(at / "out/train/000000.npy") != features);
   CHECK(l3(command).code == 3);
   CHECK(content(at / "out/train/000000.npy") == features);
+  // A picture that could not be read is tried again: its size and time need not tell that it can be now.
+  outcome const tried = l3(command);
+  CHECK(tried.code == 3);
+  CHECK_THAT(tried.err, Contains("refused " + (at / "train/red/broken.png").string() + ": "));
+  auto const time = fs::last_write_time(at / "train/red/broken.png");
+  std::ofstream(at / "train/red/broken.png", std::ios::binary) << content(at / "train/red/a.png");
+  fs::last_write_time(at / "train/red/broken.png", time);
+  CHECK(l3(command).code == 0);
   json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
   CHECK(few.at("draws").size() == 3);
   CHECK(few.at("deviation").is_number());
@@ -855,7 +988,7 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
     fs::create_directories(empty);
     outcome const none = l3("report " + quoted(empty));
     CHECK(none.code == 1);
-    CHECK_THAT(none.err, Contains("results of eval, baseline, probe or inspect"));
+    CHECK_THAT(none.err, Contains("results of eval, baseline, probe, distance or inspect"));
     CHECK_FALSE(fs::exists(empty / "report.html"));
     CHECK(l3("report " + quoted(scratch() / "not there")).code == 1);
   }

@@ -275,7 +275,7 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
     }
     outcome const seen = l3("probe imagenet --train " + quoted(scratch() / "learn") + "--val " +
                             quoted(scratch() / "test") + "--views 1 --epochs 1 --pool global --json --checkpoint " +
-                            quoted(both) + "--out " + quoted(scratch() / "pictures"));
+                            quoted(both) + "--out " + quoted(scratch() / "told apart"));
     INFO(seen.err);
     REQUIRE(seen.code == 0);
     CHECK_THAT(seen.out, Contains("conv4_2, global"));

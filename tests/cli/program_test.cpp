@@ -1,5 +1,3 @@
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <cmath>
@@ -327,6 +325,22 @@ TEST_CASE("a training begins with the weights of another, and its own optimizer"
   CHECK(l3("train --resume --pairs 24 --quiet --out " + quoted(parts)).code == 0);
   CHECK(content(parts / "last.safetensors") == content(whole / "last.safetensors"));
 
+  // Stopped before the first checkpoint, it begins with those weights or not at all.
+  fs::path const changed = scratch() / "changed init";
+  fs::create_directories(changed);
+  fs::copy_file(whole / "config.json", changed / "config.json");
+  std::string const log = content(whole / "log.csv");
+  std::ofstream(changed / "log.csv") << log.substr(0, log.find('\n') + 1);
+  fs::copy_file(whole / "last.safetensors", init);
+  outcome const others = l3("train --resume --quiet --out " + quoted(changed));
+  CHECK(others.code == 2);
+  CHECK_THAT(others.err, Contains("as it was when the run was to begin with it") && Contains("found another file"));
+  CHECK_FALSE(fs::exists(changed / "last.safetensors"));
+  fs::copy_file(learned, init, fs::copy_options::overwrite_existing);
+  CHECK(l3("train --resume --quiet --out " + quoted(changed)).code == 0);
+  CHECK(content(changed / "last.safetensors") == content(whole / "last.safetensors"));
+  fs::remove(init);
+
   fs::path const never = scratch() / "never begun";
   for (auto const& [arguments, code, says] : std::vector<std::tuple<std::string, int, std::string>>{
            {begun + "--out " + quoted(never), 1, init.string()},  // it is gone
@@ -383,12 +397,10 @@ TEST_CASE("a run is gone on with by one process at a time, and from its own chec
   std::ofstream(in_use) << "half a report";
   fs::last_write_time(left, fs::last_write_time(left) - std::chrono::hours(2));
   {
-    int const folder = ::open(run.c_str(), O_RDONLY | O_DIRECTORY);
-    REQUIRE(::flock(folder, LOCK_EX | LOCK_NB) == 0);
+    held_folder const by_another(run);
     outcome const second = l3("train --resume --pairs 24 --out " + quoted(run));
     CHECK(second.code == 2);
     CHECK_THAT(second.err, Contains(run.string()) && Contains("another process at work"));
-    ::close(folder);
   }
   fs::path const other = scratch() / "other";
   REQUIRE(l3("train " + training_data() + "--pairs 16 --seed 6 --quiet --out " + quoted(other)).code == 0);
@@ -537,6 +549,68 @@ TEST_CASE("Ctrl-C leaves nothing of a set of made-up videos") {
   CHECK(over.code == 1);
   CHECK_THAT(over.err, Contains("train.csv: expected a data set of l3 synth"));
   CHECK(content(set / "train.csv") == "my own\n");
+  fs::remove(set / "train.csv"), fs::create_directories(set / "videos");
+  std::ofstream(set / "videos/12345.mp4") << "precious";
+  outcome const precious = l3("synth --videos 6 --force " + quoted(set));
+  CHECK(precious.code == 1);
+  CHECK_THAT(precious.err, Contains("12345.mp4: expected a data set of l3 synth") && Contains("another video"));
+  CHECK(content(set / "videos/12345.mp4") == "precious");
+  // One that was killed is known by its README.
+  std::ofstream(set / "README.txt") << "Made-up instruments\n\nMade by `l3 synth`, and not finished yet.\n";
+  {
+    held_folder const by_another(set);
+    outcome const both = l3("synth --videos 6 --seconds 1 --force " + quoted(set));
+    CHECK(both.code == 1);
+    CHECK_THAT(both.err, Contains("another one at work"));
+    CHECK(fs::exists(set / "videos/12345.mp4"));
+  }
+  CHECK(l3("synth --videos 6 --seconds 1 --force --quiet " + quoted(set)).code == 0);
+  CHECK_FALSE(fs::exists(set / "videos/12345.mp4"));
+}
+
+TEST_CASE("standard streams that are closed lend their numbers to no file") {
+  fs::path const data = scratch() / "closed_videos", run = scratch() / "closed_run";
+  fs::create_directories(data);
+  int good = 0;
+  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos"))
+    if (++good <= 4) fs::copy_file(each.path(), data / each.path().filename());
+  std::ofstream(data / "text.mp4") << "this is no video\n";
+  std::string const command = "'" L3_PROGRAM
+                              "' train --model tiny --batch 4 --pairs 40 --valid-pairs 4 --tensorboard " +
+                              ("--train " + quoted(data)) + "--valid " + quoted(data) + "--out " + quoted(run);
+  CHECK(WEXITSTATUS(std::system((command + " 0<&- >&- 2>&-").c_str())) == 1);  // nobody was told of the end
+  CHECK(fs::exists(run / "last.safetensors"));
+  CHECK(fs::exists(run / "refused.jsonl"));
+  std::size_t events = 0;
+  for (auto const& each : fs::directory_iterator(run))
+    if (each.path().filename().string().starts_with("events.")) {
+      ++events;
+      CHECK_THAT(content(each.path()), !Contains("warning"));
+    }
+  CHECK(events == 1);
+}
+
+TEST_CASE("a run is not begun over what is left of another, and weights that are a pipe are not waited for") {
+  fs::path const run = scratch() / "orphan", fifo = scratch() / "pipe.safetensors";
+  fs::create_directories(run);
+  fs::copy_file(made_up_run() / "last.safetensors", run / "last.safetensors");
+  std::string const weights = content(run / "last.safetensors"),
+                    train = "train " + training_data() + "--pairs 8 --out ";
+  outcome const over = l3(train + quoted(run));
+  CHECK(over.code == 2);
+  CHECK_THAT(over.err, Contains("orphan: expected a folder without a run in it") && Contains("found last.safetensors"));
+  CHECK(content(run / "last.safetensors") == weights);
+  fs::remove(run / "last.safetensors");
+  std::ofstream(run / "log.csv") << "my,own,log\n";
+  CHECK(l3(train + quoted(run)).code == 2);
+  CHECK(content(run / "log.csv") == "my,own,log\n");
+  REQUIRE(::mkfifo(fifo.c_str(), 0666) == 0);
+  outcome const pipe = l3("info " + quoted(fifo));
+  CHECK(pipe.code == 1);
+  CHECK_THAT(pipe.err, Contains("pipe.safetensors"));
+  outcome const pipe_too = l3("eval --checkpoint " + quoted(fifo) + "--data " + quoted(made_up_videos() / "test.csv"));
+  CHECK(pipe_too.code == 1);
+  CHECK_THAT(pipe_too.err, Contains("a directory or a special file"));
 }
 
 TEST_CASE("bad files among good ones are refused, counted and passed over") {
@@ -916,7 +990,8 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     outcome const of_another = l3("embed video " + namesake.string() + checkpoint + again);
     CHECK(of_another.code == 2);
     CHECK_THAT(of_another.err, Contains("made of " + namesake.string()) && Contains("made of " + video.string()));
-    auto const size = std::max(fs::file_size(video), fs::file_size(namesake));  // zeros behind a file change nothing
+    // Zeros behind a file change nothing.
+    auto const size = std::max(fs::file_size(video), fs::file_size(namesake)) + (1 << 20);
     fs::copy_file(video, changed, fs::copy_options::overwrite_existing);
     fs::resize_file(changed, size);
     std::string const embed = "embed video " + changed.string() + checkpoint + again;
@@ -929,6 +1004,14 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     fs::last_write_time(changed, time + std::chrono::milliseconds(1));
     CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
     CHECK(content(out / "changed_audio.json") != before);
+    // A byte may be all that has changed, anywhere.
+    std::string bytes = content(changed);
+    bytes[bytes.size() - 300'000] = 'x';
+    std::ofstream(changed, std::ios::binary) << bytes;
+    fs::last_write_time(changed, time + std::chrono::milliseconds(2));
+    CHECK(json::parse(l3(embed).out).at("outputs").size() == 2);
+    fs::last_write_time(changed, time + std::chrono::milliseconds(3));  // touched alone
+    CHECK(json::parse(l3(embed).out).at("skipped") == 2);
     // Written, but the process was killed before it could say so.
     std::string told = content(out / "l3-embed.jsonl");
     told.erase(told.rfind("\n", told.size() - 2) + 1);
@@ -1009,16 +1092,19 @@ TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next
   for (std::size_t k = 0; k < count; ++k) fs::create_symlink(video, files / (std::to_string(1000 + k) + ".mp4"));
   std::string const command = "embed audio " + files.string() + " --checkpoint " +
                               (made_up_run() / "best.safetensors").string() + " --hop 0.1 --out " + out.string();
-  int const status =
-      std::system(("(set -m; '" L3_PROGRAM "' " + command + " --quiet 2>" + (scratch() / "said").string() +
-                   " & pid=$!; for k in $(seq 3000); do test -e " + (out / "1010.npz").string() +
-                   " && break; kill -0 $pid || break; sleep 0.01; done; kill -INT $pid; wait $pid; exit $?)")
-                      .c_str());
+  int const status = std::system(
+      ("(set -m; '" L3_PROGRAM "' " + command + " --json >" + (scratch() / "told").string() + " 2>" +
+       (scratch() / "said").string() + " & pid=$!; for k in $(seq 3000); do test -e " + (out / "1010.npz").string() +
+       " && break; kill -0 $pid || break; sleep 0.01; done; kill -INT $pid; wait $pid; exit $?)")
+          .c_str());
   CHECK(WEXITSTATUS(status) == 130);
   std::size_t made = 0;
   for (auto const& each : fs::directory_iterator(out))
     if (each.path().filename() != "l3-embed.jsonl") made += each.path().extension() == ".npz" ? 1 : 1000;
   CHECK((made > 0 && made < count));
+  json const told = json::parse(content(scratch() / "told"));
+  CHECK(told.at("interrupted") == true);
+  CHECK(told.at("outputs").size() == made);
   outcome const rest = l3(command + " --json");
   INFO(rest.err);
   CHECK(rest.code == 0);

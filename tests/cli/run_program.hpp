@@ -1,5 +1,7 @@
 /// @file  tests/cli/run_program.hpp: runs the program as a shell would and keeps what it says.
 #pragma once
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +32,20 @@ inline std::filesystem::path const& scratch() {
 
 /// A name as the shell takes it, and a space.
 inline std::string quoted(std::filesystem::path const& p) { return "'" + p.string() + "' "; }
+
+/// A folder as a process holds it that is at work in it.
+class held_folder {
+ public:
+  explicit held_folder(std::filesystem::path const& folder) : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)) {
+    if (::flock(folder_, LOCK_EX | LOCK_NB) != 0) std::abort();
+  }
+  held_folder(held_folder const&) = delete;
+  held_folder& operator=(held_folder const&) = delete;
+  ~held_folder() { ::close(folder_); }
+
+ private:
+  int folder_;
+};
 
 inline std::string content(std::filesystem::path const& file) {
   std::ifstream in(file, std::ios::binary);

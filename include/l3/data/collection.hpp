@@ -18,6 +18,7 @@
 #include <string>
 #include <system_error>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -63,13 +64,14 @@ inline collection open_collection(std::filesystem::path const& source) {
 
 namespace detail {
 
-/// A number for each video's file, whichever links its folder is reached by.
+/// A number for each video's file, whichever links lead to it.
 inline std::vector<std::uint64_t> prints_of_files(clip_list const& clips) {
   std::vector<std::uint64_t> prints;
   prints.reserve(clips.size());
   std::unordered_map<std::string, std::uint64_t> folders;
   for (std::size_t i = 0; i != clips.size(); ++i) {
-    auto const file = clips.file(i);
+    auto file = clips.file(i);
+    if (std::error_code unknown; std::filesystem::is_symlink(file, unknown)) file = real_path(file);
     auto const [folder, is_new] = folders.try_emplace(file.parent_path().native());
     if (is_new) folder->second = fingerprint(real_folder(folder->first).native());
     prints.push_back(fingerprint(file.filename().native(), folder->second));
@@ -78,6 +80,18 @@ inline std::vector<std::uint64_t> prints_of_files(clip_list const& clips) {
 }
 
 }  // namespace detail
+
+/// Places of the videos that a list has before, too, by another name: links. Opens no video.
+inline std::vector<std::size_t> videos_listed_twice(clip_list const& clips) {
+  std::vector<std::size_t> again;
+  std::unordered_set<std::uint64_t> seen;
+  std::error_code unknown;
+  for (std::size_t i = 0; std::uint64_t const print : detail::prints_of_files(clips)) {
+    if (!seen.insert(print).second && std::filesystem::exists(clips.file(i), unknown)) again.push_back(i);
+    ++i;
+  }
+  return again;
+}
 
 /// Places in `b` of the videos that `a` has too: the same file, or, where both are indexed or packed, with the same
 /// limit of seconds, the same content (clip_reader::content_print). Opens no video.
