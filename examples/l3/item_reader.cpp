@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <l3/core/memory.hpp>
 #include <l3/data/decode.hpp>
 #include <limits>
 #include <string>
@@ -262,6 +263,7 @@ void item_reader::read(std::size_t job, lane& to) {
         refused = true;
         met.refused = e.what();
       } catch (media_error const& e) {
+        require_memory_left();
         refused = !opened;
         met.refused = e.what();
       }

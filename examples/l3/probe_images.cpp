@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <l3/core/memory.hpp>
 #include <l3/data/decode.hpp>
 #include <l3/eval/confusion.hpp>
 #include <l3/eval/standardise.hpp>
@@ -270,6 +271,7 @@ class image_probe {
         else
           of_.input->picture(picture, to);
       } catch (error const& e) {
+        require_memory_left();
         why[row] = e.what();
       }
     };

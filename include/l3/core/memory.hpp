@@ -33,6 +33,14 @@ inline std::optional<std::size_t> checked_product(std::span<std::size_t const> s
 }
 }  // namespace detail
 
+/// Before a file is blamed: decoders that got no memory may only say that it is damaged. Errors: std::bad_alloc where
+/// 256 MiB more cannot be had (which says nothing where the system promises more than it has).
+inline void require_memory_left() {
+  void* volatile some = std::malloc(std::size_t{256} << 20);  // volatile: asking is the purpose
+  if (some == nullptr) throw std::bad_alloc();
+  std::free(some);
+}
+
 /// Bytes as a formula: `per_item` times the batch, `per_thread` times the threads, and `fixed`. Layers state theirs as
 /// constants, so the memory plan of a network is computed by the compiler: buffers alive at the same time are added,
 /// buffers never alive together share (`either`). All three stay multiples of `alignment`, hence so do all offsets.

@@ -9,6 +9,7 @@
 #include <exception>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/core/random.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/loader_report.hpp>
@@ -166,6 +167,7 @@ class draw_reader {
         throw media_error(
             complaint{source_.clips().file(clip).string(), clip_facts::what_a_draw_needs, std::move(found)});
     } catch (unusable_file const& e) {
+      require_memory_left();
       return refuse(e.what());
     }
     return {};
@@ -177,6 +179,7 @@ class draw_reader {
     try {
       work();
     } catch (unusable_file const& e) {
+      require_memory_left();
       return {draw_outcome::verdict::bad_moment, e.what(), {}};
     }
     return {};

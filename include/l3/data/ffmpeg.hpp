@@ -7,12 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <limits>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <system_error>
@@ -127,20 +125,10 @@ inline std::string error_text(int code) {
   return said.empty() ? std::string(text) : std::string(text) + " (" + said + ")";
 }
 
-/// FFmpeg says that it got no memory where there is none, and where a file asks for more than there can be. The first
-/// is not the file's fault. Errors: std::bad_alloc.
-inline void require_memory(int code) {
-  if (code != AVERROR(ENOMEM)) return;
-  void* volatile some = std::malloc(std::size_t{256} << 20);  // not to be left out: asking is the purpose
-  if (some == nullptr) throw std::bad_alloc();
-  std::free(some);
-}
-
 /// `code` if it is no error.
 ///
-/// Errors  media_error {subject, expected, FFmpeg's words}; std::bad_alloc.
+/// Errors  media_error {subject, expected, FFmpeg's words}.
 inline int check(int code, std::string const& subject, std::string const& expected) {
-  require_memory(code);
   if (code < 0) throw media_error({subject, expected, error_text(code)});
   return code;
 }
@@ -401,7 +389,7 @@ class input {
     int const code = avio_open2(&io, ("file:" + file.string()).c_str(), AVIO_FLAG_READ, &interrupt, nullptr);
     if (code == AVERROR(EMFILE) || code == AVERROR(ENFILE))  // not the file's fault
       throw std::system_error(-code, std::generic_category(), name_ + ": expected that one more file can be opened");
-    require_memory(code);
+    if (code == AVERROR(ENOMEM)) throw std::bad_alloc();
     if (code < 0) throw file_error({name_, "a readable file", error_text(code)});
     io_.reset(io);
   }

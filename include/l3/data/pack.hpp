@@ -17,6 +17,7 @@
 #include <functional>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/core/more_threads.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
@@ -130,6 +131,7 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
         shown = picture.time;
         encode.append(picture, o.quality, p.pictures);
       } catch (media_error const&) {  // this moment is damaged; others may be whole
+        require_memory_left();
       }
       p.picture_bytes.push_back(static_cast<std::uint32_t>(p.pictures.size() - before));
       p.picture_times.push_back(shown);
@@ -137,6 +139,7 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
     }
     if (p.pictures.empty()) throw media_error(complaint{r.video.file.string(), "pictures", "damaged ones only"});
   } catch (unusable_file const& e) {
+    require_memory_left();
     r.refused = e.what();
   }
   return p;

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/decode.hpp>
@@ -67,6 +68,7 @@ inline double motion_seen(clip_reader& reader) {
       most = std::max(most, first.pixels.empty() ? 0 : difference(first, shown));
       if (first.pixels.empty()) first = std::move(shown);
     } catch (media_error const&) {
+      require_memory_left();
       if (last_hope) throw;
     }
   }
@@ -106,6 +108,7 @@ inline clip_record probe_clip(clip video, index_settings const& s, decode_limits
       r.mark(content_flag::silent, r.loudest < detail::least_loudness);
     }
   } catch (unusable_file const& e) {
+    require_memory_left();
     r.refused = e.what();
   }
   return r;
