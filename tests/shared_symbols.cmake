@@ -1,5 +1,5 @@
 # Units that are compiled for different instruction sets share no symbol of l3's, so that the linker hands none of one to
-# a machine of the other: cmake -DCOMPILER=... -DNM=... -DROOT=<l3> -P this file.
+# a machine of the other: cmake -DCOMPILER=... -DNM=... -DROOT=<l3> [-DFLAGS=...] [-DINCLUDES=...] -P this file.
 cmake_minimum_required(VERSION 3.25)
 
 set(folder "${CMAKE_CURRENT_BINARY_DIR}/shared_symbols")
@@ -16,14 +16,16 @@ float UNIT() {
 }
 ]=])
 
+set(includes "${INCLUDES}")
+list(TRANSFORM includes PREPEND "-I")
 set(seen)
 set(number 0)
-foreach(flags IN ITEMS "" -msse3 -msse4.1 -msse4.2 -mavx "-mavx -mfma" -mavx2 "-mavx2 -mfma" -march=x86-64-v4
-    -march=icelake-server -march=cooperlake)
+foreach(flags IN ITEMS "" -msse3 -mssse3 -msse4.1 -msse4.2 -mavx "-mavx -mfma" "-mavx -mfma4" -mavx2 "-mavx2 -mfma"
+    -march=x86-64-v4 -march=cascadelake -march=icelake-server -march=cooperlake "-march=icelake-server -mavx512bf16")
   math(EXPR number "${number} + 1")
-  separate_arguments(arguments UNIX_COMMAND "${flags}")
+  separate_arguments(arguments UNIX_COMMAND "${FLAGS} -march=x86-64 ${flags}")
   execute_process(
-    COMMAND "${COMPILER}" -std=c++20 -O0 -w -march=x86-64 ${arguments} "-I${ROOT}/include" -DUNIT=unit${number} -c
+    COMMAND "${COMPILER}" ${arguments} -std=c++20 -O0 -w "-I${ROOT}/include" ${includes} -DUNIT=unit${number} -c
       "${folder}/unit.cpp" -o "${folder}/unit${number}.o"
     COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND "${NM}" --defined-only "${folder}/unit${number}.o" OUTPUT_VARIABLE symbols

@@ -90,7 +90,6 @@ std::vector<std::size_t> worst_of(std::vector<judged_pair> const& pairs, std::si
 json write_mistakes(eval_options const& o, collection const& data, std::vector<judged_pair> const& pairs,
                     decode_limits const& limits) {
   fs::path const folder = fs::path(o.out) / "mistakes";
-  make_folder(folder);
   remove_files(folder, mistakes_names);
   json list = json::array();
   std::string table =
@@ -102,6 +101,7 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
       write_png(folder / (stem + ".png"), picture_of(data, p.frame_clip, p.frame_time, 256, limits));
       write_file(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
     } catch (media_error const& e) {
+      require_memory_left();
       o.warn(e.what());
       continue;
     } catch (file_error const& e) {  // a video that is gone by now
@@ -140,7 +140,7 @@ int eval_run(eval_options o, crew& all) {
   net->load(o.checkpoint, false);
   auto const input = make_input(model);
   collection const data = open_data("--data", o.data);
-  tell_of_links(o, "--data", data);
+  if (all.is_first()) tell_of_links(o, "--data", data, prints_of_files(data));
   require_agreement(all, {{"version", L3_VERSION},
                           {"weights", print_of(*net)},
                           {"what computes", net->facts().backend},
@@ -165,7 +165,7 @@ int eval_run(eval_options o, crew& all) {
   reading.limits.seconds = o.seconds;
   reading.on_refusal = refuse;
   std::optional<results_folder> results;
-  if (!o.out.empty() && all.is_first()) results.emplace(o.out, "avc", std::initializer_list{"pairs.csv"});
+  if (!o.out.empty() && all.is_first()) results.emplace(o.out, "avc", std::initializer_list<char const*>{"pairs.csv"});
   net->prepare_inference(o.batch);
   bool const raw = net->takes_raw() && o.dump.empty();  // a dump is of values, which then the processor makes
   fixed_pairs pairs(*input, data, reading, raw, 0);
@@ -222,6 +222,7 @@ int eval_run(eval_options o, crew& all) {
               {"model", net->facts().description},
               {"network", identity_of(o.checkpoint, *net, o.on)}};
   if (results) {
+    make_folder(fs::path(o.out) / "mistakes");
     results->begin();
     result["mistakes"] = write_mistakes(o, data, judged, reading.limits);
     std::string table = csv_row({"frame_of", "frame_time", "sound_of", "sound_start", "corresponds", "score"});

@@ -132,8 +132,9 @@ collection open_data([[maybe_unused]] std::string const& option, std::string con
   return data;
 }
 
-void tell_of_links(common_options const& says, std::string const& option, collection const& data) {
-  if (auto const again = videos_listed_twice(data.clips); !again.empty())
+void tell_of_links(common_options const& says, std::string const& option, collection const& data,
+                   std::span<std::uint64_t const> prints) {
+  if (auto const again = videos_listed_twice(data, prints); !again.empty())
     says.warn(
         text("%s: %zu of %zu videos are others of them by another name (links), %s first: their pictures and "
              "sounds are taken for those of two videos",

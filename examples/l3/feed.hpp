@@ -68,8 +68,10 @@ class model_input {
 /// collections alone.
 collection open_data(std::string const& option, std::string const& name);
 
-/// Warns of videos that are in it by several names: a pair of two videos may be one of those.
-void tell_of_links(common_options const& says, std::string const& option, collection const& data);
+/// Warns of videos that are in it by several names: a pair of two videos may be one of those. `prints`: see
+/// prints_of_files.
+void tell_of_links(common_options const& says, std::string const& option, collection const& data,
+                   std::span<std::uint64_t const> prints);
 
 /// A picture of a collection's video, its smallest side `side` (0: as it is), and a second of its sound: what a batch
 /// has crops and spectra of. Errors: as those of clip_reader and packed_clips.

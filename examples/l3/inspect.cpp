@@ -233,6 +233,7 @@ int units_run(inspect_options const& o) {
             write_file(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), wav_of(second, sound_rate));
           }
         } catch (media_error const& e) {
+          require_memory_left();
           not_shown.insert(clip);
           refuse({.file = std::string(data.clips.name(clip)), .why = e.what()});
           continue;
@@ -363,6 +364,7 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
       if (o.time > 0) stem += text("-%.9gs", o.time);
       files.push_back(draw(reader, name, (stem += '.') += kind));
     } catch (media_error const& e) {
+      require_memory_left();
       o.warn(e.what());
       refused.push_back({{"file", name}, {"why", e.what()}});
     } catch (file_error const& e) {

@@ -63,6 +63,7 @@ class made_with {
   std::string key_;  ///< of the settings
   std::unordered_map<std::string, json> settings_of_;
   std::unordered_map<std::string, origin> outputs_;
+  mutable file_state looked_at_;  ///< last, by is_current
   std::mutex mutex_;
   std::uint64_t read_to_ = 0;  ///< of the note
   bool said_settings_ = false;

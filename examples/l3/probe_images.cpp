@@ -48,6 +48,7 @@ class image_rows {
   template <class Make>
   void fill(std::string const& key, Make&& make, progress& bar) {
     make_folder(folder_);
+    detail::remove_leftovers(folder_, {});
     fs::path const note = folder_ / "key.json";
     bool const is_new = fs::is_empty(folder_);
     std::string const old = is_new || !fs::exists(note) ? "" : read_file(note, 1 << 20);
@@ -68,7 +69,10 @@ class image_rows {
         make(first, n, std::span<float>(rows));
       else
         for (std::size_t k = 0; k != n; ++k)
-          if (std::isnan(of(k)[0])) make(first + k, 1, of(k)), changed |= !std::isnan(of(k)[0]);
+          if (std::isnan(of(k)[0])) {
+            make(first + k, 1, of(k)), changed |= !std::isnan(of(k)[0]);
+            stop_if_signalled();
+          }
       if (changed) put(f, rows), stop_if_signalled();
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(of(k)[0]);
       bar.update(static_cast<double>(first + n), "");

@@ -13,18 +13,19 @@ results_folder::results_folder(fs::path folder, std::string kind, std::initializ
                                std::string stem)
     : folder_(std::move(folder)), kind_(std::move(kind)), stem_(std::move(stem)) {
   make_folder(folder_);
-  lock_ = file_lock::of_folder(folder_);
+  lock_ = file_lock::of_name(file("result.json").string() + ".lock");
   if (lock_.is_taken())
     throw setting_error(
         {"--out " + folder_.string(), "a folder that no process writes to", "another process at work on it"});
   std::string const expected = "a folder without other results than of kind \"" + kind_ + '"';
-  if (fs::exists(file("result.json"))) {
-    json const old = json::parse(read_file(file("result.json"), std::size_t{1} << 30), nullptr, false);
+  for (fs::path const& known : {folder_ / "result.json", file("result.json")}) {
+    if (!fs::exists(known)) continue;
+    json const old = json::parse(read_file(known, std::size_t{1} << 30), nullptr, false);
     std::string const found = old.is_object() && old.contains("kind") ? old["kind"].dump() : "no kind";
     if (found != json(kind_).dump())
-      throw setting_error({"--out " + folder_.string(), expected, "a " + stem_ + "result.json of " + found});
-    return;
+      throw setting_error({"--out " + folder_.string(), expected, "a " + known.filename().string() + " of " + found});
   }
+  if (fs::exists(file("result.json"))) return;
   for (char const* const name : others)
     if (fs::exists(file(name)))
       throw setting_error({"--out " + folder_.string(), expected,

@@ -219,8 +219,8 @@ inline file_lock prepare_folder(synth_options const& o) {
         detail::remove_leftovers(videos, {});
       }
     }
-    write_file(o.out / "README.txt", std::string(readme_begins) + "and not finished yet.\n");
     fs::create_directory(videos);
+    write_file(o.out / "README.txt", std::string(readme_begins) + "and not finished yet.\n");
     return lock;
   } catch (fs::filesystem_error const& e) {
     throw file_error(complaint{o.out.string(), "a folder that can be written", e.code().message()});

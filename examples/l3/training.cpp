@@ -29,9 +29,12 @@ void tell_of_other_videos(training_options const& o, json const& before, json co
   }
 }
 
-/// Tells of videos that are validated with though they are trained on.
+/// Tells of videos that are in a collection twice, and of those that are validated with though they are trained on.
 void tell_of_shared_videos(training_options const& o, collection const& data, collection const& valid_data) {
-  auto const both = videos_of_both(data, valid_data);
+  auto const of_data = prints_of_files(data), of_valid = prints_of_files(valid_data);
+  tell_of_links(o, "--train", data, of_data);
+  tell_of_links(o, "--valid", valid_data, of_valid);
+  auto const both = videos_of_both(data, of_data, valid_data, of_valid);
   if (both.empty()) return;
   o.warn(
       text("%zu of the %zu validation videos are trained on too, %s first: what is measured with them says little of "
@@ -408,8 +411,6 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   json config = plan.config;
   config.update(videos);
   if (all.is_first()) {
-    tell_of_links(o, "--train", data);
-    tell_of_links(o, "--valid", valid_data);
     tell_of_shared_videos(o, data, valid_data);
     if (run) {
       if (resumes) tell_of_other_videos(o, run->config(), videos);

@@ -783,10 +783,11 @@ TEST_CASE("videos that cannot be drawn from are found before there is a run, tho
 TEST_CASE("a video that is damaged in the middle is passed over there alone") {
   fs::path const data = scratch() / "hurt_videos", run = scratch() / "hurt_run";
   fs::create_directories(data);
-  int good = 0;
-  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos"))
-    if (++good <= 5) fs::copy_file(each.path(), data / each.path().filename());
-  std::string hurt = content(fs::directory_iterator(data)->path());
+  std::vector<fs::path> videos;
+  for (auto const& each : fs::directory_iterator(made_up_videos() / "videos")) videos.push_back(each.path());
+  std::sort(videos.begin(), videos.end());
+  for (std::size_t k = 0; k != 5; ++k) fs::copy_file(videos[k], data / videos[k].filename());
+  std::string hurt = content(videos.front());
   for (std::size_t k = hurt.size() / 3; k != hurt.size() / 3 + hurt.size() / 8; ++k) hurt[k] ^= 0x5a;
   std::ofstream(data / "hurt.mp4", std::ios::binary) << hurt;
   outcome const r = l3("train --model tiny --batch 5 --pairs 200 --valid-pairs 60 --json --train " + quoted(data) +

@@ -324,6 +324,9 @@ TEST_CASE("nothing is written where it must not be", "[synth]") {
   l3_test::put(o.out / "videos" / "00999.mp4", "of an older, larger set");
   l3_test::put(o.out / "videos" / "holiday.mp4", "keep");
   o.overwrite = true;
+  CHECK_THROWS_WITH(write_synth(o), Contains("00999.mp4: expected a data set of l3 synth"));  // nothing says so
+  CHECK(l3_test::content(o.out / "videos" / "00999.mp4") == "of an older, larger set");
+  l3_test::put(o.out / "README.txt", std::string(readme_begins) + "seed 1");
   write_synth(o);
   CHECK(l3_test::content(o.out / "mine.txt") == "keep");
   CHECK(fs::exists(o.out / "videos" / "holiday.mp4"));

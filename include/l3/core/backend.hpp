@@ -103,6 +103,15 @@ inline void require_processor() {
   if (!__builtin_cpu_supports(feature))                                                                              \
   throw device_error({"this processor", "the instruction set " feature " (this build of l3 is for " L3_ISA_NAME ")", \
                       "a processor without it; build with -DL3_ARCH=native"})
+#if defined(__SSE3__)
+  L3_NEED("sse3");
+#endif
+#if defined(__SSSE3__)
+  L3_NEED("ssse3");
+#endif
+#if defined(__SSE4_1__)
+  L3_NEED("sse4.1");
+#endif
 #if defined(__SSE4_2__)
   L3_NEED("sse4.2");
 #endif
@@ -114,6 +123,9 @@ inline void require_processor() {
 #endif
 #if defined(__FMA__)
   L3_NEED("fma");
+#endif
+#if defined(__FMA4__)
+  L3_NEED("fma4");
 #endif
 #if defined(__AVX512F__)
   L3_NEED("avx512f");

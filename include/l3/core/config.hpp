@@ -10,11 +10,17 @@
 #if defined(__AVX512BF16__) && defined(__AMX_BF16__)
 #define L3_ISA avx512_bf16_amx
 #define L3_ISA_NAME "avx512 with bf16 and amx"
+#elif defined(__AVX512BF16__) && defined(__AVX512VBMI2__)
+#define L3_ISA avx512_vbmi2_bf16
+#define L3_ISA_NAME "avx512 with bf16"
 #elif defined(__AVX512BF16__)
 #define L3_ISA avx512_bf16
 #define L3_ISA_NAME "avx512 with bf16"
 #elif defined(__AVX512VBMI2__)
 #define L3_ISA avx512_vbmi2
+#define L3_ISA_NAME "avx512"
+#elif defined(__AVX512VNNI__)
+#define L3_ISA avx512_vnni
 #define L3_ISA_NAME "avx512"
 #else
 #define L3_ISA avx512
@@ -30,14 +36,18 @@
 // Its registers are those that the flags allow.
 #if defined(__AVX2__)
 #define L3_ISA generic_avx2
-#elif defined(__AVX__) && (defined(__FMA__) || defined(__FMA4__))
+#elif defined(__AVX__) && defined(__FMA__)
 #define L3_ISA generic_avx_fma
+#elif defined(__AVX__) && defined(__FMA4__)
+#define L3_ISA generic_avx_fma4
 #elif defined(__AVX__)
 #define L3_ISA generic_avx
 #elif defined(__SSE4_2__)
 #define L3_ISA generic_sse4_2
 #elif defined(__SSE4_1__)
 #define L3_ISA generic_sse4_1
+#elif defined(__SSSE3__)
+#define L3_ISA generic_ssse3
 #elif defined(__SSE3__)
 #define L3_ISA generic_sse3
 #else

@@ -29,9 +29,9 @@ class thread_team {
   }
   std::size_t size() const { return static_cast<std::size_t>(arena_.max_concurrency()); }
 
-  /// Calls `f(task, slot)` for every task in [0, tasks). Those running at the same time have different slots in
-  /// [0, size()): what to index per-thread scratch with. A task may call this itself, for tasks of its own: until they
-  /// are done its thread begins none of the others.
+  /// Calls `f(task, slot)` for every task in [0, tasks). Those of one call that run at the same time have different
+  /// slots in [0, size()): what to index per-thread scratch with. A task may call this itself, for tasks of its own:
+  /// until they are done its thread begins none of the others.
   template <class F>
   void run(std::size_t tasks, F&& f) {
     if (tasks == 0) return;

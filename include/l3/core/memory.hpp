@@ -7,6 +7,7 @@
 #include <l3/core/config.hpp>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <span>
@@ -34,9 +35,11 @@ inline std::optional<std::size_t> checked_product(std::span<std::size_t const> s
 }  // namespace detail
 
 /// Before a file is blamed: decoders that got no memory may only say that it is damaged. Errors: std::bad_alloc where
-/// 256 MiB more cannot be had (which says nothing where the system promises more than it has).
+/// 64 MiB more cannot be had (which says nothing where the system promises more than it has).
 inline void require_memory_left() {
-  void* volatile some = std::malloc(std::size_t{256} << 20);  // volatile: asking is the purpose
+  static std::mutex one_at_a_time;
+  std::lock_guard const lock(one_at_a_time);
+  void* volatile some = std::malloc(std::size_t{64} << 20);  // volatile: asking is the purpose
   if (some == nullptr) throw std::bad_alloc();
   std::free(some);
 }

@@ -15,6 +15,7 @@
 #include <l3/data/packed_clips.hpp>
 #include <l3/files/sqlite.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <unordered_map>
@@ -62,47 +63,48 @@ inline collection open_collection(std::filesystem::path const& source) {
   return c;
 }
 
-namespace detail {
-
-/// A number for each video's file, whichever links lead to it.
-inline std::vector<std::uint64_t> prints_of_files(clip_list const& clips) {
+/// A number for each video's file, whichever links lead to it; of what is packed, to its folder. Opens no video.
+inline std::vector<std::uint64_t> prints_of_files(collection const& of) {
+  clip_list const& clips = of.clips;
   std::vector<std::uint64_t> prints;
   prints.reserve(clips.size());
   std::unordered_map<std::string, std::uint64_t> folders;
   for (std::size_t i = 0; i != clips.size(); ++i) {
     auto file = clips.file(i);
-    if (std::error_code unknown; std::filesystem::is_symlink(file, unknown)) file = real_path(file);
+    if (std::error_code unknown; !of.packed && std::filesystem::is_symlink(file, unknown))
+      file = detail::real_path(file);
     auto const [folder, is_new] = folders.try_emplace(file.parent_path().native());
-    if (is_new) folder->second = fingerprint(real_folder(folder->first).native());
+    if (is_new) folder->second = fingerprint(detail::real_folder(folder->first).native());
     prints.push_back(fingerprint(file.filename().native(), folder->second));
   }
   return prints;
 }
 
-}  // namespace detail
-
-/// Places of the videos that a list has before, too, by another name: links. Opens no video.
-inline std::vector<std::size_t> videos_listed_twice(clip_list const& clips) {
+/// Places of the videos that a collection has before, too, by another name: links. `prints`: see prints_of_files.
+inline std::vector<std::size_t> videos_listed_twice(collection const& of, std::span<std::uint64_t const> prints) {
   std::vector<std::size_t> again;
   std::unordered_set<std::uint64_t> seen;
   std::error_code unknown;
-  for (std::size_t i = 0; std::uint64_t const print : detail::prints_of_files(clips)) {
-    if (!seen.insert(print).second && std::filesystem::exists(clips.file(i), unknown)) again.push_back(i);
+  for (std::size_t i = 0; std::uint64_t const print : prints) {
+    if (!seen.insert(print).second && std::filesystem::exists(of.clips.file(i), unknown)) again.push_back(i);
     ++i;
   }
   return again;
 }
 
 /// Places in `b` of the videos that `a` has too: the same file, or, where both are indexed or packed, with the same
-/// limit of seconds, the same content (clip_reader::content_print). Opens no video.
-inline std::vector<std::size_t> videos_of_both(collection const& a, collection const& b) {
+/// limit of seconds, the same content (clip_reader::content_print). Opens no video. `of_a`, `of_b`: see
+/// prints_of_files.
+inline std::vector<std::size_t> videos_of_both(collection const& a, std::span<std::uint64_t const> of_a,
+                                               collection const& b, std::span<std::uint64_t const> of_b) {
   std::vector<bool> found(b.clips.size());
-  auto const find = [&](std::vector<std::uint64_t> of_a, std::vector<std::uint64_t> const& of_b) {
-    std::sort(of_a.begin(), of_a.end());
-    for (std::size_t i = 0; i != std::min(found.size(), of_b.size()); ++i)
-      if (of_b[i] != 0 && std::binary_search(of_a.begin(), of_a.end(), of_b[i])) found[i] = true;
+  auto const find = [&](std::span<std::uint64_t const> first, std::span<std::uint64_t const> second) {
+    std::vector<std::uint64_t> known(first.begin(), first.end());
+    std::sort(known.begin(), known.end());
+    for (std::size_t i = 0; i != std::min(found.size(), second.size()); ++i)
+      if (second[i] != 0 && std::binary_search(known.begin(), known.end(), second[i])) found[i] = true;
   };
-  find(detail::prints_of_files(a.clips), detail::prints_of_files(b.clips));
+  find(of_a, of_b);
   std::error_code unknown;
   for (std::size_t i = 0; i != found.size(); ++i)  // what a moved index names is no file any more
     if (found[i] && !std::filesystem::exists(b.clips.file(i), unknown)) found[i] = false;
@@ -112,6 +114,9 @@ inline std::vector<std::size_t> videos_of_both(collection const& a, collection c
   for (std::size_t i = 0; i != found.size(); ++i)
     if (found[i]) both.push_back(i);
   return both;
+}
+inline std::vector<std::size_t> videos_of_both(collection const& a, collection const& b) {
+  return videos_of_both(a, prints_of_files(a), b, prints_of_files(b));
 }
 
 }  // namespace l3::inline L3_ISA

@@ -349,7 +349,7 @@ class input {
 
   /// Starts the watchdog's time anew; each request and each step of a long pass does.
   void restart_watch() {
-    watch_->spent = {};
+    watch_->spent = 0;
     watch_->seen = clock::now();
   }
   /// Errors  media_error when the watchdog's time is over.
@@ -363,13 +363,15 @@ class input {
   using clock = std::chrono::steady_clock;
   struct watch {
     double allowed = 0;
-    std::chrono::duration<double> spent{};
+    double spent = 0;  ///< seconds
     clock::time_point seen;
-    /// FFmpeg asks often. Where it has not for long, the process was stopped (Ctrl-Z, say): that does not count.
+    /// FFmpeg asks often. Where it has not for long, the process may have been stopped (Ctrl-Z, say): that alone is no
+    /// reason to give up.
     bool over() {
       auto const now = clock::now();
-      spent += std::min<std::chrono::duration<double>>(now - std::exchange(seen, now), std::chrono::seconds(5));
-      return spent.count() > allowed;
+      std::chrono::duration<double> const passed = now - std::exchange(seen, now);
+      spent += std::min(passed.count(), std::max(5.0, allowed / 2));
+      return spent > allowed;
     }
   };
 

@@ -143,7 +143,7 @@ class stream_decoder {
       if (code == AVERROR_EOF) return false;
       if (code != AVERROR(EAGAIN)) count_frame();
       if (code >= 0) return true;
-      if (code != AVERROR(EAGAIN)) note_damage();
+      if (code != AVERROR(EAGAIN)) note_damage(code);
       if (code == AVERROR(EAGAIN) || !draining_) feed();
     }
   }
@@ -181,7 +181,7 @@ class stream_decoder {
     if (more) read();
     decoder_->skip_frame = more && !gives(packet_->pts) ? AVDISCARD_NONREF : AVDISCARD_DEFAULT;
     int const code = avcodec_send_packet(decoder_.get(), more ? packet_.get() : nullptr);
-    if (code < 0 && code != AVERROR(EAGAIN) && code != AVERROR_EOF) note_damage();
+    if (code < 0 && code != AVERROR(EAGAIN) && code != AVERROR_EOF) note_damage(code);
     ffmpeg::last_message().clear();
   }
   /// The packet that the scan has at next_; before it only packets skipped on the way from a seek's landing.
@@ -199,7 +199,8 @@ class stream_decoder {
     skips_ = 0;
     ++next_;
   }
-  void note_damage() {
+  void note_damage(int code) {
+    if (code == AVERROR(ENOMEM)) require_memory_left();
     if (next_ == 0) return;
     if (auto const pts = stream_->packets[next_ - 1].pts; pts != AV_NOPTS_VALUE)
       damage_.push_back(file_->clock(*stream_, pts));
