@@ -172,7 +172,7 @@ int loader_run(loader_bench_options const& o) {
 #else
   if (!o.dump.empty()) throw setting_error({"--dump", "a build with FFmpeg", "one without"});
 #endif
-  std::size_t failures = 0;
+  std::size_t failures = 0, damaged = 0;
   loader_options reading{.seed = o.seed,
                          .batch = o.batch,
                          .pairs = pairing::all,
@@ -181,7 +181,7 @@ int loader_run(loader_bench_options const& o) {
   reading.limits.seconds = o.seconds;
   o.opening.set(reading);
   reading.on_refusal = [&](refusal const& r) {
-    ++failures;
+    ++(r.whole_file ? failures : damaged);
     o.warn(refusal_warning(r));
   };
   auto const input = make_input(o.model);
@@ -201,7 +201,8 @@ int loader_run(loader_bench_options const& o) {
   loader_report const report = source->report();
   loader_stages const draw = report.stages.milliseconds_a_draw();
   o.answer(text("%.1f pairs/s, first batch after %.2f s, peak memory %.0f MiB, %zu files refused", rate, first, peak,
-                failures));
+                failures) +
+           (damaged > 0 ? text(", %zu damaged at some moments", damaged) : ""));
   o.answer(
       text("a worker needs for a draw, in ms: opening %.2f, picture %.2f, sound %.2f, crops and spectrogram %.2f; what "
            "sets the pace: %s",
@@ -210,6 +211,7 @@ int loader_run(loader_bench_options const& o) {
            {"first_batch_s", first},
            {"peak_mib", peak},
            {"failures", failures},
+           {"damaged", damaged},
            {"wait_share", report.wait_share()},
            {"batches_ready", report.mean_ready()},
            {"open_ms", draw.open},

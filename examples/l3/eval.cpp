@@ -145,6 +145,7 @@ int eval_run(eval_options o, crew& all) {
                           {"weights", print_of(*net)},
                           {"what computes", net->facts().backend},
                           {"videos", print_of(data.clips)},
+                          {"what is read", kind_of(data)},
                           {"clip-seconds", o.seconds},
                           {"pairs", o.pairs},
                           {"batch", o.batch},

@@ -73,6 +73,17 @@ std::uint64_t print_of(clip_list const& clips) {
   for (std::size_t k = 0; k != clips.size(); ++k) print = fingerprint(clips.name(k), print);
   return print;
 }
+std::string kind_of(collection const& data) {
+  std::string kind = data.packed          ? text("a packing of %g pictures a second, %zu pixels high",
+                                                 data.packed->pictures_per_second(), data.packed->side())
+                     : data.index.empty() ? "videos"
+                                          : "an index of videos";
+  if (data.index.empty()) return kind;
+  std::uint64_t contents = fingerprint("");
+  for (std::uint64_t const print : clip_index(data.index).content_prints())
+    contents = fingerprint_of_number(print, contents);
+  return kind + ", contents " + hex(contents);
+}
 std::uint64_t print_of(engine& net) {
   auto const bytes = std::as_bytes(net.weights());
   return fingerprint({reinterpret_cast<char const*>(bytes.data()), bytes.size()});

@@ -56,6 +56,8 @@ void require_readable(model_input const& input, collection const& data, std::str
 
 /// A number that tells these videos, in this order, from others; and these weights.
 std::uint64_t print_of(clip_list const& clips);
+/// What videos of these names are read from, and what is known of their contents.
+std::string kind_of(collection const& data);
 std::uint64_t print_of(engine& net);
 
 /// A pair and what the network said of it.

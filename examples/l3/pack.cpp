@@ -60,15 +60,16 @@ int pack_run(pack_command& o) {
   o.made.progress = [&](std::size_t finished, clip_record const& r) {
     if (!r.usable(0)) {
       ++refused;
-      o.warn("left out " +
-             (!r.refused.empty()
-                  ? r.refused
-                  : media_error({r.video.name, clip_facts::what_a_draw_needs, r.facts.too_little()}).what()));
+      o.warn("left out " + r.why_unusable());
     }
     bar->update(static_cast<double>(finished), "");
   };
   packer work(clips, o.made);
-  refused = work.refused();
+  refused = work.refused().size();
+  for (std::string const& why : work.refused()) o.warn("left out before: " + why);
+  if (!work.mended().empty())
+    o.warn(text("%zu videos that were left out before can be used now, %s first; --force packs anew, and with them",
+                work.mended().size(), work.mended().front().c_str()));
   if (work.changed() > 0)
     o.warn(text("%zu videos have changed since they were packed; --force packs anew", work.changed()));
   bar.emplace(o, "videos", static_cast<double>(clips.size()), static_cast<double>(work.known()));

@@ -153,7 +153,7 @@ class training_loop {
                      .name = "--train " + o_.train};
     r.limits.seconds = o_.seconds;
     o_.opening.set(r);
-    r.known = run_.refused();
+    r.known = refused_.known();
     r.on_refusal = [&](refusal const& each) { refused_.add(each); };
     return r;
   }
@@ -405,6 +405,7 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   agreed.update({{"what computes", facts.backend}, {"steps done", net->steps()}, {"weights", net->print()}});
   json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
   agreed.update({{"training videos", videos["training-videos"]}, {"validation videos", videos["validation-videos"]}});
+  agreed.update({{"what training reads", kind_of(data)}, {"what validation reads", kind_of(valid_data)}});
   for (char const* elsewhere : {"train", "valid", "init", "init-weights"}) agreed.erase(elsewhere);  // or other copies
   require_agreement(all, agreed);
 

@@ -51,7 +51,11 @@ void training_log::end_row(loader_report const& now) {
 
 refusal_log::refusal_log(run_folder& run, crew& all, common_options const& says, bool in_validation)
     : run_(run), all_(all), says_(says), in_validation_(in_validation) {
-  for (refusal const& r : run.refused(in_validation)) damaged_ += written_.insert(r.file).second && !r.whole_file;
+  std::string lines;  // of the run that the first process sees: another may find something else by that name
+  if (all.is_first())
+    for (refusal const& r : run.refused(in_validation)) lines += refusal_line(r);
+  known_ = parse_refusals(all.gather(lines).front(), run_folder::refusals_name(in_validation));
+  for (refusal const& r : known_) damaged_ += written_.insert(r.file).second && !r.whole_file;
 }
 std::string refusal_log::take() {
   std::string lines;

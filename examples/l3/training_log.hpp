@@ -25,8 +25,9 @@ struct step_state {
 /// Files that training, or validation, could not use: each is written and warned of once, by the first process.
 class refusal_log {
  public:
-  /// With those that the run knows of.
+  /// With those that the run knows of. All processes call it. Errors: file_error, format_error, group_error.
   refusal_log(run_folder& run, crew& all, common_options const& says, bool in_validation);
+  std::vector<refusal> const& known() const { return known_; }
 
   /// One that this process could not use.
   void add(refusal const& r) { new_.push_back(r); }
@@ -49,6 +50,7 @@ class refusal_log {
   crew& all_;
   common_options const& says_;
   bool in_validation_;
+  std::vector<refusal> known_;     ///< when this began
   std::vector<refusal> new_;       ///< not yet written
   std::set<std::string> written_;  ///< names
   std::size_t damaged_ = 0;        ///< of them

@@ -195,6 +195,35 @@ assert pairs == [('00003.mp4', first), ('00010 again.mp4', first)], pairs
   CHECK_THAT(train(twice, "all").err, Contains("29 of the 29 validation videos are trained on too"));
 }
 
+TEST_CASE("packing that goes on tells of what was left out before, and forgets where there was nothing else") {
+  fs::path const data = scratch() / "to pack", out = scratch() / "packed on", none = scratch() / "none yet";
+  fs::create_directories(data), fs::create_directories(none);
+  auto const good = [](fs::path const& as) {
+    fs::copy_file(messy_videos() / "00000.mp4", as, fs::copy_options::overwrite_existing);
+  };
+  for (char const* name : {"a.mp4", "c.mp4", "e.mp4"}) good(data / name);
+  for (char const* name : {"b.mp4", "d.mp4"}) std::ofstream(data / name) << "no video";
+  std::string const pack = "pack " + quoted(data) + "--out " + quoted(out) + "--shard-size 0.001 --threads 1 --json ";
+  CHECK(l3(pack + "--max-failures 1").code == 1);
+  good(data / "b.mp4"), good(data / "d.mp4");
+  outcome const rest = l3(pack);
+  INFO(rest.err);
+  CHECK(rest.code == 3);
+  CHECK(json::parse(rest.out).at("packed") == 4);
+  CHECK_THAT(rest.err, Contains("left out before: ") && Contains("b.mp4") && !Contains("d.mp4") &&
+                           Contains("1 videos that were left out before can be used now, b.mp4 first"));
+  CHECK(json::parse(l3(pack + "--force").out).at("packed") == 5);
+
+  for (char const* name : {"a.mp4", "b.mp4"}) std::ofstream(none / name) << "no video";
+  std::string const later = "pack " + quoted(none) + "--out " + quoted(scratch() / "packed later") + "--json ";
+  CHECK(l3(later).code == 1);
+  good(none / "a.mp4"), good(none / "b.mp4");
+  outcome const now = l3(later);
+  CHECK(now.code == 0);
+  CHECK(now.err.find("warning") == now.err.npos);
+  CHECK(json::parse(now.out).at("packed") == 2);
+}
+
 TEST_CASE("where no video can be used, index and pack have failed") {
   fs::path const useless = scratch() / "useless", index = scratch() / "useless.l3index";
   fs::create_directories(useless);

@@ -127,6 +127,29 @@ def agree(s):
         kept = s.folder / "refusing" / name
         lines = kept.read_text().splitlines() if kept.exists() else []
         expect(len(lines) == 1 and json.loads(lines[0])["file"] == "none.mp4", f"and said once in {name}")
+    # What another process finds by the run's name is not taken for it.
+    elsewhere = s.folder / "elsewhere"
+    shutil.copytree(s.folder / "refusing", elsewhere / "run")
+    good = [v.name for v in sorted(bad.iterdir()) if v.name != "none.mp4"]
+    (elsewhere / "run" / "refused.jsonl").write_text("".join(
+        json.dumps({"file": v, "why": "of old", "step": 1, "scope": "file"}) + "\n" for v in good[:3]))
+    words = ["train", "--train", bad, "--valid", bad, "--valid-pairs", 8, "--model", "tiny", "--batch", 4, "--pairs", 24,
+             "--pairing", "paper", "--threads", 1, "--quiet", "--out", "run"]
+    here = s.folder / "here"
+    here.mkdir()
+    for name, places in [("as it should be", [here, here]), ("another run there", [here, elsewhere])]:
+        shutil.rmtree(here / "run", ignore_errors=True)
+        r = s.run(s.each(*[["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", place, s.l3, *words] for place in places]))
+        expect(r.returncode == 0, f"{name}: ends well {r.stderr}")
+        shutil.copy(here / "run" / "last.safetensors", s.folder / (name + ".safetensors"))
+    expect((s.folder / "as it should be.safetensors").read_bytes() == (s.folder / "another run there.safetensors").read_bytes(),
+           "refusals are those of the run that the first process sees")
+    packed = s.folder / "packed"
+    s.run([s.l3, "pack", s.data / "test.csv", "--out", packed, "--quiet"])
+    mixed = s.run(s.each(*[[s.l3, "eval", "--checkpoint", s.folder / "refusing" / "last.safetensors", "--data", data, "--pairs",
+                            40, "--threads", 1] for data in [s.data / "test.csv", packed]]), 60)
+    expect(mixed.returncode != 0 and "process 1" in mixed.stderr and "what is read: expected" in mixed.stderr,
+           f"a packing at one process, videos at another: refused {mixed.stderr}")
     judged = s.run(s.together(3, "eval", "--checkpoint", s.folder / "refusing" / "last.safetensors", "--data", bad, "--pairs",
                               48, "--batch", 4, "--threads", 1, "--json"))
     expect(judged.returncode == 0 and json.loads(judged.stdout)["refused"] == 1, f"l3 eval counts it once {judged.stderr}")

@@ -70,6 +70,11 @@ struct clip_record {
   }
   /// Whether training may draw from it when `drop` says which flags are not wanted.
   bool usable(std::uint32_t drop) const { return refused.empty() && (flags & (drop | unusable_flags)) == 0; }
+  /// Why it cannot draw from it whatever is wished; empty where it can.
+  std::string why_unusable() const {
+    if (!refused.empty() || usable(0)) return refused;
+    return media_error(complaint{video.name, clip_facts::what_a_draw_needs, facts.too_little()}).what();
+  }
 };
 
 /// What an index was made with.

@@ -178,8 +178,9 @@ class packer {
 
   /// Videos that an interrupted run has packed, or refused, already.
   std::size_t known() const { return report_.known; }
-  /// Of them, those that cannot be used.
-  std::size_t refused() const { return report_.known - report_.packed; }
+  /// Of them, those that could not be used, and why; and those of them that can be used now.
+  std::vector<std::string> const& refused() const { return refused_; }
+  std::vector<std::string> const& mended() const { return mended_; }
   /// Of them, those whose files have changed since.
   std::size_t changed() const { return report_.changed; }
 
@@ -308,9 +309,20 @@ class packer {
                place < clips_.size() ? detail::excerpt(clips_.name(place)) : "its end");
       clip_record now{.video = clips_[place]};
       stamp_file(now);
-      report_.changed += now.bytes != then.bytes || now.modified != then.modified;
       ++report_.known;
+      if (then.usable(0)) {
+        report_.changed += now.bytes != then.bytes || now.modified != then.modified;
+      } else {
+        refused_.push_back(then.why_unusable());
+        if (detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
+      }
     });
+    if (refused_.size() == report_.known) {  // nothing is packed: there is nothing to go on with
+      refused_.clear(), mended_.clear();
+      report_ = {};
+      std::filesystem::remove(unfinished_);
+      return;
+    }
     auto shards = old.database().prepare("SELECT file, bytes FROM shards");
     while (shards.step()) {
       auto const file = o_.out / packed_clips::shard_name(old.database(), shards.text(0));
@@ -398,7 +410,8 @@ class packer {
   sql_statement *insert_packed_ = nullptr, *insert_shard_ = nullptr;
   std::optional<archive_writer> shard_;
   pack_report report_;
-  std::size_t saved_ = 0;  ///< clips whose place is durable
+  std::vector<std::string> refused_, mended_;  ///< by an earlier run
+  std::size_t saved_ = 0;                      ///< clips whose place is durable
 };
 
 }  // namespace l3::inline L3_ISA
