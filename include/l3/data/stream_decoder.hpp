@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/memory.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/packet_index.hpp>
 #include <limits>
