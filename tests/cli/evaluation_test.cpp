@@ -125,7 +125,7 @@ TEST_CASE("results replace those of their kind, and nothing else") {
     CHECK((!fs::exists(at / "mistakes/01-missed.wav") || content(at / "mistakes/01-missed.wav") != "old"));
   }
   {
-    held_folder const by_another(at);
+    held const by_another(at / "result.json.lock");
     outcome const both = l3(eval + quoted(two_classes() / "train.csv"));
     CHECK(both.code == 2);
     CHECK_THAT(both.err, Contains("another process at work"));

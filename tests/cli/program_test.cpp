@@ -397,7 +397,7 @@ TEST_CASE("a run is gone on with by one process at a time, and from its own chec
   std::ofstream(in_use) << "half a report";
   fs::last_write_time(left, fs::last_write_time(left) - std::chrono::hours(2));
   {
-    held_folder const by_another(run);
+    held const by_another(run);
     outcome const second = l3("train --resume --pairs 24 --out " + quoted(run));
     CHECK(second.code == 2);
     CHECK_THAT(second.err, Contains(run.string()) && Contains("another process at work"));
@@ -558,7 +558,7 @@ TEST_CASE("Ctrl-C leaves nothing of a set of made-up videos") {
   // One that was killed is known by its README.
   std::ofstream(set / "README.txt") << "Made-up instruments\n\nMade by `l3 synth`, and not finished yet.\n";
   {
-    held_folder const by_another(set);
+    held const by_another(set);
     outcome const both = l3("synth --videos 6 --seconds 1 --force " + quoted(set));
     CHECK(both.code == 1);
     CHECK_THAT(both.err, Contains("another one at work"));

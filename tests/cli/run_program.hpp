@@ -33,18 +33,20 @@ inline std::filesystem::path const& scratch() {
 /// A name as the shell takes it, and a space.
 inline std::string quoted(std::filesystem::path const& p) { return "'" + p.string() + "' "; }
 
-/// A folder as a process holds it that is at work in it.
-class held_folder {
+/// A folder, or a lock's file, as a process holds it that is at work.
+class held {
  public:
-  explicit held_folder(std::filesystem::path const& folder) : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)) {
-    if (::flock(folder_, LOCK_EX | LOCK_NB) != 0) std::abort();
+  explicit held(std::filesystem::path const& place)
+      : place_(std::filesystem::is_directory(place) ? ::open(place.c_str(), O_RDONLY | O_DIRECTORY)
+                                                    : ::open(place.c_str(), O_RDWR | O_CREAT, 0666)) {
+    if (::flock(place_, LOCK_EX | LOCK_NB) != 0) std::abort();
   }
-  held_folder(held_folder const&) = delete;
-  held_folder& operator=(held_folder const&) = delete;
-  ~held_folder() { ::close(folder_); }
+  held(held const&) = delete;
+  held& operator=(held const&) = delete;
+  ~held() { ::close(place_); }
 
  private:
-  int folder_;
+  int place_;
 };
 
 inline std::string content(std::filesystem::path const& file) {
