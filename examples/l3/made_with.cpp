@@ -96,7 +96,7 @@ bool made_with::is_current(std::string const& output, std::filesystem::path cons
   file_state now = file_state::of(input);
   bool same = from.input.file.empty() || from.input.untouched(now);
   if (!same && from.input.bytes == now.bytes) {
-    if (looked_at_.file == now.file && looked_at_.untouched(now))  // for a video's other output
+    if (looked_at_.untouched(now))  // for a video's other output
       now = looked_at_;
     else
       now.look_inside(input), looked_at_ = now;

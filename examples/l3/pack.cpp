@@ -101,12 +101,10 @@ int pack_run(pack_command& o) {
 work add_pack(CLI::App& command) {
   auto const o = std::make_shared<pack_command>();
   command.footer(
-      "Shards are plain tar files (WebDataset's naming): of each video JPEG pictures, a WAV file of 48 kHz mono sound "
-      "and\n"
-      "a JSON file; OUT/index.l3index knows where they are. train, eval, baseline, inspect units and bench loader read "
-      "it as any DATA. An interrupted "
-      "run\n"
-      "goes on where the last whole shard ends. Exit code 3: some videos could not be used.\n"
+      "Shards are plain tar files (WebDataset's naming): of each video JPEG pictures, a WAV file of 48 kHz mono\n"
+      "sound and a JSON file; OUT/index.l3index knows where they are. train, eval, baseline, inspect units and\n"
+      "bench loader read OUT as any DATA. An interrupted run goes on where the last whole shard ends.\n"
+      "Exit code 3: some videos could not be used.\n"
       "Example:\n  l3 pack videos.l3index --out packed --fps 5\n  l3 pack packed --verify");
   command.add_option("data", o->data, "Folder, CSV, list or index of videos; with --verify, a packed folder")
       ->required();

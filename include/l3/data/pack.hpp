@@ -301,6 +301,9 @@ class packer {
                                     expected + " (or --force to begin anew)", what});
     };
     if (found != settings_text()) refuse("the settings " + found, settings_text());
+    auto packed = old.database().prepare("SELECT count(*) FROM packed");
+    packed.step();
+    bool const any = packed.integer(0) > 0;
     old.for_each([&](std::int64_t id, clip_record const& then) {
       auto const place = static_cast<std::size_t>(id - 1);
       auto const& name = then.video.name;
@@ -314,11 +317,11 @@ class packer {
         report_.changed += now.bytes != then.bytes || now.modified != then.modified;
       } else {
         refused_.push_back(then.why_unusable());
-        if (detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
+        if (any && detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
       }
     });
-    if (refused_.size() == report_.known) {  // nothing is packed: there is nothing to go on with
-      refused_.clear(), mended_.clear();
+    if (!any) {  // there is nothing to go on with
+      refused_.clear();
       report_ = {};
       std::filesystem::remove(unfinished_);
       return;
@@ -334,8 +337,6 @@ class packer {
       ++report_.shards;
       report_.bytes += bytes;
     }
-    auto packed = old.database().prepare("SELECT count(*) FROM packed");
-    packed.step();
     report_.packed = static_cast<std::size_t>(packed.integer(0));
     saved_ = report_.known;
   }

@@ -86,10 +86,9 @@ inline constexpr auto edge_steps = []<std::size_t... I>(std::index_sequence<I...
 ///
 /// Convolutions share while that saves work; the deepest ones, whose maps are narrow, may be left to each window alone.
 ///
-/// The results are those of `inference::embed_sounds` and `map_sounds` to rounding (with bf16
-/// products to theirs, some per cent of the largest), and do not depend on the number of
-/// threads. Values that are not finite reach neighbouring windows too. On a GPU everything lies in its memory, and
-/// calls put their work into the context's stream.
+/// The results are those of `inference::embed_sounds` and `map_sounds` to rounding (with bf16 products to theirs, some
+/// per cent of the largest), and do not depend on the number of threads. Values that are not finite reach neighbouring
+/// windows too. On a GPU everything lies in its memory, and calls put their work into the context's stream.
 ///
 /// Shapes  spectrogram (F, columns(windows), 1), features (windows, Network::embedding), maps (windows,
 ///         inference::audio_map::output).
