@@ -137,10 +137,11 @@ footprint plan_of([[maybe_unused]] bool frozen = false) {
   else
     return {};
 }
-/// Makes a trainer that takes `plan` for a batch; where a GPU's memory does not do, says what would.
-template <class B, class Make>
+/// Makes a trainer that takes `plan` for a batch, or what it validates with; where a GPU's memory does not do, says
+/// what would, and there is no trainer any more.
+template <class B, class Teacher, class Make>
 void with_plan(context<B>& on, [[maybe_unused]] model_facts const& facts, [[maybe_unused]] footprint plan,
-               [[maybe_unused]] std::string const& more, Make&& make) {
+               [[maybe_unused]] std::string const& more, [[maybe_unused]] Teacher& by, Make&& make) {
   if constexpr (host_backend<B>) {
     make();
   } else {
@@ -149,6 +150,7 @@ void with_plan(context<B>& on, [[maybe_unused]] model_facts const& facts, [[mayb
     } catch (device_memory_error const& e) {
       model_facts of = facts;
       of.training = plan;
+      by.clear();  // its memory is to have, too
       throw device_memory_error(std::string(e.what()) + "; such training of " + facts.name + " fits up to batch " +
                                 std::to_string(fitting_batch(of, on.memory_left())) + more + " (l3 info --model " +
                                 facts.name + " --backend cuda has the plan of a whole network)");
@@ -241,12 +243,13 @@ class network_engine final : public engine {
   void prepare_training(training_settings const& settings, bool fusion_alone, process_group* group) override {
     teacher_.clear();  // what it has recorded uses the group that it was made with
     auto* const partner = partners(fusion_alone ? nullptr : group);
-    if (fusion_alone)
-      detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<fusion_trainer<network>>(), "",
-                                  [&] { teacher_.template emplace<fusion_trainer<network>>(on_, net_, settings); });
-    else
-      detail_of_engine::with_plan(on_, facts_, facts_.training, ", and --accumulate makes steps of more",
-                                  [&] { teacher_.template emplace<trainer<network>>(on_, net_, settings, partner); });
+    fusion_alone_ = fusion_alone;
+    with_plan([&] {
+      if (fusion_alone)
+        teacher_.template emplace<fusion_trainer<network>>(on_, net_, settings);
+      else
+        teacher_.template emplace<trainer<network>>(on_, net_, settings, partner);
+    });
   }
   std::span<float const> weights() override {
     teacher_.fetch();
@@ -279,7 +282,11 @@ class network_engine final : public engine {
   void prepare_inference(std::size_t items) override {
     sliding_.reset();
     teacher_.fetch();
-    user_.emplace(on_, net_, items);
+    auto const make = [&] { user_.emplace(on_, net_, items); };
+    if (teacher_.optimizer() != nullptr)
+      with_plan(make);
+    else
+      make();
     changed_ = false;
     map_ = {};
   }
@@ -369,6 +376,13 @@ class network_engine final : public engine {
 
  private:
   using sliding = detail_of_engine::sliding_of<network>;
+
+  template <class Make>
+  void with_plan(Make&& make) {
+    detail_of_engine::with_plan(on_, facts_,
+                                fusion_alone_ ? detail_of_engine::plan_of<fusion_trainer<network>>() : facts_.training,
+                                fusion_alone_ ? "" : ", and --accumulate makes steps of more", teacher_, make);
+  }
 
   /// The two subnetworks, as embed_items sees them.
   struct of_frames {
@@ -495,6 +509,7 @@ class network_engine final : public engine {
   std::optional<nccl_group> gpus_;
 #endif
   detail_of_engine::teacher<B, trainer<network>, fusion_trainer<network>> teacher_;
+  bool fusion_alone_ = false;  ///< what it teaches
   std::optional<user> user_;
   std::optional<sliding> sliding_;  // with the weights of user_
   bool changed_ = false;            // since user_ took over the weights
@@ -506,6 +521,7 @@ template <backend B, class Side>
 class network_classifier final : public classifier_engine {
   using network = trunk_classifier<B, Side>;
   using user = detail_of_engine::classifier_user_of<network>;
+  using taught = classifier_trainer<network>;
   static constexpr bool on_host = host_backend<B>;
   using last_layer = std::conditional_t<on_host, softmax_head<B>, softmax_weights<float>>;
 
@@ -537,9 +553,8 @@ class network_classifier final : public classifier_engine {
     save_classifier(checkpoint, net_, head_, with_optimizer ? teacher_.optimizer() : nullptr, facts);
   }
   void prepare_training(training_settings const& settings, bool frozen) override {
-    using taught = classifier_trainer<network>;
-    detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<taught>(frozen), "",
-                                [&] { teacher_.template emplace<taught>(on_, net_, head_, settings, frozen); });
+    frozen_ = frozen;
+    with_plan([&] { teacher_.template emplace<taught>(on_, net_, head_, settings, frozen); });
   }
   std::uint64_t steps() const override { return teacher_.steps(); }
   std::size_t most_in_flight() const override { return teacher_.most_in_flight(); }
@@ -564,10 +579,16 @@ class network_classifier final : public classifier_engine {
   step_report finish_step() override { return teacher_.finish(); }
   void prepare_inference(std::size_t items) override {
     teacher_.fetch();
-    if constexpr (on_host)
-      user_.emplace(on_, net_, items);
+    auto const make = [&] {
+      if constexpr (on_host)
+        user_.emplace(on_, net_, items);
+      else
+        user_.emplace(on_, net_, head_.weights(), head_.biases(), items);
+    };
+    if (teacher_.optimizer() != nullptr)
+      with_plan(make);
     else
-      user_.emplace(on_, net_, head_.weights(), head_.biases(), items);
+      make();
     changed_ = false;
   }
   void score(item_spans const& items, std::size_t count, std::span<float> scores) override {
@@ -588,6 +609,10 @@ class network_classifier final : public classifier_engine {
   }
 
  private:
+  template <class Make>
+  void with_plan(Make&& make) {
+    detail_of_engine::with_plan(on_, facts_, detail_of_engine::plan_of<taught>(frozen_), "", teacher_, make);
+  }
   last_layer make_head(classifier_choice const& is) {
     if constexpr (on_host)
       return {on_, network::hidden::size, is.classes, is.most_items};
@@ -605,7 +630,8 @@ class network_classifier final : public classifier_engine {
   network net_;
   last_layer head_;
   tensor<float, typename network::hidden> hidden_;
-  detail_of_engine::teacher<B, classifier_trainer<network>> teacher_;
+  detail_of_engine::teacher<B, taught> teacher_;
+  bool frozen_ = false;
   std::optional<user> user_;
   detail_of_engine::unchanged unchanged_;
   bool changed_ = false;  // since user_ took over the weights

@@ -2,6 +2,7 @@
 #include <l3/model/config.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/trainer.cuh>
+#include <limits>
 
 #include "../support/device.hpp"
 #include "../support/golden.hpp"
@@ -623,6 +624,9 @@ TEST_CASE("a machine without a GPU, and one with too little memory, are told so"
   context<cuda<bf16>> on;
   std::size_t const memory = std::exchange(emulated::memory, emulated::taken + (std::size_t{1} << 20));
   CHECK_THROWS_WITH(device_block(std::size_t{2} << 20), Contains("2 MiB more") && Contains("1 MiB left"));
+  // What nobody can count is not nothing.
+  CHECK_THROWS_AS(device_block(std::numeric_limits<std::size_t>::max()), device_memory_error);
+  CHECK_THROWS_AS(detail::gpu::narrow(std::size_t{1} << 31), shape_error);
   emulated::memory = memory;
   CHECK_THROWS_AS(context<cuda<bf16>>(0, 3), device_error);
   CHECK_THROWS_WITH(on.products("many"), Contains("warp, warpgroup or direct") && Contains("many"));

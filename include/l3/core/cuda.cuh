@@ -108,7 +108,7 @@ struct gpu_memory {
 class device_block {
  public:
   device_block() = default;
-  explicit device_block(std::size_t bytes) : size_(round_up(bytes, alignment)) {
+  explicit device_block(std::size_t bytes) : size_(std::max(bytes, round_up(bytes, alignment))) {  // it may overflow
     if (size_ == 0) return;
     void* block = nullptr;
     if (cudaError_t const code = cudaMalloc(&block, size_); code == cudaErrorMemoryAllocation) {

@@ -20,7 +20,7 @@ class gpu_parcel {
  public:
   gpu_parcel() = default;
   /// Room for so many bytes, each piece rounded up to a multiple of `alignment`.
-  explicit gpu_parcel(std::size_t bytes) : here_(round_up(bytes, alignment)), there_(here_.size()) {}
+  explicit gpu_parcel(std::size_t bytes) : here_(std::max(bytes, round_up(bytes, alignment))), there_(here_.size()) {}
   void clear() { size_ = 0; }
   /// Puts a copy in, and says where on the GPU it will lie: in the same place if as much was put in before it.
   template <class T>

@@ -7,7 +7,9 @@
 #include <l3/core/bfloat16.hpp>
 #include <l3/core/config.hpp>
 #include <l3/core/cuda.cuh>
+#include <l3/core/error.hpp>
 #include <l3/kernels/cuda/instructions.cuh>
+#include <string>
 
 namespace l3::inline L3_ISA {
 namespace detail::gpu {
@@ -151,8 +153,11 @@ struct divider {
   __device__ unsigned quotient(unsigned n) const { return (__umulhi(n, factor) + n) >> shift; }
 };
 
-/// Kernels' numbers are 32 bits wide. What is larger than they can count would need more memory than there is.
-inline unsigned narrow(std::size_t n) { return static_cast<unsigned>(n); }
+/// Kernels' numbers are 32 bits wide, dividers take 31. Errors: shape_error: larger.
+inline unsigned narrow(std::size_t n) {
+  if (n >> 31 != 0) throw shape_error({"a batch on the GPU", "at most 2^31 - 1 of anything", std::to_string(n)});
+  return static_cast<unsigned>(n);
+}
 inline unsigned blocks_for(std::size_t n, std::size_t each) { return static_cast<unsigned>((n + each - 1) / each); }
 
 }  // namespace detail::gpu
