@@ -53,7 +53,8 @@ std::vector<named_file> list_jobs(embed_options const& o) {
       names.add(given);
       continue;
     }
-    auto const found = files_below(given, [&](fs::path const& file) { return suits_embedding(file, o.kind); });
+    auto const found = files_below(
+        given, [&](fs::path const& file) { return suits_embedding(file, o.kind); }, true);
     if (found.empty()) throw format_error({given, "a folder with files of a kind to embed as " + o.kind, "none"});
     for (fs::path const& file : found) names.add(file, given);
   }

@@ -139,10 +139,11 @@ void embedder::finish(std::size_t still_computed, row_sink& to) {
 }
 
 namespace {
-constexpr std::string_view sound_endings[] = {".wav", ".flac", ".mp3",  ".ogg", ".oga", ".opus", ".m4a",
-                                              ".aac", ".aif",  ".aiff", ".wma", ".ac3", ".mka"};
-constexpr std::string_view picture_endings[] = {".png", ".jpg",  ".jpeg", ".bmp", ".webp",
-                                                ".tif", ".tiff", ".gif",  ".ppm", ".pgm"};
+constexpr std::string_view sound_endings[] = {".aac",  ".ac3",  ".aif", ".aiff", ".amr", ".ape", ".au",  ".caf", ".dts",
+                                              ".eac3", ".flac", ".m4a", ".m4b",  ".mka", ".mp2", ".mp3", ".mpc", ".oga",
+                                              ".ogg",  ".opus", ".snd", ".spx",  ".tta", ".w64", ".wav", ".wma", ".wv"};
+constexpr std::string_view picture_endings[] = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg",  ".jxl", ".pbm",
+                                                ".pgm",  ".png", ".ppm", ".tga", ".tif",  ".tiff", ".webp"};
 
 constexpr std::array<std::string_view, 5> depth_names{"pool1", "pool2", "pool3", "conv4_2", "pool4"};
 }  // namespace

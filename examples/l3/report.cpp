@@ -1,6 +1,7 @@
 // l3 report: everything that is known of a run, on one page.
 #include <algorithm>
 #include <cmath>
+#include <l3/data/clip_list.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <set>
 

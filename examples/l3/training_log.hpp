@@ -1,7 +1,7 @@
 /// @file  examples/l3/training_log.hpp: what a training writes behind its steps: rows, and files that were refused.
 #pragma once
-#include <l3/data/clip_list.hpp>
 #include <l3/data/loader_report.hpp>
+#include <l3/data/refusal.hpp>
 #include <l3/train/softmax_head.hpp>
 #include <l3/train/trainer.hpp>
 #include <set>
@@ -20,6 +20,7 @@ struct step_state {
   std::uint64_t print = 0;  ///< of the weights, now and then
   std::int32_t signal = 0;
   std::uint32_t refusals = 0;  ///< since the step before
+  std::uint64_t late = 0;      ///< 1: a checkpoint is due; what the first process says counts
 };
 
 /// Files that training, or validation, could not use: each is written and warned of once, by the first process.

@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <l3/data/clip_list.hpp>
+#include <l3/data/refusal.hpp>
 #include <map>
 #include <string>
 #include <vector>
@@ -71,6 +73,23 @@ TEST_CASE("links are followed, but not in circles, and a dangling one is listed"
   fs::create_directory_symlink("..", folder.path / "data/one/up");
   fs::create_symlink("nowhere.mp4", folder.path / "data/gone.mp4");
   CHECK(names_of(l3::read_clips(folder.path / "data")) == names{"gone.mp4", "one/x.mp4", "two/y.mp4"});
+}
+
+TEST_CASE("a folder that cannot be read is listed, and says why when it is opened as a video") {
+  scratch_folder const folder;
+  folder.write("open/x.mp4");
+  folder.write("shut/y.mp4");
+  fs::permissions(folder.path / "shut", fs::perms::none);
+  bool const is_root = ::geteuid() == 0;
+  if (is_root && ::seteuid(65534) != 0) {
+    std::cout << "SKIPPED: this user may read everything\n";
+  } else {
+    auto const clips = l3::read_clips(folder.path);
+    CHECK(names_of(clips) == names{"open/x.mp4", "shut"});
+    CHECK_THROWS_AS(l3::files_below(folder.path, l3::has_video_extension), l3::file_error);
+    if (is_root) REQUIRE(::seteuid(0) == 0);
+  }
+  fs::permissions(folder.path / "shut", fs::perms::owner_all);
 }
 
 TEST_CASE("a CSV names the videos, relative to its own folder") {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <set>
 #include <tuple>
 
 #include "../support/catch.hpp"
@@ -111,6 +112,13 @@ TEST_CASE("pictures are those of the full decode, whatever the order of asking")
     auto const mpeg4 = make("mpeg4.mp4", picture + "-c:v mpeg4 -bf 2 -g 12");
     check_pictures(mpeg4, 0);
     check_pictures(make("mjpeg.mov", picture + "-c:v mjpeg"), 0);
+  }
+  SECTION("palettes, which some demuxers send once") {
+    std::string const paletted = "-filter_complex '[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse' ";
+    check_pictures(make("gray.mov", picture + "-c:v qtrle -pix_fmt gray"), 0);
+    check_pictures(make("raw.avi", picture + paletted + "-c:v rawvideo -pix_fmt pal8"), 0);
+    check_pictures(make("mono.avi", picture + "-c:v rawvideo -pix_fmt monow"), 0);
+    if (avcodec_find_encoder_by_name("smc") != nullptr) check_pictures(make("smc.mov", picture + "-c:v smc"), 0);
   }
   SECTION("times that vary") {
     auto const vary = picture +
@@ -223,6 +231,7 @@ TEST_CASE("pictures are turned as the container says") {
   std::string const name = "tkhd";
   auto const header = std::search(content.begin(), content.end(), name.begin(), name.end());
   REQUIRE(header != content.end());
+  std::set<std::uint64_t> prints;  // each turn makes another content of the same packets
   struct turn {
     int a, b, c, d, degrees;
     std::string filters;  // the program's, applied to its own RGB
@@ -240,6 +249,7 @@ TEST_CASE("pictures are turned as the container says") {
     auto const file = fixtures::write_file("turned.mp4", content);
     l3::clip_reader reader(file);
     CHECK(reader.facts().rotation == degrees);
+    CHECK(prints.insert(reader.content_print()).second);
     CHECK(reader.facts().width == (b ? 64 : 96));
     fixtures::ffmpeg(
         "-noautorotate -i turned.mp4 -vf "
@@ -487,6 +497,20 @@ TEST_CASE("sound keeps its place on the clip's clock") {
     auto const video = fixtures::frame_times(file, "v:0").at(0), sound = fixtures::frame_times(file, "a:0").at(0);
     CHECK(reader.facts().sound.begin - reader.facts().video.begin == Approx(sound - video).margin(1e-5));
     CHECK(std::min(reader.facts().sound.begin, reader.facts().video.begin) == 0);
+  }
+  SECTION("it ends where its last packet does, though that may not say how long it is") {
+    for (std::string const codec : {"wavpack", "alac", "flac"}) {
+      INFO(codec);
+      auto const file = make("last.mkv", picture + "-f lavfi -i sine=440:r=48000:d=1.35 " + x264 + "-c:a " + codec);
+      CHECK(l3::clip_reader(file).facts().sound.begin == 0);
+      CHECK(l3::clip_reader(file).facts().sound.end == Approx(1.35).margin(2e-3));
+    }
+  }
+  SECTION("a packet that says it lasts for hours is not believed") {
+    auto one = fixtures::read_file(make("link1.ogg", "-f lavfi -i sine=440:r=48000:d=2 -c:a libvorbis -b:a 64k"));
+    auto const two = fixtures::read_file(make("link2.ogg", "-f lavfi -i sine=880:r=8000:d=3 -c:a libvorbis"));
+    one.insert(one.end(), two.begin(), two.end());
+    CHECK(l3::clip_reader(fixtures::write_file("links.ogg", one)).facts().sound.end < 10);
   }
   SECTION("a gap is silence of its length") {
     auto const file = make("gap.mkv", tone + "-af aselect='not(between(t\\,0.5\\,1.2))' -c:a pcm_s16le");

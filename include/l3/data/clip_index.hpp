@@ -73,7 +73,7 @@ struct clip_record {
   /// Why it cannot draw from it whatever is wished; empty where it can.
   std::string why_unusable() const {
     if (!refused.empty() || usable(0)) return refused;
-    return media_error(complaint{video.name, clip_facts::what_a_draw_needs, facts.too_little()}).what();
+    return media_error(complaint{video.file.string(), clip_facts::what_a_draw_needs, facts.too_little()}).what();
   }
 };
 

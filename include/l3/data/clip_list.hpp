@@ -15,8 +15,6 @@
 #include <l3/core/random.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
-#include <l3/files/json_text.hpp>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -51,10 +49,6 @@ class clip_list {
     entries_.push_back({names_.size(), static_cast<std::uint32_t>(name.size()), place, labels_.id(label), inside});
     names_ += name;
   }
-  void reserve(std::size_t clips, std::size_t letters) {
-    entries_.reserve(clips);
-    names_.reserve(letters);
-  }
 
   std::size_t size() const { return entries_.size(); }
   bool empty() const { return entries_.empty(); }
@@ -69,7 +63,6 @@ class clip_list {
   }
   clip operator[](std::size_t i) const { return {file(i), std::string(name(i)), label(i)}; }
   clip front() const { return (*this)[0]; }
-  clip back() const { return (*this)[size() - 1]; }
 
   /// Walks the list; gives clips by value.
   class iterator {
@@ -123,9 +116,10 @@ class clip_list {
 };
 
 /// Endings, in lower case, of the files that a folder is searched for.
-inline constexpr std::array<std::string_view, 24> video_extensions{
-    ".3g2", ".3gp", ".asf", ".avi",  ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",  ".mp4",
-    ".mpe", ".mpg", ".mts", ".mpeg", ".mxf", ".ogm", ".ogv",  ".rm",  ".ts",  ".vob", ".webm", ".wmv"};
+inline constexpr std::array<std::string_view, 29> video_extensions{
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv",   ".f4v", ".flv",  ".m2ts", ".m2v",
+    ".m4v", ".mkv", ".mov", ".mp4", ".mpe",  ".mpeg", ".mpg", ".mts",  ".mxf",  ".nut",
+    ".ogm", ".ogv", ".qt",  ".rm",  ".rmvb", ".ts",   ".vob", ".webm", ".wmv"};
 
 namespace detail {
 
@@ -147,9 +141,9 @@ namespace detail {
 
 /// Collects the wanted files at and below `folder`. `open_folders` are the real names of the folders the walk is in: a
 /// link back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4`
-/// behind.
+/// behind. With `closed_too` a folder that cannot be read stands for what is in it: it, too, shall be reported.
 template <class Wanted>
-void find_files(std::filesystem::path const& folder, Wanted const& wanted,
+void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool closed_too,
                 std::vector<std::filesystem::path>& open_folders, std::vector<std::filesystem::path>& found) {
   namespace fs = std::filesystem;
   auto const real = fs::canonical(folder);
@@ -158,24 +152,31 @@ void find_files(std::filesystem::path const& folder, Wanted const& wanted,
   for (auto const& entry : fs::directory_iterator(folder)) {
     if (entry.path().filename().string().starts_with('.')) continue;
     std::error_code unknown;
-    if (entry.status(unknown).type() == fs::file_type::directory)
-      find_files(entry.path(), wanted, open_folders, found);
-    else if (wanted(entry.path()))  // a pipe or a dangling link too: it shall be reported, not lost
+    if (entry.status(unknown).type() == fs::file_type::directory) {
+      std::error_code denied;
+      if (fs::directory_iterator const inside(entry.path(), denied); denied && closed_too)
+        found.push_back(entry.path());
+      else
+        find_files(entry.path(), wanted, closed_too, open_folders, found);
+    } else if (wanted(entry.path())) {  // a pipe or a dangling link too: it shall be reported, not lost
       found.push_back(entry.path());
+    }
   }
   open_folders.pop_back();
 }
 
 }  // namespace detail
 
-/// All files below a folder, links followed, that `wanted(path)` says yes to; sorted.
+/// All files below a folder, links followed, that `wanted(path)` says yes to; with `closed_too` folders that cannot be
+/// read are among them. Sorted.
 ///
 /// Errors  file_error: a folder that cannot be read.
 template <class Wanted>
-std::vector<std::filesystem::path> files_below(std::filesystem::path const& folder, Wanted const& wanted) {
+std::vector<std::filesystem::path> files_below(std::filesystem::path const& folder, Wanted const& wanted,
+                                               bool closed_too = false) {
   std::vector<std::filesystem::path> open_folders, found;
   try {
-    detail::find_files(folder, wanted, open_folders, found);
+    detail::find_files(folder, wanted, closed_too, open_folders, found);
   } catch (std::filesystem::filesystem_error const& failure) {
     throw file_error(complaint{failure.path1().string(), "a folder that can be read", failure.code().message()});
   }
@@ -187,7 +188,7 @@ namespace detail {
 
 inline clip_list clips_of_folder(std::filesystem::path const& folder) {
   std::vector<clip> found;
-  for (auto const& file : files_below(folder, has_video_extension)) {
+  for (auto const& file : files_below(folder, has_video_extension, true)) {
     auto const inside = file.lexically_relative(folder);
     found.push_back({file, inside.generic_string(), inside.has_parent_path() ? inside.begin()->string() : ""});
   }
@@ -277,7 +278,7 @@ inline void require_different(clip_list const& clips, std::filesystem::path cons
 /// Reads which videos there are; opens none of them.
 ///
 /// - A folder: every file below it with a video's ending, links followed, sorted by name; the label is the name of the
-///   first sub-folder, if any.
+///   first sub-folder, if any. A sub-folder that cannot be read is listed, too, and refused by who opens it.
 /// - A table, which ends in `.csv` or `.tsv` or has a column `path`: that column, and `label` if there is one. Paths
 ///   are relative to the table's folder.
 /// - Any other file: a text with one path in each line, relative to its folder; empty lines do not count.
@@ -343,57 +344,6 @@ inline clip_split split_clips(clip_list const& clips, std::uint64_t seed, split_
         .push_back(each);
   }
   return parts;
-}
-
-/// A video that could not be used: all of it, or the moment that was drawn first.
-struct refusal {
-  std::string file;  ///< clip::name
-  std::string why;
-  std::uint64_t step = 0;  ///< the batch that met it
-  bool whole_file = true;  ///< false: other moments may be good
-  friend bool operator==(refusal const&, refusal const&) = default;
-};
-
-/// A refusal as one line of a `refused.jsonl`, with its line end. A name that is not UTF-8 is as `as_utf8` has it.
-inline std::string refusal_line(refusal const& r) {
-  return json_text(nlohmann::ordered_json{
-             {"file", r.file}, {"why", r.why}, {"step", r.step}, {"scope", r.whole_file ? "file" : "moment"}}) +
-         '\n';
-}
-
-/// A refusal as a warning.
-inline std::string refusal_warning(refusal const& r) {
-  return (r.whole_file ? "refused " : "passed over a moment of ") + r.why;
-}
-
-/// The refusals of such lines. A last one without its end, left by a run that was killed while it wrote, does not
-/// count.
-///
-/// Errors  format_error, with `name` and the line: not such a record.
-inline std::vector<refusal> parse_refusals(std::string_view text, std::string const& name) {
-  std::vector<refusal> refusals;
-  std::size_t number = 0;
-  for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
-    ++number;
-    auto const line = text.substr(begin, end - begin);
-    try {
-      auto const record = nlohmann::json::parse(line);
-      auto const scope = record.at("scope").get<std::string>();
-      if (scope != "file" && scope != "moment") throw format_error("scope");
-      refusals.push_back({record.at("file").get<std::string>(), record.at("why").get<std::string>(),
-                          record.at("step").get<std::uint64_t>(), scope == "file"});
-    } catch (std::exception const&) {
-      throw format_error(complaint{name + ':' + std::to_string(number),
-                                   R"({"file": text, "why": text, "step": number, "scope": "file" or "moment"})",
-                                   detail::excerpt(line)});
-    }
-  }
-  return refusals;
-}
-/// Those that a run has kept: none if there is no such file. Errors: file_error: cannot be read; as parse_refusals.
-inline std::vector<refusal> read_refusals(std::filesystem::path const& file) {
-  if (!std::filesystem::exists(file)) return {};
-  return parse_refusals(read_file(file, std::size_t{1} << 30), file.string());
 }
 
 }  // namespace l3::inline L3_ISA

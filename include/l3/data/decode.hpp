@@ -55,8 +55,7 @@ class sound_source {
 /// Reads pictures and sound of one media file (or one image) at any time, on one clock.
 ///
 /// Clock   zero is the moment at which the first of the two streams begins: the earlier of the first picture that can
-/// be
-///         decoded and the first sample of sound, as presented (edit lists, start offsets and priming samples
+///         be decoded and the first sample of sound, as presented (edit lists, start offsets and priming samples
 ///         respected). Times nearer than a microsecond are the same.
 /// Streams those that FFmpeg's av_find_best_stream prefers; cover art is no video.
 /// Exact   every picture is bit for bit the one of decoding from the file's start, every sound a slice of the full
@@ -102,6 +101,8 @@ class clip_reader {
     }
     mix(facts_.width), mix(facts_.height), mix(std::bit_cast<std::uint64_t>(facts_.frame_rate));
     mix(facts_.rotation), mix(facts_.sample_rate), mix(facts_.channels);
+    if (facts_.has_video && !facts_.still_image)
+      if (auto const turn = orientation(file_, nullptr); turn.mirrors()) mix(1);
     return std::max<std::uint64_t>(print, 1);
   }
 

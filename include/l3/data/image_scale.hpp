@@ -29,6 +29,8 @@ struct orientation {
     return {true, c < 0, b < 0};
   }
   /// Clockwise turn in degrees; a mirrored picture was mirrored left-right before.
+  /// Whether it does more than turn.
+  bool mirrors() const { return transpose ? mirror_x == mirror_y : mirror_x != mirror_y; }
   int degrees() const { return transpose ? (mirror_x ? 90 : 270) : (mirror_y ? 180 : 0); }
 };
 

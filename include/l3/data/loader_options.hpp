@@ -10,7 +10,7 @@
 #include <l3/core/error.hpp>
 #include <l3/core/pairing.hpp>
 #include <l3/data/clip_facts.hpp>
-#include <l3/data/clip_list.hpp>
+#include <l3/data/refusal.hpp>
 #include <l3/data/sample.hpp>
 #include <limits>
 #include <string>

@@ -1,6 +1,7 @@
 /// @file  include/l3/data/packet_index.hpp: the packets of a clip's first seconds: times, and where decoding can begin.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -45,7 +46,13 @@ inline double frame_rate(ffmpeg::input const& in, int stream) {
   return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 25;
 }
 
-/// A fingerprint of all but the bytes that a decoder's output depends on: time stamp, size, flags and sample cuts.
+/// Settings for a decoder that come with a packet. Demuxers may send some once, with the first packet that is read, and
+/// not again after a seek.
+inline constexpr std::array settings_of_packets{AV_PKT_DATA_NEW_EXTRADATA, AV_PKT_DATA_PARAM_CHANGE,
+                                                AV_PKT_DATA_PALETTE};
+
+/// A fingerprint of all but the bytes that a decoder's output depends on: time stamp, size, flags, sample cuts, and
+/// settings.
 inline std::uint64_t digest(ffmpeg::packet const& p) {
   std::uint64_t h = fingerprint("");
   auto const mix = [&](std::uint64_t value) { h = fingerprint_of_number(value, h); };
@@ -53,6 +60,8 @@ inline std::uint64_t digest(ffmpeg::packet const& p) {
   mix(static_cast<std::uint64_t>(p.size));
   mix(static_cast<std::uint64_t>(p.flags & (AV_PKT_FLAG_KEY | AV_PKT_FLAG_DISCARD)));
   for (auto byte : ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES)) mix(byte);
+  for (auto kind : settings_of_packets)
+    for (auto byte : ffmpeg::side_data(p, kind)) mix(byte);
   return h;
 }
 /// The same, going on with the bytes: in words, of which four at a time are independent (several GB/s).
@@ -153,7 +162,7 @@ struct stream_index {
   double end = -std::numeric_limits<double>::infinity();
   double last_dts = -std::numeric_limits<double>::infinity();
   std::uint64_t print = fingerprint("");  ///< of all packets, their bytes included
-  bool own_settings = true;               ///< all the decoder's settings are in the header: none change along the way
+  bool own_settings = true;               ///< all the decoder's settings are in the header: none come along the way
 
   explicit operator bool() const { return stream >= 0; }
   double seconds(std::int64_t time_stamp) const { return double(time_stamp) * av_q2d(time_base); }
@@ -254,10 +263,11 @@ class packet_scan {
     return both || beyond(index_.video, 10) || beyond(index_.sound, 10);
   }
 
-  void add(stream_index& s, ffmpeg::packet const& p, bool entry, std::int16_t x264) const {
+  void add(stream_index& s, ffmpeg::packet const& p, bool entry, std::int16_t x264) {
     bool const shown = !(p.flags & AV_PKT_FLAG_DISCARD), key = p.flags & AV_PKT_FLAG_KEY;
-    for (auto kind : {AV_PKT_DATA_NEW_EXTRADATA, AV_PKT_DATA_PARAM_CHANGE, AV_PKT_DATA_PALETTE})
-      if (!ffmpeg::side_data(p, kind).empty() && !s.packets.empty()) s.own_settings = false;
+    for (auto kind : settings_of_packets)
+      if (!ffmpeg::side_data(p, kind).empty() && (!s.packets.empty() || kind == AV_PKT_DATA_PALETTE))
+        s.own_settings = false;
     auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
     auto const short_one = digest(p), whole = digest_of_bytes(p, short_one);
     s.print = fingerprint_of_number(whole, s.print);
@@ -267,8 +277,14 @@ class packet_scan {
     auto const time_stamp = p.pts != AV_NOPTS_VALUE ? p.pts : p.dts;
     if (!shown || time_stamp == AV_NOPTS_VALUE) return;
     s.begin = std::min(s.begin, s.seconds(time_stamp));
-    double end = s.seconds(time_stamp) + s.seconds(p.duration);
-    if (p.duration <= 0 && s.stream == index_.video.stream) end += 1 / frame_rate(in_, s.stream);
+    bool const is_video = s.stream == index_.video.stream;
+    double lasts = p.duration > 0 ? s.seconds(p.duration) : 0;
+    if (!is_video && lasts > longest_pause) lasts = 0;  // a packet of sound that says so is damaged
+    double end = s.seconds(time_stamp) + (is_video && lasts == 0 ? 1 / frame_rate(in_, s.stream) : lasts);
+    if (!is_video) {
+      last_sound_.reset(lasts == 0 ? av_packet_clone(&p) : nullptr);
+      last_sound_time_ = s.seconds(time_stamp);
+    }
     int const rate = in_.stream(s.stream).codecpar->sample_rate;
     if (cut.size() >= 8 && rate > 0) end -= double(AV_RL32(cut.data() + 4)) / rate;
     s.end = std::max(s.end, end);
@@ -295,6 +311,7 @@ class packet_scan {
     if (sound) {
       sound.begin = std::isfinite(sound_begin_) ? sound_begin_ : 0;
       if (sample_rate == 0) sound = {};  // nothing in it can be decoded
+      if (sound && last_sound_) sound.end = std::max(sound.end, last_sound_time_ + seconds_in(*last_sound_));
     }
     if (video && video.packets.empty()) video = {};
     if (video) video.begin = first_picture();
@@ -312,6 +329,18 @@ class packet_scan {
     }
     order_pictures();
     block = block_of_sound();
+  }
+
+  /// Seconds of sound in a packet that does not say so itself; 0 where the decoder gives nothing for it alone.
+  double seconds_in(ffmpeg::packet const& p) const {
+    auto const decoder = in_.decoder(index_.sound.stream, nullptr, false);
+    auto const block = ffmpeg::make_frame();
+    std::int64_t samples = 0;
+    for (auto const* each : {&p, static_cast<ffmpeg::packet const*>(nullptr)}) {
+      if (avcodec_send_packet(decoder.get(), each) < 0) break;
+      while (avcodec_receive_frame(decoder.get(), block.get()) >= 0) samples += block->nb_samples;
+    }
+    return double(samples) / index_.sample_rate;
   }
 
   /// AAC-LC keeps nothing from one packet to the next but the half that overlaps. (So do others, but for AAC it pays.)
@@ -365,6 +394,8 @@ class packet_scan {
   packet_index index_;
   ffmpeg::codec_ptr decoder_;
   double sound_begin_ = std::numeric_limits<double>::infinity();
+  ffmpeg::packet_ptr last_sound_;  ///< if it does not say how long it lasts
+  double last_sound_time_ = 0;
   bool low_complexity_ = false;          // AAC-LC
   std::size_t sound_packets_known_ = 0;  // to the demuxer, before any was read
 };
