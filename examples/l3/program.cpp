@@ -134,12 +134,13 @@ extern "C" void take_signal(int number) {
 
 interruption::interruption(bool speaks, std::chrono::milliseconds same_for) {
   stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::chrono::nanoseconds(same_for).count();
-  std::signal(SIGINT, take_signal);
-  std::signal(SIGTERM, take_signal);
+  for (int const number : {SIGINT, SIGTERM}) std::signal(number, take_signal);
+  hangs_up_ = std::signal(SIGHUP, take_signal) != SIG_IGN;
+  if (!hangs_up_) std::signal(SIGHUP, SIG_IGN);  // nohup
 }
 interruption::~interruption() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  for (int const number : {SIGINT, SIGTERM}) std::signal(number, SIG_DFL);
+  if (hangs_up_) std::signal(SIGHUP, SIG_DFL);
 }
 int interruption::signal() { return stop_signal; }
 void stop_if_signalled() {
@@ -221,7 +222,17 @@ std::string printable(std::string const& line) {
   return shown;
 }
 std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
-  return fingerprint(read_file(file, std::size_t{1} << 34), hash);
+  auto const from = detail::open_to_read(file);
+  std::error_code unknown;
+  std::uint64_t const size = std::filesystem::file_size(file, unknown);
+  if (unknown) throw file_error({file.string(), "a file that can be read", unknown.message()});
+  std::string some(std::min<std::uint64_t>(size, 1 << 18), '\0');
+  for (std::uint64_t at = 0; at != size; at += some.size()) {
+    some.resize(std::min<std::uint64_t>(some.size(), size - at));
+    detail::read_at(from, file, at, std::as_writable_bytes(std::span(some)));
+    hash = fingerprint(some, hash);
+  }
+  return hash;
 }
 std::string hex(std::uint64_t print) { return text("%016llx", static_cast<unsigned long long>(print)); }
 
@@ -250,10 +261,9 @@ void make_folder_of(std::filesystem::path const& file) {
 }
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced) {
   detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
-  // In one piece: another process may append, too.
-  if (!to.is_open() || ::write(to.get(), lines.data(), lines.size()) != static_cast<::ssize_t>(lines.size()) ||
-      (synced && ::fsync(to.get()) != 0))
-    throw file_error({file.string(), "room for another line", std::strerror(errno)});
+  // In one piece, where there is room: another process may append, too.
+  if (!to.is_open() || !detail::write_all(to, std::as_bytes(std::span(lines))) || (synced && ::fsync(to.get()) != 0))
+    detail::throw_errno(file, "room for another line");
 }
 std::string first_bytes(std::filesystem::path const& file, std::size_t most) {
   auto const from = detail::open_to_read(file);

@@ -82,7 +82,8 @@ work add_report(CLI::App& command);
 work add_info(CLI::App& command);
 work add_bench(CLI::App& command);
 
-/// Watches SIGINT and SIGTERM while it lives: the first one sets a flag that the work looks at; a second one kills.
+/// Watches SIGINT, SIGTERM and SIGHUP (not under nohup) while it lives: the first one sets a flag that the work looks
+/// at; a second one kills.
 class interruption {
  public:
   /// `speaks`: the first signal is answered with a line on standard error. A second one within `same_for` is taken for
@@ -94,6 +95,9 @@ class interruption {
   interruption& operator=(interruption const&) = delete;
   /// 0, or the signal that asks to stop.
   static int signal();
+
+ private:
+  bool hangs_up_ = false;
 };
 /// Is thrown where a signal came and nothing can be kept.
 struct interrupted {

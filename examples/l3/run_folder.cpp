@@ -16,6 +16,8 @@ constexpr char const* log_header =
     "step,pairs,loss,accuracy,valid_loss,valid_accuracy,learning_rate,pairs_per_second,loader_wait,"
     "batches_ready,open_ms,picture_ms,sound_ms,assemble_ms\n";
 
+constexpr std::size_t most_log_bytes = std::size_t{1} << 32;
+
 /// Of a row of a log, or of its first cell; one that is damaged, too, has some.
 std::uint64_t step_of(std::string const& row) { return std::strtoull(row.c_str(), nullptr, 10); }
 
@@ -75,7 +77,7 @@ run_folder run_folder::create(std::filesystem::path folder, json const& config) 
   for (auto const& file : {run.last(), run.best()})
     if (std::filesystem::is_regular_file(file)) refuse(file);
   if (auto const log = run.folder_ / "log.csv";
-      std::filesystem::exists(log) && read_file(log, std::size_t{1} << 32) != log_header)
+      std::filesystem::exists(log) && read_file(log, most_log_bytes) != log_header)
     refuse(log);
   write_file(run.folder_ / "log.csv", log_header);
   run.write_config(config);
@@ -110,7 +112,7 @@ void run_folder::write_config(json const& config) {
 }
 
 void run_folder::cut_log(std::uint64_t step) {
-  std::istringstream in(read_file(folder_ / "log.csv", std::size_t{1} << 32));
+  std::istringstream in(read_file(folder_ / "log.csv", most_log_bytes));
   std::string kept = log_header, line;
   std::getline(in, line);
   while (std::getline(in, line) && !in.eof()) {  // a last line without its break is torn
@@ -122,7 +124,7 @@ void run_folder::cut_log(std::uint64_t step) {
   }
   write_file(folder_ / "log.csv", kept);
   if (!std::filesystem::exists(folder_ / "processes.csv")) return;
-  std::istringstream processes(read_file(folder_ / "processes.csv", std::size_t{1} << 32));
+  std::istringstream processes(read_file(folder_ / "processes.csv", most_log_bytes));
   for (kept.clear(); std::getline(processes, line) && !processes.eof();)
     if (line.starts_with("step") || step_of(line) <= step) kept += line + '\n';
   write_file(folder_ / "processes.csv", kept);
@@ -168,7 +170,7 @@ void run_folder::begin_events(std::uint64_t done) {
     for (std::string const& name : std::exchange(older, {})) std::filesystem::remove(folder_ / name);
   std::uint64_t const number =
       older.empty() ? 0 : 1 + std::strtoull(older.rbegin()->c_str() + std::strlen(events_name), nullptr, 10);
-  csv_table const log = read_csv(folder_ / "log.csv");
+  csv_table const log = read_csv(folder_ / "log.csv", most_log_bytes);
   std::size_t const first = older.empty() || log.rows.empty() ? 0 : log.rows.size() - 1;
   events_.emplace(folder_ / text("%s%06llu.l3", events_name, static_cast<unsigned long long>(number)),
                   log.rows.empty() ? done + 1 : step_of(log.rows[first][0]));
@@ -176,7 +178,7 @@ void run_folder::begin_events(std::uint64_t done) {
 }
 
 bool run_folder::has_progress() const {
-  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv").rows.empty();
+  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv", most_log_bytes).rows.empty();
 }
 
 class_score as_logged(class_score const& score) {
@@ -190,7 +192,7 @@ bool is_better(class_score const& a, std::optional<class_score> const& b) {
 run_folder::validations run_folder::validated(std::uint64_t step) const {
   std::optional<class_score> best, last;
   bool lacks_last = false;
-  csv_table const log = read_csv(folder_ / "log.csv");
+  csv_table const log = read_csv(folder_ / "log.csv", most_log_bytes);
   std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
   for (auto const& row : log.rows) {
     lacks_last = row[accuracy].empty() && step_of(row[0]) == step;
@@ -203,7 +205,7 @@ run_folder::validations run_folder::validated(std::uint64_t step) const {
 }
 
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
-  csv_table log = read_csv(folder_ / "log.csv");
+  csv_table log = read_csv(folder_ / "log.csv", most_log_bytes);
   log.rows.back()[log.column("valid_loss")] = text("%.6f", score.loss);
   log.rows.back()[log.column("valid_accuracy")] = text("%.6f", score.accuracy);
   std::string rows = log_header;
@@ -225,7 +227,7 @@ void run_folder::append_processes(std::string const& rows) {
 
 run_record read_run(std::filesystem::path const& folder) {
   std::filesystem::path const log = folder / "log.csv";
-  std::string rows = std::filesystem::exists(log) ? read_file(log, std::size_t{1} << 30) : std::string(log_header);
+  std::string rows = std::filesystem::exists(log) ? read_file(log, most_log_bytes) : std::string(log_header);
   rows.resize(rows.rfind('\n') + 1);
   return {config_of(folder, ""), parse_csv(rows, log.string()),
           read_refusals(folder / run_folder::refusals_name(false)),

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <l3/version.hpp>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "batch_dump.hpp"
@@ -26,6 +27,17 @@ void tell_of_other_videos(training_options const& o, json const& before, json co
         "the %s videos of %s are not those it had before (%s then, %s now): from here on the run is another "
         "than one that was not stopped",
         which[0] == 't' ? "training" : "validation", o.out.c_str(), count.c_str(), now[which]["count"].dump().c_str()));
+  }
+}
+
+/// Videos of a run may be gone on with elsewhere, others may not.
+void require_same_videos(run_folder const& run, training_options const& o, json const& videos) {
+  for (auto const& [option, path, which] :
+       {std::tuple{"train", &o.train, "training-videos"}, {"valid", &o.valid, "validation-videos"}}) {
+    json const& before = run.config();
+    if (before[option] == *path || (before.contains(which) && before[which] == videos[which])) continue;
+    throw setting_error({std::string("--") + option + (o.again.empty() ? " with --resume" : ", to go on in " + o.out),
+                         "the videos of " + before[option].dump() + ", by the same names", json(*path).dump()});
   }
 }
 
@@ -181,6 +193,7 @@ class training_loop {
   int asked_to_stop() const { return all_.size() == 1 ? interruption::signal() : stop_; }
   bool validates_at(std::uint64_t step) const { return step % o_.valid_every == 0 || step == plan_.last_step; }
   bool saves_at(std::uint64_t step) const { return step % o_.save_every == 0 || step == plan_.last_step; }
+  bool is_late() const { return o_.save_minutes > 0 && seconds_since(saved_at_) > 60 * o_.save_minutes; }
   bool needs_weights_at(std::uint64_t step) const {
     return validates_at(step) || saves_at(step) || (all_.size() > 1 && step % 100 == 0);
   }
@@ -200,15 +213,19 @@ class training_loop {
       if (net_.in_flight() == 0) begin();
       // The step behind it begins before this one has ended, unless what comes between needs its weights.
       std::uint64_t const now = net_.steps() + 1;
-      if (ahead_ && may_begin && !needs_weights_at(now)) begin();
+      if (ahead_ && may_begin && !late_ && !needs_weights_at(now)) begin();
       report = net_.finish();
     } catch (numeric_error const& e) {
       throw diverged(e.what(), true);
+    } catch (interrupted const&) {
+      return;  // nothing is learned of a step that was given up
     }
     double const spent = seconds_since(start);
     log_.add(report, spent, waited);
-    bool const compares = all_.size() > 1 && needs_weights_at(report.step);
-    exchange({spent, waited, compares ? net_.print() : 0, interruption::signal(), refused_.not_written()}, report.step);
+    bool const is_due = late_ && net_.in_flight() == 0;
+    bool const compares = all_.size() > 1 && (needs_weights_at(report.step) || is_due);
+    exchange({spent, waited, compares ? net_.print() : 0, interruption::signal(), refused_.not_written(), is_late()},
+             report.step);
     if (dump_) {
       float const loss = static_cast<float>(report.score.loss);
       dump_->write("step", report.step, batch, {&loss, 1}, "loss", {1});
@@ -219,7 +236,8 @@ class training_loop {
     bar_.update(static_cast<double>(report.pairs), text("loss %.4f, accuracy %.3f, loader wait %.0f %%", shown_loss_,
                                                         report.score.accuracy, 100 * log_.wait_share()));
     if (report.step % o_.log_every == 0 || log_.has_validation()) log_.end_row(source_->report());
-    if (saves_at(report.step)) save_last();
+    // What is the best so far comes of a state that is kept: a run that goes on would not know of it else.
+    if (saves_at(report.step) || best_at_ == report.step || is_due) save_last();
   }
 
   /// What all processes must do alike hangs on what they tell each other.
@@ -240,6 +258,7 @@ class training_loop {
                              "those of " + all_.name(0), "others"});
       }
     }
+    late_ = states_.front().late != 0;
     if (refusals_to_write) refused_.write();
   }
 
@@ -263,7 +282,7 @@ class training_loop {
                 shown_steps_ > 0 ? text("loss %.4f, ", shown_loss_).c_str() : "", last_valid_->loss,
                 last_valid_->accuracy));
     if (auto const logged = as_logged(*last_valid_); is_better(logged, best_)) {
-      best_ = logged;
+      best_ = logged, best_at_ = step;
       save(run_.best());
     }
     return true;
@@ -288,7 +307,7 @@ class training_loop {
   void save_last() {
     end_log();
     save(run_.last());
-    saved_ = net_.steps();
+    saved_ = net_.steps(), saved_at_ = clock::now(), late_ = false;
     if (all_.is_first() && run_.config() != config_) run_.write_config(config_);
   }
 
@@ -325,8 +344,11 @@ class training_loop {
   std::unique_ptr<feed> source_;
   progress bar_;
   bool ahead_;
-  std::uint64_t saved_;              ///< the step of the last checkpoint
+  std::uint64_t saved_;  ///< the step of the last checkpoint
+  clock::time_point saved_at_ = clock::now();
+  bool late_ = false;                ///< for all processes: the next step that the weights can be had behind is saved
   std::optional<class_score> best_;  ///< as logged
+  std::uint64_t best_at_ = 0;        ///< the step of the best validation that was made here
   bool unvalidated_;                 ///< a signal came before the validation that is due
   std::vector<step_state> states_;
   int stop_ = 0;  ///< the signal that asks one of the processes to
@@ -366,6 +388,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                          "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
   collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
+  json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
+  if (run) require_same_videos(*run, o, videos);
   auto const net = make(o, extra, data, valid_data);
   if (run)
     keep_extra(extra, *run);
@@ -394,7 +418,8 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
                 .sync_batch_norm = extra.value("sync-batch-norm", false),
                 .learning_rate = o.learning_rate,
                 .warm_up_steps = o.warm_up,
-                .weight_decay = o.weight_decay},
+                .weight_decay = o.weight_decay,
+                .between_parts = all.size() == 1 ? stop_if_signalled : nullptr},
                plan.valid_batch, resumes, all.group());
   if (resumes) {
     require_own(*run, plan.settings, o.seed);
@@ -403,7 +428,6 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
   json agreed{{"version", L3_VERSION}};
   agreed.update(plan.config);
   agreed.update({{"what computes", facts.backend}, {"steps done", net->steps()}, {"weights", net->print()}});
-  json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
   agreed.update({{"training videos", videos["training-videos"]}, {"validation videos", videos["validation-videos"]}});
   agreed.update({{"what training reads", kind_of(data)}, {"what validation reads", kind_of(valid_data)}});
   for (char const* elsewhere : {"train", "valid", "init", "init-weights"}) agreed.erase(elsewhere);  // or other copies

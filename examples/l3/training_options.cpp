@@ -15,7 +15,8 @@ void for_each_setting(training_options& o, F&& f) {
   f("train", o.train), f("valid", o.valid), f("model", o.model), f("precision", o.on.precision);
   f("batch", o.batch), f("accumulate", o.accumulate), f("pairs", o.pairs), f("lr", o.learning_rate);
   f("weight-decay", o.weight_decay), f("warmup", o.warm_up), f("seed", o.seed), f("valid-every", o.valid_every);
-  f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("log-every", o.log_every);
+  f("valid-pairs", o.valid_pairs), f("save-every", o.save_every), f("save-minutes", o.save_minutes);
+  f("log-every", o.log_every);
   f("clip-seconds", o.seconds), f("draws-per-opening", o.opening.draws), f("reservoir", o.opening.videos);
   f("tensorboard", o.tensorboard);
 }
@@ -35,7 +36,8 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
   // What runs of version 0.1.0 lack, as they were.
   json config{{"backend", "cpu"},       {"task", extra.at("task")}, {"pairing-scope", "all"},
               {"accumulate", 1},        {"sync-batch-norm", false}, {"init", ""},
-              {"draws-per-opening", 1}, {"reservoir", 64},          {"tensorboard", false}};
+              {"draws-per-opening", 1}, {"reservoir", 64},          {"tensorboard", false},
+              {"save-minutes", 30}};
   config.update(run.config());
   auto const take = [&](std::string const& name, auto& value) {
     if (!config.contains(name)) throw format_error({file, "the setting \"" + name + '"', "none"});
@@ -55,8 +57,10 @@ void take_config(CLI::App& command, training_options& o, extra_settings& extra, 
       if (old.type() != value.type())
         throw format_error({file, "a value for \"" + name + "\" like " + value.dump(), old.dump()});
     if (given && (name == "lr" || (name == "pairs" && !(json(value) < json(old))))) return;
-    if (given && name == "tensorboard") return;
-    if (given && (name == "batch" || name == "accumulate")) return;  // as long as the draws of a step stay the same
+    // As long as the draws of a step stay the same, and the videos.
+    for (char const* free : {"batch", "accumulate", "train", "valid", "valid-every", "save-every", "save-minutes",
+                             "log-every", "tensorboard"})
+      if (given && name == free) return;
     if (option == nullptr && value != old)
       throw setting_error({o.out + " with --resume",
                            "a run with " + name + ' ' + json(value).dump() + ", as this command trains it",
@@ -117,8 +121,6 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
   if (o.batch < 2 || (which == pairing::paper && o.batch % 2 != 0))
     throw setting_error({"--batch", which == pairing::paper ? "an even number, half for each label" : "at least 2",
                          std::to_string(o.batch)});
-  if (o.valid_pairs % 2 != 0)
-    throw setting_error({"--valid-pairs", "an even number, half of which correspond", std::to_string(o.valid_pairs)});
   if (o.opening.draws > 1) {  // or refused, before anything is written
     if (which == pairing::paper && o.batch % 4 != 0)
       throw setting_error(
@@ -132,8 +134,8 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
   if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, plan.last_step / 20);
   if (o.save_every == 0) o.save_every = o.valid_every;
   plan.config = plan.settings = config_of(o, extra, together);
-  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "log-every",
-                                "init", "vision", "audio", "accumulate", "tensorboard"})
+  for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "save-minutes",
+                                "log-every", "init", "vision", "audio", "accumulate", "tensorboard"})
     plan.settings.erase(elsewhere);
   return plan;
 }
@@ -178,9 +180,13 @@ void training_options::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--valid-pairs", valid_pairs, "Pairs to validate on, an even number")
       ->capture_default_str()
-      ->check(above_zero);
+      ->check(above_zero)
+      ->check(even);
   command.add_option("--save-every", save_every, "Steps between checkpoints; 0: with each validation")
       ->capture_default_str();
+  command.add_option("--save-minutes", save_minutes, "Minutes without a checkpoint at most, but for a step; 0: any")
+      ->capture_default_str()
+      ->check(zero_or_more);
   command.add_option("--log-every", log_every, "Steps between rows of log.csv")->capture_default_str();
   command.add_flag("--tensorboard", tensorboard, "The rows of log.csv also as a file of events for TensorBoard");
   add_clip_seconds(command, seconds);
@@ -188,7 +194,8 @@ void training_options::add_to(CLI::App& command) {
   add_workers(command, workers);
   command.add_flag(
       "--resume", resume,
-      "Go on with the run in OUT, with its settings (but more --pairs, another --lr, the same draws shared out anew)");
+      "Go on with the run in OUT, with its settings (but more --pairs, another --lr, the same videos elsewhere, the "
+      "same draws shared out anew, and when to save, validate and log)");
   command.add_option("--dump-batches", dump, "")->group("");
   common_options::add_to(command);
 }

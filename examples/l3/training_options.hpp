@@ -18,7 +18,7 @@ struct training_options : common_options {
   std::size_t batch = 0, workers = 0, accumulate = 1;
   std::uint32_t valid_pairs = 1000;
   std::uint64_t pairs = 200'000, seed = 0, valid_every = 0, save_every = 0, warm_up = 100, log_every = 10;
-  double learning_rate = 0, weight_decay = 1e-5, seconds = 10;
+  double learning_rate = 0, weight_decay = 1e-5, seconds = 10, save_minutes = 30;
   opening_options opening;
   bool resume = false, tensorboard = false;
   std::string again;  ///< the command that goes on with the run; empty: `command --out OUT --resume`
@@ -41,7 +41,8 @@ struct training_plan {
 };
 
 /// Takes the settings of an old run; an option given now must agree, except that more pairs may be asked for, another
-/// learning rate, and batches that add up to as many draws a step. Errors: setting_error, format_error.
+/// learning rate, batches that add up to as many draws a step, the same videos elsewhere (which the caller looks at),
+/// and what changes when something is written, not what is learned. Errors: setting_error, format_error.
 void take_config(CLI::App& command, training_options& o, extra_settings& extra, run_folder const& run);
 /// Takes what the data decides from a run that is gone on with, where it cannot be looked at any more; what can must be
 /// as it was. Errors: setting_error.

@@ -724,6 +724,63 @@ TEST_CASE("settings that validation cannot take are refused before anything is m
   CHECK(batch.code == 0);
 }
 
+TEST_CASE("a run that is killed has lost no more than it may") {
+  auto const step_of = [](fs::path const& checkpoint) {
+    return json::parse(l3("info --json " + quoted(checkpoint)).out).at("step").get<int>();
+  };
+  std::string const often = "train " + training_data() + "--quiet --save-every 1000000 ";
+  // By the clock.
+  fs::path const timed = scratch() / "saved by the clock";
+  outcome const by_clock =
+      l3(often + "--pairs 12 --valid-every 100 --log-every 100 --save-minutes 1e-9 --out " + quoted(timed));
+  INFO(by_clock.err);
+  REQUIRE(by_clock.code == 0);
+  CHECK_THAT(content(timed / "log.csv"), Contains("\n2,8,") && Contains("\n3,12,"));
+  CHECK(json::parse(content(timed / "config.json")).at("save-minutes") == 1e-9);
+  // What is the best is not ahead of what a run goes on from, or a worse one would take its place.
+  fs::path const best = scratch() / "saved with the best";
+  std::string const start =
+      "'" L3_PROGRAM "' " + often + "--pairs 4000000 --valid-every 3 --save-minutes 0 --out " + quoted(best);
+  int const status =
+      std::system(("(" + start + " & pid=$!; for k in $(seq 3000); do '" L3_PROGRAM "' info --json " +
+                   quoted(best / "last.safetensors") +
+                   " 2>/dev/null | grep -q '\"step\": [1-9]' && break; kill -0 $pid || break; sleep 0.01;"
+                   " done; kill -9 $pid; wait $pid) >/dev/null 2>&1")
+                      .c_str());
+  (void)status;
+  CHECK(step_of(best / "last.safetensors") >= 3);
+  CHECK(step_of(best / "last.safetensors") % 3 == 0);
+  // When things are written may change, and where the videos are, but not which they are.
+  fs::path const moved = scratch() / "moved";
+  fs::copy(made_up_videos(), moved, fs::copy_options::recursive);
+  std::string const on = "train --resume --quiet --pairs 20 --out " + quoted(timed);
+  outcome const others = l3(on + " --train " + quoted(moved / "test.csv"));
+  CHECK(others.code == 2);
+  CHECK_THAT(others.err, Contains("--train with --resume") && Contains("by the same names") && Contains("test.csv"));
+  CHECK(json::parse(content(timed / "config.json")).at("pairs") == 12);
+  outcome const there = l3(on + " --train " + quoted(moved / "train.csv") + " --valid " + quoted(moved / "valid.csv") +
+                           " --save-every 1 --valid-every 4 --log-every 1 --save-minutes 0");
+  INFO(there.err);
+  CHECK(there.code == 0);
+  CHECK_THAT(content(timed / "log.csv"), Contains("\n4,16,") && Contains("\n5,20,"));
+  CHECK(json::parse(content(timed / "config.json")).at("train") == (moved / "train.csv").string());
+}
+
+TEST_CASE("a terminal that is gone ends a training with a checkpoint, unless it was to go on without") {
+  for (bool const stays : {false, true}) {
+    fs::path const run = scratch() / (stays ? "nohup" : "hung up");
+    std::string const start = (stays ? "trap '' HUP; '" : "'") + std::string(L3_PROGRAM "' train ") + training_data() +
+                              "--valid-every 1000000 --pairs " + (stays ? "240" : "4000000") + " --out " + quoted(run);
+    int const status = std::system(
+        ("(" + start + " & pid=$!; for k in $(seq 3000); do grep -qs '^10,' " + quoted(run / "log.csv") +
+         " && break; kill -0 $pid || break; sleep 0.01; done; kill -HUP $pid; wait $pid; exit $?) >/dev/null 2>&1")
+            .c_str());
+    CHECK(WEXITSTATUS(status) == (stays ? 0 : 129));
+    int const step = json::parse(l3("info --json " + quoted(run / "last.safetensors")).out).at("step");
+    CHECK((stays ? step == 60 : step >= 10));
+  }
+}
+
 TEST_CASE("an error between two saves loses nothing") {
   fs::path const run = scratch() / "best_cannot_be_written";
   fs::create_directories(run / "best.safetensors" / "in the way");

@@ -95,6 +95,37 @@ TEST_CASE("four processes learn what four parts of one process learn, to the bit
   }
 }
 
+TEST_CASE("a step that is given up between its parts leaves everything as it was") {
+  static int parts_left = 0;
+  struct enough {};
+  global_batch<float> const all(4 * batch, 0);
+  for (bool const across : {false, true}) {
+    CAPTURE(across);
+    auto settings = settings_of(pairing::all, across, 4);
+    context<cpu> on(2);
+    network kept, other;
+    kept.initialise(7), other.initialise(7);
+    trainer<network> left_alone(on, kept, settings);
+    settings.between_parts = [] {
+      if (parts_left-- == 0) throw enough{};
+    };
+    trainer<network> given_up(on, other, settings);
+    // Where frames meet all sounds, all parts go forward twice.
+    for (int const asked : across ? std::vector{0, 2, 3, 6} : std::vector{0, 2}) {
+      parts_left = asked;
+      CHECK_THROWS_AS(given_up.step(all.frames.view(), all.sounds.view(), {}), enough);
+      CHECK(given_up.steps() == 0);
+      CHECK(other.batches_tracked() == 0);
+      CHECK(std::equal(kept.data(), kept.data() + network::parameter_room, other.data()));
+    }
+    parts_left = 100;
+    CHECK(given_up.step(all.frames.view(), all.sounds.view(), {}).score.loss ==
+          left_alone.step(all.frames.view(), all.sounds.view(), {}).score.loss);
+    CHECK(parts_left == 100 - (across ? 7 : 3));
+    CHECK(std::equal(kept.data(), kept.data() + network::parameter_room, other.data()));
+  }
+}
+
 TEST_CASE("workers with the same batch step as one of them would") {
   context<cpu> on(2);
   network first, second;

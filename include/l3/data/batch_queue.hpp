@@ -119,10 +119,6 @@ class batch_queue {
   }
 
   loader_report const& report() const { return report_; }
-  clip_list const& clips() const { return clips_; }
-  loader_options const& options() const { return options_; }
-  /// Batches held in memory.
-  std::size_t held() const { return slots_.size(); }
 
  private:
   using clock = std::chrono::steady_clock;
@@ -148,6 +144,7 @@ class batch_queue {
     std::exception_ptr error;
     std::vector<refused_clip> refused;  ///< each clip once, in the order of the draws
     std::unordered_set<std::uint32_t> refused_before;
+    std::unordered_set<std::uint32_t> unusable;  ///< of those, the ones refused as a whole
   };
   struct place_in_batch {
     slot* batch;
@@ -190,7 +187,6 @@ class batch_queue {
       auto const found = places.find(as_utf8(each.file));
       if (found == places.end() || !found->second.sure) continue;
       reported_.insert(found->second.clip);
-      if (each.whole_file) refused_.add(found->second.clip, each.why);
     }
   }
 
@@ -270,6 +266,7 @@ class batch_queue {
       s.error = nullptr;
       s.refused.clear();
       s.refused_before.clear();
+      s.unusable.clear();
     }
     job mine{.batch = &s, .draw = s.claimed++, .by = {}, .share = {}};
     if (s.claimed == s.sampler->draws().size()) ++claiming_;
@@ -399,7 +396,11 @@ class batch_queue {
         bad_moments += o.says == verdict::bad_moment ? 1 : 0;
         if (stopping_) return;
         if (bad_moments == most_bad_moments || !s.sampler->redraw(d, o.says == verdict::bad_file)) throw used_up(s);
-        o = attempt(s, d, by);
+        // Such a batch ends soon, too where nothing answers.
+        if (s.unusable.contains(s.sampler->draws()[d].clip))
+          o = {verdict::bad_file, {}, {}};
+        else
+          o = attempt(s, d, by);
         if (o.error) std::rethrow_exception(o.error);
       }
       s.sampler->settle(d);
@@ -408,6 +409,7 @@ class batch_queue {
 
   static void note_refusal(slot& s, std::uint32_t clip, draw_outcome const& o) {
     if (s.refused_before.insert(clip).second) s.refused.push_back({clip, o.says == verdict::bad_file, o.why});
+    if (o.says == verdict::bad_file) s.unusable.insert(clip);
   }
 
   media_error used_up(slot const& s) const {

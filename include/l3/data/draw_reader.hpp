@@ -79,9 +79,10 @@ class stage_timer {
 
 /// Reads draws of a source (see loader), for one thread at a time.
 ///
-/// A file that cannot be opened, or has less than a second of common picture and sound, is refused as a whole and not
-/// opened again. One that fails at a moment is refused for that draw only: whether another draw uses it must not depend
-/// on which of them was tried first.
+/// A file that is no video, or has less than a second of common picture and sound, is refused as a whole and not opened
+/// again; one that the system does not give is refused as a whole, too, but asked for again by the next draw. One that
+/// fails at a moment is refused for that draw only: whether another draw uses it must not depend on which of them was
+/// tried first.
 template <class Source>
 class draw_reader {
  public:
@@ -155,10 +156,6 @@ class draw_reader {
 
   /// Opens a clip; or says why not.
   std::optional<draw_outcome> open(std::uint32_t clip, std::optional<reader>& to) {
-    auto const refuse = [&](std::string why) {
-      refused_.add(clip, why);
-      return draw_outcome{draw_outcome::verdict::bad_file, std::move(why), {}};
-    };
     if (auto known = refused_.why(clip)) return draw_outcome{draw_outcome::verdict::bad_file, std::move(*known), {}};
     try {
       timer const timed(spent.open);
@@ -168,7 +165,9 @@ class draw_reader {
             complaint{source_.clips().file(clip).string(), clip_facts::what_a_draw_needs, std::move(found)});
     } catch (unusable_file const& e) {
       require_memory_left();
-      return refuse(e.what());
+      // What the system does not give may be back for the next draw: a disk, or a network.
+      if (dynamic_cast<file_error const*>(&e) == nullptr) refused_.add(clip, e.what());
+      return draw_outcome{draw_outcome::verdict::bad_file, e.what(), {}};
     }
     return {};
   }
@@ -207,7 +206,7 @@ class draw_reader {
     auto const first = std::llround(start * sound_rate), size = static_cast<long long>(whole.size());
     auto const begin = std::clamp<long long>(first, 0, size);
     auto const end = std::clamp<long long>(first + static_cast<long long>(out.size()), begin, size);
-    std::copy(whole.begin() + begin, whole.begin() + end, out.begin() + (begin - first));
+    if (begin != end) std::copy(whole.begin() + begin, whole.begin() + end, out.begin() + (begin - first));
   }
 
   Source const& source_;

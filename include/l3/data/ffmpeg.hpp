@@ -133,8 +133,7 @@ inline int check(int code, std::string const& subject, std::string const& expect
   return code;
 }
 
-// --- Where FFmpeg's versions differ, and what its C types make clumsy
-// ----------------------------------------------------------------------------------
+// --- Where FFmpeg's versions differ, and what its C types make clumsy ------------------------------------------------
 
 inline int channels(AVFrame const& f) {
 #if L3_FFMPEG_CHANNEL_LAYOUT
@@ -319,8 +318,7 @@ class input {
     int const code = av_read_frame(context_.get(), &to);
     check_watch();
     if (code == AVERROR(ENOMEM)) check(code, name_, "packets of a possible size");
-    if (code < 0 && io_->error < 0 && io_->error != AVERROR_EOF)  // a disk that fails is no end
-      throw file_error({name_, "a file that can be read to its end", error_text(io_->error)});
+    if (code < 0) require_io();
     return code >= 0;
   }
 
@@ -380,7 +378,11 @@ class input {
     auto const status = std::filesystem::status(file, failed);
     if (!std::filesystem::exists(status))
       throw file_error({name_, "a media file", failed ? failed.message() : "nothing there"});
-    if (std::filesystem::is_directory(status)) throw file_error({name_, "a media file", "a directory"});
+    if (std::filesystem::is_directory(status)) {
+      std::filesystem::directory_iterator const inside(file, failed);
+      throw file_error(
+          {name_, failed ? "a folder that can be read" : "a media file", failed ? failed.message() : "a directory"});
+    }
     if (!std::filesystem::is_regular_file(status))
       throw file_error({name_, "a media file", "neither file nor directory"});
     if (std::filesystem::file_size(file, failed) == 0 && !failed)
@@ -399,7 +401,13 @@ class input {
   void require(int code, std::string const& expected) const {
     if (code >= 0) return;
     check_watch();
+    require_io();
     check(code, name_, expected);
+  }
+  /// A disk that fails is neither a file's end nor its fault. Errors: file_error.
+  void require_io() const {
+    if (io_->error < 0 && io_->error != AVERROR_EOF)
+      throw file_error({name_, "a file that can be read to its end", error_text(io_->error)});
   }
   /// Reads as far as needed to know the streams, with the same limit on pictures as the decoders have.
   void find_streams() {

@@ -34,6 +34,8 @@ struct training_settings {
   std::uint64_t warm_up_steps = 100;
   double weight_decay = 1e-5;
   bool decoupled_decay = false;  ///< AdamW instead of Adam
+  /// Called between the parts of a step, where a process is alone. What it throws gives the step up.
+  void (*between_parts)() = nullptr;
 };
 /// Errors  setting_error: no parts or draws, or more than 2^31 - 1; a learning rate or weight decay that is negative or
 ///         not finite.
@@ -107,7 +109,8 @@ class trainer {
   ///
   /// Errors  numeric_error if loss, gradients or running averages are not finite, of whichever worker: network and
   ///         optimizer are then as they were before the step. shape_error if the counts do not fit. setting_error: a
-  ///         label is neither 0 nor 1, or the network was never given values. group_error: see process_group.
+  ///         label is neither 0 nor 1, or the network was never given values. group_error: see process_group. What
+  ///         settings.between_parts throws: all is then as it was before the step, too.
   step_report step(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     require_same_count("training batch: sounds for the frames", frames.count, sounds.count);
     if (frames.count == 0 || frames.count % settings_.parts != 0)
@@ -220,13 +223,21 @@ class trainer {
     return "";
   }
 
+  /// `behind_another`: the running averages are those that it left.
+  void begin_part(bool behind_another) {
+    if (behind_another) averages_.give_back(net_);
+    if (group_ != nullptr)
+      group_->poke();
+    else if (behind_another && settings_.between_parts != nullptr)
+      settings_.between_parts();
+  }
+
   /// Each part on its own.
   pair_tally apart(frames_view frames, sounds_view sounds, std::span<std::int32_t const> labels) {
     std::size_t const n = frames.count / settings_.parts;
     pair_tally tally;
     for (std::size_t part = 0; part != settings_.parts; ++part) {
-      if (part > 0) averages_.give_back(net_);
-      if (group_ != nullptr) group_->poke();
+      begin_part(part > 0);
       auto const logits = pass_.forward(net_.data(), frames.slice(part * n, n), sounds.slice(part * n, n));
       auto const own =
           settings_.which == pairing::paper ? labels.subspan(part * n, n) : std::span<std::int32_t const>{};
@@ -242,13 +253,12 @@ class trainer {
     std::size_t const parts = settings_.parts, n = frames.count / parts, size = n * hidden;
     std::size_t const own = parts * size, all = workers_ * size;
     meeting& m = *others_;
-    auto const forward = [&](std::size_t part) {
-      if (part > 0) averages_.give_back(net_);
-      if (group_ != nullptr) group_->poke();
+    auto const forward = [&](std::size_t part, bool again) {
+      begin_part(part > 0 || again);
       pass_.forward_halves(net_.data(), frames.slice(part * n, n), sounds.slice(part * n, n));
     };
     for (std::size_t part = 0; part != parts; ++part) {
-      forward(part);
+      forward(part, false);
       std::copy_n(pass_.u(), size, m.u.data() + part * size);
       std::copy_n(pass_.t(), size, m.t.data() + part * size);
       halves_finite_ =
@@ -279,7 +289,7 @@ class trainer {
       std::copy_n(m.all_dt.data(), own, m.dt.data());
 
     for (std::size_t part = 0; part != parts; ++part) {
-      if (parts > 1) averages_.give_back(net_), forward(part);
+      if (parts > 1) forward(part, true);
       std::copy_n(m.head.data() + part * head_size, head_size, pass_.gradients() + head_begin);
       pass_.backward_halves(net_.data(), m.du.data() + part * size, m.dt.data() + part * size,
                             [&](std::size_t begin, std::size_t end) { complete(part, begin, end); });
