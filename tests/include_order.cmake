@@ -13,7 +13,7 @@ set(data_may_include core files kernels)
 set(model_may_include core kernels layers)
 set(train_may_include core files kernels layers model data/batch.hpp)
 set(processes_may_include core files)
-set(eval_may_include core files kernels model data/batch.hpp)
+set(eval_may_include core kernels)
 
 set(mistakes)
 file(GLOB_RECURSE headers RELATIVE "${ROOT}" "${ROOT}/*.hpp" "${ROOT}/*.cuh")

@@ -105,11 +105,12 @@ template <class Model>
 void loader(benchmark::State& state) {
   if (clips().empty()) return state.SkipWithError("SKIPPED: no videos; name some in L3_BENCH_CLIPS");
   check<Model>();
-  l3::loader<Model> source(clips(), options<Model>(static_cast<std::size_t>(state.range(0))));
-  for (std::size_t i = 0; i != source.options().ahead; ++i) source.next();  // batches made before the clock runs
+  auto const settings = options<Model>(static_cast<std::size_t>(state.range(0)));
+  l3::loader<Model> source(clips(), settings);
+  for (std::size_t i = 0; i != settings.ahead; ++i) source.next();  // batches made before the clock runs
   auto const busy_before = processor_seconds();
   for (auto _ : state) benchmark::DoNotOptimize(source.next());
-  auto const pairs = static_cast<std::int64_t>(source.options().batch) * state.iterations();
+  auto const pairs = static_cast<std::int64_t>(settings.batch) * state.iterations();
   state.SetItemsProcessed(pairs);
   // Says what a core can do also when others use the machine.
   state.counters["per_core_s"] = static_cast<double>(pairs) / (processor_seconds() - busy_before);

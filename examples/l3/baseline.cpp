@@ -18,8 +18,6 @@ struct baseline_options : training_options {
   std::uint32_t test_pairs = 2000;
 };
 
-modality modality_of(std::string const& what) { return what == "vision" ? modality::frame : modality::sound; }
-
 /// What tells these classifiers from others; nothing if they are not there any more.
 std::string print_of(std::string const& vision, std::string const& audio) {
   if (!fs::exists(vision) || !fs::exists(audio)) return {};
@@ -34,9 +32,9 @@ training_end train_trunk(CLI::App& command, baseline_options o) {
   return run_training(
       command, o, extra,
       [](training_options const& options, extra_settings& settings, collection const& train, collection const& valid) {
-        auto made =
-            std::make_unique<classifier_lesson>(options, modality_of(settings["what"].get<std::string>()), train, valid,
-                                                settings["init"].get<std::string>(), settings["freeze"].get<bool>());
+        auto made = std::make_unique<classifier_lesson>(options, modality_named(settings["what"].get<std::string>()),
+                                                        train, valid, settings["init"].get<std::string>(),
+                                                        settings["freeze"].get<bool>());
         settings["classes"] = made->classes();
         return made;
       },

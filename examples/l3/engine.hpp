@@ -70,7 +70,7 @@ inline std::size_t fitting_batch(model_facts const& f, std::size_t bytes) {
 }
 
 enum class modality { frame, sound };
-/// "audio" is sounds, "image" pictures.
+/// "audio" is sounds, "image" and "vision" are pictures.
 inline modality modality_named(std::string const& kind) { return kind == "audio" ? modality::sound : modality::frame; }
 inline char const* name_of(modality what) { return what == modality::sound ? "audio" : "image"; }
 /// Where in a trunk features are read: behind a block's pool; at the last convolution (of sounds before its ReLU, of

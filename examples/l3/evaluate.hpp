@@ -26,8 +26,7 @@ class fixed_pairs {
   fixed_pairs(model_input const& input, collection data, loader_options options, bool raw,
               std::size_t budget_bytes = std::size_t{1} << 30);
   /// Calls f(batch) for each batch; or for each of those that one process of several takes, whose place is always the
-  /// same.
-  /// Between batches `go_on` is asked; false: it said no.
+  /// same. Between batches `go_on` is asked; false: it said no.
   bool for_each(std::function<void(feed_batch const&)> const& f, std::size_t process = 0, std::size_t of = 1,
                 std::function<bool()> const& go_on = {});
 
@@ -56,9 +55,9 @@ void require_readable(model_input const& input, collection const& data, std::str
 
 /// A number that tells these videos, in this order, from others; and these weights.
 std::uint64_t print_of(clip_list const& clips);
+std::uint64_t print_of(engine& net);
 /// What videos of these names are read from, and what is known of their contents.
 std::string kind_of(collection const& data);
-std::uint64_t print_of(engine& net);
 
 /// A pair and what the network said of it.
 struct judged_pair {

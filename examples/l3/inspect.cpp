@@ -134,13 +134,12 @@ selectivity selectivity_of(moments_seen const& seen, clip_list const& clips, std
   return best;
 }
 
-/// The places of a unit's values, from the highest on.
-std::vector<std::size_t> strongest(moments_seen const& seen, std::size_t width, std::size_t unit) {
-  std::vector<std::size_t> order(seen.clips.size());
+/// The numbers below n, from the one of the highest value on.
+template <class F>
+std::vector<std::size_t> highest_first(std::size_t n, F const& value) {
+  std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return seen.features[a * width + unit] > seen.features[b * width + unit];
-  });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return value(a) > value(b); });
   return order;
 }
 
@@ -193,14 +192,12 @@ int units_run(inspect_options const& o) {
     for (std::size_t u = 0; u != width; ++u) select[u] = selectivity_of(seen, data.clips, width, u);
     std::vector<std::size_t> units = o.units;
     if (units.empty()) {
-      units.resize(width);
-      std::iota(units.begin(), units.end(), std::size_t{0});
-      std::stable_sort(units.begin(), units.end(),
-                       [&](std::size_t a, std::size_t b) { return select[a].value > select[b].value; });
+      units = highest_first(width, [&](std::size_t u) { return select[u].value; });
       units.resize(std::min(units.size(), o.count));
     }
     for (auto const unit : units) {
-      auto const order = strongest(seen, width, unit);
+      auto const order =
+          highest_first(seen.clips.size(), [&](std::size_t k) { return seen.features[k * width + unit]; });
       float high = 0;  // of what is shown first
       std::string const stem = text("%s-unit-%03zu", vision ? "vision" : "audio", unit);
       std::size_t const gap = 6, cell = vision ? o.side : o.side + 56, below = vision ? o.side : o.side * 3 / 4 + 26;
@@ -285,9 +282,7 @@ std::vector<std::size_t> units_of(inspect_options const& o, std::vector<float> c
   if (!o.units.empty()) return o.units;
   std::vector<float> most(features);
   for (std::size_t k = 0; k != maps.size(); ++k) most[k % features] = std::max(most[k % features], maps[k]);
-  std::vector<std::size_t> units(features);
-  std::iota(units.begin(), units.end(), std::size_t{0});
-  std::stable_sort(units.begin(), units.end(), [&](std::size_t a, std::size_t b) { return most[a] > most[b]; });
+  auto units = highest_first(features, [&](std::size_t u) { return most[u]; });
   units.resize(std::min(units.size(), o.count));
   return units;
 }

@@ -28,16 +28,8 @@ file_state file_state::of(std::filesystem::path const& file) {
 void file_state::look_inside(std::filesystem::path const& path) {
   std::error_code unknown;
   if (!std::filesystem::is_regular_file(path, unknown)) return;  // a pipe would wait for whoever writes to it
-  std::uint64_t print = fingerprint(std::to_string(bytes));
   try {
-    auto const from = detail::open_to_read(path);
-    std::string some(std::min<std::uint64_t>(bytes, 1 << 18), '\0');
-    for (std::uint64_t at = 0; at != bytes; at += some.size()) {
-      some.resize(std::min<std::uint64_t>(some.size(), bytes - at));
-      detail::read_at(from, path, at, std::as_writable_bytes(std::span(some)));
-      print = fingerprint(some, print);
-    }
-    content = hex(print);
+    content = hex(fingerprint_of(path, fingerprint(std::to_string(bytes))));
   } catch (file_error const&) {  // whoever reads all of it says so
     content.clear();
   }
@@ -108,7 +100,7 @@ bool made_with::is_current(std::string const& output, std::filesystem::path cons
 
 void made_with::note(std::string const& output, file_state const& input, bool begun) {
   std::lock_guard const lock(mutex_);
-  auto const fail = [&] { throw file_error({file_.string(), "room for another line", std::strerror(errno)}); };
+  auto const fail = [&] { detail::throw_errno(file_, "room for another line"); };
   detail::file_descriptor const to(::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
   if (!to.is_open()) fail();
   ::flock(to.get(), LOCK_EX);  // as long as `to` is open; a file system without locks does without

@@ -1,6 +1,6 @@
-/// @file  include/l3/l3net.hpp: the network, the trainer and the processor backend, in the order in which data meets
-/// them. <l3/data.hpp> adds spectrograms, pictures and batches, <l3/media.hpp> (component l3::media) reading videos.
-/// Apart is <l3/eval/frechet.hpp>, the distance of collections: Eigen's decompositions take seconds to compile.
+/// @file  include/l3/l3net.hpp: the network, the trainer and the processor backend. <l3/data.hpp> adds spectrograms,
+/// pictures and batches, <l3/media.hpp> (component l3::media) reading videos. Apart is <l3/eval/frechet.hpp>, the
+/// distance of collections: Eigen's decompositions take seconds to compile.
 #pragma once
 #include <l3/core/backend.hpp>     // reference, simd, cpu
 #include <l3/core/config.hpp>      // what depends on compiler and flags

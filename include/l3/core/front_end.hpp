@@ -1,6 +1,5 @@
 /// @file  include/l3/core/front_end.hpp: how one second of sound becomes a picture: names and sizes, so that a network
-/// and the loader that feeds it can agree. data/spectrogram.hpp and
-/// data/decibel_spectrogram.hpp compute them.
+/// and the loader that feeds it can agree. data/spectrogram.hpp and data/decibel_spectrogram.hpp compute them.
 #pragma once
 #include <concepts>
 #include <cstddef>
@@ -61,8 +60,7 @@ enum class mel_bands {
 ///
 /// Shapes  output image<F, T, 1>: frequency first, from low to high; then time.
 /// Units   10 log10(max(x, 1e-10)) less the largest of the picture, and no less than -80. (x is a magnitude: half of
-/// what
-///         others call its level.)
+///         what others call its level.)
 /// Source  OpenL3 (Cramer, Wu, Salamon & Bello, ICASSP 2019), whose layers are kapre's.
 template <std::size_t Fft, std::size_t Rows, mel_bands Bands>
 struct decibel_spectrogram {

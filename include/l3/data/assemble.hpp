@@ -16,9 +16,9 @@
 
 namespace l3::inline L3_ISA {
 
-/// Items as the network takes them. Of a form a loader needs `batch_type`, a batch_notes made of a number of items;
-/// `item_bytes`; and an object for each worker that puts halves of draws where they belong: changed by chance with
-/// random numbers, as evaluation sees them without.
+/// Items as the network takes them. Of a form a loader needs `batch_type`, a batch_notes made of a number of items, and
+/// an object for each worker that puts halves of draws where they belong: changed by chance with random numbers, as
+/// evaluation sees them without.
 ///
 /// Model   as for loader.
 template <class Model>
@@ -27,7 +27,6 @@ class as_values {
   using frame_shape = typename Model::frame;
   using sound_shape = typename Model::front_end::output;
   using batch_type = av_batch<frame_shape, sound_shape>;
-  static constexpr std::size_t item_bytes = (frame_shape::size + sound_shape::size) * sizeof(float);
 
   /// Errors  shape_error when the picture is smaller than a frame.
   void put_frame(batch_type& b, std::size_t item, rgb_view picture, std::optional<generator> random) const {
@@ -54,7 +53,6 @@ class as_bytes {
   using frame_shape = typename Model::frame;
   static constexpr std::size_t samples = Model::front_end::samples;
   using batch_type = raw_batch<frame_shape, samples>;
-  static constexpr std::size_t item_bytes = frame_shape::size + (samples + 1) * sizeof(float) + sizeof(image_jitter);
 
   /// Errors  shape_error when the picture is smaller than a frame.
   void put_frame(batch_type& b, std::size_t item, rgb_view picture, std::optional<generator> random) const {

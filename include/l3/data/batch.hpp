@@ -22,7 +22,6 @@ struct batch_notes {
   explicit batch_notes(std::size_t capacity)
       : labels(capacity), frame_clips(capacity), sound_clips(capacity), frame_times(capacity), sound_starts(capacity) {}
 
-  std::size_t capacity() const { return labels.size(); }
   std::span<std::int32_t const> label_view() const { return {labels.data(), count}; }
 
   std::vector<std::int32_t> labels;        ///< 1: frame and second of one moment; 0: of two videos
@@ -39,9 +38,6 @@ struct batch_notes {
 /// Shapes  frames (N, Frame), sounds (N, Sound).
 template <image_shape Frame, image_shape Sound>
 struct av_batch : batch_notes {
-  using frame_shape = Frame;
-  using sound_shape = Sound;
-
   av_batch() = default;
   explicit av_batch(std::size_t capacity) : batch_notes(capacity), frames(capacity), sounds(capacity) {}
 
@@ -71,8 +67,6 @@ struct raw_view {
 /// Units   crops 0 to 255, cut out already and not yet mirrored; seconds of full scale 1, to be multiplied by volumes.
 template <image_shape Frame, std::size_t Samples>
 struct raw_batch : batch_notes {
-  using frame_shape = Frame;
-
   raw_batch() = default;
   explicit raw_batch(std::size_t capacity)
       : batch_notes(capacity), crops(capacity), seconds(capacity), jitters(capacity), volumes(capacity) {}

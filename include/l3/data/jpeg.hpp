@@ -16,6 +16,18 @@
 #include <vector>
 
 namespace l3::inline L3_ISA {
+namespace detail {
+
+struct release_jpeg_tool {
+  void operator()(void* tool) const { ::tjDestroy(tool); }
+};
+using jpeg_tool = std::unique_ptr<void, release_jpeg_tool>;
+inline jpeg_tool made_jpeg_tool(void* tool) {
+  if (tool == nullptr) throw std::bad_alloc();
+  return jpeg_tool(tool);
+}
+
+}  // namespace detail
 
 /// Writes pictures as JPEG, colours at half resolution. One thread at a time.
 class jpeg_encoder {
@@ -41,14 +53,7 @@ class jpeg_encoder {
   }
 
  private:
-  struct release {
-    void operator()(void* handle) const { ::tjDestroy(handle); }
-  };
-  static void* made() {
-    if (void* const handle = ::tjInitCompress()) return handle;
-    throw std::bad_alloc();
-  }
-  std::unique_ptr<void, release> handle_{made()};
+  detail::jpeg_tool handle_ = detail::made_jpeg_tool(::tjInitCompress());
 };
 
 /// Reads JPEG. One thread at a time; buffers are used again and again.
@@ -84,17 +89,10 @@ class jpeg_decoder {
   }
 
  private:
-  struct release {
-    void operator()(void* handle) const { ::tjDestroy(handle); }
-  };
-  static void* made() {
-    if (void* const handle = ::tjInitDecompress()) return handle;
-    throw std::bad_alloc();
-  }
   [[noreturn]] void refuse(std::string const& subject) const {
     throw media_error(complaint{subject, "a JPEG picture", ::tjGetErrorStr2(handle_.get())});
   }
-  std::unique_ptr<void, release> handle_{made()};
+  detail::jpeg_tool handle_ = detail::made_jpeg_tool(::tjInitDecompress());
 };
 
 }  // namespace l3::inline L3_ISA

@@ -33,9 +33,8 @@ class video_files;
 ///
 /// Model   a type with `frame` (shape), `frame_side` (smallest side of the picture before the crop) and `front_end`.
 /// Source  where the clips are (that of videos needs data/video_files.hpp): `clips()`, a reference to their list; a
-/// type `tools`, made
-///         of a source, which a worker keeps from draw to draw; a type `reader`, made of (source, place in the list,
-///         tools), which offers facts(), frame(t, side) and sound(start, out) as clip_reader does.
+///         type `tools`, made of a source, which a worker keeps from draw to draw; a type `reader`, made of (source,
+///         place in the list, tools), which offers facts(), frame(t, side) and sound(start, out) as clip_reader does.
 /// Form    what becomes of a picture and a second: as_values, or as_bytes for a GPU that does the rest.
 /// Memory  `ahead` batches, and one decoder and its scratch for each worker; buffers are used again and again. Where
 ///         draws share openings, also those that wait: half of lanes (see reservoir) * draws_per_opening pictures
@@ -65,10 +64,6 @@ class loader {
   batch_type const* next() { return static_cast<batch_type const*>(queue_.next()); }
 
   loader_report const& report() const { return queue_.report(); }
-  clip_list const& clips() const { return queue_.clips(); }
-  loader_options const& options() const { return queue_.options(); }
-  /// Bytes of the batches held in memory.
-  std::size_t buffer_bytes() const { return queue_.held() * options().batch * Form::item_bytes; }
 
  private:
   struct writer final : item_writer {

@@ -23,8 +23,7 @@ class picture_resizer {
   /// The picture with the smallest side `side` and the same proportions.
   ///
   /// Errors  media_error, about `subject`: no pixels, or more than `max_pixels`. shape_error: another number of bytes
-  /// than
-  ///         the picture's size says.
+  ///         than the picture's size says.
   void operator()(rgb_frame& picture, std::size_t side, std::size_t max_pixels, std::string const& subject) {
     if (rgb_view const whole(picture); whole.pixels.empty())
       throw media_error({subject, "a picture", "one without pixels"});

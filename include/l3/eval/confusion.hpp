@@ -16,25 +16,12 @@ class confusion_matrix {
     for (std::size_t k = 0; k != counts_.size(); ++k) counts_[k] += other.counts_[k];
   }
 
-  std::size_t classes() const { return classes_; }
   std::size_t at(std::size_t label, std::size_t predicted) const { return counts_[label * classes_ + predicted]; }
   std::size_t of_class(std::size_t label) const {
     std::size_t sum = 0;
     for (std::size_t p = 0; p != classes_; ++p) sum += at(label, p);
     return sum;
   }
-  std::size_t right() const {
-    std::size_t sum = 0;
-    for (std::size_t c = 0; c != classes_; ++c) sum += at(c, c);
-    return sum;
-  }
-  std::size_t total() const {
-    std::size_t sum = 0;
-    for (auto const count : counts_) sum += count;
-    return sum;
-  }
-  /// Share of all that was told right; 0 where there is nothing.
-  double accuracy() const { return total() == 0 ? 0 : static_cast<double>(right()) / static_cast<double>(total()); }
 
  private:
   std::size_t classes_;

@@ -10,9 +10,8 @@ namespace l3::inline L3_ISA {
 /// The joined vector is never made: the first layer's product is the sum of a product with the picture's half and one
 /// with the sound's half of its weights, so scoring every frame with every sound costs little more than scoring pairs.
 ///
-/// Shapes  v, a (N, features<D>), logits (rows, 2): row k is pair (k, k), or with pairing::all row i S + j is pair (i,
-/// j);
-///         fc1.weight (Hidden, 2 D), fc1.bias, fc2.weight (2, Hidden), fc2.bias. Logit 1: they correspond.
+/// Shapes  v, a (N, features<D>), logits (rows, 2): row k is pair (k, k), or with pairing::all row i S + j is pair
+///         (i, j); fc1.weight (Hidden, 2 D), fc1.bias, fc2.weight (2, Hidden), fc2.bias. Logit 1: they correspond.
 /// Source  Arandjelović & Zisserman (ICCV 2017), section 3.1.
 template <std::size_t D, std::size_t Hidden>
 struct pair_fusion {
