@@ -125,7 +125,7 @@ int run(int argc, char** argv) {
   app.footer("Example:\n  " + example +
              " --out run --model tiny\n"
              "Exit codes: 0 done, 1 the work failed, 2 usage, 3 done but some inputs were refused,\n"
-             "130/143 interrupted (training writes a checkpoint first).\nl3 COMMAND --help tells more.");
+             "129/130/143 interrupted (training writes a checkpoint first).\nl3 COMMAND --help tells more.");
 
   struct {
     char const *name, *what;

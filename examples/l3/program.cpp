@@ -135,8 +135,10 @@ extern "C" void take_signal(int number) {
 interruption::interruption(bool speaks, std::chrono::milliseconds same_for) {
   stop_signal = 0, signal_is_answered = speaks, same_signal_for = std::chrono::nanoseconds(same_for).count();
   for (int const number : {SIGINT, SIGTERM}) std::signal(number, take_signal);
-  hangs_up_ = std::signal(SIGHUP, take_signal) != SIG_IGN;
-  if (!hangs_up_) std::signal(SIGHUP, SIG_IGN);  // nohup
+  struct ::sigaction now {};
+  ::sigaction(SIGHUP, nullptr, &now);
+  hangs_up_ = now.sa_handler != SIG_IGN;  // or it is run by nohup
+  if (hangs_up_) std::signal(SIGHUP, take_signal);
 }
 interruption::~interruption() {
   for (int const number : {SIGINT, SIGTERM}) std::signal(number, SIG_DFL);

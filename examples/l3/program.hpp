@@ -16,7 +16,7 @@ namespace l3::program {
 
 using json = nlohmann::ordered_json;
 
-/// Exit codes; 130 and 143 say that a signal ended the work, which was then left in order.
+/// Exit codes; 129, 130 and 143 say that a signal ended the work, which was then left in order.
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
 
 /// Checks of options that are numbers: finite, and above 0 or not below it.

@@ -35,7 +35,12 @@ void require_same_videos(run_folder const& run, training_options const& o, json 
   for (auto const& [option, path, which] :
        {std::tuple{"train", &o.train, "training-videos"}, {"valid", &o.valid, "validation-videos"}}) {
     json const& before = run.config();
-    if (before[option] == *path || (before.contains(which) && before[which] == videos[which])) continue;
+    if (before[option] == *path) continue;
+    if (before.contains(which) && before[which] == videos[which]) {
+      o.warn(std::string("--") + option + ": goes on with the videos of " + *path + " in place of those of " +
+             before[option].get<std::string>() + ", which have the same names");
+      continue;
+    }
     throw setting_error({std::string("--") + option + (o.again.empty() ? " with --resume" : ", to go on in " + o.out),
                          "the videos of " + before[option].dump() + ", by the same names", json(*path).dump()});
   }
@@ -222,7 +227,8 @@ class training_loop {
     }
     double const spent = seconds_since(start);
     log_.add(report, spent, waited);
-    bool const is_due = late_ && net_.in_flight() == 0;
+    // Several processes know it one step later.
+    bool const is_due = (late_ || (all_.size() == 1 && is_late())) && net_.in_flight() == 0;
     bool const compares = all_.size() > 1 && (needs_weights_at(report.step) || is_due);
     exchange({spent, waited, compares ? net_.print() : 0, interruption::signal(), refused_.not_written(), is_late()},
              report.step);

@@ -767,6 +767,7 @@ TEST_CASE("a run that is killed has lost no more than it may") {
 }
 
 TEST_CASE("a terminal that is gone ends a training with a checkpoint, unless it was to go on without") {
+  auto const of_tests = std::signal(SIGHUP, SIG_DFL);  // a shell takes over what is ignored, and keeps it
   for (bool const stays : {false, true}) {
     fs::path const run = scratch() / (stays ? "nohup" : "hung up");
     std::string const start = (stays ? "trap '' HUP; '" : "'") + std::string(L3_PROGRAM "' train ") + training_data() +
@@ -779,6 +780,7 @@ TEST_CASE("a terminal that is gone ends a training with a checkpoint, unless it 
     int const step = json::parse(l3("info --json " + quoted(run / "last.safetensors")).out).at("step");
     CHECK((stays ? step == 60 : step >= 10));
   }
+  std::signal(SIGHUP, of_tests);
 }
 
 TEST_CASE("an error between two saves loses nothing") {

@@ -330,8 +330,8 @@ TEST_CASE("a disk that was away for a moment is asked again, and a run that goes
     std::vector<l3::refusal> told;
     l3::loader_options options{.seed = 3, .batch = 2, .pairs = pairs, .workers = 2, .ahead = 1};
     options.on_refusal = [&](l3::refusal const& each) { told.push_back(each); };
-    made_up_loader loader(clips, options);
     made_up_reader::away = true;
+    made_up_loader loader(clips, options);
     CHECK(used_by(loader, 60) == std::set<std::uint32_t>{0, 3, 5});
     CHECK(told.size() == 3);
     made_up_reader::away = false;

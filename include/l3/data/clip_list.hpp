@@ -154,7 +154,8 @@ void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool 
     std::error_code unknown;
     if (entry.status(unknown).type() == fs::file_type::directory) {
       std::error_code denied;
-      if (fs::directory_iterator const inside(entry.path(), denied); denied && closed_too)
+      if (fs::directory_iterator const inside(entry.path(), denied);
+          closed_too && denied == std::errc::permission_denied)
         found.push_back(entry.path());
       else
         find_files(entry.path(), wanted, closed_too, open_folders, found);
@@ -190,7 +191,9 @@ inline clip_list clips_of_folder(std::filesystem::path const& folder) {
   std::vector<clip> found;
   for (auto const& file : files_below(folder, has_video_extension, true)) {
     auto const inside = file.lexically_relative(folder);
-    found.push_back({file, inside.generic_string(), inside.has_parent_path() ? inside.begin()->string() : ""});
+    std::error_code unknown;
+    bool const below = inside.has_parent_path() || std::filesystem::is_directory(file, unknown);  // or it is a folder
+    found.push_back({file, inside.generic_string(), below ? inside.begin()->string() : ""});
   }
   std::sort(found.begin(), found.end(), [](clip const& a, clip const& b) { return a.name < b.name; });
   clip_list clips;

@@ -28,9 +28,9 @@ struct orientation {
     if (std::abs(a) + std::abs(d) >= std::abs(b) + std::abs(c)) return {false, a < 0, d < 0};
     return {true, c < 0, b < 0};
   }
-  /// Clockwise turn in degrees; a mirrored picture was mirrored left-right before.
   /// Whether it does more than turn.
   bool mirrors() const { return transpose ? mirror_x == mirror_y : mirror_x != mirror_y; }
+  /// Clockwise turn in degrees; a mirrored picture was mirrored left-right before.
   int degrees() const { return transpose ? (mirror_x ? 90 : 270) : (mirror_y ? 180 : 0); }
 };
 
