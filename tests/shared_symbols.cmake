@@ -21,6 +21,7 @@ list(TRANSFORM includes PREPEND "-I")
 set(seen)
 set(number 0)
 foreach(flags IN ITEMS "" -msse3 -mssse3 -msse4.1 -msse4.2 -mavx "-mavx -mfma" "-mavx -mfma4" -mavx2 "-mavx2 -mfma"
+    -mavx512f -mavx512bw "-mavx512f -mfma"
     -march=x86-64-v4 -march=cascadelake -march=icelake-server -march=cooperlake "-march=icelake-server -mavx512bf16")
   math(EXPR number "${number} + 1")
   separate_arguments(arguments UNIX_COMMAND "${FLAGS} -march=x86-64 ${flags}")

@@ -160,6 +160,14 @@ TEST_CASE("a null gradient of the input is not written and the rest is the same"
   CHECK(std::equal(with.gradients.values().begin(), with.gradients.values().end(), without.gradients.values().begin()));
 }
 
+TEMPLATE_TEST_CASE("a batch of nothing changes nothing", "", reference<float>, cpu) {
+  runner<TestType, fused_block> r(2);
+  std::vector<float> const before(r.params.values().begin(), r.params.values().end());
+  r.n = 0;
+  r.forward();
+  CHECK(std::equal(before.begin(), before.end(), r.params.data()));
+}
+
 TEST_CASE("unnamed layers are numbered, chains add nothing to names, blocks do") {
   using net = sequential<image<8, 8, 1>, named<"a", chain<chain<conv3x3<2>, relu>, named<"last", conv3x3<3>>>>,
                          global_max_pool, dense<4>>;

@@ -145,6 +145,13 @@ TEMPLATE_TEST_CASE("a classifier learns a batch, to the same bits on any number 
   CHECK(right >= 5);
 }
 
+TEST_CASE("a classifier's pass takes no more than it has room for") {
+  class_session<cpu, vision_of<micro>> s(1);
+  using classifier = decltype(s)::network;
+  classifier_training<classifier> pass(s.on, items - 1, false);
+  CHECK_THROWS_AS(pass.forward(s.net.data(), s.batch.view()), shape_error);
+}
+
 TEST_CASE("a frozen subnetwork stays as it is and the layers above it learn") {
   class_session<cpu, vision_of<micro>> s(2, true);
   using classifier = decltype(s)::network;

@@ -155,6 +155,9 @@ inline void require_processor() {
 #if defined(__AVX512VPOPCNTDQ__)
   L3_NEED("avx512vpopcntdq");
 #endif
+#if defined(__AVX512FP16__)
+  L3_NEED("avx512fp16");
+#endif
 #undef L3_NEED
 #endif
 }

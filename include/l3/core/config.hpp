@@ -28,13 +28,21 @@
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #define L3_ARCH_TAG avx2
-#define L3_ISA avx2
 #define L3_ISA_NAME "avx2"
+#if defined(__AVX512F__)  // a part of AVX-512, which the compiler may use
+#define L3_ISA avx2_avx512f
+#else
+#define L3_ISA avx2
+#endif
 #else
 #define L3_ARCH_TAG generic
 #define L3_ISA_NAME "generic"
 // Its registers are those that the flags allow.
-#if defined(__AVX2__)
+#if defined(__AVX512BW__)
+#define L3_ISA generic_avx512bw
+#elif defined(__AVX512F__)
+#define L3_ISA generic_avx512f
+#elif defined(__AVX2__)
 #define L3_ISA generic_avx2
 #elif defined(__AVX__) && defined(__FMA__)
 #define L3_ISA generic_avx_fma

@@ -22,8 +22,10 @@ template <class>
 inline constexpr bool runs_on_host = false;
 template <class S>
 inline constexpr bool runs_on_host<reference<S>> = true;
+#if !defined(__CUDACC__)  // which leaves SIMD out: a unit must not take plain loops for what others know as SIMD
 template <class A, class P>
 inline constexpr bool runs_on_host<simd<A, P>> = true;
+#endif
 }  // namespace detail
 
 /// Backends whose tensors the processor can read.

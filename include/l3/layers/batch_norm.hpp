@@ -73,6 +73,7 @@ struct batch_normalisation {
         batch_norm_join_moments(p.on, channels, k.mean, k.variance);
       rows *= group->size();
     }
+    if (rows == 0) return;  // of nothing there is no mean
     batch_norm_train_coefficients(p.on, rows, channels, Settings.epsilon, Settings.momentum, k.mean, k.variance,
                                   at<0>(params), at<1>(params), at<2>(params), at<3>(params), k.scale, k.shift,
                                   k.inverse_std);

@@ -21,6 +21,8 @@ namespace detail {
 /// What both pools share: they differ in the type of their output only.
 template <image_shape In, item_shape Out, pool P>
 struct pooling {
+  static_assert(P.window.height * P.window.width <= 1 << 24,
+                "l3::max_pool: windows of at most 2^24 pixels, for a float counts them");
   using input = In;
   using output = Out;
   static constexpr pool window = P;

@@ -43,6 +43,11 @@ struct concatenate<node_list<A...>, node_list<B...>> {
   using type = node_list<A..., B...>;
 };
 
+template <class Spec, class In>
+concept binds = requires {
+  typename Spec::template bind<In>;
+};
+
 // Binds specs to the shapes that reach them. Unnamed layers are numbered by place, as in torch.nn.Sequential.
 template <label Prefix, std::size_t Place, class In, class... Specs>
 struct bind_chain {
@@ -51,6 +56,7 @@ struct bind_chain {
 };
 template <label Prefix, std::size_t Place, class In, class Spec, class... Rest>
 struct bind_chain<Prefix, Place, In, Spec, Rest...> {
+  static_assert(binds<Spec, In>, "l3::sequential: one of the links is no spec of a layer, or takes no such shape");
   using layer = typename Spec::template bind<In>;
   using rest = bind_chain<Prefix, Place + 1, typename layer::output, Rest...>;
   using nodes = typename concatenate<node_list<bound<Prefix / numbered(Place), layer>>, typename rest::nodes>::type;
@@ -58,6 +64,9 @@ struct bind_chain<Prefix, Place, In, Spec, Rest...> {
 };
 template <label Prefix, std::size_t Place, class In, label Name, class Spec, class... Rest>
 struct bind_chain<Prefix, Place, In, named<Name, Spec>, Rest...> {
+  static_assert(
+      binds<Spec, In>,
+      "l3::named: no spec of a layer that takes such a shape, and no chain; to name a name, put it in a chain");
   using layer = typename Spec::template bind<In>;
   using rest = bind_chain<Prefix, Place + 1, typename layer::output, Rest...>;
   using nodes = typename concatenate<node_list<bound<Prefix / Name, layer>>, typename rest::nodes>::type;

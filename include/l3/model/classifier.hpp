@@ -70,14 +70,18 @@ class classifier_training {
 
   /// Room for batches of up to `items`.
   classifier_training(context<B>& on, std::size_t items, bool frozen)
-      : on_(on), frozen_(frozen), memory_((frozen ? frozen_plan : plan).bytes(items, on.threads())) {}
+      : on_(on), frozen_(frozen), room_(items), memory_((frozen ? frozen_plan : plan).bytes(items, on.threads())) {}
 
   /// Of a frozen subnetwork: takes its weights as they are now.
   void prepare(scalar const* params) {
     if (frozen_) trunk::prepare(on_, params, memory_.data());
   }
-  /// What the last layer gets of a batch. `params` are the network's, where the backend's kernels find them.
+  /// What the last layer gets of a batch. `params` are the network's, where the backend's kernels find them. Errors:
+  /// shape_error: more items than there is room for.
   value const* forward(scalar* params, batch_view<value const, typename Network::input> items) {
+    if (items.count > room_)
+      throw shape_error(
+          {"classifier batch", "at most " + std::to_string(room_) + " items", std::to_string(items.count)});
     items_ = items;
     places const at(*this);
     if (frozen_) {
@@ -119,6 +123,7 @@ class classifier_training {
 
   context<B>& on_;
   bool frozen_;
+  std::size_t room_;
   memory_on<B> memory_;
   batch_view<value const, typename Network::input> items_;
   value const* x_ = nullptr;
