@@ -106,28 +106,30 @@ class table {
       if (timed_) out.add("timestamps", {times.size()}, times);
       return out.commit();
     }
-    std::vector<float> values(rows_.count() * rows_.values_per_row());
-    rows_.read_bytes(0, std::as_writable_bytes(std::span(values)));
-    std::string content;
-    std::size_t const width = rows_.values_per_row();
+    // A row at a time: there may be more than memory holds.
+    atomic_file out(file_);
+    auto const put = [&](std::string const& some) { out.write(std::as_bytes(std::span(some))); };
+    std::vector<float> row(rows_.values_per_row());
+    auto const read = [&](std::size_t k) {
+      rows_.read_bytes(k * row.size() * sizeof(float), std::as_writable_bytes(std::span(row)));
+    };
     if (format_ == "csv") {
-      if (timed_) content += "timestamp,";
-      for (std::size_t d = 0; d < width; ++d) content += text("e%zu%c", d, d + 1 == width ? '\n' : ',');
+      std::string line = timed_ ? "timestamp," : "";
+      for (std::size_t d = 0; d < row.size(); ++d) line += text("e%zu%c", d, d + 1 == row.size() ? '\n' : ',');
+      put(line);
       for (std::size_t k = 0; k < rows_.count(); ++k) {
-        if (timed_) content += text("%.9g,", times[k]);
-        for (std::size_t d = 0; d < width; ++d)
-          content += text("%.9g%c", static_cast<double>(values[k * width + d]), d + 1 == width ? '\n' : ',');
+        read(k);
+        line = timed_ ? text("%.9g,", times[k]) : "";
+        for (std::size_t d = 0; d < row.size(); ++d)
+          line += text("%.9g%c", static_cast<double>(row[d]), d + 1 == row.size() ? '\n' : ',');
+        put(line);
       }
     } else {
-      json rows = json::array();
-      for (std::size_t k = 0; k < rows_.count(); ++k)
-        rows.push_back(std::vector<float>(values.begin() + static_cast<std::ptrdiff_t>(k * width),
-                                          values.begin() + static_cast<std::ptrdiff_t>((k + 1) * width)));
-      json document{{"embedding", std::move(rows)}};
-      if (timed_) document["timestamps"] = times;
-      content = document.dump() + "\n";
+      put("{\"embedding\":[");
+      for (std::size_t k = 0; k < rows_.count(); ++k) read(k), put((k == 0 ? "" : ",") + json(row).dump());
+      put("]" + (timed_ ? ",\"timestamps\":" + json(times).dump() : "") + "}\n");
     }
-    write_file(file_, content);
+    out.commit();
   }
 
   fs::path file_;

@@ -188,18 +188,23 @@ class svm_protocol {
     }
   };
 
-  /// The cost that does best when a part of the training files is held out: the fold behind the tested one, or where
-  /// there is no other fold a quarter of the files. Of equals the smallest.
+  /// The cost that does best when a part of the training files is held out: the first fold behind the tested one beside
+  /// which there is some of every class, or where there is none a quarter of the files. Of equals the smallest.
   double best_cost(files const& train, std::uint32_t tested) const {
     std::uint32_t held_out = tested;
     std::vector<std::uint32_t> fold_of;
     for (std::size_t const file : train) fold_of.push_back(set_.files[file].fold);
+    // A class of which nothing is left beside what is held out; or none.
+    auto const lost = [&](std::uint32_t held) {
+      std::vector<bool> seen(set_.classes.size());
+      for (std::size_t k = 0; k != train.size(); ++k)
+        if (fold_of[k] != held) seen[static_cast<std::size_t>(set_.files[train[k]].label)] = true;
+      return std::find(seen.begin(), seen.end(), false) - seen.begin();
+    };
+    auto const all = static_cast<std::ptrdiff_t>(set_.classes.size());
     for (std::uint32_t step = 1; step != set_.folds.size() && held_out == tested; ++step) {
       auto const next = static_cast<std::uint32_t>((tested + step) % set_.folds.size());
-      bool const some = std::find(fold_of.begin(), fold_of.end(), next) != fold_of.end();
-      bool const others =
-          std::find_if(fold_of.begin(), fold_of.end(), [&](auto const f) { return f != next; }) != fold_of.end();
-      if (some && others) held_out = next;
+      if (std::find(fold_of.begin(), fold_of.end(), next) != fold_of.end() && lost(next) == all) held_out = next;
     }
     if (held_out == tested) {
       std::vector<std::int32_t> labels;
@@ -213,15 +218,12 @@ class svm_protocol {
       fold_of = stratified_folds(labels, groups, parts, o_.network.seed);
       held_out = 0;
     }
+    if (auto const c = lost(held_out); c != all)
+      throw format_error({"files to choose --cost by, fold " + set_.folds[tested] + " tested",
+                          "some of every class besides those held out",
+                          "none of '" + set_.classes[static_cast<std::size_t>(c)] + "'; name one --cost"});
     files taught, judged;
-    std::vector<bool> seen(set_.classes.size());
-    for (std::size_t k = 0; k != train.size(); ++k) {
-      (fold_of[k] == held_out ? judged : taught).push_back(train[k]);
-      if (fold_of[k] != held_out) seen[static_cast<std::size_t>(set_.files[train[k]].label)] = true;
-    }
-    if (std::find(seen.begin(), seen.end(), false) != seen.end())
-      throw format_error({"files to choose --cost by", "some of every class besides those held out",
-                          "none of some class; name one --cost"});
+    for (std::size_t k = 0; k != train.size(); ++k) (fold_of[k] == held_out ? judged : taught).push_back(train[k]);
     machines const tried(*this, taught, o_.costs, team_);
     double best = o_.costs.front();
     std::size_t most = 0;
@@ -378,7 +380,8 @@ int cluster_run(probe_options const& o) {
   std::iota(all.begin(), all.end(), 0u);
   standardiser const scale(means, rows.width, all);
   for (std::size_t k = 0; k != labels.size(); ++k) scale(means.data() + k * rows.width, means.data() + k * rows.width);
-  std::size_t const clusters = o.clusters != 0 ? o.clusters : set.classes.size();
+  std::size_t const classes = std::set(labels.begin(), labels.end()).size();  // that something could be read of
+  std::size_t const clusters = o.clusters != 0 ? o.clusters : classes;
   if (clusters > labels.size())
     throw setting_error({"--clusters", "at most the number of files that can be read, " + std::to_string(labels.size()),
                          std::to_string(clusters)});
@@ -388,7 +391,7 @@ int cluster_run(probe_options const& o) {
   agreement const agrees = compare_clusterings(found.cluster, labels);
   o.answer(
       text("%zu files of %zu classes in %zu clusters: normalised mutual information %.4f, adjusted for chance %.4f",
-           labels.size(), set.classes.size(), clusters, agrees.nmi, agrees.ami));
+           labels.size(), classes, clusters, agrees.nmi, agrees.ami));
   json const result{{"kind", "cluster"},
                     {"set", o.data},
                     {"set_print", hex(set.print())},

@@ -7,6 +7,7 @@
 #include <l3/data/decode.hpp>
 #include <l3/eval/confusion.hpp>
 #include <l3/eval/standardise.hpp>
+#include <l3/files/file_lock.hpp>
 #include <l3/files/npz.hpp>
 #include <l3/train/softmax_head.hpp>
 #include <numeric>
@@ -48,6 +49,10 @@ class image_rows {
   template <class Make>
   void fill(std::string const& key, Make&& make, progress& bar) {
     make_folder(folder_);
+    lock_ = file_lock::of_folder(folder_);  // for results of any --shots
+    if (lock_.is_taken())
+      throw setting_error(
+          {"--out, " + folder_.string(), "features that no process makes or reads", "another process at work on them"});
     detail::remove_leftovers(folder_, {});
     fs::path const note = folder_ / "key.json";
     bool const is_new = fs::is_empty(folder_);
@@ -111,6 +116,7 @@ class image_rows {
     return detail::npy_header<float>({std::min(together_, images_ - f * together_) * views_, width_});
   }
 
+  file_lock lock_;
   fs::path folder_;
   std::size_t images_, views_, width_;
   std::vector<bool> usable_;

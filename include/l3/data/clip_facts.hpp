@@ -22,7 +22,8 @@ struct decode_limits {
   std::uint64_t packets = 4'000'000;              ///< packets in one pass
   std::uint64_t frames = 8'000'000;               ///< decoded pictures or blocks of sound in one pass
   std::uint64_t bytes = std::uint64_t{64} << 30;  ///< bytes of packets in one pass
-  double wall_seconds = 60;                       ///< watchdog: longest time one request (or step of a pass) may take
+  double wall_seconds = 60;  ///< watchdog: longest time one request (or step of a pass) may take; of
+                             ///< files without a limit of seconds: one packet
   std::size_t max_pixels = std::size_t{1} << 26;  ///< width x height of a picture, coded or displayed
 };
 

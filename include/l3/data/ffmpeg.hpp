@@ -319,8 +319,12 @@ class input {
     check_watch();
     if (code == AVERROR(ENOMEM)) check(code, name_, "packets of a possible size");
     if (code < 0) require_io();
+    if (patient_) restart_watch();
     return code >= 0;
   }
+  /// From now on the watchdog looks at each packet by itself, however many there are: of a file that is read as a
+  /// whole.
+  void be_patient() { patient_ = true; }
 
   /// Moves to the last index point of the stream at or before `time_stamp`; false if the file cannot.
   bool seek(int stream_index, std::int64_t time_stamp) {
@@ -421,6 +425,7 @@ class input {
 
   std::string name_;
   std::unique_ptr<watch> watch_;  // FFmpeg keeps its address
+  bool patient_ = false;
   std::size_t max_pixels_;
   io_ptr io_;  // outlives the demuxer that reads from it
   demuxer_ptr context_;

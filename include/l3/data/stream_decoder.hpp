@@ -95,6 +95,7 @@ class clip_file {
   std::unique_ptr<ffmpeg::input> open() {
     at_start_ = true;
     auto in = std::make_unique<ffmpeg::input>(path_, limits_.wall_seconds, limits_.max_pixels);
+    if (limits_.seconds <= 0) in->be_patient();
     if (index_)
       for (auto const* each : {&index_->video, &index_->sound})
         if (*each && !in->has_stream(each->stream, each->codec, each->time_base)) throw changed();
