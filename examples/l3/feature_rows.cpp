@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/files/safetensors.hpp>
+#include <numeric>
 #include <optional>
 
 namespace l3::program {
@@ -79,15 +80,17 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
 /// Rows of one kind, file after file.
 class collected final : public row_sink {
  public:
-  collected(common_options const& o, labelled_set const& set, feature_rows& to, progress& bar)
-      : o_(o), set_(set), to_(to), bar_(bar) {}
+  /// `places`: of each job, which of the set's files it is.
+  collected(common_options const& o, labelled_set const& set, std::vector<std::size_t> const& places, feature_rows& to,
+            progress& bar)
+      : o_(o), set_(set), places_(places), to_(to), bar_(bar) {}
   void rows(std::size_t, modality, std::span<float const> some) override {
     to_.values.insert(to_.values.end(), some.begin(), some.end());
   }
   void end(std::size_t job, modality, reading_outcome const& met) override {
     if (!met.refused.empty()) {
       to_.values.resize(to_.count() * to_.width);
-      to_.refused.emplace_back(job, met.refused);
+      to_.refused.emplace_back(places_[job], met.refused);
       o_.warn("refused " + met.refused);
     } else {
       to_.shorter += met.is_short ? 1 : 0;
@@ -95,15 +98,47 @@ class collected final : public row_sink {
     }
     to_.first.push_back(static_cast<std::int64_t>(to_.values.size() / to_.width));
     to_.skipped.push_back(static_cast<std::int64_t>(met.first));
-    bar_.update(static_cast<double>(job + 1), set_.files[job].name);
+    bar_.update(static_cast<double>(job + 1), set_.files[places_[job]].name);
   }
 
  private:
   common_options const& o_;
   labelled_set const& set_;
+  std::vector<std::size_t> const& places_;
   feature_rows& to_;
   progress& bar_;
 };
+
+/// The same rows, with those of some more files in the places of refused ones; in both the files are in order.
+feature_rows joined(feature_rows const& known, std::vector<std::size_t> const& places, feature_rows more) {
+  feature_rows all{.width = known.width};
+  for (std::size_t k = 0, next = 0; k + 1 != known.first.size(); ++k) {
+    bool const is_new = next != places.size() && places[next] == k;
+    feature_rows const& from = is_new ? more : known;
+    std::size_t const at = is_new ? next++ : k;
+    all.values.insert(all.values.end(), from.values.begin() + static_cast<std::ptrdiff_t>(from.begin(at) * all.width),
+                      from.values.begin() + static_cast<std::ptrdiff_t>(from.end(at) * all.width));
+    all.first.push_back(static_cast<std::int64_t>(all.values.size() / all.width));
+    all.skipped.push_back(from.skipped[at]);
+  }
+  all.refused = std::move(more.refused);
+  all.shorter = known.shorter + more.shorter, all.silent = known.silent + more.silent;
+  all.seconds = known.seconds + more.seconds;
+  return all;
+}
+
+void write(fs::path const& cache, std::string const& key, feature_rows const& rows) {
+  safetensors_writer out;
+  out.add("features", {rows.count(), rows.width}, std::span<float const>(rows.values));
+  out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
+  out.add("skipped", {rows.skipped.size()}, std::span<std::int64_t const>(rows.skipped));
+  out.metadata("l3.key", key);
+  std::string const rest = json_text(
+      json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}});
+  out.metadata("l3.rest", rest);
+  out.metadata("l3.check", check_of(rows, rest));
+  out.write(cache);
+}
 
 }  // namespace
 
@@ -150,39 +185,41 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   std::size_t const width = of.net->width_of(what, settings.which);
   std::string const key = key_of(set, what, of, settings);
   require_features(cache);
-  feature_rows rows;
-  rows.width = width;
+  embedder by(*of.net, *of.input, settings);
+  auto const read = [&](std::vector<std::size_t> const& places) {
+    feature_rows rows{.width = width};
+    std::vector<reading_job> jobs;
+    for (std::size_t const k : places)
+      jobs.push_back({.file = set.files[k].file, .sounds = settings.sounds, .frames = settings.frames});
+    progress bar(o, "files", static_cast<double>(jobs.size()));
+    interruption guard;
+    collected to(o, set, places, rows, bar);
+    by.run(jobs, to, [] { return interruption::signal() == 0; });
+    if (rows.first.size() <= jobs.size()) stop_if_signalled();
+    bar.finish();
+    rows.seconds = bar.seconds();
+    return rows;
+  };
+  feature_rows rows{.width = width};
+  std::vector<std::size_t> places;
   if (take_from(cache, key, set.files.size(), width, rows)) {
     o.say(text("%zu rows of features from %s", rows.count(), cache.c_str()));
     rows.from_cache = true;
-    for (auto const& [file, why] : rows.refused) o.warn("refused " + why);
-    return rows;
+    if (rows.refused.empty()) return rows;
+    // They may have been mended, or the disk be back.
+    for (auto const& [file, why] : rows.refused) places.push_back(file);
+    feature_rows more = read(places);
+    if (more.refused.size() == places.size()) {
+      rows.refused = std::move(more.refused);
+      return rows;
+    }
+    rows = joined(rows, places, std::move(more));
+  } else {
+    places.resize(set.files.size());
+    std::iota(places.begin(), places.end(), std::size_t{0});
+    rows = read(places);
   }
-  rows = {};
-  rows.width = width;
-  embedder by(*of.net, *of.input, settings);
-  std::vector<reading_job> jobs;
-  for (labelled_file const& f : set.files)
-    jobs.push_back({.file = f.file, .sounds = settings.sounds, .frames = settings.frames});
-  progress bar(o, "files", static_cast<double>(jobs.size()));
-  interruption guard;
-  collected to(o, set, rows, bar);
-  by.run(jobs, to, [] { return interruption::signal() == 0; });
-  if (rows.first.size() <= jobs.size()) stop_if_signalled();
-  bar.finish();
-  rows.seconds = bar.seconds();
-  if (!cache.empty()) {
-    safetensors_writer out;
-    out.add("features", {rows.count(), width}, std::span<float const>(rows.values));
-    out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
-    out.add("skipped", {rows.skipped.size()}, std::span<std::int64_t const>(rows.skipped));
-    out.metadata("l3.key", key);
-    std::string const rest = json_text(
-        json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}});
-    out.metadata("l3.rest", rest);
-    out.metadata("l3.check", check_of(rows, rest));
-    out.write(cache);
-  }
+  if (!cache.empty()) write(cache, key, rows);
   stop_if_signalled();  // before another one is watched for
   return rows;
 }
@@ -199,6 +236,8 @@ std::string files_print(labelled_set const& set) {
     std::error_code missing;
     auto const size = fs::file_size(f.file, missing);
     auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
+    // By where they are: files of other folders may have the same names, sizes and times.
+    print = fingerprint(fs::absolute(f.file).lexically_normal().string() + '\n', print);
     print =
         fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
     if (::access(f.file.c_str(), R_OK) != 0) print = fingerprint("not to be read", print);

@@ -16,12 +16,12 @@ namespace l3::program {
 /// Features, row after row: one for each second of a sound, one for a picture.
 struct feature_rows {
   std::size_t width = 0;
-  std::vector<float> values;              ///< (rows, width)
-  std::vector<std::int64_t> first = {0};  ///< rows of file k are [first[k], first[k + 1]): none if it was refused
-  std::vector<std::int64_t> skipped;      ///< of each file, the rows that would lie before its sound or pictures
-  std::vector<std::pair<std::size_t, std::string>> refused;  ///< file and why
-  std::size_t shorter = 0, silent = 0;                       ///< sounds shorter than a second; without any sound
-  double seconds = 0;                                        ///< what it took
+  std::vector<float> values = {};          ///< (rows, width)
+  std::vector<std::int64_t> first = {0};   ///< rows of file k are [first[k], first[k + 1]): none if it was refused
+  std::vector<std::int64_t> skipped = {};  ///< of each file, the rows that would lie before its sound or pictures
+  std::vector<std::pair<std::size_t, std::string>> refused = {};  ///< file and why
+  std::size_t shorter = 0, silent = 0;                            ///< sounds shorter than a second; without any sound
+  double seconds = 0;                                             ///< what it took
   bool from_cache = false;
 
   std::size_t count() const { return static_cast<std::size_t>(first.back()); }
@@ -50,7 +50,8 @@ struct feature_options : common_options {
 };
 
 /// Reads the features of all files, or takes them from `cache` if that was made of the same files by the same weights
-/// with the same settings; else writes it. Files that cannot be read are counted and said.
+/// with the same settings; else writes it. Files that cannot be read are counted and said, and tried again the next
+/// time.
 ///
 /// Errors  file_error: `cache` cannot be written; numeric_error: features that are not finite. Interrupted, it throws
 ///         `interrupted`, and nothing is kept unless all was read.

@@ -264,6 +264,55 @@ TEST_CASE("a probe of one's own sounds: folds, results, features kept, files tha
   CHECK(random.at("trained") == false);
 }
 
+TEST_CASE("a class of two files is kept out of the fold by which --cost is chosen") {
+  fs::path const rare = table("rare.csv", "path,label,fold", [](std::size_t k, auto const& path, auto const& label) {
+    return path + ',' + (k == 1 || k == 2 ? "rare" : label) + ',' + std::to_string(k % 3);
+  });
+  outcome const r = l3("probe folder " + quoted(rare) + checkpoint() + "--json --out " + quoted(scratch() / "rare"));
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK(json::parse(r.out).at("folds").size() == 3);
+}
+
+TEST_CASE("features: what was refused is tried again, and files of another folder are others") {
+  fs::path const here = scratch() / "stems" / "here", there = scratch() / "stems" / "there";
+  for (std::size_t k = 0; k != 4; ++k)
+    for (auto const& [folder, video] : {std::pair{here, k}, {there, k + 4}}) {
+      fs::create_directories(folder);
+      fs::path const wav = folder / ("stem" + std::to_string(k) + ".wav");
+      REQUIRE(std::system(("ffmpeg -v error -y -i " + quoted(two_classes() / labelled()[video].first) +
+                           "-map_metadata -1 -t 1.5 -ac 1 " + quoted(wav))
+                              .c_str()) == 0);
+      fs::last_write_time(wav, fs::file_time_type{});
+    }
+  REQUIRE(fs::file_size(here / "stem0.wav") == fs::file_size(there / "stem0.wav"));
+  auto const distance = [&](fs::path const& of, char const* out) {
+    return l3("distance audio " + quoted(of) + "--reference " + quoted(here) + checkpoint() + "--json --out " +
+              quoted(scratch() / out));
+  };
+  std::string const whole = content(here / "stem2.wav");
+  auto const put = [&](std::string const& bytes) {
+    std::ofstream(here / "stem2.wav", std::ios::binary) << bytes;
+    fs::last_write_time(here / "stem2.wav", fs::file_time_type{});
+  };
+  put(std::string(whole.size(), 'x'));
+  outcome const first = distance(here, "stems1");
+  INFO(first.err);
+  REQUIRE(first.code == 3);
+  CHECK(json::parse(first.out).at("of").at("files") == 3);
+  CHECK(distance(here, "stems1").code == 3);
+  put(whole);
+  outcome const mended = distance(here, "stems1");
+  CHECK(mended.code == 0);
+  json const of = json::parse(mended.out).at("of"), fresh = json::parse(distance(here, "stems2").out).at("of");
+  CHECK(of.at("files") == 4);
+  CHECK(of.at("rows") == fresh.at("rows"));
+  CHECK(json::parse(mended.out).at("distance").get<double>() < 1e-9);
+  outcome const others = distance(there, "stems1");
+  CHECK(others.code == 0);
+  CHECK(json::parse(others.out).at("distance").get<double>() > 1e-3);
+}
+
 TEST_CASE("ESC-50's layout: labels with commas, quotes and long words, folds as given") {
   std::map<std::string, std::string> named;
   std::string word = "ab";
