@@ -8,6 +8,7 @@
 #include <l3/files/safetensors.hpp>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 namespace l3::program {
 namespace {
@@ -23,7 +24,7 @@ std::string key_of(labelled_set const& set, modality what, chosen_network const&
               {"hop", s.hop},
               {"short", s.repeats ? "repeated" : "filled up with silence"},
               {"files", set.files.size()},
-              {"fingerprint", files_print(set)}}
+              {"fingerprint", files_print(set, true)}}
       .dump();
 }
 
@@ -65,11 +66,14 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
     if (file.metadata("l3.check") != check_of(rows, file.metadata("l3.rest"))) return false;
     json const rest = json::parse(file.metadata("l3.rest"));
     rest.at("refused").get_to(rows.refused);
+    rest.at("unopened").get_to(rows.unopened);
     rest.at("short").get_to(rows.shorter);
     rest.at("silent").get_to(rows.silent);
     rest.at("seconds").get_to(rows.seconds);
     for (auto const& [place, why] : rows.refused)
       if (place >= files) return false;
+    for (std::size_t const place : rows.unopened)
+      if (place >= files || rows.begin(place) != rows.end(place)) return false;
     return true;
   } catch (error const&) {  // damaged, or of another version: made anew
   } catch (json::exception const&) {
@@ -91,6 +95,7 @@ class collected final : public row_sink {
     if (!met.refused.empty()) {
       to_.values.resize(to_.count() * to_.width);
       to_.refused.emplace_back(places_[job], met.refused);
+      if (met.unopened) to_.unopened.push_back(places_[job]);
       o_.warn("refused " + met.refused);
     } else {
       to_.shorter += met.is_short ? 1 : 0;
@@ -112,6 +117,7 @@ class collected final : public row_sink {
 /// The same rows, with those of some more files in the places of refused ones; in both the files are in order.
 feature_rows joined(feature_rows const& known, std::vector<std::size_t> const& places, feature_rows more) {
   feature_rows all{.width = known.width};
+  all.values.reserve(known.values.size() + more.values.size());
   for (std::size_t k = 0, next = 0; k + 1 != known.first.size(); ++k) {
     bool const is_new = next != places.size() && places[next] == k;
     feature_rows const& from = is_new ? more : known;
@@ -121,9 +127,14 @@ feature_rows joined(feature_rows const& known, std::vector<std::size_t> const& p
     all.first.push_back(static_cast<std::int64_t>(all.values.size() / all.width));
     all.skipped.push_back(from.skipped[at]);
   }
-  all.refused = std::move(more.refused);
+  for (auto const& each : known.refused)
+    if (!std::binary_search(places.begin(), places.end(), each.first)) all.refused.push_back(each);
+  all.refused.insert(all.refused.end(), more.refused.begin(), more.refused.end());
+  std::sort(all.refused.begin(), all.refused.end());
+  all.unopened = std::move(more.unopened);
   all.shorter = known.shorter + more.shorter, all.silent = known.silent + more.silent;
   all.seconds = known.seconds + more.seconds;
+  all.from_cache = true;
   return all;
 }
 
@@ -133,8 +144,11 @@ void write(fs::path const& cache, std::string const& key, feature_rows const& ro
   out.add("first", {rows.first.size()}, std::span<std::int64_t const>(rows.first));
   out.add("skipped", {rows.skipped.size()}, std::span<std::int64_t const>(rows.skipped));
   out.metadata("l3.key", key);
-  std::string const rest = json_text(
-      json{{"refused", rows.refused}, {"short", rows.shorter}, {"silent", rows.silent}, {"seconds", rows.seconds}});
+  std::string const rest = json_text(json{{"refused", rows.refused},
+                                          {"unopened", rows.unopened},
+                                          {"short", rows.shorter},
+                                          {"silent", rows.silent},
+                                          {"seconds", rows.seconds}});
   out.metadata("l3.rest", rest);
   out.metadata("l3.check", check_of(rows, rest));
   out.write(cache);
@@ -185,14 +199,14 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
   std::size_t const width = of.net->width_of(what, settings.which);
   std::string const key = key_of(set, what, of, settings);
   require_features(cache);
-  embedder by(*of.net, *of.input, settings);
+  interruption guard;
   auto const read = [&](std::vector<std::size_t> const& places) {
     feature_rows rows{.width = width};
+    embedder by(*of.net, *of.input, settings);
     std::vector<reading_job> jobs;
     for (std::size_t const k : places)
       jobs.push_back({.file = set.files[k].file, .sounds = settings.sounds, .frames = settings.frames});
     progress bar(o, "files", static_cast<double>(jobs.size()));
-    interruption guard;
     collected to(o, set, places, rows, bar);
     by.run(jobs, to, [] { return interruption::signal() == 0; });
     if (rows.first.size() <= jobs.size()) stop_if_signalled();
@@ -201,21 +215,18 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     return rows;
   };
   feature_rows rows{.width = width};
-  std::vector<std::size_t> places;
   if (take_from(cache, key, set.files.size(), width, rows)) {
     o.say(text("%zu rows of features from %s", rows.count(), cache.c_str()));
     rows.from_cache = true;
-    if (rows.refused.empty()) return rows;
-    // They may have been mended, or the disk be back.
-    for (auto const& [file, why] : rows.refused) places.push_back(file);
-    feature_rows more = read(places);
-    if (more.refused.size() == places.size()) {
-      rows.refused = std::move(more.refused);
-      return rows;
-    }
-    rows = joined(rows, places, std::move(more));
+    for (auto const& [file, why] : rows.refused)
+      if (!std::binary_search(rows.unopened.begin(), rows.unopened.end(), file)) o.warn("refused " + why);
+    if (rows.unopened.empty()) return rows;
+    std::vector<std::size_t> const places = std::exchange(rows.unopened, {});
+    rows = joined(rows, places, read(places));
+    stop_if_signalled();
+    if (rows.unopened.size() == places.size()) return rows;
   } else {
-    places.resize(set.files.size());
+    std::vector<std::size_t> places(set.files.size());
     std::iota(places.begin(), places.end(), std::size_t{0});
     rows = read(places);
   }
@@ -230,14 +241,13 @@ json refused_files(labelled_set const& set, feature_rows const& rows) {
   return files;
 }
 
-std::string files_print(labelled_set const& set) {
+std::string files_print(labelled_set const& set, bool places) {
   std::uint64_t print = fingerprint("");
   for (labelled_file const& f : set.files) {
     std::error_code missing;
     auto const size = fs::file_size(f.file, missing);
     auto const changed = missing ? 0 : fs::last_write_time(f.file, missing).time_since_epoch().count();
-    // By where they are: files of other folders may have the same names, sizes and times.
-    print = fingerprint(fs::absolute(f.file).lexically_normal().string() + '\n', print);
+    if (places) print = fingerprint(fs::absolute(f.file).lexically_normal().string() + '\n', print);
     print =
         fingerprint(f.name + '\n' + std::to_string(missing ? 0 : size) + ' ' + std::to_string(changed) + '\n', print);
     if (::access(f.file.c_str(), R_OK) != 0) print = fingerprint("not to be read", print);

@@ -20,8 +20,9 @@ struct feature_rows {
   std::vector<std::int64_t> first = {0};   ///< rows of file k are [first[k], first[k + 1]): none if it was refused
   std::vector<std::int64_t> skipped = {};  ///< of each file, the rows that would lie before its sound or pictures
   std::vector<std::pair<std::size_t, std::string>> refused = {};  ///< file and why
-  std::size_t shorter = 0, silent = 0;                            ///< sounds shorter than a second; without any sound
-  double seconds = 0;                                             ///< what it took
+  std::vector<std::size_t> unopened = {};  ///< files of those that could not be opened: the next time they may
+  std::size_t shorter = 0, silent = 0;     ///< sounds shorter than a second; without any sound
+  double seconds = 0;                      ///< what it took
   bool from_cache = false;
 
   std::size_t count() const { return static_cast<std::size_t>(first.back()); }
@@ -50,8 +51,8 @@ struct feature_options : common_options {
 };
 
 /// Reads the features of all files, or takes them from `cache` if that was made of the same files by the same weights
-/// with the same settings; else writes it. Files that cannot be read are counted and said, and tried again the next
-/// time.
+/// with the same settings; else writes it. Files that cannot be used are counted and said; those that cannot
+/// be opened are tried again the next time.
 ///
 /// Errors  file_error: `cache` cannot be written; numeric_error: features that are not finite. Interrupted, it throws
 ///         `interrupted`, and nothing is kept unless all was read.
@@ -61,7 +62,8 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
 /// Those that were left out, for a result: `file` and `why`.
 json refused_files(labelled_set const& set, feature_rows const& rows);
 
-/// The same for the same files: known by name, size, time of change and whether they may be read.
-std::string files_print(labelled_set const& set);
+/// The same for the same files: known by name, size, time of change and whether they may be read; with `places` also by
+/// where they are, for sounds of one length have one size.
+std::string files_print(labelled_set const& set, bool places);
 
 }  // namespace l3::program

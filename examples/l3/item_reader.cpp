@@ -260,11 +260,11 @@ void item_reader::read(std::size_t job, lane& to) {
         opened = true;
         make(met);
       } catch (file_error const& e) {
-        refused = true;
+        refused = met.unopened = true;
         met.refused = e.what();
       } catch (media_error const& e) {
         require_memory_left();
-        refused = !opened;
+        refused = met.unopened = !opened;
         met.refused = e.what();
       }
     }

@@ -49,6 +49,7 @@ struct reading_outcome {
   std::size_t items = 0;
   std::size_t first = 0;   ///< row of the first item; those before it are of a time before the sound or the pictures
   std::string refused{};   ///< why there are no more; empty: these are all
+  bool unopened = false;   ///< refused because the file could not be opened or read, which may be otherwise next time
   bool is_short = false;   ///< a sound of less than one second
   bool is_silent = false;  ///< nowhere louder than half a step of 16 bits
 };

@@ -381,6 +381,7 @@ int cluster_run(probe_options const& o) {
   standardiser const scale(means, rows.width, all);
   for (std::size_t k = 0; k != labels.size(); ++k) scale(means.data() + k * rows.width, means.data() + k * rows.width);
   std::size_t const classes = std::set(labels.begin(), labels.end()).size();  // that something could be read of
+  if (classes < 2) throw media_error({o.data, "files of at least two classes that can be read", "of one alone"});
   std::size_t const clusters = o.clusters != 0 ? o.clusters : classes;
   if (clusters > labels.size())
     throw setting_error({"--clusters", "at most the number of files that can be read, " + std::to_string(labels.size()),
@@ -403,7 +404,7 @@ int cluster_run(probe_options const& o) {
                     {"hop", o.what == "audio" ? json(o.hop) : json()},
                     {"settings", {{"starts", o.starts}, {"short", o.fill}}},
                     {"files", labels.size()},
-                    {"classes", set.classes.size()},
+                    {"classes", classes},
                     {"clusters", clusters},
                     {"nmi", agrees.nmi},
                     {"ami", agrees.ami},

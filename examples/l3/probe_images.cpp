@@ -49,17 +49,25 @@ class image_rows {
   template <class Make>
   void fill(std::string const& key, Make&& make, progress& bar) {
     make_folder(folder_);
-    lock_ = file_lock::of_folder(folder_);  // for results of any --shots
-    if (lock_.is_taken())
-      throw setting_error(
-          {"--out, " + folder_.string(), "features that no process makes or reads", "another process at work on them"});
-    detail::remove_leftovers(folder_, {});
+    // For results of any --shots: one process makes them, others may then read them.
+    lock_ = file_lock::of_folder(folder_);
+    bool const makes = !lock_.is_taken();
+    if (!makes) lock_ = file_lock::of_folder(folder_, true);
+    auto const require = [&](bool free) {
+      if (!free)
+        throw setting_error({"--out, " + folder_.string(),
+                             "features that no process makes, or the same that others read",
+                             "another process at work on them"});
+    };
+    require(!lock_.is_taken());
+    if (makes) detail::remove_leftovers(folder_, {});
     fs::path const note = folder_ / "key.json";
     bool const is_new = fs::is_empty(folder_);
     std::string const old = is_new || !fs::exists(note) ? "" : read_file(note, 1 << 20);
     if (json const ours = json::parse(old, nullptr, false); !is_new && !(ours.is_object() && ours.contains("pictures")))
       throw setting_error({"--out, " + folder_.string(), "features kept by an earlier run, or nothing", "other files"});
     if (old != key) {
+      require(makes);
       for (std::size_t f = 0; f != files(); ++f) fs::remove(file(f));
       write_file(note, key);
     }
@@ -70,9 +78,10 @@ class image_rows {
       rows.resize(n * views_ * width_);
       auto const of = [&](std::size_t k) { return std::span(rows).subspan(k * views_ * width_, views_ * width_); };
       bool changed = !take(f, rows);
+      require(makes || !changed);
       if (changed)
         make(first, n, std::span<float>(rows));
-      else
+      else if (makes)
         for (std::size_t k = 0; k != n; ++k)
           if (std::isnan(of(k)[0])) {
             make(first + k, 1, of(k)), changed |= !std::isnan(of(k)[0]);
@@ -82,6 +91,7 @@ class image_rows {
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(of(k)[0]);
       bar.update(static_cast<double>(first + n), "");
     }
+    lock_.share();
   }
 
   void read(std::size_t image, std::size_t view, std::span<float> out) const {
@@ -245,15 +255,14 @@ class image_probe {
   }
 
   void fill(image_rows& rows, labelled_set const& set, bool random) {
-    std::string const key = json{
-        {"network", of_.identity},
-        {"layer", name_of(which_)},
-        {"scaling", picture_scaling},
-        {"views", random ? json(rows.views()) : json("centre")},
-        {"seed", random ? json(o_.network.seed) : json()},
-        {"pictures", set.files.size()},
-        {"fingerprint",
-         files_print(set)}}.dump();
+    std::string const key = json{{"network", of_.identity},
+                                 {"layer", name_of(which_)},
+                                 {"scaling", picture_scaling},
+                                 {"views", random ? json(rows.views()) : json("centre")},
+                                 {"seed", random ? json(o_.network.seed) : json()},
+                                 {"pictures", set.files.size()},
+                                 {"fingerprint", files_print(set, false)}}
+                                .dump();
     progress bar(o_, "pictures", static_cast<double>(set.files.size()));
     rows.fill(
         key, [&](std::size_t first, std::size_t n, std::span<float> out) { embed(rows, set, random, first, n, out); },

@@ -155,7 +155,7 @@ inline void require_processor() {
 #if defined(__AVX512VPOPCNTDQ__)
   L3_NEED("avx512vpopcntdq");
 #endif
-#if defined(__AVX512FP16__)
+#if defined(__AVX512FP16__) && (!defined(__clang__) || __clang_major__ >= 19)  // older ones cannot ask
   L3_NEED("avx512fp16");
 #endif
 #undef L3_NEED

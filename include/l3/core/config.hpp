@@ -29,7 +29,9 @@
 #elif defined(__AVX2__) && defined(__FMA__)
 #define L3_ARCH_TAG avx2
 #define L3_ISA_NAME "avx2"
-#if defined(__AVX512F__)  // a part of AVX-512, which the compiler may use
+#if defined(__AVX512BW__)  // a part of AVX-512, which the compiler may use
+#define L3_ISA avx2_avx512bw
+#elif defined(__AVX512F__)
 #define L3_ISA avx2_avx512f
 #else
 #define L3_ISA avx2

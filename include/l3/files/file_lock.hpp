@@ -18,13 +18,15 @@ namespace l3::inline L3_ISA {
 class file_lock {
  public:
   file_lock() = default;
-  /// Of a folder that is there.
-  static file_lock of_folder(std::filesystem::path const& folder) {
+  /// Of a folder that is there; `shared`: with others that have it so.
+  static file_lock of_folder(std::filesystem::path const& folder, bool shared = false) {
     file_lock lock;
     lock.file_ = detail::file_descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (lock.file_.is_open()) lock.take();
+    if (lock.file_.is_open()) lock.take(shared);
     return lock;
   }
+  /// Lets others have it, too, who take it so.
+  void share() { take(true); }
   /// Of a name: a file that is made, and removed afterwards. Errors: file_error: it cannot be made.
   static file_lock of_name(std::filesystem::path name) {
     for (;;) {
@@ -54,7 +56,9 @@ class file_lock {
   bool is_taken() const { return taken_; }
 
  private:
-  void take() { taken_ = ::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; }
+  void take(bool shared = false) {
+    taken_ = ::flock(file_.get(), (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  }
   void swap(file_lock& other) {
     std::swap(file_, other.file_), std::swap(made_, other.made_), std::swap(taken_, other.taken_);
   }
