@@ -1,4 +1,5 @@
 // l3 index: looks at every video of a collection once, and writes down what it is.
+#include <atomic>
 #include <l3/core/context.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/packed_clips.hpp>
@@ -160,14 +161,14 @@ int index_run(index_options const& o) {
   interruption guard;
   progress bar(o, "videos", static_cast<double>(clips.size()));
   auto saved = std::chrono::steady_clock::now();
-  bool too_many = false;
+  std::atomic<bool> too_many = false;
   thread_team team(o.threads);
   team.run(clips.size(), [&](std::size_t i, std::size_t) {
+    if (too_many || interruption::signal() != 0) return;
     clip_record r{.video = clips[i]};
     stamp_file(r);
     {
       std::lock_guard const lock(one_at_a_time);
-      if (too_many || interruption::signal() != 0) return;
       if (auto const id = begun.find(r))
         where[i] = -id;
       else
@@ -184,7 +185,7 @@ int index_run(index_options const& o) {
     if (!r.refused.empty()) {
       ++refused;
       if (!is_known) o.warn("refused " + r.refused);
-      too_many = refused > o.most_failures;
+      if (refused > o.most_failures) too_many = true;
     }
     bar.update(static_cast<double>(++done_clips), text("%zu refused", refused));
     if (auto const now = std::chrono::steady_clock::now(); now - saved > std::chrono::seconds(5)) {

@@ -563,13 +563,65 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
   CHECK(l3::packed_clips(fixtures::folder() / "links/linked.l3index").clips().size() == report.packed);
   // What is not ours stays, whatever is forced.
   fixtures::write_file("packed3/shard-notes.tar", fixtures::bytes(10, 'x'));
+  fixtures::write_file("packed3/shard-000007.tar", fixtures::bytes(10, 'x'));
   l3::packer(m->clips, {.out = three, .side = 16, .overwrite = true}).run();
   CHECK(fs::exists(three / "shard-notes.tar"));
+  CHECK(fs::exists(three / "shard-000007.tar"));
   CHECK(l3::check_packing(three).problems.empty());
 
   fs::remove(shard);
   CHECK_THAT(l3::check_packing(one).problems.at(0), Contains("shard-00001.tar: expected a shard"));
   CHECK_THROWS_AS(l3::packed_clips(one), l3::file_error);
+}
+
+TEST_CASE("videos that are gone in the midst of a packing end it, and it goes on when they are back") {
+  auto const* m = need_media();
+  if (!m) return;
+  fs::path const here = fresh("going"), gone = fixtures::folder() / "gone";
+  fs::remove_all(gone);
+  fs::create_directories(here);
+  l3::clip_list clips, other_labels;
+  for (int k = 0; k != 12; ++k) {
+    std::string const name = std::to_string(k) + ".mp4";
+    fs::copy_file(m->folder / "clip4.mp4", here / name);
+    clips.push_back({here / name, name, "a"});
+    other_labels.push_back({here / name, name, k == 1 ? "b" : "a"});
+  }
+  l3::pack_options options{
+      .out = fresh("packed-gone"), .pictures_per_second = 2, .side = 32, .shard_bytes = 1, .threads = 1};
+  l3::packer(clips, options).run();
+  auto const whole = files_in(options.out);
+  options.out = fresh("packed-parts");
+  options.progress = [&](std::size_t finished, l3::clip_record const&) {
+    if (finished == 4) fs::rename(here, gone);
+  };
+  CHECK_THROWS_WITH(l3::packer(clips, options).run(), Contains("files that are there until all are packed"));
+  CHECK_FALSE(fs::exists(options.out / "index.l3index"));
+  options.progress = {};
+  CHECK_THROWS_WITH(l3::packer(clips, options).run(), Contains("files that are there until all are packed"));
+  fs::rename(gone, here);
+  CHECK_THROWS_WITH(l3::packer(other_labels, options), Contains("the same labels") && Contains("'b'"));
+  CHECK(l3::packer(clips, options).run().packed == 12);
+  auto const parts = files_in(options.out);
+  for (auto const& [name, bytes] : whole)
+    if (name.ends_with(".tar")) CHECK((parts.at(name) == bytes));
+}
+
+TEST_CASE("what an index finds hangs on the first seconds alone") {
+  if (!need_media()) return;
+  std::string const sound = " -f lavfi -i sine=440:d=6 ", encode = "-c:v libx264 -g 10 -c:a aac ";
+  fixtures::ffmpeg("-f lavfi -i testsrc2=s=64x48:r=10:d=6" + sound + encode + "six.mp4");
+  fixtures::ffmpeg("-i six.mp4 -t 1.9 -c copy two.mp4");
+  auto const print = [](char const* name) {
+    return l3::clip_reader(fixtures::folder() / name, {.seconds = 1}).content_print();
+  };
+  CHECK(print("two.mp4") == print("six.mp4"));
+  // What comes round again is no standstill.
+  fixtures::ffmpeg(
+      "-f lavfi -i color=gray:s=64x48:r=10:d=10 -vf \"drawbox=c=white:t=fill:enable='gt(mod(t,2),0.5)'\" " + encode +
+      "round.mp4");
+  l3::clip_record const r = l3::probe_clip({fixtures::folder() / "round.mp4", "round.mp4", ""}, {});
+  CHECK_FALSE(r.has(l3::content_flag::still));
 }
 
 TEST_CASE("damaged indexes and shards of a packing give errors, not crashes") {

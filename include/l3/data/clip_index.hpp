@@ -62,6 +62,7 @@ struct clip_record {
   double motion = 0;                ///< largest difference found between two pictures: mean over colours 0 to 255
   std::vector<double> keys{};       ///< times of the pictures at which decoding can begin, seconds
   std::uint64_t content_print = 0;  ///< see clip_reader::content_print; 0: not known
+  bool not_given = false;           ///< refused because the system did not give the file; an index does not keep it
 
   bool has(content_flag f) const { return (flags & static_cast<std::uint32_t>(f)) != 0; }
   void mark(content_flag f, bool is_so) {
@@ -82,8 +83,11 @@ struct index_settings {
   double seconds = 10;     ///< only so many seconds of each video were looked at; 0: all
   bool content = true;     ///< whether sound and pictures were decoded to find silence and standstill
   std::uint32_t drop = 0;  ///< content_flag's that are not wanted
+  int probes = 2;          ///< how it was looked; 1: by earlier builds, which did not note it
   /// Whether what was found with one is what would be found with the other.
-  bool same_probes(index_settings const& other) const { return seconds == other.seconds && content == other.content; }
+  bool same_probes(index_settings const& other) const {
+    return seconds == other.seconds && content == other.content && probes == other.probes;
+  }
 };
 
 namespace detail {
@@ -162,7 +166,7 @@ inline bool has_tables(sql_database& index, std::initializer_list<std::string_vi
 inline index_settings read_settings(sql_database& index) {
   if (!has_tables(index, {"about", "places", "labels", "clips"}))
     throw format_error(complaint{index.name(), "an index, as l3 index writes it", "another database"});
-  index_settings s;
+  index_settings s{.probes = 1};
   std::int64_t version = 0;
   auto rows = index.prepare("SELECT key, value FROM about");
   while (rows.step()) {
@@ -170,6 +174,7 @@ inline index_settings read_settings(sql_database& index) {
     if (key == "l3.index") version = rows.integer(1);
     if (key == "seconds") s.seconds = rows.real(1);
     if (key == "content") s.content = rows.integer(1) != 0;
+    if (key == "probes") s.probes = static_cast<int>(rows.integer(1));
     if (key == "drop") s.drop = static_cast<std::uint32_t>(rows.integer(1));
   }
   if (version != index_version)
@@ -265,6 +270,7 @@ class clip_index_writer {
       about.run(std::string_view("seconds"), settings.seconds);
       about.run(std::string_view("content"), settings.content);
       about.run(std::string_view("drop"), settings.drop);
+      about.run(std::string_view("probes"), settings.probes);
       if (!more_tables.empty()) index_->run(more_tables);
       if (!file_) save();
     }

@@ -250,7 +250,7 @@ inline bool is_table(std::filesystem::path const& file, std::string_view text) {
 }
 
 inline clip_list clips_of_file(std::filesystem::path const& file) {
-  auto const text = read_file(file, std::size_t{256} << 20);
+  auto const text = read_file(file, std::size_t{1} << 32);
   if (is_table(file, text)) return clips_of_table(parse_csv(text, file.string()), file);
   clip_list clips;
   for_each_line(text, file.string(), "a folder, a CSV file or a text with the path of a video in each line",

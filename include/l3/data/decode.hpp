@@ -2,7 +2,6 @@
 /// seconds.
 #pragma once
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -99,7 +98,7 @@ class clip_reader {
       mix(each->codec), mix(each->print);
       mix(each->time_base.num), mix(each->time_base.den);
     }
-    mix(facts_.width), mix(facts_.height), mix(std::bit_cast<std::uint64_t>(facts_.frame_rate));
+    mix(facts_.width), mix(facts_.height);
     mix(facts_.rotation), mix(facts_.sample_rate), mix(facts_.channels);
     if (facts_.has_video && !facts_.still_image)
       if (auto const turn = orientation(file_, nullptr); turn.mirrors()) mix(1);

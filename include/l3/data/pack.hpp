@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -138,17 +139,27 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
       require_clip_bytes(r.video.name, p.pictures.size());
     }
     if (p.pictures.empty()) throw media_error(complaint{r.video.file.string(), "pictures", "damaged ones only"});
+    clip_record now{.video = r.video};
+    stamp_file(now);
+    if (now.bytes != r.bytes || now.modified != r.modified)
+      throw media_error(
+          complaint{r.video.file.string(), "a file that does not change while it is packed", "another size or time"});
   } catch (unusable_file const& e) {
     require_memory_left();
     r.refused = e.what();
+    r.not_given = dynamic_cast<file_error const*>(&e) != nullptr;
   }
   return p;
 }
 
-inline std::string shard_name(std::size_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "shard-%05zu.tar", number);
+inline std::string shard_name(std::uint64_t number) {
+  char name[40];
+  std::snprintf(name, sizeof name, "shard-%05llu.tar", static_cast<unsigned long long>(number));
   return name;
+}
+/// Whether a shard may be called so.
+inline bool is_shard_name(std::string const& name) {
+  return name.starts_with("shard-") && name == shard_name(std::strtoull(name.c_str() + 6, nullptr, 10));
 }
 
 }  // namespace detail
@@ -280,9 +291,7 @@ class packer {
       throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
     std::vector<fs::path> shards;
     for (auto const& each : fs::directory_iterator(o_.out))
-      if (auto const name = each.path().filename().string(); name.starts_with("shard-") && name.ends_with(".tar") &&
-                                                             name.find_first_not_of("0123456789", 6) == name.size() - 4)
-        shards.push_back(each.path());
+      if (detail::is_shard_name(each.path().filename().string())) shards.push_back(each.path());
     if (!o_.overwrite && !shards.empty() && !fs::exists(unfinished_))
       throw setting_error(
           complaint{o_.out.string(), "an empty folder, or --force to pack anew", "shards without an index"});
@@ -310,18 +319,25 @@ class packer {
       if (place >= clips_.size() || clips_.name(place) != name)
         refuse("the same list of videos, with " + detail::excerpt(name) + " at place " + std::to_string(id),
                place < clips_.size() ? detail::excerpt(clips_.name(place)) : "its end");
+      if (clips_.label(place) != then.video.label)
+        refuse("the same labels, with " + detail::excerpt(then.video.label) + " for " + detail::excerpt(name),
+               detail::excerpt(clips_.label(place)));
       clip_record now{.video = clips_[place]};
       stamp_file(now);
       ++report_.known;
+      bool const changed = now.bytes != then.bytes || now.modified != then.modified;
       if (then.usable(0)) {
-        report_.changed += now.bytes != then.bytes || now.modified != then.modified;
+        report_.changed += changed;
+        last_packed_ = now.video.file;
       } else {
         refused_.push_back(then.why_unusable());
-        if (any && detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
+        bool const asks = any && changed && !(o_.stop && o_.stop());
+        if (asks && detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
       }
     });
     if (!any) {  // there is nothing to go on with
       refused_.clear();
+      last_packed_.clear();
       report_ = {};
       std::filesystem::remove(unfinished_);
       return;
@@ -343,6 +359,11 @@ class packer {
 
   /// The next clip of the list, into the shard and the index.
   void write(detail::packed_clip const& p) {
+    std::error_code unknown;
+    if (p.record.not_given && !last_packed_.empty() && !std::filesystem::exists(last_packed_, unknown))
+      throw file_error(complaint{p.record.video.file.string() + " and " + last_packed_.string(),
+                                 "files that are there until all are packed (the same call goes on)", "neither"});
+    if (p.record.usable(0)) last_packed_ = p.record.video.file;
     auto const id = index_->add(p.record);
     if (p.record.usable(0)) write_members(p, id);
     ++report_.finished;
@@ -412,6 +433,7 @@ class packer {
   std::optional<archive_writer> shard_;
   pack_report report_;
   std::vector<std::string> refused_, mended_;  ///< by an earlier run
+  std::filesystem::path last_packed_;          ///< the last video that was there
   std::size_t saved_ = 0;                      ///< clips whose place is durable
 };
 

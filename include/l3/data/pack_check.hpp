@@ -26,6 +26,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace l3::inline L3_ISA {
@@ -42,12 +43,15 @@ namespace detail {
 /// One shard against what the index says of it.
 class shard_check {
  public:
-  shard_check(std::filesystem::path const& index, std::int64_t shard, std::string file, std::uint64_t bytes)
+  /// `clips`: those that the index knows of in it.
+  shard_check(std::filesystem::path const& index, std::int64_t shard, std::string file, std::uint64_t bytes,
+              std::uint64_t clips)
       : index_(index, sql_database::mode::read),
         find_(index_.prepare(
             "SELECT shard, crc32, sound_at, samples, picture_at, picture_bytes FROM packed WHERE id = ?")),
         shard_(shard),
         bytes_(bytes),
+        clips_(clips),
         name_(std::move(file)),
         path_(folder_of(index) / name_) {}
 
@@ -62,10 +66,7 @@ class shard_check {
     found_.bytes = size;
     if (size != bytes_) problem(std::to_string(bytes_) + " bytes", std::to_string(size));
     read_members();
-    auto count = index_.prepare("SELECT count(*) FROM packed WHERE shard = ?");
-    count.bind(shard_).step();
-    if (static_cast<std::int64_t>(found_.clips) != count.integer(0))
-      problem(std::to_string(count.integer(0)) + " clips", std::to_string(found_.clips));
+    if (found_.clips != clips_) problem(std::to_string(clips_) + " clips", std::to_string(found_.clips));
     return found_;
   }
 
@@ -164,7 +165,7 @@ class shard_check {
   sql_database index_;
   sql_statement find_;
   std::int64_t shard_, clip_ = -1;
-  std::uint64_t bytes_, sound_at_ = 0, samples_ = 0;
+  std::uint64_t bytes_, clips_, sound_at_ = 0, samples_ = 0;
   std::string name_;
   std::filesystem::path path_;
   bool known_ = false;
@@ -199,12 +200,18 @@ inline pack_check check_packing(std::filesystem::path const& folder, std::size_t
                       static_cast<std::uint64_t>(rows.integer(2))});
     total += shards.back().bytes;
   }
+  std::unordered_map<std::int64_t, std::uint64_t> clips;  // of each shard
+  auto counts = database.prepare("SELECT shard, count(*) FROM packed GROUP BY shard");
+  while (counts.step()) clips[counts.integer(0)] = static_cast<std::uint64_t>(counts.integer(1));
   std::vector<pack_check> parts(shards.size());
   std::mutex one_at_a_time;
   std::uint64_t read = 0;
   thread_team team(threads);
   team.run(shards.size(), [&](std::size_t k, std::size_t) {
-    parts[k] = detail::shard_check(index, shards[k].id, shards[k].file, shards[k].bytes).run();
+    auto const known = clips.find(shards[k].id);
+    parts[k] = detail::shard_check(index, shards[k].id, shards[k].file, shards[k].bytes,
+                                   known == clips.end() ? 0 : known->second)
+                   .run();
     std::lock_guard const lock(one_at_a_time);
     read += shards[k].bytes;
     if (progress) progress(read, total);

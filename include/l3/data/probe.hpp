@@ -24,8 +24,8 @@ namespace l3::inline L3_ISA {
 
 namespace detail {
 
-/// Where pictures are compared, in shares of the video's length.
-inline constexpr std::size_t pictures_compared = 5;
+/// Where pictures are compared, in shares of the video's length: uneven, for what comes round again.
+inline constexpr std::array<double, 5> pictures_compared = {0, 0.13, 0.37, 0.71, 0.97};
 inline constexpr std::size_t compared_side = 32;  ///< smallest side: noise of the coding is averaged away
 inline constexpr double least_motion = 1;         ///< mean difference of colours 0 to 255
 inline constexpr double least_loudness = 1e-3;    ///< -60 dB of full scale
@@ -55,9 +55,8 @@ inline double difference(rgb_frame const& a, rgb_frame const& b) {
 /// Errors  media_error: all are.
 inline double motion_seen(clip_reader& reader) {
   auto const span = reader.facts().video;
-  std::array<double, pictures_compared> times;
-  for (std::size_t k = 0; k < times.size(); ++k)
-    times[k] = span.begin + span.seconds() * static_cast<double>(k) / pictures_compared;
+  auto times = pictures_compared;
+  for (double& t : times) t = span.begin + span.seconds() * t;
   reader.expect_frames(times);
   rgb_frame first;
   double most = 0;
@@ -110,6 +109,7 @@ inline clip_record probe_clip(clip video, index_settings const& s, decode_limits
   } catch (unusable_file const& e) {
     require_memory_left();
     r.refused = e.what();
+    r.not_given = dynamic_cast<file_error const*>(&e) != nullptr;
   }
   return r;
 }

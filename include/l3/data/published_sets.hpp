@@ -276,6 +276,10 @@ inline set_listing list_published_set(set_request const& r) {
     std::erase_if(entries, [&](detail::set_entry const& each) { return !wanted.contains(each.label); });
     std::set_difference(wanted.begin(), wanted.end(), heard.begin(), heard.end(), std::back_inserter(found.unheard));
   }
+  if (r.split != "all" && !entries.empty() &&
+      std::all_of(entries.begin(), entries.end(), [](detail::set_entry const& each) { return each.split.empty(); }))
+    throw setting_error(
+        complaint{"split of " + r.list.string(), "all: the list does not say which are which", r.split});
   if (r.split != "all") std::erase_if(entries, [&](detail::set_entry const& each) { return each.split != r.split; });
 
   std::set<std::filesystem::path const*> taken;

@@ -166,7 +166,7 @@ inline csv_table parse_csv(std::string_view text, std::string const& source) {
 }
 
 /// Reads a table from a file. Errors  as parse_csv; file_error if it cannot be read or is larger than max_bytes.
-inline csv_table read_csv(std::filesystem::path const& path, std::size_t max_bytes = std::size_t{256} << 20) {
+inline csv_table read_csv(std::filesystem::path const& path, std::size_t max_bytes = std::size_t{1} << 32) {
   return parse_csv(read_file(path, max_bytes), path.string());
 }
 
