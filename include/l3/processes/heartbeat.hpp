@@ -287,7 +287,11 @@ class heartbeat {
   void listen_for(std::chrono::milliseconds time) {
     std::vector<pollfd> sockets;
     for (peer const& each : peers_) sockets.push_back({each.is_gone ? -1 : each.socket.get(), POLLIN, 0});
+    auto const asked = clock::now();
     ::poll(sockets.data(), sockets.size(), static_cast<int>(time.count()));
+    // A job that was suspended as a whole is not silent: nobody could speak.
+    if (auto const stood = clock::now() - asked - time; stood > settings_.interval)
+      for (peer& p : peers_) p.heard += stood;
     for (std::size_t k = 0; k != peers_.size(); ++k) {
       peer& p = peers_[k];
       if (p.is_gone) continue;

@@ -83,7 +83,8 @@ template <class Error>
 void require_values(std::filesystem::path const& path, std::string const& name, parameter const& p,
                     std::span<float const> values) {
   require_finite<Error>(path, name, values);
-  if (p.kind == role::spread && std::any_of(values.begin(), values.end(), [](float v) { return v < 0; }))
+  if ((p.kind == role::spread || name.ends_with(".exp_avg_sq")) &&
+      std::any_of(values.begin(), values.end(), [](float v) { return v < 0; }))
     throw Error({path.string(), "variances that are not negative in " + name, "others"});
 }
 inline void read_finite(safetensors_file const& file, std::string const& name, parameter const& p,
