@@ -19,12 +19,21 @@ float UNIT() {
 set(includes "${INCLUDES}")
 list(TRANSFORM includes PREPEND "-I")
 set(seen)
+set(sets)
 set(number 0)
 foreach(flags IN ITEMS "" -msse3 -mssse3 -msse4.1 -msse4.2 -mavx "-mavx -mfma" "-mavx -mfma4" -mavx2 "-mavx2 -mfma"
-    -mavx512f -mavx512bw "-mavx512f -mfma"
+    -mavx512f -mavx512bw "-mavx512f -mfma" "-mavx512bw -mfma"
     -march=x86-64-v4 -march=cascadelake -march=icelake-server -march=cooperlake "-march=icelake-server -mavx512bf16")
   math(EXPR number "${number} + 1")
   separate_arguments(arguments UNIX_COMMAND "${FLAGS} -march=x86-64 ${flags}")
+  # To some compilers a flag implies others, and two of these are the same.
+  execute_process(COMMAND "${COMPILER}" ${arguments} -dM -E -x c++ /dev/null OUTPUT_VARIABLE macros
+    COMMAND_ERROR_IS_FATAL ANY)
+  string(SHA256 macros "${macros}")
+  if(macros IN_LIST sets)
+    continue()
+  endif()
+  list(APPEND sets "${macros}")
   execute_process(
     COMMAND "${COMPILER}" ${arguments} -std=c++20 -O0 -w "-I${ROOT}/include" ${includes} -DUNIT=unit${number} -c
       "${folder}/unit.cpp" -o "${folder}/unit${number}.o"

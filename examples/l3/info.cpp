@@ -116,7 +116,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
              {"model", facts.model},
              {"front_end", facts.front_end},
              {"embedding", embedding},
-             {"settings", json::parse(facts.settings, nullptr, false)}});
+             {"settings", json::parse(facts.settings, not_too_deep, false)}});
     return done;
   }
   std::string const model = model_of_checkpoint(o.file, facts);
@@ -133,14 +133,14 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
              {"model", facts.model},
              {"front_end", facts.front_end},
              {"classes", classes},
-             {"settings", json::parse(facts.settings, nullptr, false)}});
+             {"settings", json::parse(facts.settings, not_too_deep, false)}});
     return done;
   }
   make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
   json document{{"checkpoint", o.file},
                 {"step", facts.step},
                 {"seed", facts.seed},
-                {"settings", json::parse(facts.settings, nullptr, false)}};
+                {"settings", json::parse(facts.settings, not_too_deep, false)}};
   document.update(describe(describe_model(model, o.on), o, threads));
   o.print(document);
   return done;

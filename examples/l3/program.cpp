@@ -223,6 +223,10 @@ std::string printable(std::string const& line) {
   }
   return shown;
 }
+bool not_too_deep(int depth, json::parse_event_t, json&) {
+  if (depth > 64) throw format_error({"JSON", "nests of at most 64", "deeper ones"});
+  return true;
+}
 std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
   auto const from = detail::open_to_read(file);
   std::error_code unknown;

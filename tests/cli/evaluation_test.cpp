@@ -283,8 +283,9 @@ TEST_CASE("features: what was refused is tried again, and files of another folde
       REQUIRE(std::system(("ffmpeg -v error -y -i " + quoted(two_classes() / labelled()[video].first) +
                            "-map_metadata -1 -t 1.5 -ac 1 " + quoted(wav))
                               .c_str()) == 0);
-      fs::last_write_time(wav, fs::file_time_type{});
+      fs::last_write_time(wav, fs::last_write_time(here / "stem0.wav"));
     }
+  auto const time = fs::last_write_time(here / "stem0.wav");
   REQUIRE(fs::file_size(here / "stem0.wav") == fs::file_size(there / "stem0.wav"));
   auto const distance = [&](fs::path const& of, char const* out) {
     return l3("distance audio " + quoted(of) + "--reference " + quoted(here) + checkpoint() + "--json --out " +
@@ -293,7 +294,7 @@ TEST_CASE("features: what was refused is tried again, and files of another folde
   std::string const whole = content(here / "stem2.wav");
   auto const put = [&](std::string const& bytes) {
     std::ofstream(here / "stem2.wav", std::ios::binary) << bytes;
-    fs::last_write_time(here / "stem2.wav", fs::file_time_type{});
+    fs::last_write_time(here / "stem2.wav", time);
   };
   put(std::string(whole.size(), 'x'));
   outcome const first = distance(here, "stems1");
@@ -837,6 +838,12 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
   std::ofstream(at / "train/red/broken.png", std::ios::binary) << content(at / "train/red/a.png");
   fs::last_write_time(at / "train/red/broken.png", time);
   CHECK(l3(command).code == 0);
+  {
+    held const by_another(at / "out/train");
+    outcome const busy = l3(command + " --shots 1");
+    CHECK(busy.code == 2);
+    CHECK_THAT(busy.err, Contains("out/train") && Contains("another process at work"));
+  }
   json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
   CHECK(few.at("draws").size() == 3);
   CHECK(few.at("deviation").is_number());
@@ -959,16 +966,19 @@ TEST_CASE("report: one page with everything in it, that asks nobody for anything
       << R"( "class": "", "picture": "x/../../secret.png", "items": []}]})";
   fs::create_directories(out / "other");
   std::ofstream(out / "other" / "result.json") << R"({"kind": "weather"})";
+  fs::create_directories(out / "deep");
+  std::ofstream(out / "deep" / "result.json")
+      << R"({"kind": "svm", "settings": )" << std::string(200000, '[') << std::string(200000, ']') << '}';
   outcome const r = report("--json");
   INFO(r.err);
   REQUIRE(r.code == 3);
   json const result = json::parse(r.out);
   CHECK(result.at("training") == true);
-  CHECK(result.at("left_out") == 4);
+  CHECK(result.at("left_out") == 5);
   CHECK(result.at("results") == 3);
   CHECK_THAT(r.err, Contains("torn/result.json is left out") && Contains("none.png") &&
                         Contains("gone/result.json is left out") && Contains("thief/result.json is left out") &&
-                        Contains("other/result.json is left out"));
+                        Contains("other/result.json is left out") && Contains("deep/result.json is left out"));
   std::string const html = content(page);
   CHECK(result.at("bytes") == html.size());
   CHECK_THAT(html, Contains("Best validation accuracy") && Contains("aria-label=\"Loss\"") && Contains("(ROC)") &&

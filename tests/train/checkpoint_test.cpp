@@ -102,6 +102,13 @@ TEST_CASE("what does not fit is refused with the file, what was expected and fou
     put_at_mark(file.path, -1);
     refused(Contains("variances that are not negative in " + std::string(found->name.view())));
   }
+  SECTION("a second moment below zero, of which no root can be taken") {
+    adam<network> optimizer;
+    optimizer.second()[network::parameters[0].offset + 1] = mark;
+    save_checkpoint(file.path, net, &optimizer, {});
+    put_at_mark(file.path, -1);
+    refused(Contains("not negative in optimizer.") && Contains("exp_avg_sq"), &optimizer);
+  }
   SECTION("a tensor is missing") {
     std::vector<float> const one(1);
     safetensors_writer out;
