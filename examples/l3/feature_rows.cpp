@@ -220,11 +220,14 @@ feature_rows read_features(common_options const& o, labelled_set const& set, mod
     rows.from_cache = true;
     for (auto const& [file, why] : rows.refused)
       if (!std::binary_search(rows.unopened.begin(), rows.unopened.end(), file)) o.warn("refused " + why);
+    stop_if_signalled();
     if (rows.unopened.empty()) return rows;
     std::vector<std::size_t> const places = std::exchange(rows.unopened, {});
     rows = joined(rows, places, read(places));
-    stop_if_signalled();
-    if (rows.unopened.size() == places.size()) return rows;
+    if (rows.unopened.size() == places.size()) {
+      stop_if_signalled();
+      return rows;
+    }
   } else {
     std::vector<std::size_t> places(set.files.size());
     std::iota(places.begin(), places.end(), std::size_t{0});

@@ -146,6 +146,8 @@ int index_run(index_options const& o) {
   if (o.anew && fs::exists(out) && !is_index(out))
     throw setting_error({"--out", "a new file, or an index", o.out + ", another file"});
   if (o.anew) fs::remove(unfinished);
+  if (is_begun_index(unfinished) && clip_index(unfinished).settings().probes != settings.probes)
+    fs::remove(unfinished);  // of an earlier build
   if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings))
     throw setting_error(
         {"--clip-seconds and --quick",

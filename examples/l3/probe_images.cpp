@@ -91,7 +91,7 @@ class image_rows {
       for (std::size_t k = 0; k != n; ++k) usable_[first + k] = !std::isnan(of(k)[0]);
       bar.update(static_cast<double>(first + n), "");
     }
-    lock_.share();
+    if (makes) lock_.share();
   }
 
   void read(std::size_t image, std::size_t view, std::span<float> out) const {

@@ -844,6 +844,11 @@ TEST_CASE("pictures of every kind are told apart by one linear layer, broken one
     CHECK(busy.code == 2);
     CHECK_THAT(busy.err, Contains("out/train") && Contains("another process at work"));
   }
+  {  // who reads them lets others read the same
+    held const by_another(at / "out/train", true);
+    CHECK(l3(command + " --shots 1").code == 0);
+    CHECK(l3(command + " --shots 1 --layer pool2").code == 2);
+  }
   json const few = json::parse(l3(command + " --shots 2 --draws 3").out);
   CHECK(few.at("draws").size() == 3);
   CHECK(few.at("deviation").is_number());

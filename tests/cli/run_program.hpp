@@ -36,10 +36,10 @@ inline std::string quoted(std::filesystem::path const& p) { return "'" + p.strin
 /// A folder, or a lock's file, as a process holds it that is at work.
 class held {
  public:
-  explicit held(std::filesystem::path const& place)
+  explicit held(std::filesystem::path const& place, bool shared = false)
       : place_(std::filesystem::is_directory(place) ? ::open(place.c_str(), O_RDONLY | O_DIRECTORY)
                                                     : ::open(place.c_str(), O_RDWR | O_CREAT, 0666)) {
-    if (::flock(place_, LOCK_EX | LOCK_NB) != 0) std::abort();
+    if (::flock(place_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) std::abort();
   }
   held(held const&) = delete;
   held& operator=(held const&) = delete;

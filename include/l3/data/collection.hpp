@@ -109,7 +109,8 @@ inline std::vector<std::size_t> videos_of_both(collection const& a, std::span<st
   for (std::size_t i = 0; i != found.size(); ++i)  // what a moved index names is no file any more
     if (found[i] && !std::filesystem::exists(b.clips.file(i), unknown)) found[i] = false;
   if (!a.index.empty() && !b.index.empty())
-    find(clip_index(a.index).content_prints(), clip_index(b.index).content_prints());
+    if (clip_index first(a.index), second(b.index); first.settings().probes == second.settings().probes)
+      find(first.content_prints(), second.content_prints());
   std::vector<std::size_t> both;
   for (std::size_t i = 0; i != found.size(); ++i)
     if (found[i]) both.push_back(i);

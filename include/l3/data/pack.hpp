@@ -141,6 +141,7 @@ inline packed_clip pack_clip(clip video, pack_options const& o) {
     if (p.pictures.empty()) throw media_error(complaint{r.video.file.string(), "pictures", "damaged ones only"});
     clip_record now{.video = r.video};
     stamp_file(now);
+    if (now.modified == 0) throw file_error(complaint{r.video.file.string(), "a file that is there", "none any more"});
     if (now.bytes != r.bytes || now.modified != r.modified)
       throw media_error(
           complaint{r.video.file.string(), "a file that does not change while it is packed", "another size or time"});

@@ -160,7 +160,8 @@ struct stream_index {
   std::vector<packet_note> packets;
   double begin = std::numeric_limits<double>::infinity();  ///< seconds in the file's own time
   double end = -std::numeric_limits<double>::infinity();
-  double first_dts = 0, last_dts = -std::numeric_limits<double>::infinity();
+  double first_time = std::numeric_limits<double>::quiet_NaN();  ///< of the first packet that has one
+  double last_dts = -std::numeric_limits<double>::infinity();
   std::uint64_t print = fingerprint("");  ///< of the packets of the first seconds, their bytes included
   bool own_settings = true;               ///< all the decoder's settings are in the header: none come along the way
 
@@ -270,10 +271,11 @@ class packet_scan {
         s.own_settings = false;
     auto const cut = ffmpeg::side_data(p, AV_PKT_DATA_SKIP_SAMPLES);
     auto const short_one = digest(p), whole = digest_of_bytes(p, short_one);
-    double const decoded_at = s.seconds(p.dts != AV_NOPTS_VALUE ? p.dts : p.pts);
-    if (s.packets.empty()) s.first_dts = decoded_at;
-    // How far the scan reads beyond the limit hangs on how the streams are interleaved.
-    if (limits_.seconds <= 0 || decoded_at < s.first_dts + limits_.seconds)
+    // How far the scan reads beyond the limit hangs on how the streams are interleaved. Without a time one counts.
+    auto const stamp = p.dts != AV_NOPTS_VALUE ? p.dts : p.pts;
+    double const time = stamp != AV_NOPTS_VALUE ? s.seconds(stamp) : std::numeric_limits<double>::quiet_NaN();
+    if (std::isnan(s.first_time)) s.first_time = time;
+    if (limits_.seconds <= 0 || !(time >= s.first_time + limits_.seconds))
       s.print = fingerprint_of_number(whole, s.print);
     s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, index_.digests_bytes ? whole : short_one, x264,
                          key, shown, entry, !cut.empty()});
