@@ -146,12 +146,15 @@ int index_run(index_options const& o) {
   if (o.anew && fs::exists(out) && !is_index(out))
     throw setting_error({"--out", "a new file, or an index", o.out + ", another file"});
   if (o.anew) fs::remove(unfinished);
-  if (is_begun_index(unfinished) && clip_index(unfinished).settings().probes != settings.probes)
-    fs::remove(unfinished);  // of an earlier build
-  if (is_begun_index(unfinished) && !clip_index(unfinished).settings().same_probes(settings))
-    throw setting_error(
-        {"--clip-seconds and --quick",
-         "those of the run that was interrupted (" + unfinished.string() + "), or --force to begin anew", "others"});
+  if (is_begun_index(unfinished)) {
+    index_settings const then = clip_index(unfinished).settings();
+    if (then.probes != settings.probes)
+      fs::remove(unfinished);  // of an earlier build
+    else if (!then.same_probes(settings))
+      throw setting_error(
+          {"--clip-seconds and --quick",
+           "those of the run that was interrupted (" + unfinished.string() + "), or --force to begin anew", "others"});
+  }
   if (packed_clips::is_packed(out)) throw setting_error({"--out", "an index", o.out + ", a packed collection's"});
   memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
   clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);

@@ -40,18 +40,14 @@ made_with::made_with(std::filesystem::path folder, json settings)
       settings_(std::move(settings)),
       key_(hex(fingerprint(settings_.dump()))) {
   if (!std::filesystem::exists(file_)) return;
-  auto const from = detail::open_to_read(file_);
   std::string some;
-  for (std::uint64_t at = 0, size = std::filesystem::file_size(file_); at != size;) {
-    std::size_t const old = some.size(), n = std::min<std::uint64_t>(size - at, 1 << 20);
-    some.resize(old + n);
-    detail::read_at(from, file_, at, std::as_writable_bytes(std::span(some)).subspan(old));
-    at += n;
+  for_each_piece(file_, [&](std::string_view piece) {
+    some += piece;
     std::size_t const whole = some.rfind('\n') + 1;
     read(std::string_view(some).substr(0, whole), false);
     some.erase(0, whole);
     read_to_ += whole;  // the rest may be on its way
-  }
+  });
 }
 
 void made_with::read(std::string_view lines, bool by_other) {

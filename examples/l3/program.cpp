@@ -227,7 +227,7 @@ bool not_too_deep(int depth, json::parse_event_t, json&) {
   if (depth > 64) throw format_error({"JSON", "nests of at most 64", "deeper ones"});
   return true;
 }
-std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
+void for_each_piece(std::filesystem::path const& file, std::function<void(std::string_view)> const& f) {
   auto const from = detail::open_to_read(file);
   std::error_code unknown;
   std::uint64_t const size = std::filesystem::file_size(file, unknown);
@@ -236,8 +236,11 @@ std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t ha
   for (std::uint64_t at = 0; at != size; at += some.size()) {
     some.resize(std::min<std::uint64_t>(some.size(), size - at));
     detail::read_at(from, file, at, std::as_writable_bytes(std::span(some)));
-    hash = fingerprint(some, hash);
+    f(some);
   }
+}
+std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash) {
+  for_each_piece(file, [&](std::string_view piece) { hash = fingerprint(piece, hash); });
   return hash;
 }
 std::string hex(std::uint64_t print) { return text("%016llx", static_cast<unsigned long long>(print)); }

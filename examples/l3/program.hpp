@@ -150,6 +150,8 @@ void write_json(std::filesystem::path const& file, json const& document);
 /// A line without characters that would steer a terminal: names of files may hold any.
 std::string printable(std::string const& line);
 
+/// Calls f with all of a file, a piece at a time, however large it is. Errors: file_error.
+void for_each_piece(std::filesystem::path const& file, std::function<void(std::string_view)> const& f);
 /// Fingerprint of all of a file: which weights they are. Errors: file_error.
 std::uint64_t fingerprint_of(std::filesystem::path const& file, std::uint64_t hash = fingerprint(""));
 /// A fingerprint's 16 hexadecimal digits.

@@ -170,7 +170,7 @@ void run_folder::begin_events(std::uint64_t done) {
     for (std::string const& name : std::exchange(older, {})) std::filesystem::remove(folder_ / name);
   std::uint64_t const number =
       older.empty() ? 0 : 1 + std::strtoull(older.rbegin()->c_str() + std::strlen(events_name), nullptr, 10);
-  csv_table const log = read_csv(folder_ / "log.csv", most_log_bytes);
+  csv_table const log = read_csv(folder_ / "log.csv");
   std::size_t const first = older.empty() || log.rows.empty() ? 0 : log.rows.size() - 1;
   events_.emplace(folder_ / text("%s%06llu.l3", events_name, static_cast<unsigned long long>(number)),
                   log.rows.empty() ? done + 1 : step_of(log.rows[first][0]));
@@ -178,7 +178,7 @@ void run_folder::begin_events(std::uint64_t done) {
 }
 
 bool run_folder::has_progress() const {
-  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv", most_log_bytes).rows.empty();
+  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv").rows.empty();
 }
 
 class_score as_logged(class_score const& score) {
@@ -192,7 +192,7 @@ bool is_better(class_score const& a, std::optional<class_score> const& b) {
 run_folder::validations run_folder::validated(std::uint64_t step) const {
   std::optional<class_score> best, last;
   bool lacks_last = false;
-  csv_table const log = read_csv(folder_ / "log.csv", most_log_bytes);
+  csv_table const log = read_csv(folder_ / "log.csv");
   std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
   for (auto const& row : log.rows) {
     lacks_last = row[accuracy].empty() && step_of(row[0]) == step;
@@ -205,7 +205,7 @@ run_folder::validations run_folder::validated(std::uint64_t step) const {
 }
 
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
-  csv_table log = read_csv(folder_ / "log.csv", most_log_bytes);
+  csv_table log = read_csv(folder_ / "log.csv");
   log.rows.back()[log.column("valid_loss")] = text("%.6f", score.loss);
   log.rows.back()[log.column("valid_accuracy")] = text("%.6f", score.accuracy);
   std::string rows = log_header;

@@ -148,20 +148,18 @@ void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool 
   namespace fs = std::filesystem;
   auto const real = fs::canonical(folder);
   if (std::find(open_folders.begin(), open_folders.end(), real) != open_folders.end()) return;
+  std::error_code failed;
+  fs::directory_iterator const entries(folder, failed);
+  if (closed_too && !open_folders.empty() && failed == std::errc::permission_denied) return found.push_back(folder);
+  if (failed) throw fs::filesystem_error("folder", folder, failed);
   open_folders.push_back(real);
-  for (auto const& entry : fs::directory_iterator(folder)) {
+  for (auto const& entry : entries) {
     if (entry.path().filename().string().starts_with('.')) continue;
     std::error_code unknown;
-    if (entry.status(unknown).type() == fs::file_type::directory) {
-      std::error_code denied;
-      if (fs::directory_iterator const inside(entry.path(), denied);
-          closed_too && denied == std::errc::permission_denied)
-        found.push_back(entry.path());
-      else
-        find_files(entry.path(), wanted, closed_too, open_folders, found);
-    } else if (wanted(entry.path())) {  // a pipe or a dangling link too: it shall be reported, not lost
+    if (entry.status(unknown).type() == fs::file_type::directory)
+      find_files(entry.path(), wanted, closed_too, open_folders, found);
+    else if (wanted(entry.path()))  // a pipe or a dangling link too: it shall be reported, not lost
       found.push_back(entry.path());
-    }
   }
   open_folders.pop_back();
 }

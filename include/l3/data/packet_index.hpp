@@ -277,8 +277,8 @@ class packet_scan {
     if (std::isnan(s.first_time)) s.first_time = time;
     if (limits_.seconds <= 0 || !(time >= s.first_time + limits_.seconds))
       s.print = fingerprint_of_number(whole, s.print);
-    s.packets.push_back({p.pts, p.dts != AV_NOPTS_VALUE ? p.dts : p.pts, index_.digests_bytes ? whole : short_one, x264,
-                         key, shown, entry, !cut.empty()});
+    s.packets.push_back(
+        {p.pts, stamp, index_.digests_bytes ? whole : short_one, x264, key, shown, entry, !cut.empty()});
     if (p.dts != AV_NOPTS_VALUE) s.last_dts = std::max(s.last_dts, s.seconds(p.dts));
     auto const time_stamp = p.pts != AV_NOPTS_VALUE ? p.pts : p.dts;
     if (!shown || time_stamp == AV_NOPTS_VALUE) return;
