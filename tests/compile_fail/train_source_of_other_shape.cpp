@@ -1,4 +1,4 @@
-// expect: batches must have frames .frame_view., sounds .sound_view. and labels
+// expect: a batch that has, as const functions, frames .frame_view., sounds .sound_view. and
 #include <l3/train/trainer.hpp>
 using network = l3::l3_network<l3::reference<float>, l3::tiny>;
 struct batch {

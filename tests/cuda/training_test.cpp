@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 #include <l3/model/config.hpp>
 #include <l3/model/network.hpp>
@@ -412,6 +413,7 @@ TEST_CASE("a GPU learns the same from bytes and samples as from what it makes of
   constexpr std::size_t items = 2;
   raw_batch<frame, hearing::front_end::samples> raw(items);
   raw.count = items;
+  std::fill(raw.labels.begin(), raw.labels.end(), 1);
   std::uint32_t k = 0;
   for (auto& x : raw.crops.values()) x = static_cast<std::uint8_t>(generator(1, stream::user, 0, k++).below(256));
   for (auto& x : raw.seconds.values()) x = static_cast<float>(generator(1, stream::user, 1, k++).uniform(-1, 1));

@@ -74,6 +74,14 @@ TEST_CASE("links are followed, but not in circles, and a dangling one is listed"
   fs::create_directory_symlink("..", folder.path / "data/one/up");
   fs::create_symlink("nowhere.mp4", folder.path / "data/gone.mp4");
   CHECK(names_of(l3::read_clips(folder.path / "data")) == names{"gone.mp4", "one/x.mp4", "two/y.mp4"});
+  // 2^40 ways lead to the last of these.
+  for (int k = 0; k != 40; ++k) {
+    auto const rung = folder.path / "ladder" / std::to_string(k);
+    fs::create_directories(rung);
+    for (char const* name : {"a", "b"}) fs::create_directory_symlink("../" + std::to_string(k + 1), rung / name);
+  }
+  fs::create_directories(folder.path / "ladder/40");
+  CHECK_THROWS_WITH(l3::read_clips(folder.path / "ladder/0"), Catch::Contains("links to folders met before"));
 }
 
 TEST_CASE("a folder that cannot be read is listed, and says why when it is opened as a video") {

@@ -222,11 +222,18 @@ TEST_CASE("videos of two collections are found by their files, and by content wh
   CHECK(l3::clip_index(other).record(1).content_print == 0);
   CHECK(l3::clip_index(other).record(1).keys.size() == 1);
   CHECK(l3::videos_of_both(indexed, l3::open_collection(other)).empty());
+  // What a stranger has put into it besides does not run.
+  l3::sql_database(other, l3::sql_database::mode::write)
+      .run("CREATE TRIGGER strange AFTER INSERT ON clips BEGIN INSERT INTO labels(label) VALUES('strange'); END");
   {
     l3::clip_index_writer more(other, {}, l3::clip_index_writer::mode::growing);
     more.add(record_of("a b/clip3.mp4"));
     more.commit();
   }
+  l3::sql_database written(other, l3::sql_database::mode::read);
+  auto strange = written.prepare("SELECT count(*) FROM labels WHERE label = 'strange'");
+  CHECK(strange.step());
+  CHECK(strange.integer(0) == 0);
   CHECK(l3::clip_index(other).content_prints() ==
         std::vector<std::uint64_t>{0, 0, record_of("a b/clip3.mp4").content_print});
 }
@@ -293,6 +300,13 @@ TEST_CASE("what is no index, or a damaged one, is refused and never crashes") {
   l3::sql_database(other, l3::sql_database::mode::write).run("CREATE TABLE about(key, value)");
   CHECK_THROWS_WITH(l3::clip_index(other), Contains("another database"));
   CHECK_THROWS_AS(l3::clip_index(m->folder / "text.mp4"), l3::format_error);
+  // What a column computes could take for ever.
+  fs::copy_file(good, other, fs::copy_options::overwrite_existing);
+  l3::sql_database(other, l3::sql_database::mode::write)
+      .run(
+          "DROP TABLE labels; CREATE TABLE labels(id INTEGER PRIMARY KEY, label TEXT GENERATED ALWAYS AS "
+          "(hex(zeroblob(1000))) VIRTUAL); INSERT INTO labels(id) VALUES(0)");
+  CHECK_THROWS_WITH(l3::clip_index(other), Contains("another database"));
 
   std::uint32_t state = 1;
   auto const random = [&](std::size_t below) {
@@ -495,7 +509,19 @@ TEST_CASE("a packing is the same for any number of threads and after an interrup
     if (name != "index.l3index") CHECK((resumed[name] == bytes));
   CHECK(resumed.size() == files.size());
 
-  CHECK_THROWS_WITH(pack("packed1", 1), Contains("a finished packing"));
+  auto const again = pack("packed1", 1);
+  CHECK(again.known == m->clips.size());
+  CHECK(again.shards == report.shards);
+  CHECK(again.bytes == report.bytes);
+  CHECK(again.packed == report.packed);
+  CHECK(files_in(one) == files);
+  CHECK_THROWS_WITH(l3::packer(m->clips, {.out = one, .side = 64}), Contains("which is packed") && Contains("--force"));
+  l3::clip_list fewer;
+  for (std::size_t k = 0; k + 1 < m->clips.size(); ++k) fewer.push_back(m->clips[k]);
+  CHECK_THROWS_WITH(l3::packer(fewer, {.out = one, .pictures_per_second = 4, .side = 48, .shard_bytes = 400'000}),
+                    Contains("the same list of videos"));
+  CHECK_THROWS_WITH(l3::packer(m->clips, {.out = m->clips.file(0).parent_path()}),
+                    Contains("a folder without the videos that are to be packed into it"));
   l3::pack_options other{
       .out = fresh("packed-other"), .side = 48, .shard_bytes = 1, .stop = [n = 0]() mutable { return n++ > 4; }};
   l3::packer(m->clips, other).run();

@@ -278,7 +278,7 @@ TEST_CASE("k-means is as tight as scikit-learn's, on any number of threads") {
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 3}), setting_error);
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 0}), setting_error);
   CHECK_THROWS_WITH(kmeans(on, std::span<float const>(two_rows), 1, {.clusters = 1, .starts = 0}),
-                    Contains("starts of k-means: expected at least 1"));
+                    Contains("starts and rounds of k-means: expected at least 1"));
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(two_rows), two_rows.size() + 1, {.clusters = 1}), shape_error);
   std::vector<float> const odd{0, std::numeric_limits<float>::quiet_NaN()};
   CHECK_THROWS_AS(kmeans(on, std::span<float const>(odd), 1, {.clusters = 1}), numeric_error);
@@ -286,6 +286,21 @@ TEST_CASE("k-means is as tight as scikit-learn's, on any number of threads") {
   CHECK_THROWS_AS(compare_clusterings(noise, sorted), shape_error);
   std::vector<float> const same(12, 1.0f);  // nothing to tell apart: still an answer
   CHECK(kmeans(on, std::span<float const>(same), 2, {.clusters = 3}).inertia == 0);
+  // Far from the origin, too: two heaps of steps of 1/64, which a float holds there.
+  for (float const offset : {0.0f, 1e3f, 1e5f}) {
+    std::vector<float> heaps;
+    double exact = 0;
+    for (int k = 0; k != 64; ++k) {
+      float const around = static_cast<float>(k % 8 - 4) / 64 + 0.5f / 64;
+      exact += static_cast<double>(around) * static_cast<double>(around);
+      heaps.push_back(offset + around + (k % 2 == 0 ? -1.0f : 1.0f));
+    }
+    auto const told = kmeans(on, std::span<float const>(heaps), 1, {.clusters = 2});
+    for (std::size_t k = 2; k != heaps.size(); ++k) CHECK(told.cluster[k] == told.cluster[k % 2]);
+    CHECK(told.cluster[0] != told.cluster[1]);
+    CHECK(told.inertia > 0);
+    CHECK(told.inertia < 1.01 * exact);
+  }
 }
 
 TEST_CASE("folds are of one size, hold every class and keep groups together") {

@@ -19,3 +19,14 @@ TEST_CASE("names that are not UTF-8 stay apart in JSON") {
   CHECK(l3::json_text(bad) == "{\"z \\\\xe9\":{\"y\":[1.5,\"\\\\xe8\",[],true]},\"a\":\"\xc3\xbc\"}");
   CHECK(json::parse(l3::json_text(bad, 2)) == json::parse(l3::json_text(bad)));
 }
+
+TEST_CASE("JSON of strangers is read or refused, however deep its nests are") {
+  CHECK(l3::parse_json<json>(R"({"b": [1, {"c": 2}], "a": 3})", "x").dump() == R"({"b":[1,{"c":2}],"a":3})");
+  auto const nest = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  CHECK(l3::parse_json(nest(64), "x").is_array());
+  for (std::size_t const depth : {65, 66, 100'000})
+    CHECK_THROWS_WITH(l3::parse_json(nest(depth), "x"), Catch::Contains("nests of at most 64"));
+  CHECK_THROWS_WITH(l3::parse_json("{\"a\": \x1b", "some.json"),
+                    Catch::Contains("some.json: expected JSON, found '{\"a\": \\x1b'"));
+  CHECK_THROWS_AS(l3::parse_json("", "x"), l3::format_error);
+}

@@ -268,6 +268,16 @@ TEST_CASE("a classifier goes on from its checkpoint with the same bits") {
   auto const before = third.values();
   CHECK_THROWS_AS(load_classifier(l3net, third.net, third.head, nullptr), format_error);
   CHECK_THROWS_WITH(classes_of_checkpoint(l3net), Contains("classifier"));
+  auto const claims = class_file("claims.safetensors");  // more classes than it has numbers for
+  for (std::size_t const rows : {0, 2, 3}) {
+    std::vector<float> const biases(3), weights(rows * 4);
+    safetensors_writer some;
+    some.metadata("l3.model", rows == 3 ? "tiny vision classes=300" : "tiny vision classes=3");
+    some.add("classifier.fc2.bias", {biases.size()}, std::span<float const>(biases));
+    if (rows > 0) some.add("classifier.fc2.weight", {rows, 4}, std::span<float const>(weights));
+    some.write(claims);
+    CHECK_THROWS_WITH(classes_of_checkpoint(claims), Contains("classifier"));
+  }
   class_session<cpu, audio_of<micro>> other(1);
   CHECK_THROWS_WITH(load_parameters(file, other.net, "audio"), Contains("subnetwork audio"));
   softmax_head<cpu> wider(third.on, classifier::hidden::size, classes + 1, items);

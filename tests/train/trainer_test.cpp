@@ -182,7 +182,8 @@ TEST_CASE("train() runs a source to the last step and can be stopped") {
     tensor<float, network::sound> sounds = uniform_batch<float, network::sound>(6, 2);
     auto frame_view() const { return frames.view(); }
     auto sound_view() const { return sounds.view(); }
-    std::span<std::int32_t const> label_view() const { return {}; }
+    std::vector<std::int32_t> labels{};
+    std::span<std::int32_t const> label_view() const { return labels; }
   };
   struct source {
     batch one;
@@ -198,4 +199,14 @@ TEST_CASE("train() runs a source to the last step and can be stopped") {
   CHECK(steps == std::vector<std::uint64_t>{1, 2, 3});
   train(s.t, made_up, 5, {});
   CHECK(s.t.steps() == 5);
+  // What a sampler of pairs hands out is nothing for a trainer that pairs all.
+  made_up.one.labels = {1, 0, 1, 0, 1, 0};
+  CHECK_THROWS_WITH(train(s.t, made_up, 6, {}), Contains("pairing::all") && Contains("paper"));
+  CHECK(s.t.steps() == 5);
+
+  struct by_value {
+    batch next() { return {}; }
+  };
+  STATIC_REQUIRE(value_source<source, network>);
+  STATIC_REQUIRE_FALSE(value_source<by_value, network>);
 }

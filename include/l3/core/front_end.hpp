@@ -28,8 +28,10 @@ struct log_spectrogram {
   static constexpr std::size_t bins_pooled = BinsPooled;
   static constexpr std::size_t frames_pooled = FramesPooled;
   static constexpr float silence = -2.302585093f;  ///< ln(1e-5) / 5
-  static_assert(BinsPooled >= 1 && BinsPooled <= bins && FramesPooled >= 1 && FramesPooled <= frames,
-                "l3: a spectrogram pools 1 to 257 bins and 1 to 199 frames, so that something of it is left");
+  static_assert(
+      BinsPooled >= 1 && BinsPooled <= bins && FramesPooled >= 1 && frames / FramesPooled >= 16,
+      "l3: a spectrogram pools 1 to 257 bins and 1 to 12 frames: so many that 16 columns are left, as many as "
+      "the widest processor computes at once");
   using output = image<bins / BinsPooled, frames / FramesPooled, 1>;
 };
 

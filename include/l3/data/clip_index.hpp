@@ -157,8 +157,11 @@ inline std::span<std::byte const> as_blob(std::string_view bytes) {
 /// Whether all of these are tables: views in their place could keep a reader busy for ever.
 inline bool has_tables(sql_database& index, std::initializer_list<std::string_view> names) {
   return std::all_of(names.begin(), names.end(), [&](std::string_view name) {
-    auto found = index.prepare("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?");
-    return found.bind(name).step() && found.integer(0) == 1;
+    auto found = index.prepare("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ? AND rootpage > 0");
+    if (!found.bind(name).step() || found.integer(0) != 1) return false;
+    // What a column computes could take any time and memory.
+    auto computed = index.prepare("SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden <> 0");
+    return computed.bind(name).step() && computed.integer(0) == 0;
   });
 }
 
@@ -215,6 +218,8 @@ inline std::vector<std::string> read_texts(sql_database& index, std::string_view
   while (rows.step()) {
     if (rows.integer(0) != static_cast<std::int64_t>(texts.size()))
       throw format_error(complaint{index.name(), "places and labels numbered from 0", std::to_string(rows.integer(0))});
+    if (rows.text(1).size() > 1 << 20)
+      throw format_error(complaint{index.name(), "places and labels of at most 1 MiB", excerpt(rows.text(1))});
     texts.emplace_back(rows.text(1));
   }
   return texts;

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <system_error>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -139,29 +140,40 @@ inline bool has_video_extension(std::filesystem::path const& file) {
 
 namespace detail {
 
-/// Collects the wanted files at and below `folder`. `open_folders` are the real names of the folders the walk is in: a
-/// link back to one of them would never end. Hidden files and folders are passed over: other systems leave `._x.mp4`
-/// behind. With `closed_too` a folder that cannot be read stands for what is in it: it, too, shall be reported.
+/// A walk through folders.
+struct folder_walk {
+  std::vector<std::filesystem::path> open{};  ///< real names of the folders it is in
+  std::unordered_set<std::uint64_t> seen{};   ///< fingerprints of those it was in
+  std::size_t again = 0;                      ///< how often it came to one of these by another way
+  std::vector<std::filesystem::path> found{};
+};
+
+/// Collects the wanted files at and below `folder`. A link back to a folder that the walk is in would never end, and
+/// links from each of many folders to the next, twice, hardly ever. Hidden files and folders are passed over: other
+/// systems leave `._x.mp4` behind. With `closed_too` a folder that cannot be read stands for what is in it: it, too,
+/// shall be reported.
 template <class Wanted>
-void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool closed_too,
-                std::vector<std::filesystem::path>& open_folders, std::vector<std::filesystem::path>& found) {
+void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool closed_too, folder_walk& walk) {
   namespace fs = std::filesystem;
   auto const real = fs::canonical(folder);
-  if (std::find(open_folders.begin(), open_folders.end(), real) != open_folders.end()) return;
+  if (std::find(walk.open.begin(), walk.open.end(), real) != walk.open.end()) return;
+  if (!walk.seen.insert(fingerprint(real.native())).second && ++walk.again > 10'000 + 10 * walk.seen.size())
+    throw file_error(complaint{folder.string(), "few links to folders met before",
+                               std::to_string(walk.again) + " to " + std::to_string(walk.seen.size()) + " folders"});
   std::error_code failed;
   fs::directory_iterator const entries(folder, failed);
-  if (closed_too && !open_folders.empty() && failed == std::errc::permission_denied) return found.push_back(folder);
+  if (closed_too && !walk.open.empty() && failed == std::errc::permission_denied) return walk.found.push_back(folder);
   if (failed) throw fs::filesystem_error("folder", folder, failed);
-  open_folders.push_back(real);
+  walk.open.push_back(real);
   for (auto const& entry : entries) {
     if (entry.path().filename().string().starts_with('.')) continue;
     std::error_code unknown;
     if (entry.status(unknown).type() == fs::file_type::directory)
-      find_files(entry.path(), wanted, closed_too, open_folders, found);
+      find_files(entry.path(), wanted, closed_too, walk);
     else if (wanted(entry.path()))  // a pipe or a dangling link too: it shall be reported, not lost
-      found.push_back(entry.path());
+      walk.found.push_back(entry.path());
   }
-  open_folders.pop_back();
+  walk.open.pop_back();
 }
 
 }  // namespace detail
@@ -169,18 +181,18 @@ void find_files(std::filesystem::path const& folder, Wanted const& wanted, bool 
 /// All files below a folder, links followed, that `wanted(path)` says yes to; with `closed_too` folders that cannot be
 /// read are among them. Sorted.
 ///
-/// Errors  file_error: a folder that cannot be read.
+/// Errors  file_error: a folder that cannot be read, or that links lead to again and again.
 template <class Wanted>
 std::vector<std::filesystem::path> files_below(std::filesystem::path const& folder, Wanted const& wanted,
                                                bool closed_too = false) {
-  std::vector<std::filesystem::path> open_folders, found;
+  detail::folder_walk walk;
   try {
-    detail::find_files(folder, wanted, closed_too, open_folders, found);
+    detail::find_files(folder, wanted, closed_too, walk);
   } catch (std::filesystem::filesystem_error const& failure) {
     throw file_error(complaint{failure.path1().string(), "a folder that can be read", failure.code().message()});
   }
-  std::sort(found.begin(), found.end());
-  return found;
+  std::sort(walk.found.begin(), walk.found.end());
+  return std::move(walk.found);
 }
 
 namespace detail {
@@ -248,7 +260,7 @@ inline bool is_table(std::filesystem::path const& file, std::string_view text) {
 }
 
 inline clip_list clips_of_file(std::filesystem::path const& file) {
-  auto const text = read_file(file, std::size_t{1} << 32);
+  auto const text = read_stream(file, std::size_t{1} << 32);
   if (is_table(file, text)) return clips_of_table(parse_csv(text, file.string()), file);
   clip_list clips;
   for_each_line(text, file.string(), "a folder, a CSV file or a text with the path of a video in each line",

@@ -26,6 +26,12 @@ inline jpeg_tool made_jpeg_tool(void* tool) {
   if (tool == nullptr) throw std::bad_alloc();
   return jpeg_tool(tool);
 }
+/// A progressive picture may have thousands of passes over all of it, each of some bytes. (libjpeg-turbo 2.1 and newer)
+#ifdef TJFLAG_LIMITSCANS
+inline constexpr int few_scans = TJFLAG_LIMITSCANS;
+#else
+inline constexpr int few_scans = 0;
+#endif
 
 }  // namespace detail
 
@@ -84,7 +90,7 @@ class jpeg_decoder {
     out.height = static_cast<std::size_t>(height);
     out.pixels.resize(3 * out.width * out.height);
     int const code = ::tjDecompress2(handle_.get(), from, bytes, out.pixels.data(), width, 0, height, TJPF_RGB,
-                                     TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING);
+                                     TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING | detail::few_scans);
     if (code != 0) refuse(subject);
   }
 

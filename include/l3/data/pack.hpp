@@ -38,6 +38,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -63,7 +64,7 @@ struct pack_report {
   std::size_t videos = 0;    ///< of the list
   std::size_t finished = 0;  ///< of them, those that are packed or refused for good
   bool stopped = false;      ///< before the end: another packing of the same list goes on
-  std::size_t known = 0;     ///< of them, packed by an earlier run
+  std::size_t known = 0;     ///< of them, packed or refused by an earlier run
   std::size_t changed = 0;   ///< of those, files that are others now: their old content stays
   std::size_t packed = 0;    ///< of them, in the shards
   std::size_t shards = 0;    ///< whole ones
@@ -166,29 +167,35 @@ inline bool is_shard_name(std::string const& name) {
 }  // namespace detail
 
 /// Packs the clips of a list into OUT/shard-*.tar and writes OUT/index.l3index when all are in. A shard appears when it
-/// is whole; after an interruption the same call goes on with the clips behind the last one. Refused clips are in the
-/// index, with the reason.
+/// is whole; after an interruption the same call goes on with the clips behind the last one, and after the end there is
+/// nothing left to do. Refused clips are in the index, with the reason.
 ///
-/// Errors  setting_error: an option out of its range; another packing lies in `out`, or is at work there; shards of the
-///         interrupted one are not as they were. file_error: cannot be written.
+/// Errors  setting_error: an option out of its range; the videos, or another packing, lie in `out`, or one is at work
+/// there;
+///         an earlier one of them is not as it was. file_error: cannot be written.
 class packer {
  public:
   packer(clip_list const& clips, pack_options options) : clips_(clips), o_(std::move(options)) {
     require_possible();
     finished_ = o_.out / detail::packed_index_name;
     unfinished_ = o_.out / detail::packing_index_name;
+    require_no_videos_in_folder();
     try {
       prepare_folder();
     } catch (std::filesystem::filesystem_error const& e) {
       throw file_error(complaint{o_.out.string(), "a folder that can be written", e.code().message()});
     }
-    if (is_begun_index(unfinished_)) read_old();
+    is_whole_ = std::filesystem::exists(finished_);
+    if (is_whole_ || is_begun_index(unfinished_)) read_old();
+    if (is_whole_) return;
     index_.emplace(
         unfinished_, index_settings{.seconds = o_.seconds, .content = false}, clip_index_writer::mode::growing,
         std::string(detail::packed_tables) + "INSERT INTO packing VALUES('settings', '" + settings_text() + "')");
   }
 
-  /// Videos that an interrupted run has packed, or refused, already.
+  /// Whether an earlier run has packed all of the list already.
+  bool is_whole() const { return is_whole_; }
+  /// Videos that an earlier run has packed, or refused, already.
   std::size_t known() const { return report_.known; }
   /// Of them, those that could not be used, and why; and those of them that can be used now.
   std::vector<std::string> const& refused() const { return refused_; }
@@ -200,6 +207,7 @@ class packer {
   pack_report run() {
     report_.videos = clips_.size();
     report_.finished = report_.known;
+    if (is_whole_) return report_;
     {
       auto insert_packed = index_->database().prepare("INSERT INTO packed VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
       auto insert_shard = index_->database().prepare("INSERT INTO shards VALUES(?, ?, ?)");
@@ -255,6 +263,19 @@ class packer {
     require(o_.shard_bytes >= 1, "bytes of a shard", "1 or more", static_cast<double>(o_.shard_bytes));
   }
 
+  /// A folder with a packing is read as that: videos in it would not be seen any more.
+  void require_no_videos_in_folder() const {
+    std::string const out = detail::real_folder(o_.out).string();
+    std::unordered_set<std::string> seen;
+    for (std::size_t i = 0; i != clips_.size(); ++i) {
+      auto const file = clips_.file(i);
+      if (auto const folder = file.parent_path(); seen.insert(folder.string()).second)
+        if (detail::real_folder(folder).string().starts_with(out))
+          throw setting_error(complaint{o_.out.string(), "a folder without the videos that are to be packed into it",
+                                        detail::excerpt(file.string())});
+    }
+  }
+
   /// All that decides what a shard holds.
   std::string settings_text() const {
     return nlohmann::ordered_json{{"pictures_per_second", o_.pictures_per_second},
@@ -288,27 +309,26 @@ class packer {
       fs::remove(finished_);
       fs::remove(unfinished_);
     }
-    if (fs::exists(finished_))
-      throw setting_error(complaint{o_.out.string(), "an empty folder, or --force to pack anew", "a finished packing"});
     std::vector<fs::path> shards;
     for (auto const& each : fs::directory_iterator(o_.out))
       if (detail::is_shard_name(each.path().filename().string())) shards.push_back(each.path());
-    if (!o_.overwrite && !shards.empty() && !fs::exists(unfinished_))
+    if (!o_.overwrite && !shards.empty() && !fs::exists(unfinished_) && !fs::exists(finished_))
       throw setting_error(
           complaint{o_.out.string(), "an empty folder, or --force to pack anew", "shards without an index"});
     for (auto const& each : shards)
       if (o_.overwrite) fs::remove(each);
   }
 
-  /// What an interrupted run has done.
+  /// What an earlier run has done.
   void read_old() {
-    clip_index old(unfinished_);
+    clip_index old(is_whole_ ? finished_ : unfinished_);
     packed_clips::require_packing(old.database());
     auto settings = old.database().prepare("SELECT value FROM packing WHERE key = 'settings'");
     std::string const found = settings.step() ? std::string(settings.text(0)) : "none";
     auto const refuse = [&](std::string const& expected, std::string const& what) {
-      throw setting_error(complaint{o_.out.string() + ", where an earlier packing was interrupted",
-                                    expected + " (or --force to begin anew)", what});
+      throw setting_error(
+          complaint{o_.out.string() + (is_whole_ ? ", which is packed" : ", where an earlier packing was interrupted"),
+                    expected + " (or --force to begin anew)", what});
     };
     if (found != settings_text()) refuse("the settings " + found, settings_text());
     auto packed = old.database().prepare("SELECT count(*) FROM packed");
@@ -326,7 +346,7 @@ class packer {
       clip_record now{.video = clips_[place]};
       stamp_file(now);
       ++report_.known;
-      bool const changed = now.bytes != then.bytes || now.modified != then.modified;
+      bool const changed = now.modified != 0 && (now.bytes != then.bytes || now.modified != then.modified);
       if (then.usable(0)) {
         report_.changed += changed;
         last_packed_ = now.video.file;
@@ -336,6 +356,8 @@ class packer {
         if (asks && detail::pack_clip(clips_[place], o_).record.usable(0)) mended_.push_back(name);
       }
     });
+    if (is_whole_ && report_.known != clips_.size())
+      refuse("the same list of videos, of " + std::to_string(report_.known), std::to_string(clips_.size()));
     if (!any) {  // there is nothing to go on with
       refused_.clear();
       last_packed_.clear();
@@ -429,6 +451,7 @@ class packer {
   pack_options const o_;
   std::filesystem::path finished_, unfinished_;
   file_lock lock_;
+  bool is_whole_ = false;
   std::optional<clip_index_writer> index_;
   sql_statement *insert_packed_ = nullptr, *insert_shard_ = nullptr;
   std::optional<archive_writer> shard_;

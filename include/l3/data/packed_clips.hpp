@@ -20,6 +20,7 @@
 #include <l3/data/picture.hpp>
 #include <l3/data/resize.hpp>
 #include <l3/files/atomic_file.hpp>
+#include <l3/files/json_text.hpp>
 #include <l3/files/sqlite.hpp>
 #include <limits>
 #include <memory>
@@ -237,7 +238,7 @@ class packed_clips {
     auto row = index.prepare("SELECT value FROM packing WHERE key = 'settings'");
     std::string const text = row.step() ? std::string(row.text(0)) : std::string();
     try {
-      auto const settings = nlohmann::json::parse(text);
+      auto const settings = parse_json(text, index.name());
       all.rate = settings.at("pictures_per_second").get<double>();
       all.side = settings.at("side").get<std::size_t>();
     } catch (nlohmann::json::exception const&) {

@@ -114,7 +114,7 @@ inline double seconds_of(std::string const& text, std::string const& where) {
 /// Calls f(line, "file:number") for the lines of a published list that hold something and no comment.
 template <class F>
 void for_each_entry(std::filesystem::path const& file, F&& f) {
-  for_each_line(read_file(file, std::size_t{1} << 30), file.string(), "a list as text",
+  for_each_line(read_stream(file, std::size_t{1} << 30), file.string(), "a list as text",
                 [&](std::string_view raw, std::size_t number) {
                   auto const line = trimmed(raw);
                   if (!line.empty() && line.front() != '#') f(line, file.string() + ':' + std::to_string(number));
@@ -182,7 +182,7 @@ inline std::vector<set_entry> audioset_entries(std::filesystem::path const& list
 
 /// "id,start,label,split" without a header.
 inline std::vector<set_entry> vggsound_entries(std::filesystem::path const& list, video_files_by_name const& files) {
-  auto const text = read_file(list, std::size_t{1} << 30);
+  auto const text = read_stream(list, std::size_t{1} << 30);
   csv_parser parser(text, list.string());
   std::vector<set_entry> entries;
   for (std::vector<std::string> cells; parser.next(cells);) {

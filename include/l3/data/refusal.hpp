@@ -47,7 +47,7 @@ inline std::vector<refusal> parse_refusals(std::string_view text, std::string co
     ++number;
     auto const line = text.substr(begin, end - begin);
     try {
-      auto const record = nlohmann::json::parse(line);
+      auto const record = parse_json(line, name);
       auto const scope = record.at("scope").get<std::string>();
       if (scope != "file" && scope != "moment") throw format_error("scope");
       refusals.push_back({record.at("file").get<std::string>(), record.at("why").get<std::string>(),

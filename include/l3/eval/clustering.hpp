@@ -10,6 +10,7 @@
 #include <l3/core/random.hpp>
 #include <l3/kernels/kernels.hpp>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
@@ -46,19 +47,21 @@ class kmeans_run {
         means_(clusters * d),
         shifts_(clusters),
         scores_(n_ * clusters),
-        squares_(n_),
-        scratch_(scratch_size<B>::dense({n_, d, clusters}).bytes(n_, on.threads())) {
-    for (std::size_t i = 0; i != n_; ++i) squares_[i] = distance(row(i), nullptr);
-  }
+        scratch_(scratch_size<B>::dense({n_, d, clusters}).bytes(n_, on.threads())) {}
 
   kmeans_result run(std::uint64_t seed, std::uint64_t start, std::size_t most_rounds) {
     spread_out(seed, start);
     kmeans_result result{std::vector<std::int32_t>(n_, -1), 0};
     for (std::size_t round = 0; round != most_rounds; ++round)
-      if (!assign(result))
+      if (!assign(result.cluster))
         break;
       else
         move_means(result.cluster);
+    std::vector<double> apart(n_);
+    on_.team().run(n_, [&](std::size_t i, std::size_t) {
+      apart[i] = distance(row(i), means_.data() + static_cast<std::size_t>(result.cluster[i]) * d_);
+    });
+    result.inertia = std::accumulate(apart.begin(), apart.end(), 0.0);
     return result;
   }
 
@@ -94,18 +97,16 @@ class kmeans_run {
     }
   }
   /// The nearest mean for each row: the one with the largest x.m - |m|^2 / 2. False: nothing has changed.
-  bool assign(kmeans_result& r) {
+  bool assign(std::vector<std::int32_t>& cluster) {
     for (std::size_t c = 0; c != k_; ++c)
       shifts_[c] = static_cast<float>(-distance(means_.data() + c * d_, nullptr) / 2);
     dense_forward(on_, dense_dims{n_, d_, k_}, rows_.data(), means_.data(), shifts_.data(), scores_.data(),
                   scratch_.data());
     bool changed = false;
-    r.inertia = 0;
     for (std::size_t i = 0; i != n_; ++i) {
       float const* const s = scores_.data() + i * k_;
       auto const best = std::max_element(s, s + k_) - s;
-      changed |= std::exchange(r.cluster[i], static_cast<std::int32_t>(best)) != best;
-      r.inertia += squares_[i] - 2 * static_cast<double>(s[best]);
+      changed |= std::exchange(cluster[i], static_cast<std::int32_t>(best)) != best;
     }
     return changed;
   }
@@ -127,7 +128,6 @@ class kmeans_run {
   std::span<float const> rows_;
   std::size_t n_, d_, k_;
   std::vector<float> means_, shifts_, scores_;
-  std::vector<double> squares_;
   arena scratch_;
 };
 
@@ -135,8 +135,8 @@ class kmeans_run {
 
 /// Clusters rows of `dimensions` values. The same bits for any number of threads.
 ///
-/// Errors  setting_error: no cluster, or more of them than rows; no start. shape_error: not whole rows. numeric_error:
-///         values that are not finite.
+/// Errors  setting_error: no cluster, or more of them than rows; no start or round. shape_error: not whole rows.
+///         numeric_error: values that are not finite.
 /// Source  Lloyd (1982); Arthur & Vassilvitskii, "k-means++" (2007).
 template <backend B>
 kmeans_result kmeans(context<B>& on, std::span<float const> rows, std::size_t dimensions,
@@ -148,10 +148,17 @@ kmeans_result kmeans(context<B>& on, std::span<float const> rows, std::size_t di
   if (settings.clusters == 0 || settings.clusters > n)
     throw setting_error(
         {"clusters of k-means", "1 to the number of rows, " + std::to_string(n), std::to_string(settings.clusters)});
-  if (settings.starts == 0) throw setting_error({"starts of k-means", "at least 1", "0"});
+  if (settings.starts == 0 || settings.most_rounds == 0)
+    throw setting_error({"starts and rounds of k-means", "at least 1 each", "0"});
   if (!std::all_of(rows.begin(), rows.end(), [](float x) { return std::isfinite(x); }))
     throw numeric_error({"rows of k-means", "finite numbers", "others"});
-  detail::kmeans_run<B> runs(on, rows, dimensions, settings.clusters);
+  // Around their mean: far from the origin, products of rows would leave nothing of what tells them apart.
+  std::vector<double> mean(dimensions);
+  for (std::size_t k = 0; k != rows.size(); ++k) mean[k % dimensions] += static_cast<double>(rows[k]);
+  std::vector<float> centred(rows.size());
+  for (std::size_t k = 0; k != rows.size(); ++k)
+    centred[k] = static_cast<float>(static_cast<double>(rows[k]) - mean[k % dimensions] / static_cast<double>(n));
+  detail::kmeans_run<B> runs(on, centred, dimensions, settings.clusters);
   kmeans_result best;
   for (std::size_t start = 0; start != settings.starts; ++start) {
     auto result = runs.run(settings.seed, start, settings.most_rounds);

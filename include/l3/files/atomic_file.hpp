@@ -80,13 +80,25 @@ inline std::string excerpt(std::string_view text) {
   return shown + (text.size() > most ? "...'" : "'");
 }
 
-/// Opens for reading. Errors: file_error; std::system_error: no more files can be open, which is not the file's fault.
-inline file_descriptor open_to_read(std::filesystem::path const& path, int more_flags = 0) {
+/// Opens for reading a file, or a pipe or device. Errors: file_error; std::system_error: no more files can be open,
+/// which is not the file's fault.
+inline file_descriptor open_stream(std::filesystem::path const& path, int more_flags = 0) {
   file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | more_flags));
   if (!file.is_open() && (errno == EMFILE || errno == ENFILE))
     throw std::system_error(errno, std::generic_category(),
                             path.string() + ": expected that one more file can be opened");
   if (!file.is_open()) throw_errno(path, "a file that can be read");
+  return file;
+}
+/// The same of a file alone: a pipe would be waited for, perhaps for ever.
+inline file_descriptor open_to_read(std::filesystem::path const& path) {
+  auto file = open_stream(path, O_NONBLOCK);
+  struct ::stat status {};
+  if (::fstat(file.get(), &status) != 0) throw_errno(path, "a file that can be read");
+  if (!S_ISREG(status.st_mode))
+    throw file_error(
+        complaint{path.string(), "a file", S_ISDIR(status.st_mode) ? "a folder" : "a pipe, a socket or a device"});
+  ::fcntl(file.get(), F_SETFL, ::fcntl(file.get(), F_GETFL) & ~O_NONBLOCK);  // of a slow one that is waited for
   return file;
 }
 
@@ -275,13 +287,11 @@ inline void write_file(std::filesystem::path const& path, std::string_view conte
   file.commit();
 }
 
-/// The whole content of a file (or pipe) of at most max_bytes.
-///
-/// Errors  file_error if it cannot be read or is larger; no more than max_bytes + 1 bytes are ever held.
-inline std::string read_file(std::filesystem::path const& path, std::size_t max_bytes) {
-  auto const file = detail::open_to_read(path);
+namespace detail {
+/// All that is in it, from where it stands.
+inline std::string read_all(file_descriptor const& file, std::filesystem::path const& path, std::size_t max_bytes) {
   struct ::stat status {};
-  if (::fstat(file.get(), &status) != 0) detail::throw_errno(path, "a file that can be read");
+  if (::fstat(file.get(), &status) != 0) throw_errno(path, "a file that can be read");
   auto const refuse = [&](std::string found) {
     throw file_error(complaint{path.string(), "at most " + std::to_string(max_bytes) + " bytes", std::move(found)});
   };
@@ -293,7 +303,7 @@ inline std::string read_file(std::filesystem::path const& path, std::size_t max_
   for (content.resize(announced + 1);;) {  // one byte more than announced, so that a file of that size ends the loop
     auto const got = ::read(file.get(), content.data() + used, content.size() - used);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) detail::throw_errno(path, "a file that can be read");
+    if (got < 0) throw_errno(path, "a file that can be read");
     used += static_cast<std::size_t>(got);
     if (used > max_bytes) refuse("more");
     if (got == 0) break;
@@ -301,6 +311,18 @@ inline std::string read_file(std::filesystem::path const& path, std::size_t max_
   }
   content.resize(used);
   return content;
+}
+}  // namespace detail
+
+/// The whole content of a file of at most max_bytes.
+///
+/// Errors  file_error if it is none, cannot be read or is larger; no more than max_bytes + 1 bytes are ever held.
+inline std::string read_file(std::filesystem::path const& path, std::size_t max_bytes) {
+  return detail::read_all(detail::open_to_read(path), path, max_bytes);
+}
+/// The same of what may be a pipe or a device: what a user names for a list.
+inline std::string read_stream(std::filesystem::path const& path, std::size_t max_bytes) {
+  return detail::read_all(detail::open_stream(path), path, max_bytes);
 }
 
 }  // namespace l3::inline L3_ISA

@@ -165,9 +165,10 @@ inline csv_table parse_csv(std::string_view text, std::string const& source) {
   return table;
 }
 
-/// Reads a table from a file. Errors  as parse_csv; file_error if it cannot be read or is larger than max_bytes.
+/// Reads a table from a file, or from a pipe. Errors  as parse_csv; file_error if it cannot be read or is larger than
+/// max_bytes.
 inline csv_table read_csv(std::filesystem::path const& path, std::size_t max_bytes = std::size_t{1} << 32) {
-  return parse_csv(read_file(path, max_bytes), path.string());
+  return parse_csv(read_stream(path, max_bytes), path.string());
 }
 
 /// One row of a CSV file with its line end, quoted where needed, so that it is read back as it was.

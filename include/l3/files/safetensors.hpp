@@ -229,7 +229,7 @@ class safetensors_file {
  public:
   /// Errors  file_error if it cannot be read, format_error if it is not a sound safetensors file.
   static safetensors_file open(std::filesystem::path path) {
-    auto file = detail::open_to_read(path, O_NONBLOCK);  // a pipe is refused, not waited for
+    auto file = detail::open_stream(path, O_NONBLOCK);  // a pipe is refused, not waited for
     struct ::stat status {};
     if (::fstat(file.get(), &status) != 0) detail::throw_errno(path, "a file that can be read");
     auto const refuse = [&](std::string expected, std::string found) {

@@ -121,7 +121,8 @@ class sql_statement {
 
 /// An open database. One thread at a time; many may each open the same file.
 ///
-/// What a file says cannot make SQLite do more than read it: schemas are not trusted, cells are checked.
+/// What a file says cannot make SQLite do more than read and write it: schemas are not trusted, their triggers and
+/// views do not run, cells are checked.
 ///
 /// Errors  file_error naming the file; format_error where it is no database, or damaged.
 class sql_database {
@@ -141,6 +142,8 @@ class sql_database {
     ::sqlite3_extended_result_codes(made, 1);
     ::sqlite3_busy_timeout(made, 60'000);  // milliseconds: others may read what this one writes
     ::sqlite3_db_config(made, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+    ::sqlite3_db_config(made, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);  // they could run for ever
+    ::sqlite3_db_config(made, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
     ::sqlite3_limit(made, SQLITE_LIMIT_LENGTH, 1 << 28);
     run("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
   }

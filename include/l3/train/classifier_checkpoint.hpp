@@ -20,12 +20,19 @@ std::string describe_classifier(std::size_t classes) {
          " classes=" + std::to_string(classes);
 }
 
-/// How many classes a classifier's checkpoint has. Errors: file_error; format_error: it is none.
+/// How many classes a classifier's checkpoint has. Its last layer is as large as that, and its model says so, too.
+/// Errors: file_error; format_error: it is none.
 inline std::size_t classes_of_checkpoint(std::filesystem::path const& path) {
   safetensors_file const file = safetensors_file::open(path);
-  if (!file.contains("classifier.fc2.bias") || file.entry("classifier.fc2.bias").shape.size() != 1)
+  auto const shape = [&](char const* name) {
+    bool const is_there = file.contains(name) && file.entry(name).dtype == "F32";
+    return is_there ? file.entry(name).shape : std::vector<std::size_t>{};
+  };
+  auto const biases = shape("classifier.fc2.bias"), weights = shape("classifier.fc2.weight");
+  if (biases.size() != 1 || weights.size() != 2 || weights.front() != biases.front() ||
+      !file.metadata("l3.model").ends_with(" classes=" + std::to_string(biases.front())))
     throw format_error({path.string(), "a checkpoint of a classifier, as `l3 baseline trunk` writes them", "another"});
-  return file.entry("classifier.fc2.bias").shape.front();
+  return biases.front();
 }
 
 namespace detail {

@@ -1,5 +1,6 @@
 /// @file  include/l3/train/trainer.hpp: batch, forward, loss, backward, optimizer; and the loop around it.
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <concepts>
@@ -14,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -353,17 +355,25 @@ class trainer {
   std::size_t bucket_begin_ = 0, bucket_end_ = 0;  ///< complete, not yet on their way
 };
 
+namespace detail {
+/// What `next()` of a source points to, const.
+template <class Source>
+using batch_of = std::remove_pointer_t<decltype(std::declval<Source&>().next())> const;
+}  // namespace detail
+
 /// Anything that hands out batches: `next()` gives a pointer to one that looks like `av_batch`, or null at the end.
 template <class Source, class Network>
-concept value_source = requires(Source& source) {
-  { source.next()->frame_view() } -> std::convertible_to<typename trainer<Network>::frames_view>;
-  { source.next()->sound_view() } -> std::convertible_to<typename trainer<Network>::sounds_view>;
-  { source.next()->label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
+concept value_source = requires(Source& source, detail::batch_of<Source>& batch) {
+  requires std::is_pointer_v<decltype(source.next())>;
+  { batch.frame_view() } -> std::convertible_to<typename trainer<Network>::frames_view>;
+  { batch.sound_view() } -> std::convertible_to<typename trainer<Network>::sounds_view>;
+  { batch.label_view() } -> std::convertible_to<std::span<std::int32_t const>>;
 };
 /// The same of batches that look like `raw_batch`, for trainers that take them.
 template <class Source, class Network>
-concept raw_source = requires(Source& source, trainer<Network>& on) {
-  on.step(source.next()->view(), source.next()->label_view());
+concept raw_source = requires(Source& source, detail::batch_of<Source>& batch, trainer<Network>& on) {
+  requires std::is_pointer_v<decltype(source.next())>;
+  on.step(batch.view(), batch.label_view());
 };
 template <class Source, class Network>
 concept batch_source = value_source<Source, Network> || raw_source<Source, Network>;
@@ -378,13 +388,14 @@ struct step_timing {
 /// finished before the next is begun, so that `after_step` may look at the network; a GPU that is not to wait meanwhile
 /// is kept busy by `begin` and `finish` of its trainer.
 ///
-/// Errors  As trainer::step and the source's `next`; what `after_step` throws.
+/// Errors  As trainer::step and the source's `next`; what `after_step` throws. setting_error: the trainer pairs all
+///         frames with all sounds, and the source hands out frames and sounds that do not belong together.
 template <class Network, class Source>
 void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
            std::function<bool(step_report const&, step_timing const&)> const& after_step) {
   static_assert(batch_source<Source, Network>,
-                "l3::train: the source's batches must have frames (frame_view), sounds (sound_view) and labels "
-                "(label_view), of the shapes that the network takes");
+                "l3::train: the source's next() must give a pointer to a batch that has, as const functions, frames "
+                "(frame_view), sounds (sound_view) and labels (label_view), of the shapes that the network takes");
   using clock = std::chrono::steady_clock;
   auto const seconds = [](clock::duration d) { return std::chrono::duration<double>(d).count(); };
   while (on.steps() < last_step) {
@@ -392,11 +403,15 @@ void train(trainer<Network>& on, Source& source, std::uint64_t last_step,
     auto const* const batch = source.next();
     if (batch == nullptr) return;
     auto const got = clock::now();
+    std::span<std::int32_t const> const labels = batch->label_view();
+    if (on.settings().which == pairing::all && std::find(labels.begin(), labels.end(), 0) != labels.end())
+      throw setting_error({"labels of the source's batch, with pairing::all", "frames and sounds that belong together",
+                           "others (is its own pairing paper?)"});
     step_report const report = [&] {
       if constexpr (raw_source<Source, Network>)
-        return on.step(batch->view(), batch->label_view());
+        return on.step(batch->view(), labels);
       else
-        return on.step(batch->frame_view(), batch->sound_view(), batch->label_view());
+        return on.step(batch->frame_view(), batch->sound_view(), labels);
     }();
     if (after_step && !after_step(report, {seconds(clock::now() - start), seconds(got - start)})) return;
   }
