@@ -19,4 +19,7 @@ struct backend_choice {
   void add_to(CLI::App& command);
 };
 
+/// Of the CUDA that this build has the backend for: "13.0"; empty: it has none.
+std::string cuda_version();
+
 }  // namespace l3::program

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <l3/eval/roc.hpp>
 #include <l3/files/atomic_file.hpp>
+#include <l3/train/classifier_checkpoint.hpp>
 
 #include "feature_rows.hpp"
 #include "lessons.hpp"
@@ -108,7 +109,9 @@ struct trained_classifier {
  private:
   static std::size_t classes_of(std::string const& checkpoint, std::vector<std::string>& names) {
     try {
-      json::parse(read_checkpoint_facts(checkpoint).settings).at("classes").get_to(names);
+      parse_json<json>(read_checkpoint_facts(checkpoint).settings, checkpoint).at("classes").get_to(names);
+      if (names.size() != classes_of_checkpoint(checkpoint))
+        throw format_error({checkpoint, "a name for each class", std::to_string(names.size()) + " names"});
     } catch (json::exception const&) {
       throw format_error({checkpoint, "a checkpoint of `l3 baseline trunk`, with the names of its classes", "another"});
     }
@@ -223,8 +226,8 @@ int all_run(CLI::App& command, baseline_options const& o) {
   if (code != done) return code;
   // A head that was trained on other classifiers is no use for these.
   if (fs::path const config = out / "pretrain" / "config.json"; fs::exists(config)) {
-    json const old = json::parse(read_file(config, 1 << 20), nullptr, false);
-    if (!old.is_object() || old.value("trunks", "") != print_of(vision, audio)) {
+    json const old = json_if_any(read_file(config, 1 << 20));
+    if (!old.is_object() || old.value("trunks", json()) != print_of(vision, audio)) {
       o.say("The classifiers have changed since the fusion head was trained: it begins anew (the old one is in " +
             (out / "pretrain.old").string() + ")");
       fs::remove_all(out / "pretrain.old");

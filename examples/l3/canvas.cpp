@@ -143,7 +143,8 @@ rgb_frame spectrogram_chart(heat_map const& spectrum, heat_map const& heat, floa
   for (int k : {0, 1, 2}) {
     std::string const hertz = k == 0 ? "0Hz" : text("%.0fkHz", top_hertz * k / 2000);
     std::size_t const y = above + height - static_cast<std::size_t>(k) * height / 2;
-    page.write(hertz, left - 4 - 4 * scale * hertz.size(), y - std::min<std::size_t>(y, k == 2 ? 0 : 10), scale);
+    if (top_hertz > 0)
+      page.write(hertz, left - 4 - 4 * scale * hertz.size(), y - std::min<std::size_t>(y, k == 2 ? 0 : 10), scale);
     std::string const second = text(k == 1 ? "%.1fs" : "%.0fs", k / 2.0);
     std::size_t const x = left + static_cast<std::size_t>(k) * width / 2;
     page.write(second, x - (k == 0 ? 0 : 2 * scale * second.size()), above + height + 5, scale);

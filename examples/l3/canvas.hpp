@@ -39,8 +39,8 @@ rgb_frame middle_of(rgb_frame const& from, std::size_t width, std::size_t height
 rgb_frame overlaid(rgb_frame const& picture, heat_map const& heat, float low, float high);
 /// Values as colours, `low` to `high`, the first row below if `upside_down`.
 rgb_frame coloured(heat_map const& values, float low, float high, bool upside_down);
-/// A second's spectrogram of full scale `top_hertz` with its axes, its picture width x height without them; a heat map
-/// of the same second over it, unless it is empty.
+/// A second's spectrogram of full scale `top_hertz` (0: frequencies are not evenly spaced) with its axes, its picture
+/// width x height without them; a heat map of the same second over it, unless it is empty.
 rgb_frame spectrogram_chart(heat_map const& spectrum, heat_map const& heat, float heat_high, std::size_t width,
                             std::size_t height, double top_hertz);
 /// A picture as a file, whole or not at all. Errors: file_error.

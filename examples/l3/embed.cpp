@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct embed_options : common_options {
-  std::string kind, list, checkpoint, out, layer, format = "npz", reduce = "none", windows;
+  std::string kind, list, root, checkpoint, out, layer, format = "npz", reduce = "none", windows;
   backend_choice on;
   std::vector<std::string> files;
   double hop = 0.1;
@@ -37,7 +37,7 @@ struct embed_options : common_options {
 std::vector<std::string> given_files(embed_options const& o) {
   std::vector<std::string> all = o.files;
   if (o.list.empty()) return all;
-  detail::for_each_line(read_file(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32),
+  detail::for_each_line(read_stream(o.list == "-" ? "/dev/stdin" : o.list, std::size_t{1} << 32),
                         "--files-from " + o.list, "names of files, a line each",
                         [&](std::string_view line, std::size_t) { all.emplace_back(line); });
   if (all.size() == o.files.size())
@@ -46,7 +46,7 @@ std::vector<std::string> given_files(embed_options const& o) {
 }
 
 std::vector<named_file> list_jobs(embed_options const& o) {
-  output_names names;
+  output_names names(o.root);
   for (std::string const& given : given_files(o)) {
     std::error_code unknown;  // whoever reads the file says why it cannot be read
     if (!fs::is_directory(given, unknown)) {
@@ -84,8 +84,8 @@ class table {
   }
   /// Rows that commit will write.
   std::size_t rows() const { return reduced_.empty() ? rows_.count() : 1; }
-  /// `first`: the number of the first row.
-  void commit(double hop_seconds, std::size_t first) {
+  /// `hop`: samples from one row to the next. `first`: the number of the first row.
+  void commit(std::size_t hop, std::size_t first) {
     if (!reduced_.empty()) {
       std::vector<float> row(reduced_.begin(), reduced_.end());
       if (!largest_)
@@ -93,13 +93,13 @@ class table {
           row[k] = static_cast<float>(reduced_[k] / static_cast<double>(taken_));
       rows_.append(std::span<float const>(row));
     }
-    write(hop_seconds, first);
+    write(hop, first);
   }
 
  private:
-  void write(double hop_seconds, std::size_t first) const {
+  void write(std::size_t hop, std::size_t first) const {
     std::vector<double> times(timed_ ? rows_.count() : 0);
-    for (std::size_t k = 0; k < times.size(); ++k) times[k] = static_cast<double>(first + k) * hop_seconds;
+    for (std::size_t k = 0; k < times.size(); ++k) times[k] = static_cast<double>((first + k) * hop) / sound_rate;
     if (format_ == "npz") {
       npz_writer out(file_);
       out.add("embedding", rows_);
@@ -166,12 +166,18 @@ class outputs final : public row_sink {
         o_.warn(why.what());
         continue;
       }
-      if (sounds && !j.sounds) existing_.push_back({k, modality::sound});
-      if (frames && !j.frames) existing_.push_back({k, modality::frame});
+      for (auto const kind : {modality::sound, modality::frame})
+        if (kind == modality::sound ? sounds && !j.sounds : frames && !j.frames) {
+          existing_.push_back({k, kind});
+          if (!made_with_.knows(target(k, kind).generic_string())) unknown_make_.push_back({k, kind});
+        }
       if (!j.sounds && !j.frames) continue;
       doing_.push_back({k, std::size_t{j.sounds} + std::size_t{j.frames}});
       some.push_back(std::move(j));
     }
+    if (!unknown_make_.empty())
+      o_.warn(text("%zu outputs are kept of which nobody knows what made them, %s first (--overwrite makes them anew)",
+                   unknown_make_.size(), file_of(unknown_make_.front().first, unknown_make_.front().second).c_str()));
     return some;
   }
 
@@ -199,10 +205,13 @@ class outputs final : public row_sink {
       o_.warn(outcome.refused);
     } else if (open) {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
-      rows_[k][what == modality::frame] = open->rows();
+      if (outcome.is_silent)
+        o_.warn(jobs_[k].file.string() + ": silent" +
+                (o_.align ? ", where it has pictures" : " from beginning to end"));
+      rows_[k][what == modality::frame] = output_facts{open->rows(), outcome.is_short, outcome.is_silent};
       writers_.add(open->rows() * by_->width(what) * sizeof(float),
-                   [this, made = open, hop = by_->hop_seconds(), first = outcome.first,
-                    name = target(k, what).generic_string(), &from = doing_[at].file] {
+                   [this, made = open, hop = by_->hop(), first = outcome.first, name = target(k, what).generic_string(),
+                    &from = doing_[at].file] {
                      made_with_.begin(name, from);
                      made->commit(hop, first);
                      made_with_.end(name, from);
@@ -222,15 +231,13 @@ class outputs final : public row_sink {
       for (auto const what : {modality::sound, modality::frame})
         if (auto const& n = rows_[k][what == modality::frame]) {
           list.push_back(about(k, what));
-          list.back()["rows"] = *n;
+          list.back()["rows"] = n->rows;
+          if (what == modality::sound) list.back()["short"] = n->is_short, list.back()["silent"] = n->is_silent;
         }
     return list;
   }
-  json existing() const {
-    json list = json::array();
-    for (auto const& [k, what] : existing_) list.push_back(about(k, what));
-    return list;
-  }
+  json existing() const { return list_of(existing_); }
+  json unknown_make() const { return list_of(unknown_make_); }
   json refused() const {
     auto some = refused_;
     std::ranges::sort(some, {}, [](refusal const& r) { return std::pair(r.job, r.what == modality::frame); });
@@ -245,6 +252,10 @@ class outputs final : public row_sink {
     modality what;
     std::string why;
   };
+  struct output_facts {
+    std::size_t rows;
+    bool is_short, is_silent;
+  };
   struct doing {
     std::size_t job, kinds_left;
     file_state file{};  ///< before it was read
@@ -256,6 +267,12 @@ class outputs final : public row_sink {
     return to;
   }
   fs::path file_of(std::size_t k, modality what) const { return fs::path(o_.out) / target(k, what); }
+  using some_outputs = std::vector<std::pair<std::size_t, modality>>;  ///< jobs and kinds
+  json list_of(some_outputs const& some) const {
+    json list = json::array();
+    for (auto const& [k, what] : some) list.push_back(about(k, what));
+    return list;
+  }
   json about(std::size_t k, modality what) const {
     return {{"file", jobs_[k].file.string()}, {"output", file_of(k, what).string()}};
   }
@@ -268,11 +285,12 @@ class outputs final : public row_sink {
   embed_options const& o_;
   std::vector<named_file> const& jobs_;
   made_with made_with_;
-  std::vector<std::array<std::optional<std::size_t>, 2>> rows_;  ///< written, of sounds and of frames
+  std::vector<std::array<std::optional<output_facts>, 2>> rows_;  ///< written, of sounds and of frames
   std::vector<doing> doing_;
   std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
   std::vector<refusal> refused_;
-  std::vector<std::pair<std::size_t, modality>> existing_;  ///< jobs and kinds that are skipped
+  some_outputs existing_;      ///< that are skipped
+  some_outputs unknown_make_;  ///< of them, those that the note does not name
   std::size_t finished_ = 0;
   embedder const* by_ = nullptr;
   progress* bar_ = nullptr;
@@ -297,6 +315,7 @@ int embed_run(embed_options o) {
                          std::to_string(o.embedding.size)});
   if (o.align && o.kind != "video") throw setting_error({"--align", "embed video, whose rows it aligns", o.kind});
   std::vector<named_file> const jobs = list_jobs(o);
+  make_folder(o.out);
   embedder work(*net, *input,
                 {.frames = o.kind != "audio",
                  .sounds = o.kind != "image",
@@ -330,6 +349,7 @@ int embed_run(embed_options o) {
   o.print({{"outputs", written},
            {"skipped", existing.size()},
            {"existing", existing},
+           {"unknown_make", made.unknown_make()},
            {"refused", refused},
            {"hop", work.hop_seconds()},
            {"shares_overlap", work.shares()},
@@ -353,6 +373,9 @@ work add_embed(CLI::App& command) {
       ->check(CLI::IsMember({"audio", "image", "video"}));
   command.add_option("files", o->files, "Files, or folders to search");
   command.add_option("--files-from", o->list, "A file with the names of more, a line each; -: standard input");
+  command.add_option(
+      "--root", o->root,
+      "Names in OUT are relative to this folder; default: the deepest one that holds all of this call's");
   command.add_option("--checkpoint", o->checkpoint, "Weights, as `l3 train` or `l3 import` writes them")->required();
   command.add_option("--out,-o", o->out, "Folder for the results")->required();
   command.add_option("--hop", o->hop, "Seconds from one row to the next")->capture_default_str()->check(above_zero);

@@ -44,6 +44,7 @@ class embedder {
 
   /// Seconds that overlap share the work on what they have in common.
   bool shares() const { return rules_.windows > 0; }
+  std::size_t hop() const { return rules_.hop; }  ///< samples at 48 kHz
   double hop_seconds() const { return static_cast<double>(rules_.hop) / sound_rate; }
   std::size_t width(modality what) const { return net_.width_of(what, settings_.which); }
 

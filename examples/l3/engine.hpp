@@ -225,8 +225,8 @@ struct gpu_description {
 };
 /// The GPU that the backend cuda would use here. Errors: device_error, setting_error.
 gpu_description describe_gpu();
-/// Whether this build has the backend cuda; and whether its processor backend has bf16, that is, the instructions.
-extern bool const has_cuda, has_bf16;
+/// Whether this build's processor backend has bf16, that is, the instructions.
+extern bool const has_bf16;
 
 /// The parts of make_engine and describe_model, a unit each.
 std::unique_ptr<engine> make_cpu_engine_bf16(std::string const& model, std::size_t threads);

@@ -4,7 +4,7 @@
 namespace l3::program {
 
 #if !defined(L3_WITH_CUDA)
-bool const has_cuda = false;
+std::string cuda_version() { return {}; }
 
 namespace {
 [[noreturn]] void refuse_cuda() { throw setting_error({"--backend", "cpu (this build has no other)", "cuda"}); }

@@ -5,7 +5,9 @@
 
 namespace l3::program {
 
-bool const has_cuda = true;
+std::string cuda_version() {
+  return std::to_string(CUDART_VERSION / 1000) + '.' + std::to_string(CUDART_VERSION % 1000 / 10);
+}
 
 namespace {
 /// Calls f with the precision of this name.

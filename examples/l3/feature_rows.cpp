@@ -64,7 +64,7 @@ bool take_from(fs::path const& cache, std::string const& key, std::size_t files,
     rows.values.resize(rows.count() * width);
     file.read("features", rows.values, {rows.count(), width});
     if (file.metadata("l3.check") != check_of(rows, file.metadata("l3.rest"))) return false;
-    json const rest = json::parse(file.metadata("l3.rest"));
+    json const rest = parse_json<json>(file.metadata("l3.rest"), file.path().string());
     rest.at("refused").get_to(rows.refused);
     rest.at("unopened").get_to(rows.unopened);
     rest.at("short").get_to(rows.shorter);

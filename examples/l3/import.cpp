@@ -69,10 +69,16 @@ std::string representation_of(fs::path const& file) {
   return "";
 }
 
+bool is_import(fs::path const& file) try { return is_openl3(read_checkpoint_facts(file).model); } catch (error const&) {
+  return false;
+}
+
 int import_run(import_options const& o) {
   for (std::string const& name : o.files)
     if (fs::exists(o.out) && fs::exists(name) && fs::equivalent(o.out, name))
       throw setting_error({"--out", "another file than the weights", o.out});
+  if (fs::exists(o.out) && !is_import(o.out))
+    throw setting_error({"--out " + o.out, "a new file, or an earlier import to replace", "another file"});
   std::optional<openl3_audio_weights> audio;
   std::optional<openl3_image_weights> image;
   std::string representation = o.representation;
@@ -124,7 +130,8 @@ int import_run(import_options const&) {
 work add_import(CLI::App& command) {
   auto const o = std::make_shared<import_options>();
   command.footer(
-      "OUT is a checkpoint for `l3 embed`. OpenL3's files are those that its package downloads, unpacked: an audio "
+      "OUT is a checkpoint for embed, export, probe, distance, search and inspect spectrogram. OpenL3's files are "
+      "those that its package downloads, unpacked: an audio "
       "network,\n"
       "an image network, or both.\n"
       "Example:\n  l3 import openl3 openl3_audio_mel256_env.h5 openl3_image_mel256_env.h5 --out openl3.safetensors");

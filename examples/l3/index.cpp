@@ -114,6 +114,13 @@ bool is_index(fs::path const& file) try {
   return true;
 }
 
+/// An old list of failures: its first line is one.
+bool is_failures(fs::path const& file) {
+  std::string const begin = first_bytes(file, 1 << 16);
+  json const line = json_if_any(begin.substr(0, begin.find('\n')));
+  return line.is_object() && line.contains("file") && line.contains("why") && line.contains("scope");
+}
+
 bool same_place(fs::path const& a, fs::path const& b) {
   std::error_code unknown;
   return fs::weakly_canonical(a, unknown) == fs::weakly_canonical(b, unknown);
@@ -128,7 +135,7 @@ int index_run(index_options const& o) {
   for (auto const& other : o.sources)
     if (same_place(failures, other)) throw setting_error({"--failures", "a file of its own", other});
   if (same_place(failures, out)) throw setting_error({"--failures", "a file of its own", o.out});
-  if (fs::is_regular_file(failures) && fs::file_size(failures) > 0 && first_bytes(failures, 1) != "{")
+  if (fs::is_regular_file(failures) && fs::file_size(failures) > 0 && !is_failures(failures))
     throw setting_error({"--failures " + failures.string(), "a new file, or an old one of failures", "another file"});
   constexpr auto needs_content =
       static_cast<std::uint32_t>(content_flag::silent) | static_cast<std::uint32_t>(content_flag::still);

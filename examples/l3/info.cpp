@@ -116,7 +116,7 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
              {"model", facts.model},
              {"front_end", facts.front_end},
              {"embedding", embedding},
-             {"settings", json::parse(facts.settings, not_too_deep, false)}});
+             {"settings", json_if_any(facts.settings)}});
     return done;
   }
   std::string const model = model_of_checkpoint(o.file, facts);
@@ -133,14 +133,12 @@ int info_of_checkpoint(info_options const& o, std::size_t threads) {
              {"model", facts.model},
              {"front_end", facts.front_end},
              {"classes", classes},
-             {"settings", json::parse(facts.settings, not_too_deep, false)}});
+             {"settings", json_if_any(facts.settings)}});
     return done;
   }
   make_engine(model, {}, o.threads)->load(o.file, false);  // that it is whole
-  json document{{"checkpoint", o.file},
-                {"step", facts.step},
-                {"seed", facts.seed},
-                {"settings", json::parse(facts.settings, not_too_deep, false)}};
+  json document{
+      {"checkpoint", o.file}, {"step", facts.step}, {"seed", facts.seed}, {"settings", json_if_any(facts.settings)}};
   document.update(describe(describe_model(model, o.on), o, threads));
   o.print(document);
   return done;
@@ -221,7 +219,8 @@ int info_run(info_options const& o) {
   json precisions{"fp32"};
   if (has_bf16) precisions.push_back("bf16");
   o.answer(std::string("products     fp32") + (has_bf16 ? ", bf16" : ""));
-  o.answer(std::string("backends     cpu") + (has_cuda ? ", cuda" : ""));
+  std::string const cuda = cuda_version();
+  o.answer("backends     cpu" + (cuda.empty() ? "" : ", cuda (CUDA " + cuda + ")"));
   o.answer("FFmpeg       " + media_version());
   o.answer(text("threads      %zu", threads));
   json models = json::array();
@@ -234,7 +233,8 @@ int info_run(info_options const& o) {
   o.print({{"version", L3_VERSION},
            {"arch", cpu::name},
            {"precisions", precisions},
-           {"backends", has_cuda ? json{"cpu", "cuda"} : json{"cpu"}},
+           {"backends", cuda.empty() ? json{"cpu"} : json{"cpu", "cuda"}},
+           {"cuda", cuda.empty() ? json() : json(cuda)},
            {"ffmpeg", media_version()},
            {"threads", threads},
            {"models", models}});

@@ -32,10 +32,14 @@ struct inspect_options : common_options {
 /// A network with what pictures of its insides need.
 class insides {
  public:
-  insides(inspect_options const& o, std::size_t batch) : o_(o), of_(o.network.open(o.threads)) {
-    if (of_.l3 == nullptr) throw setting_error({"--checkpoint", "one of paper, small or tiny", of_.net->facts().name});
+  /// `inputs_do`: of a network that is no L³-Net what it takes in can be shown, though no unit.
+  insides(inspect_options const& o, std::size_t batch, bool inputs_do = false) : o_(o), of_(o.network.open(o.threads)) {
+    if (!has_units() && !inputs_do)
+      throw setting_error({"--checkpoint", "one of paper, small or tiny", of_.net->facts().name});
     of_.net->prepare_inference(batch);
   }
+  bool has_units() const { return of_.l3 != nullptr; }
+  bool hears() const { return of_.net->has(modality::sound); }
   chosen_network const& network() const { return of_; }
   engine& net() const { return *of_.l3; }
   model_facts const& facts() const { return of_.net->facts(); }
@@ -73,7 +77,7 @@ class insides {
   }
   rgb_frame chart(std::span<float const> spectrum, heat_map const& heat, float high) const {
     return spectrogram_chart({facts().sound, {spectrum.begin(), spectrum.end()}}, heat, high, o_.side, o_.side * 3 / 4,
-                             sound_rate / 2.0);
+                             facts().front_end.find("mel") == std::string::npos ? sound_rate / 2.0 : 0);
   }
 
  private:
@@ -326,7 +330,7 @@ class unit_page {
     arrays.commit();
   }
   std::string says() const {
-    std::string line;
+    std::string line = units_.empty() ? "no units" : "";
     for (double const u : units_) line += (line.empty() ? "units " : ", ") + text("%.0f", u);
     return line;
   }
@@ -394,15 +398,19 @@ int heatmap_run(inspect_options const& o) {
 }
 
 int spectrogram_run(inspect_options const& o) {
-  insides const inside(o, 1);
+  insides const inside(o, 1, true);
+  if (!inside.has_units() && !o.units.empty())
+    throw setting_error({"--units", "none of a network of OpenL3's", std::to_string(o.units.size())});
+  if (!inside.hears()) throw setting_error({"--checkpoint", "one with an audio network", "one without"});
   require_units(o, inside.features());
   return each_file(o, "spectrogram", [&](clip_reader& reader, std::string const& name, fs::path const& stem) {
     std::vector<float> second(sound_rate);
     require_within(name, reader, modality::sound, o.time, o.time);
     reader.sound(o.time, second);
     auto const item = inside.item_of(std::span<float const>(second));
-    auto const maps = inside.maps_of(modality::sound, item);
-    auto const units = units_of(o, maps, inside.features());
+    std::vector<float> maps;
+    if (inside.has_units()) maps = inside.maps_of(modality::sound, item);
+    auto const units = inside.has_units() ? units_of(o, maps, inside.features()) : std::vector<std::size_t>();
     bool const sees = reader.facts().has_video;
     rgb_frame const plain = inside.chart(item, {}, 1);
     std::size_t const step = plain.width + 6, from = sees ? o.side + 6 : 0;
@@ -462,8 +470,8 @@ int where_run(inspect_options const& o) {
   });
 }
 
-void add_shared(CLI::App& command, inspect_options& o) {
-  o.network.add_to(command, false);
+void add_shared(CLI::App& command, inspect_options& o, bool imported = false) {
+  o.network.add_to(command, imported);
   command.add_option("--out,-o", o.out, "Folder for the pictures (PNG) and their numbers (.npz)")->required();
   command.add_option("--side", o.side, "Pixels of a picture's smallest side before the network's crop")
       ->capture_default_str()
@@ -476,10 +484,10 @@ void add_units(CLI::App& command, inspect_options& o) {
       ->capture_default_str()
       ->check(CLI::Range(1, 100000).description(""));
 }
-void add_files(CLI::App& command, inspect_options& o, char const* what) {
+void add_files(CLI::App& command, inspect_options& o, char const* what, bool imported = false) {
   command.add_option("files", o.files, what)->required();
   command.add_option("--time", o.time, "Moment of the file, in seconds")->capture_default_str()->check(zero_or_more);
-  add_shared(command, o);
+  add_shared(command, o, imported);
 }
 
 }  // namespace
@@ -520,7 +528,7 @@ work add_inspect(CLI::App& command) {
   auto const s = std::make_shared<inspect_options>();
   s->count = 4;
   CLI::App* const spectrogram = command.add_subcommand("spectrogram", "Where in a second of sound units respond");
-  add_files(*spectrogram, *s, "Sounds or videos");
+  add_files(*spectrogram, *s, "Sounds or videos", true);
   add_units(*spectrogram, *s);
   spectrogram->footer(
       "Example:\n  l3 inspect spectrogram video.mp4 --time 2 --checkpoint run/best.safetensors --out pictures");

@@ -59,10 +59,10 @@ class keras_file {
     for (std::string const& layer : names(root_, "layer_names")) {
       // Where a network begins with its spectrogram, that has constants.
       if (layer.find("spectrogram") != layer.npos) continue;
-      hdf5_group const group(H5Gopen2(root_, layer.c_str(), H5P_DEFAULT));
+      hdf5_group const group(H5Gopen2(root_, layer.c_str(), no_links(H5P_GROUP_ACCESS)));
       if (!group) refuse("a group for layer " + detail::excerpt(layer), "none");
       for (std::string const& name : names(group, "weight_names")) {
-        hdf5_dataset const data(H5Dopen2(group, name.c_str(), H5P_DEFAULT));
+        hdf5_dataset const data(H5Dopen2(group, name.c_str(), no_links(H5P_DATASET_ACCESS)));
         if (!data) refuse("the weights " + detail::excerpt(name), "none");
         require_own(data, name);
         weights_.push_back({layer, name, shape_of(hdf5_space(H5Dget_space(data)), name)});
@@ -75,8 +75,8 @@ class keras_file {
 
   /// All values of a weight, whose shape was looked at before.
   void read(weight const& w, std::vector<float>& values) const {
-    hdf5_group const group(H5Gopen2(root_, w.layer.c_str(), H5P_DEFAULT));
-    hdf5_dataset const data(group ? H5Dopen2(group, w.name.c_str(), H5P_DEFAULT) : -1);
+    hdf5_group const group(H5Gopen2(root_, w.layer.c_str(), no_links(H5P_GROUP_ACCESS)));
+    hdf5_dataset const data(group ? H5Dopen2(group, w.name.c_str(), no_links(H5P_DATASET_ACCESS)) : -1);
     hdf5_type const type(data ? H5Dget_type(data) : -1);
     if (!type || H5Tget_class(type) != H5T_FLOAT)
       refuse("floating-point numbers in " + detail::excerpt(w.name), "others");
@@ -90,10 +90,19 @@ class keras_file {
   }
 
  private:
+  /// How objects are opened: links to other files are not followed, which may be pipes.
+  static hdf5_plist no_links(hid_t kind) {
+    hdf5_plist how(H5Pcreate(kind));
+    H5Pset_elink_cb(
+        how, [](char const*, char const*, char const*, char const*, unsigned*, hid_t, void*) -> herr_t { return -1; },
+        nullptr);
+    return how;
+  }
   /// A file may name others whose bytes are to be taken for its own: nobody who imports weights means that.
   void require_own(hdf5_dataset const& data, std::string const& name) const {
     hdf5_plist const made(H5Dget_create_plist(data));
-    if (!made || H5Pget_external_count(made) != 0 || name_of_file(data) != name_of_file(file_))
+    if (!made || H5Pget_external_count(made) != 0 || H5Pget_layout(made) == H5D_VIRTUAL ||
+        name_of_file(data) != name_of_file(file_))
       refuse("the weights " + detail::excerpt(name) + " in the file itself", "those of another file");
   }
   /// That an object is in.
@@ -112,7 +121,7 @@ class keras_file {
   /// The group whose attribute names the layers: the file, or what `model.save` puts into it.
   hdf5_group find_root() const {
     for (char const* where : {"/", "/model_weights"}) {
-      hdf5_group group(H5Gopen2(file_, where, H5P_DEFAULT));
+      hdf5_group group(H5Gopen2(file_, where, no_links(H5P_GROUP_ACCESS)));
       if (group && H5Aexists(group, "layer_names") > 0) return group;
     }
     refuse("weights as Keras 1 and 2 write them, with a list of layer_names", "none");

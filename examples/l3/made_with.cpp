@@ -40,19 +40,22 @@ made_with::made_with(std::filesystem::path folder, json settings)
       settings_(std::move(settings)),
       key_(hex(fingerprint(settings_.dump()))) {
   if (!std::filesystem::exists(file_)) return;
-  std::string some;
+  constexpr std::size_t most = std::size_t{64} << 20;
+  std::string begun;  // a line whose end may be on its way
   for_each_piece(file_, [&](std::string_view piece) {
-    some += piece;
-    std::size_t const whole = some.rfind('\n') + 1;
-    read(std::string_view(some).substr(0, whole), false);
-    some.erase(0, whole);
-    read_to_ += whole;  // the rest may be on its way
+    std::size_t const whole = piece.rfind('\n') + 1;
+    begun += piece.substr(0, whole == 0 ? piece.size() : whole);
+    if (begun.size() > most) throw format_error({file_.string(), "lines of at most 64 MiB", "a longer one"});
+    if (whole == 0) return;
+    read(begun, false);
+    read_to_ += begun.size();
+    begun = piece.substr(whole);
   });
 }
 
 void made_with::read(std::string_view lines, bool by_other) {
   for (std::size_t begin = 0, end; (end = lines.find('\n', begin)) != lines.npos; begin = end + 1) try {
-      json const read = json::parse(lines.substr(begin, end - begin));
+      json const read = json_if_any(lines.substr(begin, end - begin));
       auto const key = read.at("key").get<std::string>();
       if (!read.contains("output")) {
         if (read.at("settings").is_object()) settings_of_[key] = read["settings"];
@@ -86,6 +89,8 @@ void made_with::refuse(std::string const& output, origin const& found, file_stat
   std::abort();
 }
 
+bool made_with::knows(std::string const& output) const { return outputs_.contains(as_utf8(output)); }
+
 bool made_with::is_current(std::string const& output, std::filesystem::path const& input) const {
   auto const found = outputs_.find(as_utf8(output));
   if (found == outputs_.end()) return true;
@@ -111,6 +116,7 @@ void made_with::note(std::string const& output, file_state const& input, bool be
   ::flock(to.get(), LOCK_EX);  // as long as `to` is open; a file system without locks does without
   struct ::stat now {};
   if (::fstat(to.get(), &now) != 0) fail();
+  if (!S_ISREG(now.st_mode)) throw file_error({file_.string(), "a file", "a pipe or a device"});
   std::string lines(std::max(static_cast<std::uint64_t>(now.st_size), read_to_) - read_to_, '\0');
   detail::read_at(to, file_, read_to_, std::as_writable_bytes(std::span(lines)));
   read(lines, true);

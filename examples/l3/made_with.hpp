@@ -42,6 +42,8 @@ class made_with {
   /// have made of an earlier state of the same file, or were about to. Errors: setting_error: it was made with other
   /// settings, or of another file.
   bool is_current(std::string const& output, std::filesystem::path const& input) const;
+  /// Whether it is known of an output what it was made of, and with.
+  bool knows(std::string const& output) const;
   /// Notes an output that is about to be written, or is there now. From any thread. Errors: file_error; setting_error:
   /// meanwhile another process has made it with other settings, or of another file.
   void begin(std::string const& output, file_state const& input) { note(output, input, true); }

@@ -24,6 +24,7 @@
 #include <l3/data/ffmpeg.hpp>
 #endif
 
+#include "backend_choice.hpp"
 #include "crew.hpp"
 #include "program.hpp"
 
@@ -93,6 +94,11 @@ std::string said_of(CLI::ParseError const& e, CLI::App& app) {
   if (dynamic_cast<CLI::ExtrasError const*>(&e) == nullptr && dynamic_cast<CLI::RequiredError const*>(&e) == nullptr)
     return {};
   auto const unknown = command->remaining();  // before a missing option: that is perhaps what it was meant to be
+  if (auto const early = app.remaining(); unknown.empty() && command != &app && !early.empty()) {
+    auto const option = std::ranges::find_if(early, [](std::string const& each) { return each.starts_with("-"); });
+    return "expected options behind the command, as in `l3 " + command_path(*command) + " --threads 1`, found " +
+           (option != early.end() ? *option : early.front()) + " before it";
+  }
   if (unknown.empty()) return {};
   std::string found, nearest;
   for (std::string const& each : unknown) found += (found.empty() ? "" : " ") + each;
@@ -120,7 +126,8 @@ int run(int argc, char** argv) {
   std::string const media = "without FFmpeg: packed collections alone";
   std::string const example = "l3 train --train packed/train --valid packed/valid";
 #endif
-  app.set_version_flag("--version", "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", " + media + ")");
+  std::string const cuda = cuda_version().empty() ? "" : ", CUDA " + cuda_version();
+  app.set_version_flag("--version", "l3 " L3_VERSION " (" + std::string(l3::cpu::name) + ", " + media + cuda + ")");
   app.require_subcommand(1);
   app.footer("Example:\n  " + example +
              " --out run --model tiny\n"
@@ -140,7 +147,7 @@ int run(int argc, char** argv) {
       {"eval", "Measure how well a network tells pairs that correspond from pairs that do not", add_eval},
 #ifdef L3_WITH_MEDIA
       {"embed", "Turn sounds, pictures and videos into embeddings", add_embed},
-      {"import", "Turn OpenL3's weights into a checkpoint to embed with", add_import},
+      {"import", "Turn OpenL3's weights into a checkpoint", add_import},
       {"baseline", "Train supervised networks, to compare with", add_baseline},
       {"probe", "Measure what a network has learned by how well plain classifiers read its features", add_probe},
       {"distance", "Measure how far apart two collections are: the Frechet distance of their embeddings", add_distance},

@@ -14,15 +14,27 @@ struct named_file {
 /// differ in their ending alone keep it in the name, and so does one whose name would be another's.
 class output_names {
  public:
-  /// A file as it is given, or as it is found below a folder that is given.
-  void add(std::filesystem::path const& file) { add(file, std::filesystem::absolute(file).parent_path()); }
+  /// With a folder that all files lie below, names are relative to it, whichever files there are (but for those of one
+  /// folder that differ in their ending alone); none: as above.
+  explicit output_names(std::filesystem::path const& root = {});
+
+  /// A file as it is given, or as it is found below a folder that is given. One that is not there moves no other's
+  /// name.
+  ///
+  /// Errors  setting_error: it is not below the root.
+  void add(std::filesystem::path const& file);
   void add(std::filesystem::path const& file, std::filesystem::path const& below);
   /// In the order in which they were added, each once.
   std::vector<named_file> list() const;
 
  private:
-  std::vector<std::filesystem::path> files_;  ///< absolute, as they are to be opened: ".." may be behind a link
+  struct given {
+    std::filesystem::path file;  ///< absolute, as it is to be opened: ".." may be behind a link
+    bool is_there;
+  };
+  std::vector<given> files_;
   std::filesystem::path common_;
+  bool rooted_;
 };
 
 }  // namespace l3::program

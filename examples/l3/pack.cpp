@@ -46,9 +46,6 @@ int pack_run(pack_command& o) {
   if (o.verify) return verify_run(o);
   if (o.out.empty()) throw setting_error({"--out", "a folder to write (or --verify, to check one)", "nothing"});
   if (packed_clips::is_packed(o.data)) throw setting_error({"DATA", "videos", o.data + ", which is packed already"});
-  std::error_code unknown;
-  if (std::filesystem::is_directory(o.data) && std::filesystem::equivalent(o.data, o.out, unknown))
-    throw setting_error({"--out", "another folder than DATA, which would not be that of the videos any more", o.out});
   clip_list const clips = open_collection(o.data).clips;
   o.made.out = o.out;
   o.made.threads = o.threads;
@@ -85,12 +82,14 @@ int pack_run(pack_command& o) {
     return 128 + interruption::signal();
   }
   std::size_t const left_out = r.videos - r.packed;
-  o.answer(text("%zu videos in %zu shards, %sB, %zu left out: %s", r.packed, r.shards,
-                short_number(static_cast<double>(r.bytes)).c_str(), left_out, o.out.c_str()));
+  o.answer(text("%zu videos in %zu shards, %sB, %zu left out: %s%s", r.packed, r.shards,
+                short_number(static_cast<double>(r.bytes)).c_str(), left_out, o.out.c_str(),
+                work.is_whole() ? ", as an earlier run has packed them" : ""));
   o.print({{"out", o.out},
            {"videos", r.videos},
            {"packed", r.packed},
            {"left_out", left_out},
+           {"known_before", r.known},
            {"shards", r.shards},
            {"bytes", r.bytes}});
   return o.ended(r.packed, left_out, o.data + ": none of them can be used");

@@ -66,7 +66,11 @@ std::string base64(std::string const& bytes) {
 
 /// A file inside the page. Errors: format_error if it does not begin as its kind does.
 std::string data_url(std::string const& type, std::filesystem::path const& file, std::string const& begins) {
+  static std::size_t left = std::size_t{1} << 30;  // for all of the page: results may name a file any number of times
   std::string const bytes = read_file(file, std::size_t{64} << 20);
+  if (bytes.size() > left)
+    throw format_error({file.string(), "at most 1 GiB of pictures and sounds on a page", "more"});
+  left -= bytes.size();
   if (!bytes.starts_with(begins)) throw format_error({file.string(), "a file of type " + type, "another"});
   return "data:" + type + ";base64," + base64(bytes);
 }

@@ -64,7 +64,7 @@ class image_rows {
     fs::path const note = folder_ / "key.json";
     bool const is_new = fs::is_empty(folder_);
     std::string const old = is_new || !fs::exists(note) ? "" : read_file(note, 1 << 20);
-    if (json const ours = json::parse(old, nullptr, false); !is_new && !(ours.is_object() && ours.contains("pictures")))
+    if (json const ours = json_if_any(old); !is_new && !(ours.is_object() && ours.contains("pictures")))
       throw setting_error({"--out, " + folder_.string(), "features kept by an earlier run, or nothing", "other files"});
     if (old != key) {
       require(makes);

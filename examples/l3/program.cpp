@@ -58,7 +58,9 @@ void common_options::answer(std::string const& line) const {
 }
 void common_options::warn(std::string const& line) const {
   char const* const over_progress = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
-  if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line) << std::endl;
+  std::string shown = printable(line);  // of one line, even where a file's name has several
+  for (std::size_t at = 0; (at = shown.find('\n', at)) != shown.npos;) shown.replace(at, 1, detail::spelt('\n'));
+  if (!quiet) std::cerr << over_progress << "l3: warning: " << shown << std::endl;
 }
 exit_code common_options::ended(std::size_t made, std::size_t refused, std::string const& why) const {
   if (made == 0) std::cerr << "l3: nothing came of it: " << printable(why) << std::endl;
@@ -192,7 +194,8 @@ void progress::draw(bool last) {
            std::string(static_cast<std::size_t>(width - filled), '.') + "] ";
   }
   line += short_number(done_) + "/" + short_number(total_) + " " + unit_ + ", " + short_number(rate) + "/s, " +
-          (last ? "took " + short_time(elapsed) : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
+          (last ? (done_ < total_ ? "after " : "took ") + short_time(elapsed)
+                : "ETA " + (rate > 0 ? short_time((total_ - done_) / rate) : "-"));
   if (!remark_.empty()) line += ", " + printable(remark_);
   if (!terminal_ || last) line += '\n';
   std::cerr << line << std::flush;
@@ -223,9 +226,12 @@ std::string printable(std::string const& line) {
   }
   return shown;
 }
-bool not_too_deep(int depth, json::parse_event_t, json&) {
-  if (depth > 64) throw format_error({"JSON", "nests of at most 64", "deeper ones"});
-  return true;
+json json_if_any(std::string_view text) {
+  try {
+    return parse_json<json>(text, "");
+  } catch (format_error const&) {
+    return {};
+  }
 }
 void for_each_piece(std::filesystem::path const& file, std::function<void(std::string_view)> const& f) {
   auto const from = detail::open_to_read(file);
@@ -269,7 +275,7 @@ void make_folder_of(std::filesystem::path const& file) {
   if (file.has_parent_path()) make_folder(file.parent_path());
 }
 void append_text(std::filesystem::path const& file, std::string const& lines, bool synced) {
-  detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
+  detail::file_descriptor const to(::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666));
   // In one piece, where there is room: another process may append, too.
   if (!to.is_open() || !detail::write_all(to, std::as_bytes(std::span(lines))) || (synced && ::fsync(to.get()) != 0))
     detail::throw_errno(file, "room for another line");

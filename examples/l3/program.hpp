@@ -19,9 +19,8 @@ using json = nlohmann::ordered_json;
 /// Exit codes; 129, 130 and 143 say that a signal ended the work, which was then left in order.
 enum exit_code : int { done = 0, failed = 1, usage = 2, some_refused = 3 };
 
-/// For json::parse of what strangers may have written: deeper nests would use up the stack where they are copied or
-/// printed. Errors: format_error.
-bool not_too_deep(int depth, json::parse_event_t event, json& value);
+/// As parse_json; null where that would throw.
+json json_if_any(std::string_view text);
 
 /// Checks of options that are numbers: finite, and above 0 or not below it.
 extern CLI::Validator const above_zero, zero_or_more, even;

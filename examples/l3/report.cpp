@@ -67,7 +67,7 @@ class report {
     std::vector<found_result> all;
     for (fs::path const& file : files)
       attempt(file, [&] {
-        json content = json::parse(read_file(file, std::size_t{64} << 20), not_too_deep);
+        json content = parse_json<json>(read_file(file, std::size_t{64} << 20), file.string());
         std::string const kind = text_of(content, "kind");
         if (content.value("unfinished", false))
           throw format_error({file.string(), "finished results (the same command makes them)", "a beginning"});

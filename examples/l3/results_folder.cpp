@@ -20,7 +20,7 @@ results_folder::results_folder(fs::path folder, std::string kind, std::initializ
   std::string const expected = "a folder without other results than of kind \"" + kind_ + '"';
   for (fs::path const& known : {folder_ / "result.json", file("result.json")}) {
     if (!fs::exists(known)) continue;
-    json const old = json::parse(read_file(known, std::size_t{1} << 30), nullptr, false);
+    json const old = json_if_any(read_file(known, std::size_t{1} << 30));
     std::string const found = old.is_object() && old.contains("kind") ? old["kind"].dump() : "no kind";
     if (found != json(kind_).dump())
       throw setting_error({"--out " + folder_.string(), expected, "a " + known.filename().string() + " of " + found});

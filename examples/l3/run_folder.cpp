@@ -36,17 +36,18 @@ constexpr std::pair<char const*, char const*> charts[] = {{"loss", "loss/train"}
                                                           {"assemble_ms", "speed/assemble_ms"}};
 constexpr char const* events_name = "events.out.tfevents.";  // and a number of six digits
 
+csv_table log_of(std::filesystem::path const& folder) {
+  std::filesystem::path const file = folder / "log.csv";
+  return parse_csv(read_file(file, most_log_bytes), file.string());
+}
+
 json config_of(std::filesystem::path const& folder, std::string const& option) {
   std::filesystem::path const file = folder / "config.json";
   if (!std::filesystem::exists(file))
     throw setting_error({option + folder.string(), "the folder of a run", "no config.json in it"});
-  try {
-    json const config = json::parse(read_file(file, 1 << 20));
-    if (!config.is_object()) throw format_error({file.string(), "a JSON object", config.type_name()});
-    return config;
-  } catch (json::exception const& e) {
-    throw format_error({file.string(), "JSON", e.what()});
-  }
+  json const config = parse_json<json>(read_file(file, 1 << 20), file.string());
+  if (!config.is_object()) throw format_error({file.string(), "a JSON object", config.type_name()});
+  return config;
 }
 
 /// Errors: setting_error: a name that is not UTF-8.
@@ -170,16 +171,14 @@ void run_folder::begin_events(std::uint64_t done) {
     for (std::string const& name : std::exchange(older, {})) std::filesystem::remove(folder_ / name);
   std::uint64_t const number =
       older.empty() ? 0 : 1 + std::strtoull(older.rbegin()->c_str() + std::strlen(events_name), nullptr, 10);
-  csv_table const log = read_csv(folder_ / "log.csv");
+  csv_table const log = log_of(folder_);
   std::size_t const first = older.empty() || log.rows.empty() ? 0 : log.rows.size() - 1;
   events_.emplace(folder_ / text("%s%06llu.l3", events_name, static_cast<unsigned long long>(number)),
                   log.rows.empty() ? done + 1 : step_of(log.rows[first][0]));
   show(log, first);
 }
 
-bool run_folder::has_progress() const {
-  return std::filesystem::exists(best()) || !read_csv(folder_ / "log.csv").rows.empty();
-}
+bool run_folder::has_progress() const { return std::filesystem::exists(best()) || !log_of(folder_).rows.empty(); }
 
 class_score as_logged(class_score const& score) {
   auto const digits = [](double value) { return std::strtod(text("%.6f", value).c_str(), nullptr); };
@@ -192,7 +191,7 @@ bool is_better(class_score const& a, std::optional<class_score> const& b) {
 run_folder::validations run_folder::validated(std::uint64_t step) const {
   std::optional<class_score> best, last;
   bool lacks_last = false;
-  csv_table const log = read_csv(folder_ / "log.csv");
+  csv_table const log = log_of(folder_);
   std::size_t const loss = log.column("valid_loss"), accuracy = log.column("valid_accuracy");
   for (auto const& row : log.rows) {
     lacks_last = row[accuracy].empty() && step_of(row[0]) == step;
@@ -205,7 +204,7 @@ run_folder::validations run_folder::validated(std::uint64_t step) const {
 }
 
 void run_folder::add_validation(std::uint64_t step, class_score const& score, common_options const& says) {
-  csv_table log = read_csv(folder_ / "log.csv");
+  csv_table log = log_of(folder_);
   log.rows.back()[log.column("valid_loss")] = text("%.6f", score.loss);
   log.rows.back()[log.column("valid_accuracy")] = text("%.6f", score.accuracy);
   std::string rows = log_header;

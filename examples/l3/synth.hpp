@@ -197,7 +197,7 @@ inline file_lock prepare_folder(synth_options const& o) {
       throw file_error(complaint{o.out.string(), "a folder that no process writes to", "another one at work on it"});
     if (!fs::is_empty(o.out)) {
       if (!o.overwrite)
-        throw file_error(
+        throw setting_error(
             complaint{o.out.string(), "an empty folder or a new one (--force replaces a data set)", "files in it"});
       auto const readme = o.out / "README.txt";
       bool const is_ours = fs::exists(readme) && read_file(readme, 1 << 20).starts_with(readme_begins);
@@ -286,9 +286,9 @@ inline std::string readme_of(synth_options const& o, synth_report const& r) {
 /// Writes the data set: OUT/videos/*.mp4, then OUT/README.txt, OUT/sources.csv and the lists
 /// OUT/{train,valid,test}.csv. Same options, same bytes, whatever the number of threads.
 ///
-/// Errors  setting_error: an option out of its range. file_error: `out` is not empty and overwrite is off, or cannot be
-///         written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they are,
-///         the data set is whole. After an error, or what `progress` or `check` threw, none of its files is left.
+/// Errors  setting_error: an option out of its range, or `out` is not empty and overwrite is off. file_error: it cannot
+///         be written (disk full). media_error: this FFmpeg has no H.264 encoder. Lists are written last: where they
+///         are, the data set is whole. After an error, or what `progress` or `check` threw, none of its files is left.
 inline synth_report write_synth(synth_options const& o, synth_progress const& progress = {},
                                 synth_check const& check = {}) {
   using namespace synth;

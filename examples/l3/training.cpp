@@ -393,6 +393,11 @@ training_end run_training(CLI::App& command, training_options o, extra_settings 
     throw setting_error({o.train.empty() ? "--train" : "--valid",
                          "a folder, CSV, list or index of videos, or a packed folder", "nothing"});
   if (o.log_every == 0) throw setting_error({"--log-every", "at least 1", "0"});
+  if (run)
+    for (std::string const& videos : {o.train, o.valid})
+      if (std::error_code unknown; !std::filesystem::exists(videos, unknown))
+        throw file_error({videos, "the run's videos (where they have moved, --resume takes --train and --valid)",
+                          "nothing there, from " + std::filesystem::current_path().string()});
   collection const data = open_data("--train", o.train), valid_data = open_data("--valid", o.valid);
   json const videos{{"training-videos", kept_print(data.clips)}, {"validation-videos", kept_print(valid_data.clips)}};
   if (run) require_same_videos(*run, o, videos);

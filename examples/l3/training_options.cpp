@@ -86,7 +86,8 @@ void keep_extra(extra_settings& extra, run_folder const& run) {
 
 training_plan plan_training(training_options& o, extra_settings const& extra, std::optional<run_folder> const& run,
                             model_facts const& facts, pairing which, std::size_t videos, std::size_t processes) {
-  if (o.batch == 0) o.batch = facts.batch;
+  bool const is_default = o.batch == 0;
+  if (is_default) o.batch = facts.batch;
   if (o.learning_rate == 0) o.learning_rate = facts.learning_rate;
 
   constexpr std::size_t most = 0x7FFFFFFF;
@@ -112,7 +113,7 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
   if (together != o.batch) plan.workers = " (of all workers " + std::to_string(together) + ")";
   if (which == pairing::all && together > videos)
     throw setting_error({"--batch", "at most the number of training videos, " + std::to_string(videos),
-                         std::to_string(o.batch) + plan.workers});
+                         std::to_string(o.batch) + (is_default ? ", its default" : "") + plan.workers});
   if (o.opening.draws > 1 && together != o.batch)
     throw setting_error({"--draws-per-opening", "1 where workers share a batch", std::to_string(o.opening.draws)});
   if (extra.value("sync-batch-norm", false) && o.accumulate > 1)
@@ -131,7 +132,8 @@ training_plan plan_training(training_options& o, extra_settings const& extra, st
     [[maybe_unused]] reservoir const fits(o.seed, o.batch, videos, o.opening.draws, o.opening.videos);
   }
   plan.last_step = o.pairs / together + (o.pairs % together == 0 ? 0 : 1);
-  if (o.valid_every == 0) o.valid_every = std::max<std::uint64_t>(1, plan.last_step / 20);
+  if (o.valid_every == 0)  // a short training is not to validate longer than it trains
+    o.valid_every = std::max<std::uint64_t>({1, plan.last_step / 20, (o.valid_pairs + together - 1) / together});
   if (o.save_every == 0) o.save_every = o.valid_every;
   plan.config = plan.settings = config_of(o, extra, together);
   for (char const* elsewhere : {"train", "valid", "pairs", "valid-every", "valid-pairs", "save-every", "save-minutes",
@@ -148,7 +150,7 @@ void require_own(run_folder const& run, json const& settings, std::uint64_t seed
                           "one with " + found.dump() + " (--init begins with another run's weights)"});
   };
   require("seed", seed, facts.seed);
-  json const old = json::parse(facts.settings, nullptr, false);
+  json const old = json_if_any(facts.settings);
   if (!old.is_object()) return;
   for (auto const& [name, value] : settings.items())
     if (old.contains(name) && name != "lr" && name != "batch") require(name, value, old[name]);
@@ -176,7 +178,9 @@ void training_options::add_to(CLI::App& command) {
       ->capture_default_str()
       ->check(zero_or_more);
   command.add_option("--seed", seed, "Everything random follows from it")->capture_default_str();
-  command.add_option("--valid-every", valid_every, "Steps between validations; 0: a twentieth of the training")
+  command
+      .add_option("--valid-every", valid_every,
+                  "Steps between validations; 0: a twentieth of the training, at least --valid-pairs draws")
       ->capture_default_str();
   command.add_option("--valid-pairs", valid_pairs, "Pairs to validate on, an even number")
       ->capture_default_str()

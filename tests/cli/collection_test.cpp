@@ -68,6 +68,10 @@ TEST_CASE("an index tells good files from bad, remembers them, and is read by SQ
   CHECK(over.code == 2);
   CHECK_THAT(over.err, Contains("--failures") && Contains("00003.mp4"));
   CHECK(content(messy_videos() / "00003.mp4") == video);
+  fs::path const settings = scratch() / "settings.json";
+  std::ofstream(settings) << "{\"batch\": 64}\n";
+  CHECK(index("--failures " + quoted(settings)).code == 2);
+  CHECK(content(settings) == "{\"batch\": 64}\n");
   auto const bytes = content(out);
 
   json const again = json::parse(index("").out);
@@ -257,7 +261,7 @@ TEST_CASE("where no video can be used, index and pack have failed") {
   fs::copy(messy_videos(), own, fs::copy_options::recursive);
   outcome const same = l3("pack " + quoted(own) + "--out " + quoted(own / "."));
   CHECK(same.code == 2);
-  CHECK_THAT(same.err, Contains("--out") && Contains("another folder than DATA"));
+  CHECK_THAT(same.err, Contains("packed where it is") && Contains("a folder without the videos that are to be packed"));
   // What was refused before counts.
   fs::path const shards = scratch() / "packed in steps";
   for (int again : {1, 2, 3}) {

@@ -1,5 +1,6 @@
 #ifdef L3_WITH_HDF5
 #include <hdf5.h>
+#include <sys/stat.h>
 #endif
 
 #include <algorithm>
@@ -214,7 +215,29 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
   }
   if (whole) return;
 
+  // An import replaces an import, and nothing else.
+  CHECK(l3("import openl3 " + quoted(audio) + "--out " + quoted(both)).code == 0);
+  CHECK(l3("import openl3 " + quoted(audio) + quoted(image) + "--out " + quoted(both)).code == 0);
+  fs::path const notes = scratch() / "notes.txt";
+  std::ofstream(notes) << "keep";
+  for (fs::path const& precious : {notes, image}) {
+    outcome const over = l3("import openl3 " + quoted(audio) + "--out " + quoted(precious));
+    CHECK(over.code == 2);
+    CHECK_THAT(over.err, Contains("a new file, or an earlier import to replace"));
+  }
+  CHECK(content(notes) == "keep");
+
   fs::path const sound = sound_of("sound.wav", "0.9");
+  // What the network takes in can be looked at, though it has no units of ours.
+  std::string const look =
+      "inspect spectrogram " + quoted(sound) + "--checkpoint " + quoted(both) + "--out " + quoted(scratch() / "looks");
+  outcome const looked = l3(look + "--json");
+  INFO(looked.err);
+  REQUIRE(looked.code == 0);
+  CHECK(json::parse(looked.out).at("files").at(0).at("units").empty());
+  std::string const arrays = content(scratch() / "looks/sound.spectrogram.npz");
+  CHECK_THAT(arrays, Contains("spectrogram.npy") && Contains("(128, 199)"));
+  CHECK(l3(look + "--units 3").code == 2);
   auto const few = rows_of(sound, both, "--hop 0.25 --size 512"), many = rows_of(sound, both, "--hop 0.25 --size 6144");
   REQUIRE(few.size() == 3);  // 0.5 + 0.9 seconds
   REQUIRE(many.size() == 3);
@@ -362,6 +385,32 @@ TEST_CASE("weights that are not OpenL3's, or damaged, are refused by file, and n
   CHECK(places > 1);
   std::ofstream(scratch() / "lost.h5", std::ios::binary) << lost;
   refused(scratch() / "lost.h5", "lost.h5: expected ", "--input-repr linear");
+  // Values of other files are nobody's weights, and a file that nobody writes to is not waited for.
+  auto const turned = [&](auto&& turn) {
+    fs::path const file = write_keras("openl3_audio_linear_turned.h5", audio_layers());
+    hid_t const into = H5Fopen(file.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    keras_layer const& layer = audio_layers()[3];
+    turn(into, layer.name, layer.weights[1]);
+    H5Fclose(into);
+    return file;
+  };
+  refused(turned([](hid_t into, std::string const& layer, keras_weight const& w) {
+            hid_t const group = H5Gopen2(into, layer.c_str(), H5P_DEFAULT), made = H5Pcreate(H5P_DATASET_CREATE),
+                        space = H5Screate_simple(1, w.shape.data(), nullptr);
+            REQUIRE(H5Ldelete(group, w.name.c_str(), H5P_DEFAULT) >= 0);
+            REQUIRE(H5Pset_virtual(made, space, (scratch() / "other.h5").c_str(), "d", space) >= 0);
+            H5Dclose(H5Dcreate2(group, w.name.c_str(), H5T_IEEE_F32LE, space, H5P_DEFAULT, made, H5P_DEFAULT));
+            H5Sclose(space), H5Pclose(made), H5Gclose(group);
+          }),
+          "in the file itself, found those of another file");
+  fs::path const pipe = scratch() / "pipe.h5";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  refused(pipe, "pipe.h5: expected a file, found a pipe");
+  refused(turned([&](hid_t into, std::string const& layer, keras_weight const&) {
+            REQUIRE(H5Ldelete(into, layer.c_str(), H5P_DEFAULT) >= 0);
+            REQUIRE(H5Lcreate_external(pipe.c_str(), "/", into, layer.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0);
+          }),
+          "expected a group for layer");
   // A network that begins with its spectrogram, as OpenL3's did before 0.4.
   auto const with_spectrogram = changed([](auto& l) {
     l.insert(l.begin() + 1, {"melspectrogram_1", {{"melspectrogram_1/real_kernels:0", {4}, {1, 2, 3, 4}}}});

@@ -48,6 +48,8 @@ TEST_CASE("bad usage ends with 2 and says what is wrong") {
            {"eval --checkpoint x --data y --pairs 4294967296", "--pairs: "},
            {"eval --checkpoint x --data y --clip-seconds 0.5", "a second"},
            {"info run --model tiny", "file"},
+           {"--threads 1 info", "options behind the command, as in `l3 info --threads 1`, found --threads"},
+           {"--json bench net", "as in `l3 bench net --threads 1`, found --json"},
            {"eval --checkpoint x --data y --mistakes 3", "--out"},
            {"pack x --verify --out y", "--out"},
            {"embed image x --checkpoint y --out z --hop 1", "--hop"},
@@ -203,6 +205,23 @@ TEST_CASE("a training leaves its settings, its log and its checkpoints") {
     CHECK(r.code == 1);
     CHECK_THAT(r.err, Contains("draws-per-opening 0"));
   }
+  // Nests that would use up the stack, and a pipe that nobody writes to, where a run should be.
+  std::string const nest = std::string(200'000, '[') + std::string(200'000, ']');
+  std::string deep = config.dump();
+  deep.insert(deep.find("\"training-videos\":") + 18, "{\"count\":" + nest + "},\"old\":");
+  for (std::string const& odd : {"{\"task\":" + nest + "}", deep}) {
+    std::ofstream(old / "config.json") << odd;
+    for (std::string const command : {"report ", "train --resume --pairs 32 --out "}) {
+      outcome const r = l3(command + quoted(old));
+      CHECK(r.code == 1);
+      CHECK_THAT(r.err, Contains("config.json: expected JSON with nests of at most 64"));
+    }
+  }
+  fs::remove(old / "config.json");
+  REQUIRE(::mkfifo((old / "config.json").c_str(), 0600) == 0);
+  outcome const waits = l3("train --resume --pairs 32 --out " + quoted(old));
+  CHECK(waits.code == 1);
+  CHECK_THAT(waits.err, Contains("config.json: expected a file, found a pipe"));
   outcome const again = l3("train " + training_data() + "--pairs 16 --out " + run.string());
   CHECK(again.code == 2);
   CHECK_THAT(again.err, Contains("--resume") && Contains(run.string()));
@@ -1079,9 +1098,45 @@ TEST_CASE("embeddings have the sizes and times that they should") {
     CHECK(json::parse(l3(embed).out).at("outputs").size() == 1);
     // Of unknown make, as those of older versions, outputs are left alone.
     fs::remove(out / "l3-embed.jsonl");
-    CHECK(json::parse(l3(other + out.string()).out).at("skipped") == 2);
+    outcome const kept = l3(other + out.string());
+    CHECK(json::parse(kept.out).at("skipped") == 2);
+    CHECK(json::parse(kept.out).at("unknown_make").size() == 2);
+    CHECK_THAT(kept.err, Contains("2 outputs are kept of which nobody knows what made them"));
     CHECK_FALSE(fs::exists(out / "l3-embed.jsonl"));
   }
+}
+
+TEST_CASE("outputs are named below a root, whichever files there are, and one that is not there moves no other") {
+  std::string const checkpoint = " --checkpoint " + (made_up_run() / "best.safetensors").string() + " --json --out ";
+  fs::path const in = scratch() / "rooted";
+  for (auto const& [name, source] : {std::pair{"a/tone.wav", "sine"}, std::pair{"b/none.wav", "anullsrc"}}) {
+    fs::create_directories((in / name).parent_path());
+    REQUIRE(std::system((std::string("ffmpeg -v error -y -f lavfi -i ") + source + " -t 1.5 " + (in / name).string())
+                            .c_str()) == 0);
+  }
+  auto const embed = [&](std::string const& files, std::string const& to) {
+    return l3("embed audio " + files + checkpoint + (scratch() / to).string());
+  };
+  std::string const a = (in / "a/tone.wav").string(), b = (in / "b/none.wav").string(), root = " --root " + in.string();
+  outcome const one = embed(a + root, "below"), other = embed(b + root, "below"), both = embed(a + " " + b, "common");
+  for (char const* to : {"below/a/tone.npz", "below/b/none.npz", "common/a/tone.npz", "common/b/none.npz"})
+    CHECK(fs::exists(scratch() / to));
+  json const made = json::parse(both.out).at("outputs");
+  CHECK(made.at(0).at("silent") == false);
+  CHECK(made.at(1).at("silent") == true);
+  CHECK(made.at(1).at("short") == false);
+  CHECK_THAT(both.err, Contains("none.wav: silent from beginning to end"));
+  outcome const outside = embed(a + root + "/b", "below");
+  CHECK(outside.code == 2);
+  CHECK_THAT(outside.err, Contains("--root") && Contains("a folder that all files lie below") && Contains("tone.wav"));
+  outcome const mistyped = embed("/nowhere/x.wav " + a, "typo");
+  CHECK(mistyped.code == 3);
+  CHECK(fs::exists(scratch() / "typo/tone.npz"));
+  // A time stamp is a whole number of samples.
+  REQUIRE(l3("embed audio " + a + " --hop 0.1 --format json" + checkpoint + (scratch() / "times").string()).code == 0);
+  json const times = json::parse(content(scratch() / "times/tone.json")).at("timestamps");
+  REQUIRE(times.size() == 6);
+  for (std::size_t k = 0; k != times.size(); ++k) CHECK(times[k] == static_cast<double>(k * 4800) / 48000);
 }
 
 TEST_CASE("files are read ahead by any number of threads, and embedded together, and give what each gives alone") {

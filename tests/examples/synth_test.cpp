@@ -319,6 +319,7 @@ TEST_CASE("nothing is written where it must not be", "[synth]") {
   }
   fs::create_directory(o.out);
   l3_test::put(o.out / "mine.txt", "keep");
+  CHECK_THROWS_AS(write_synth(o), l3::setting_error);
   CHECK_THROWS_WITH(write_synth(o), Contains("expected an empty folder or a new one"));
   fs::create_directory(o.out / "videos");
   l3_test::put(o.out / "videos" / "00999.mp4", "of an older, larger set");
