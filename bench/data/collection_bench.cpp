@@ -17,7 +17,6 @@ std::filesystem::path const& index_file() {
   static struct holder {
     std::filesystem::path file =
         std::filesystem::temp_directory_path() / ("l3-bench-" + std::to_string(::getpid()) + ".l3index");
-    std::size_t name_bytes = 0;
     holder() {
       l3::index_settings const settings;
       l3::clip_index_writer index(file, settings, l3::clip_index_writer::mode::whole);

@@ -37,7 +37,7 @@ trap 'kill $renewing 2> /dev/null || true; rm -f "$out"/.new.*; hand_over' EXIT
 
 pack() {
   for part in train valid test; do
-    [[ -e $data/$part/index.l3index ]] || "$l3" pack "$dir/videos/$part.csv" --out "$data/$part" --fps 4 --quiet
+    [[ -e $data/$part/index.l3index ]] || "$l3" pack "$dir/videos/$part.csv" --out "$data/$part" --fps 4 --quiet || (($? == 3))  # some cannot be used
   done
 }
 
@@ -109,13 +109,17 @@ layers() {
 }
 
 profile() {
-  local kernel report=$work/profile.ncu-rep
+  local kernel report=$work/profile.ncu-rep code=0
+  (($# > 0)) || { echo "profile: expected names of kernels" >&2; return 2; }
   for kernel; do
+    rm -f "$report"
     timeout -k 5 100 ncu --clock-control none --graph-profiling node --set full --kernel-name "regex:$kernel" --launch-count 4 -f \
       -o "$report" "$step" train 64 0.01 > "$found/profile-$kernel.log" 2>&1 || true  # a program cut off has its report
+    [[ -e $report ]] || { echo "$kernel: no counters, see profile-$kernel.log" && code=1 && continue; }
     ncu -i "$report" --csv --page raw > "$found/profile-$kernel.csv"
     ncu -i "$report" --csv --page source --launch-count 1 > "$found/profile-$kernel-lines.csv"
   done
+  return $code
 }
 
 begin() {
@@ -138,6 +142,8 @@ result() {
   done
   [[ -e $best ]] || best=$run/last.safetensors
   tail -n 20 "$work/train.log"
+  "$l3" eval --checkpoint "$best" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
+  cp "$run/test/result.json" "$found/"
   # Weights alone: averages of the optimizer are twice as much, and are not needed to look at what was learned.
   python3 - "$best" "$work/weights.safetensors" << 'END'
 import sys
@@ -147,8 +153,6 @@ with safe_open(sys.argv[1], "pt") as f:
     save_file({k: f.get_tensor(k) for k in f.keys() if not k.startswith("optimizer.")}, sys.argv[2], f.metadata())
 END
   split -b 15M -d "$work/weights.safetensors" "$out/weights-"
-  "$l3" eval --checkpoint "$best" --data "$data/test" --pairs 5000 --backend cuda --out "$run/test" | tail -n 12
-  cp "$run/test/result.json" "$found/"
 }
 
 loader() {

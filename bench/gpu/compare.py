@@ -187,11 +187,13 @@ def main():
         return lines(f"{what} {batch} PyTorch {'compiled' if compiled else 'eager'}",
                      [sys.executable, __file__, "--seconds", str(o.seconds), "--measure", what, str(batch), str(compiled)], 150)
 
-    found = {"rows": [], "summary": []}
+    found, missing = {"rows": [], "summary": []}, []
 
     def save():
         if o.json:
-            pathlib.Path(o.json).write_text(json.dumps(found))
+            new = pathlib.Path(f"{o.json}.new")  # it may be read, or this be killed, at any time
+            new.write_text(json.dumps(found))
+            new.replace(o.json)
 
     def note(what, batch, rows):
         """Told as soon as it is known: whatever fails later, it is not lost."""
@@ -211,7 +213,8 @@ def main():
                 process.wait(max(1, began + 200 - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-        print(f"PyTorch compiled {len(at_work)} programs: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        made = sum(process.wait() == 0 for process in at_work)
+        print(f"PyTorch compiled {made} of {len(at_work)} programs: {time.monotonic() - began:.0f} s", file=sys.stderr)
     for ceiling in theirs("ceilings", 0, False):
         found.update(ceiling)
         print(f"{ceiling['gpu']}, PyTorch {ceiling['torch']}: products {ceiling['product_tflops']:.0f} TFLOP/s, copy "
@@ -229,7 +232,9 @@ def main():
                 rows = theirs(what, batch, compiled)
                 note(what, batch, rows)
                 peers += rows
-            if best_way and peers:
+            if len(peers) < 4 or not best_way:  # eager and compiled, called and as graphs
+                missing.append(f"{what} {batch}")
+            else:
                 peer, ms = min(peers, key=lambda row: row["ms"]), best_way[0]["ms"]
                 row = {"what": what, "batch": batch, "l3_ms": ms, "best": peer["program"], "best_ms": peer["ms"]}
                 if what == "train" and "product_tflops" in found:
@@ -244,6 +249,8 @@ def main():
         share = f"{row['share_of_products']:.2f}" if "share_of_products" in row else ""
         print(f"| {row['what']} | {row['batch']} | {row['l3_ms']:.2f} | {row['best']} | {row['best_ms']:.2f} | "
               f"{row['best_ms'] / row['l3_ms']:.2f} | {share} |")
+    if missing:
+        sys.exit(f"not measured in every way, so not compared: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

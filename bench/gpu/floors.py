@@ -74,7 +74,6 @@ def main():
         total_flops, total_bytes, total_time = total_flops + flops, total_bytes + 2 * values, total_time + seconds
     print(f"| all | | {total_flops * 1e-9:.1f} | {total_bytes * 1e-6:.0f} | {total_flops / total_bytes:.0f} "
           f"| {total_time * 1e6:.1f} |" + measured([sum(run.get(name, math.nan) for name in names) for _, run in runs], total_time * 1e6))
-    # The passes with products go at the rate of products, the others at memory's: no pass runs beside another.
     print(f"\nNo step can take more than {1 / total_time:.0f} pairs a second at {args.tflops:.0f} TFLOP/s and "
           f"{args.gbytes:.0f} GB/s.")
 

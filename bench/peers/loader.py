@@ -13,9 +13,11 @@ eight moments are compared with l3's: the mean difference of the pictures (means
 sample (to one, where a peer cuts before it resamples; decord's comes 17 late where it resamples).
 """
 import argparse
+import atexit
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -168,17 +170,20 @@ def serve(name, files, workers):
             return draws(peer, files, torch.initial_seed() + info.id)
 
     started = time.perf_counter()
-    batches = iter(torch.utils.data.DataLoader(Draws(), batch_size=batch, num_workers=workers))
+    batches = iter(torch.utils.data.DataLoader(Draws(), batch_size=batch, num_workers=workers, multiprocessing_context="fork"))
     next(batches)
     print(json.dumps(time.perf_counter() - started), flush=True)
     for line in sys.stdin:
         wanted, pairs = float(line), 0
-        for _ in range(2 * workers):  # what was made ahead while others ran
+        # What was made ahead while others ran, and one batch of each worker: from then on as many are under way at any
+        # time. Workers hand over by turns, so it is over when all have had their turn.
+        for _ in range(3 * workers):
             next(batches)
         start = time.perf_counter()
         while time.perf_counter() - start < wanted:
-            next(batches)
-            pairs += batch
+            for _ in range(workers):
+                next(batches)
+                pairs += batch
         print(json.dumps([pairs, time.perf_counter() - start]), flush=True)
 
 
@@ -241,7 +246,24 @@ def main():
     sources = {"l3": (o.videos, "--keep-open", "0"), "l3 kept open": (o.videos,)}
     sources |= {} if few else {"l3 reservoir": (o.videos, "--keep-open", "0", "--draws-per-opening", "8", "--reservoir", "64")}
     sources |= {"l3 packed": (o.packed,)} if o.packed else {}
-    served, first = {}, {}
+    served, first, speed = {}, {}, {}
+
+    def signalled(process, number):
+        """A peer and its workers, which otherwise make batches ahead while another is measured."""
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass  # it has ended
+
+    def answer(name):
+        """The next line of a peer, which then stands still; one that has ended is left out from here on."""
+        line = served[name].stdout.readline()
+        signalled(served[name], signal.SIGSTOP if line else signal.SIGKILL)
+        if not line:
+            print(f"left out: {name} ended with {served.pop(name).wait()}", file=sys.stderr)
+            speed.pop(name, None)
+        return json.loads(line) if line else None
+
     with tempfile.TemporaryDirectory() as folder:
         names = pathlib.Path(folder) / "videos.txt"
         names.write_text("".join(os.path.abspath(f) + "\n" for f in files))
@@ -251,28 +273,30 @@ def main():
         for name in filter(None, o.only.split(",")):
             said = subprocess.run([*this, "--check", name, "--dump", str(dump)], stderr=subprocess.PIPE, text=True)
             if said.returncode:
-                print(f"left out: {said.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                why = said.stderr.strip().splitlines() or [f"{name}: exit code {said.returncode}"]
+                print(f"left out: {why[-1]}", file=sys.stderr)
                 continue
             served[name] = subprocess.Popen([*this, "--serve", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=subprocess.DEVNULL, text=True)
-            first[name] = json.loads(served[name].stdout.readline())
+                                            stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+            atexit.register(signalled, served[name], signal.SIGKILL)
+            first[name] = answer(name)
     # How many pairs take l3 about so many seconds.
     pairs = {name: max(4 * batch, int(json.loads(l3(data, 64 * batch))["pairs_per_s"] * o.seconds))
              for name, data in sources.items()}
-    speed = {name: [] for name in [*sources, *served]}
-    memory = {}
+    speed |= {name: [] for name in [*sources, *served]}
     for _ in range(o.rounds):
         for name, data in sources.items():
             found = json.loads(l3(data, pairs[name]))
             speed[name].append(found["pairs_per_s"])
-            first[name], memory[name] = found["first_batch_s"], found["peak_mib"]
-        for name, process in served.items():
-            process.stdin.write(f"{o.seconds}\n")
-            process.stdin.flush()
-            made, seconds = json.loads(process.stdout.readline())
-            speed[name].append(made / seconds)
-    for process in served.values():
-        process.kill()
+            first[name] = found["first_batch_s"]
+        for name in list(served):
+            signalled(served[name], signal.SIGCONT)
+            try:
+                print(o.seconds, file=served[name].stdin, flush=True)
+            except BrokenPipeError:
+                pass  # answer() says so
+            if found := answer(name):
+                speed[name].append(found[0] / found[1])
     best = [max(values) for values in zip(*(speed[name] for name in served))] or [float("nan")] * o.rounds
     if o.json:
         return print(json.dumps({"pairs_per_s": speed, "first_batch_s": first, "workers": o.workers, "videos": len(files)}))

@@ -16,8 +16,7 @@ import tempfile
 import time
 
 
-def ffmpeg(video, folder, quality):
-    to = folder / video.stem
+def ffmpeg(video, to, quality):
     to.mkdir()
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-t", "10", "-i", video, "-map", "v:0", "-vf",
                     "fps=5:round=down,scale='if(gt(iw,ih),-2,256)':'if(gt(iw,ih),256,-2)':flags=bilinear", "-c:v", "mjpeg",
@@ -31,11 +30,12 @@ def main():
     parser.add_argument("videos", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quality", type=int, default=3, help="ffmpeg's -q:v; 3 makes files of about the size of l3's")
+    parser.add_argument("--scratch", help="folder for what both write, better not in memory; default: where temporary files go")
     o = parser.parse_args()
     videos = sorted(o.videos.rglob("*.mp4"))
     cores = len(os.sched_getaffinity(0))
     ratios, rates = [], {"l3": [], "ffmpeg": []}
-    with tempfile.TemporaryDirectory(dir=o.videos.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=o.scratch) as scratch:
         for _ in range(o.rounds):
             out = pathlib.Path(scratch) / "out"
             start = time.perf_counter()
@@ -46,7 +46,7 @@ def main():
             out.mkdir()
             start = time.perf_counter()
             with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-                list(pool.map(lambda v: ffmpeg(v, out, o.quality), videos))
+                list(pool.map(lambda k: ffmpeg(videos[k], out / str(k), o.quality), range(len(videos))))
             theirs = time.perf_counter() - start
             bytes_ffmpeg = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
             pictures = sum(1 for _ in out.rglob("*.jpg"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How l3 compares with the programs people use instead, on this machine's processor: builds l3, makes a Python with the
 # peers, and measures them by turns.
-#   bench/peers/run_cpu.sh                        all of it, about an hour and a half on 2 cores
+#   bench/peers/run_cpu.sh                        all of it, about two hours on 2 cores
 #   bench/peers/run_cpu.sh [options of compare.py]
 # All: the paper's subnetworks, batch 1 and 8; its training step, batch 16; l3 on 1 thread and on all; an AVX2 build
 # beside PyTorch kept to AVX2; whole sound files beside Keras. In bf16 too where this processor has it.
@@ -12,10 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source cmake/install_packages.sh
 
 python=${L3_PYTHON:-build/peers/bin/python}
-if [[ -z ${L3_PYTHON:-} && ! -x $python ]]; then
+if [[ -z ${L3_PYTHON:-} ]] && ! cmp -s bench/peers/requirements.txt build/peers/installed.txt; then
   install_packages python3-venv
   python3 -m venv build/peers
   build/peers/bin/pip install --quiet -r bench/peers/requirements.txt
+  cp bench/peers/requirements.txt build/peers/installed.txt  # an interrupted installation is gone on with
 fi
 install_packages "${l3_build_packages[@]}" ffmpeg
 cmake --preset release > /dev/null

@@ -9,7 +9,6 @@ together, by turns in one run.
 what a model of the network would have predicted. --plot draws what both did in one step. Needs mpirun and Python alone.
 """
 import argparse
-import contextlib
 import json
 import os
 import pathlib
