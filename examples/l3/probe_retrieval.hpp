@@ -1,5 +1,4 @@
-/// @file  examples/l3/probe_retrieval.hpp: how well a network finds videos by sight and sound, a subcommand of l3
-/// probe.
+/// @file  examples/l3/probe_retrieval.hpp: how well a network finds videos by sight and sound, of `l3 probe retrieval`.
 #pragma once
 #include "program.hpp"
 
