@@ -2,25 +2,13 @@
 /// transform of the inputs, the products, the transform of the outputs with bias and rectifier, as run_convolution runs
 /// them. `ms` is the best whole run's, shares are of all threads' time in it; `of_peak` compares the products with
 /// multiply-adds in registers. And, where a build has matrix registers, those that bf16 takes instead, as a whole.
+#include "conv_layers.hpp"
 #include "kernel_bench.hpp"
 
 namespace {
 using namespace l3;
 using namespace l3::bench;
 using namespace l3::detail;
-
-struct layer {
-  char const* name;
-  conv_dims d;
-};
-
-layer const layers[] = {
-    {"vision1_2", {1, 224, 224, 64, 64}}, {"vision2_1", {1, 112, 112, 64, 128}}, {"vision2_2", {1, 112, 112, 128, 128}},
-    {"vision3_1", {1, 56, 56, 128, 256}}, {"vision3_2", {1, 56, 56, 256, 256}},  {"vision4_1", {1, 28, 28, 256, 512}},
-    {"vision4_2", {1, 28, 28, 512, 512}}, {"audio1_2", {1, 257, 199, 64, 64}},   {"audio2_1", {1, 128, 99, 64, 128}},
-    {"audio2_2", {1, 128, 99, 128, 128}}, {"audio3_1", {1, 64, 49, 128, 256}},   {"audio3_2", {1, 64, 49, 256, 256}},
-    {"audio4_1", {1, 32, 24, 256, 512}},  {"audio4_2", {1, 32, 24, 512, 512}},
-};
 
 /// One convolution that can tell its phases' times.
 template <class P, std::size_t Tile>
@@ -79,7 +67,7 @@ class phases {
 };
 
 template <class P, std::size_t Tile>
-void add_phases(layer const& l) {
+void add_phases(conv_layer const& l) {
   for (std::size_t threads : {std::size_t{1}, thread_team().size()})
     benchmark::RegisterBenchmark(
         (std::string(P::name) + "/F" + std::to_string(Tile) + "/" + l.name + "/threads:" + std::to_string(threads))
@@ -107,7 +95,7 @@ void add_phases(layer const& l) {
 
 /// A convolution in matrix registers, of and to floats or packed maps.
 template <class P>
-void add_matrices(layer const& l) {
+void add_matrices(conv_layer const& l) {
   using B = simd<arch::best, P>;
   for (bool const packed : {false, true})
     benchmark::RegisterBenchmark(
@@ -137,7 +125,8 @@ void add_matrices(layer const& l) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (auto const& l : layers) {
+  for (auto const& l : paper_layers) {
+    if (l.d.in <= 3) continue;  // the first ones are direct
     add_phases<fp32, 4>(l);
     add_phases<fp32, 6>(l);
     if constexpr (has_matrix_products<arch::best, bf16>)

@@ -58,9 +58,7 @@ void common_options::answer(std::string const& line) const {
 }
 void common_options::warn(std::string const& line) const {
   char const* const over_progress = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
-  std::string shown = printable(line);  // of one line, even where a file's name has several
-  for (std::size_t at = 0; (at = shown.find('\n', at)) != shown.npos;) shown.replace(at, 1, detail::spelt('\n'));
-  if (!quiet) std::cerr << over_progress << "l3: warning: " << shown << std::endl;
+  if (!quiet) std::cerr << over_progress << "l3: warning: " << printable(line, true) << std::endl;
 }
 exit_code common_options::ended(std::size_t made, std::size_t refused, std::string const& why) const {
   if (made == 0) std::cerr << "l3: nothing came of it: " << printable(why) << std::endl;
@@ -212,13 +210,13 @@ std::string text(char const* format, ...) {
   va_end(again);
   return out;
 }
-std::string printable(std::string const& line) {
+std::string printable(std::string const& line, bool one_line) {
   std::string shown;
   unsigned char before = 0;
   for (char const c : line) {
     auto const byte = static_cast<unsigned char>(c);
     bool const steers = before == 0xC2 && byte >= 0x80 && byte < 0xA0;  // U+0080 to U+009F
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f || steers)
+    if ((byte < 0x20 && (one_line || c != '\n') && c != '\t') || byte == 0x7f || steers)
       shown += detail::spelt(byte);
     else
       shown += c;

@@ -146,8 +146,9 @@ std::string first_bytes(std::filesystem::path const& file, std::size_t most);
 /// A document as a file, whole or not at all. Names that are not UTF-8 stand in it as as_utf8 has them.
 void write_json(std::filesystem::path const& file, json const& document);
 
-/// A line without characters that would steer a terminal: names of files may hold any.
-std::string printable(std::string const& line);
+/// A line without characters that would steer a terminal: names of files may hold any. `one_line`: and without the ends
+/// of lines.
+std::string printable(std::string const& line, bool one_line = false);
 
 /// Calls f with all of a file, a piece at a time, however large it is. Errors: file_error.
 void for_each_piece(std::filesystem::path const& file, std::function<void(std::string_view)> const& f);
