@@ -98,6 +98,12 @@ class memory {
     return same && now.modified != 0 ? found->second : 0;  // a file that is not there has no time
   }
   clip_record record(std::int64_t id) { return index_->record(id); }
+  std::size_t names() const { return ids_.size(); }
+  /// How many of its names are not among these.
+  std::size_t gone(clip_list const& clips) const {
+    auto const knows = [&](clip const& each) { return ids_.contains(hash(each.name)); };
+    return ids_.size() - static_cast<std::size_t>(std::ranges::count_if(clips, knows));
+  }
 
  private:
   static std::size_t hash(std::string_view name) { return std::hash<std::string_view>()(name); }
@@ -164,6 +170,10 @@ int index_run(index_options const& o) {
   }
   if (packed_clips::is_packed(out)) throw setting_error({"--out", "an index", o.out + ", a packed collection's"});
   memory before(o.anew ? fs::path() : out, settings), begun(unfinished, settings);
+  std::size_t const gone = before.gone(clips);
+  if (gone > before.names() / 2)
+    throw media_error({o.out, text("most of the %zu videos that it knows, or --force to begin anew", before.names()),
+                       text("%zu of them: is a disk missing?", before.names() - gone)});
   clip_index_writer found(unfinished, settings, clip_index_writer::mode::growing);
 
   // Where the record of each clip is: in `before` (> 0), in `begun` or `found` (< 0).
@@ -240,12 +250,14 @@ int index_run(index_options const& o) {
   if (!listing.missing.empty())
     o.say(text("%zu of the list's %zu are not here; they are listed with the failures", listing.missing.size(),
                listing.listed));
+  if (gone > 0) o.say(text("%zu that were known from before are not here any more", gone));
   if (known > 0) o.say(text("%zu were known from before and have not changed", known));
   if (all.refused > 0) o.say("Why they were refused is in " + failures.string());
   json document{{"out", o.out}};
   document.update(all.document());
   document["missing"] = listing.missing.size();
   document["known_before"] = known;
+  document["gone"] = gone;
   document["failures"] = failures.string();
   o.print(document);
   return o.ended(all.usable, all.refused,

@@ -90,16 +90,17 @@ int search_run(search_options const& o) {
       if (file == place) why = reason;
     std::vector<finding> found;
     if (why.is_null()) {
-      o.answer(o.queries[q] + ", by its " + name_of(sense) + ":");
+      o.answer(printable(o.queries[q], true) + ", by its " + name_of(sense) + ":");
       found = find(*by, those, place, set, rows, o.queries[q], o.top);
     }
     if (!why.is_null() && refused++ == 0) first_reason = why.get<std::string>();
     for (finding const& f : found) {
       std::string const& name = set.files[f.file].name;
+      std::string const shown = printable(name, true);
       bool const has_time = searched == modality::sound || has_video_extension(set.files[f.file].file);
       double const seconds = rows.seconds_of(f.file, f.row, settings.hop);
       double const score = crosses ? 1 / (1 + std::exp(-static_cast<double>(f.score))) : static_cast<double>(f.score);
-      o.answer(text("%10.6f  %s%s", score, name.c_str(), has_time ? text(" at %.7g s", seconds).c_str() : ""));
+      o.answer(text("%10.6f  %s%s", score, shown.c_str(), has_time ? text(" at %.7g s", seconds).c_str() : ""));
       results.push_back({{"file", name}, {"seconds", has_time ? json(seconds) : json()}, {"score", score}});
     }
     answers.push_back({{"query", o.queries[q]},

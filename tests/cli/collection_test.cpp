@@ -246,10 +246,23 @@ TEST_CASE("where no video can be used, index and pack have failed") {
   fs::path const good = scratch() / "good.l3index";
   REQUIRE(l3("index " + quoted(messy_videos()) + "--quiet --out " + quoted(good)).code == 3);
   std::string const before = content(good);
-  outcome const emptied = l3("index --quiet " + quoted(useless) + "--out " + quoted(good));
+  outcome const emptied = l3("index --quiet --force " + quoted(useless) + "--out " + quoted(good));
   CHECK(emptied.code == 1);
   CHECK_THAT(emptied.err, Contains("none of them can be used") && Contains("is what it was"));
   CHECK(content(good) == before);
+  // Also where most of its videos are away.
+  fs::path const few = scratch() / "few are here", most = scratch() / "most are here";
+  fs::create_directories(few);
+  for (char const* name : {"00000.mp4", "00001.mp4"}) fs::copy_file(messy_videos() / name, few / name);
+  outcome const away = l3("index --quiet " + quoted(few) + "--out " + quoted(good));
+  CHECK(away.code == 1);
+  CHECK_THAT(away.err, Contains("expected most of the 33 videos that it knows") && Contains("found 2 of them"));
+  CHECK(content(good) == before);
+  fs::copy(messy_videos(), most, fs::copy_options::recursive);
+  fs::remove(most / "00003.mp4");
+  json const shrunk = json::parse(l3("index --json " + quoted(most) + "--out " + quoted(good)).out);
+  CHECK(shrunk.at("gone") == 1);
+  CHECK(shrunk.at("videos") == 32);
   // Nor is another file taken for one.
   std::ofstream(scratch() / "notes.txt") << "not an index";
   outcome const foreign = l3("index --force " + quoted(messy_videos()) + "--out " + quoted(scratch() / "notes.txt"));

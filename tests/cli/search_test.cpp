@@ -179,6 +179,17 @@ TEST_CASE("queries of both senses are answered together, in pictures' own terms 
   CHECK(by_picture.at("by") == "image");
   CHECK(by_picture.at("results").size() == 3);
   for (json const& f : by_sound.at("results")) CHECK(f.at("seconds").is_null() == (f.at("file") != "video.mp4"));
+  // A name is one line, whatever it holds.
+  fs::path const odd = scratch() / "odd names";
+  fs::create_directories(odd);
+  fs::copy_file(picture, odd / "0.ppm");
+  fs::copy_file(picture, odd / "a\nline.ppm");
+  outcome const lines = l3("search image " + quoted(odd / "a\nline.ppm") + "--in " + quoted(odd) + network() +
+                           "--out " + quoted(scratch() / "search odd"));
+  INFO(lines.err);
+  CHECK(lines.code == 0);
+  CHECK_THAT(lines.out, Contains("a\\x0aline.ppm, by its image:") && !Contains("a\nline"));
+  CHECK_THAT(lines.out, Contains("  0.ppm"));
 }
 
 TEST_CASE("queries that cannot be answered are said") {

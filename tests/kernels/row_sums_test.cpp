@@ -77,11 +77,30 @@ TEMPLATE_LIST_TEST_CASE("channel_moments is accurate when a chunk starts with an
   CHECK(distance(found[1], expected[1]) < 1e-5);
 }
 
+TEMPLATE_LIST_TEST_CASE("channel_moments is accurate when the level changes on the way", "", kernel_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  constexpr std::size_t rows = 120'000, channels = 16;  // several chunks in each part
+  for (double jump : {1.0, 30.0, 1e3, 1e5}) {           // standard deviations
+    for (std::size_t every : {700u, 5000u, 50'000u}) {
+      CAPTURE(jump, every);
+      auto x = normal(rows * channels, 1);
+      for (std::size_t k = 0; k < x.size(); ++k) x[k] += static_cast<float>(jump * double(k / channels / every % 3));
+      auto const found = moments(on, rows, channels, x);
+      auto const expected = moments(judge, rows, channels, widened(x));
+      CHECK(distance(found[0], expected[0]) < 1e-6);
+      CHECK(distance(found[1], expected[1]) < 1e-6);
+    }
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("channel_moments of equal rows has variance zero", "", kernel_backends) {
   context<TestType> on(2);
-  auto const found = moments(on, 1000, 3, std::vector<float>(3000, 0.1f));
-  CHECK(found[0] == std::vector<float>(3, 0.1f));
-  CHECK(found[1] == std::vector<float>(3, 0.0f));
+  for (std::size_t rows : {1000u, 100'000u}) {
+    auto const found = moments(on, rows, 3, std::vector<float>(3 * rows, 0.1f));
+    CHECK(found[0] == std::vector<float>(3, 0.1f));
+    CHECK(found[1] == std::vector<float>(3, 0.0f));
+  }
 }
 
 TEMPLATE_LIST_TEST_CASE("sums over rows are the same bits on any number of threads", "", fast_backends) {

@@ -182,7 +182,7 @@ class linear_svm {
   void add_scores(float const* row, std::span<double> sums) const {
     for (std::size_t c = 0; c != biases_.size(); ++c) {
       float const* const w = weights_.data() + c * dimensions_;
-      double sum = biases_[c];
+      auto sum = static_cast<double>(biases_[c]);
       for (std::size_t k = 0; k != dimensions_; ++k) sum += static_cast<double>(row[k]) * static_cast<double>(w[k]);
       sums[c] += sum;
     }

@@ -33,13 +33,10 @@ struct norm_gradient {
 inline void finish_norm_sums(process_group* group, row_parts const& parts, std::size_t rows, std::size_t channels,
                              double* totals, norm_state<float> const& norm, float* dgamma, float* dbeta,
                              norm_gradient const& to) {
+  for (std::size_t part = 1; part < parts.count; ++part)
+    for (std::size_t k = 0; k < 2 * channels; ++k) totals[k] += totals[part * 2 * channels + k];
   for (std::size_t c = 0; c < channels; ++c) {
-    double sum = 0, product = 0;
-    for (std::size_t part = 0; part < parts.count; ++part) {
-      sum += totals[part * 2 * channels + c];
-      product += totals[(part * 2 + 1) * channels + c];
-    }
-    product *= static_cast<double>(norm.inverse_std[c]);
+    double const sum = totals[c], product = totals[channels + c] * static_cast<double>(norm.inverse_std[c]);
     dbeta[c] = static_cast<float>(sum);
     dgamma[c] = static_cast<float>(product);
     totals[c] = sum / static_cast<double>(rows), totals[channels + c] = product / static_cast<double>(rows);
@@ -64,22 +61,29 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
   std::fill_n(totals, parts.count * 2 * channels, 0.0);
   parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
     double* const sums = totals + part * 2 * channels;
-    each_register<V>(channels, [&]<class T>(std::size_t c) {
-      T const scale = load<T>(k.scale + c), shift = load<T>(k.shift + c), mean = load<T>(norm.mean + c);
-      T sum(0.0f), product(0.0f);
+    each_column<V, registers_of_64<V>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+      T scale[K], shift[K], mean[K], sum[K], product[K];
+      for (std::size_t m = 0; m < K; ++m) {
+        std::size_t const at = c + m * width<T>;
+        scale[m] = load<T>(k.scale + at), shift[m] = load<T>(k.shift + at), mean[m] = load<T>(norm.mean + at);
+        sum[m] = product[m] = T(0.0f);
+      }
       for (std::size_t i = chunk.begin; i < chunk.end; ++i) {
         float const* corner = x + walk.corner(i, 0) + c;
         float const* from = dy + i * across * channels + c;
-        for (std::size_t j = 0; j < across; ++j, corner += Side * channels, from += channels) {
-          small_window<T, Side> const window(corner, row, channels, scale, shift);
-          T g = load<T>(from);
-          if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
-          sum = sum + g;
-          product = fused(g, window.winner() - mean, product);
-        }
+        for (std::size_t j = 0; j < across; ++j, corner += Side * channels, from += channels)
+          for (std::size_t m = 0; m < K; ++m) {
+            small_window<T, Side> const window(corner + m * width<T>, row, channels, scale[m], shift[m]);
+            T g = load<T>(from + m * width<T>);
+            if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
+            sum[m] = sum[m] + g;
+            product[m] = fused(g, window.winner() - mean[m], product[m]);
+          }
       }
-      add_lanes(sum, sums + c);
-      add_lanes(product, sums + channels + c);
+      for (std::size_t m = 0; m < K; ++m) {
+        add_lanes(sum[m], sums + c + m * width<T>);
+        add_lanes(product[m], sums + channels + c + m * width<T>);
+      }
     });
   });
   finish_norm_sums(group, parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);

@@ -40,16 +40,20 @@ struct row_parts {
   }
 };
 
-/// Like each_register, four or two registers at a time where there are so many: f.operator()<T, registers>(k). Walking
-/// down the rows of a chunk, whole cache lines then arrive one after the other.
-template <class V, class F>
-L3_INLINE void each_column(std::size_t count, F&& f) {
-  std::size_t k = 0;
-  for (; k + 4 * width<V> <= count; k += 4 * width<V>) f.template operator()<V, 4>(k);
-  for (; k + 2 * width<V> <= count; k += 2 * width<V>) f.template operator()<V, 2>(k);
-  for (; k + width<V> <= count; k += width<V>) f.template operator()<V, 1>(k);
-  for (; k < count; ++k) f.template operator()<float, 1>(k);
+/// Like each_register, `Most` registers at a time where there are so many, or half of them, and so on:
+/// f.operator()<T, registers>(k). Walking down the rows of a chunk, neighbouring cache lines then arrive one after the
+/// other, for which memory is twice as fast as for one of every four.
+template <class V, std::size_t Most, class F>
+L3_INLINE void each_column(std::size_t count, F&& f, std::size_t k = 0) {
+  for (; k + Most * width<V> <= count; k += Most * width<V>) f.template operator()<V, Most>(k);
+  if constexpr (Most > 1)
+    each_column<V, Most / 2>(count, f, k);
+  else
+    for (; k < count; ++k) f.template operator()<float, 1>(k);
 }
+/// How many registers hold 64 floats, at most eight.
+template <class V>
+inline constexpr std::size_t registers_of_64 = std::clamp<std::size_t>(64 / width<V>, 1, 8);
 
 /// totals += the lanes of v.
 template <class T>
@@ -70,7 +74,7 @@ void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channel
   row_parts const parts(rows, channels);
   std::fill_n(totals, parts.count * channels, 0.0);
   parts.each_chunk(on.team(), [&](std::size_t part, index_range chunk) {
-    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_column<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T sum[K];
       for (auto& one : sum) one = T(0.0f);
       for (std::size_t row = chunk.begin; row < chunk.end; ++row)
@@ -85,9 +89,10 @@ void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channel
   }
 }
 
-/// Each chunk is read twice, the second time from the cache: about its own mean, so that nothing cancels however far
-/// that is from zero. What rounding left in the mean comes out as the mean of the differences. Source  pairs of moments
-/// are joined as in Chan, Golub & LeVeque (1979).
+/// Squares are summed about a mean, so that nothing cancels however far from zero it is: in a part's first chunk about
+/// that chunk's own, for which it is read twice, later about that of the chunks before. Where the chunk's own is
+/// another, what cancels is less than what joining adds for the distance. Source  pairs of moments are joined as in
+/// Chan, Golub & LeVeque (1979).
 template <class A, class P>
 void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t channels, float const* x, float* mean,
                      float* variance, std::byte* scratch) {
@@ -107,20 +112,23 @@ void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t chan
     auto const before = static_cast<double>(chunk.begin - part_of(rows, parts.count, part).begin);
     double const share = n / (before + n), each_row = 1.0 / n;
     double* const m = totals + part * 2 * channels;
-    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_column<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       auto const value = [&](std::size_t row, std::size_t k) { return load<T>(x + row * channels + c + k * width<T>); };
       T centre[K], sum[K], square[K];
-      for (std::size_t k = 0; k < K; ++k) centre[k] = sum[k] = square[k] = T(0.0f);
-      for (std::size_t row = chunk.begin; row < chunk.end; ++row)
-        for (std::size_t k = 0; k < K; ++k) centre[k] = centre[k] + value(row, k);
-      for (auto& one : centre) one = one * T(static_cast<float>(each_row));
+      float middle[K * width<T>], s[K * width<T>], q[K * width<T>];
+      for (std::size_t k = 0; k < K * width<T>; ++k) middle[k] = static_cast<float>(m[c + k]);
+      for (std::size_t k = 0; k < K; ++k) centre[k] = load<T>(middle + k * width<T>), sum[k] = square[k] = T(0.0f);
+      if (before == 0) {
+        for (std::size_t row = chunk.begin; row < chunk.end; ++row)
+          for (std::size_t k = 0; k < K; ++k) centre[k] = centre[k] + value(row, k);
+        for (auto& one : centre) one = one * T(static_cast<float>(each_row));
+      }
       for (std::size_t row = chunk.begin; row < chunk.end; ++row)
         for (std::size_t k = 0; k < K; ++k) {
           T const off = value(row, k) - centre[k];
           sum[k] = sum[k] + off;
           square[k] = fused(off, off, square[k]);
         }
-      float middle[K * width<T>], s[K * width<T>], q[K * width<T>];
       for (std::size_t k = 0; k < K; ++k) {
         put(middle + k * width<T>, centre[k]);
         put(s + k * width<T>, sum[k]);
@@ -133,17 +141,16 @@ void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t chan
       }
     });
   });
+  for (std::size_t part = 1; part < parts.count; ++part) {
+    auto const range = part_of(rows, parts.count, part);
+    double const* const t = totals + part * 2 * channels;
+    double const share = static_cast<double>(range.size()) / static_cast<double>(range.end);
+    for (std::size_t c = 0; c < channels; ++c)
+      join(static_cast<double>(range.begin), share, t[c], t[channels + c], totals[c], totals[channels + c]);
+  }
   for (std::size_t c = 0; c < channels; ++c) {
-    double m = 0, squares = 0;
-    for (std::size_t part = 0; part < parts.count; ++part) {
-      auto const range = part_of(rows, parts.count, part);
-      double const* const t = totals + part * 2 * channels + c;
-      if (range.size() == 0) continue;
-      double const share = static_cast<double>(range.size()) / static_cast<double>(range.end);
-      join(static_cast<double>(range.begin), share, t[0], t[channels], m, squares);
-    }
-    mean[c] = static_cast<float>(m);
-    variance[c] = static_cast<float>(std::max(squares, 0.0) / static_cast<double>(rows));
+    mean[c] = static_cast<float>(totals[c]);
+    variance[c] = static_cast<float>(std::max(totals[channels + c], 0.0) / static_cast<double>(rows));
   }
 }
 
