@@ -33,8 +33,7 @@ struct norm_gradient {
 inline void finish_norm_sums(process_group* group, row_parts const& parts, std::size_t rows, std::size_t channels,
                              double* totals, norm_state<float> const& norm, float* dgamma, float* dbeta,
                              norm_gradient const& to) {
-  for (std::size_t part = 1; part < parts.count; ++part)
-    for (std::size_t k = 0; k < 2 * channels; ++k) totals[k] += totals[part * 2 * channels + k];
+  parts.add_up(2 * channels, totals);
   for (std::size_t c = 0; c < channels; ++c) {
     double const sum = totals[c], product = totals[channels + c] * static_cast<double>(norm.inverse_std[c]);
     dbeta[c] = static_cast<float>(sum);
@@ -61,7 +60,7 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
   std::fill_n(totals, parts.count * 2 * channels, 0.0);
   parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
     double* const sums = totals + part * 2 * channels;
-    each_column<V, registers_of_64<V>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_column<V>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T scale[K], shift[K], mean[K], sum[K], product[K];
       for (std::size_t m = 0; m < K; ++m) {
         std::size_t const at = c + m * width<T>;
@@ -136,16 +135,23 @@ void general_norm_backward(thread_team& team, process_group* group, pool_dims co
   std::fill_n(totals, parts.count * 2 * channels, 0.0);
   parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
     double* const sums = totals + part * 2 * channels;
-    each_register<V>(channels, [&]<class T>(std::size_t c) {
-      T const mean = load<T>(norm.mean + c);
-      T sum(0.0f), product(0.0f);
-      for (std::size_t at = chunk.begin * channels + c; at < chunk.end * channels; at += channels) {
-        T const g = load<T>(dx + at);
-        sum = sum + g;
-        product = fused(g, load<T>(x + at) - mean, product);
+    each_column<V>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+      T mean[K], sum[K], product[K];
+      for (std::size_t m = 0; m < K; ++m) {
+        mean[m] = load<T>(norm.mean + c + m * width<T>);
+        sum[m] = product[m] = T(0.0f);
       }
-      add_lanes(sum, sums + c);
-      add_lanes(product, sums + channels + c);
+      for (std::size_t row = chunk.begin; row < chunk.end; ++row)
+        for (std::size_t m = 0; m < K; ++m) {
+          std::size_t const at = row * channels + c + m * width<T>;
+          T const g = load<T>(dx + at);
+          sum[m] = sum[m] + g;
+          product[m] = fused(g, load<T>(x + at) - mean[m], product[m]);
+        }
+      for (std::size_t m = 0; m < K; ++m) {
+        add_lanes(sum[m], sums + c + m * width<T>);
+        add_lanes(product[m], sums + channels + c + m * width<T>);
+      }
     });
   });
   finish_norm_sums(group, parts, d.rows(), channels, totals, norm, dgamma, dbeta, k);

@@ -38,12 +38,21 @@ struct row_parts {
         f(part, index_range{at, std::min(at + chunk, mine.end)});
     });
   }
+  /// Adds every part's `values` sums, in the order of the parts, to those of the first.
+  void add_up(std::size_t values, double* totals) const {
+    for (std::size_t part = 1; part < count; ++part)
+      for (std::size_t k = 0; k < values; ++k) totals[k] += totals[part * values + k];
+  }
 };
+
+/// How many registers hold 64 floats, at most eight.
+template <class V>
+inline constexpr std::size_t registers_of_64 = std::clamp<std::size_t>(64 / width<V>, 1, 8);
 
 /// Like each_register, `Most` registers at a time where there are so many, or half of them, and so on:
 /// f.operator()<T, registers>(k). Walking down the rows of a chunk, neighbouring cache lines then arrive one after the
 /// other, for which memory is twice as fast as for one of every four.
-template <class V, std::size_t Most, class F>
+template <class V, std::size_t Most = registers_of_64<V>, class F>
 L3_INLINE void each_column(std::size_t count, F&& f, std::size_t k = 0) {
   for (; k + Most * width<V> <= count; k += Most * width<V>) f.template operator()<V, Most>(k);
   if constexpr (Most > 1)
@@ -51,9 +60,6 @@ L3_INLINE void each_column(std::size_t count, F&& f, std::size_t k = 0) {
   else
     for (; k < count; ++k) f.template operator()<float, 1>(k);
 }
-/// How many registers hold 64 floats, at most eight.
-template <class V>
-inline constexpr std::size_t registers_of_64 = std::clamp<std::size_t>(64 / width<V>, 1, 8);
 
 /// totals += the lanes of v.
 template <class T>
@@ -74,7 +80,7 @@ void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channel
   row_parts const parts(rows, channels);
   std::fill_n(totals, parts.count * channels, 0.0);
   parts.each_chunk(on.team(), [&](std::size_t part, index_range chunk) {
-    each_column<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T sum[K];
       for (auto& one : sum) one = T(0.0f);
       for (std::size_t row = chunk.begin; row < chunk.end; ++row)
@@ -82,11 +88,8 @@ void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channel
       for (std::size_t k = 0; k < K; ++k) add_lanes(sum[k], totals + part * channels + c + k * width<T>);
     });
   });
-  for (std::size_t c = 0; c < channels; ++c) {
-    double sum = 0;
-    for (std::size_t part = 0; part < parts.count; ++part) sum += totals[part * channels + c];
-    sums[c] = static_cast<float>(sum);
-  }
+  parts.add_up(channels, totals);
+  for (std::size_t c = 0; c < channels; ++c) sums[c] = static_cast<float>(totals[c]);
 }
 
 /// Squares are summed about a mean, so that nothing cancels however far from zero it is: in a part's first chunk about
@@ -112,7 +115,7 @@ void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t chan
     auto const before = static_cast<double>(chunk.begin - part_of(rows, parts.count, part).begin);
     double const share = n / (before + n), each_row = 1.0 / n;
     double* const m = totals + part * 2 * channels;
-    each_column<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       auto const value = [&](std::size_t row, std::size_t k) { return load<T>(x + row * channels + c + k * width<T>); };
       T centre[K], sum[K], square[K];
       float middle[K * width<T>], s[K * width<T>], q[K * width<T>];
