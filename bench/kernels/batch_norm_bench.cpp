@@ -30,16 +30,17 @@ struct setting {
 
   template <class B>
   void moments(context<B>& on) {
-    channel_moments(on, d.rows(), c, x, mean, variance, scratch.data());
+    channel_moments(on, d.rows(), c, x.data(), mean, variance, scratch.data());
   }
   template <class B>
   void forward(context<B>& on) {
-    affine_pool_forward(on, d, x, gamma, beta, true, y);
+    affine_pool_forward(on, d, x.data(), gamma, beta, true, y.data());
   }
   template <class B>
   void backward(context<B>& on) {
     for (std::size_t k = 0; k < c; ++k) variance[k] = 1.5f;
-    batch_norm_relu_pool_backward(on, d, x, {mean, variance, gamma, beta}, true, dy, dx, dgamma, dbeta, scratch.data());
+    batch_norm_relu_pool_backward(on, d, x.data(), {mean, variance, gamma, beta}, true, dy.data(), dx.data(), dgamma,
+                                  dbeta, scratch.data());
   }
 };
 

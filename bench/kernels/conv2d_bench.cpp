@@ -68,7 +68,7 @@ void check(conv_dims const& d) {
   };
   auto const w = [&](std::size_t o, std::size_t c, std::size_t tap) -> double { return s.w[(o * d.in + c) * 9 + tap]; };
 
-  conv2d_forward(on, d, s.x, s.w, nullptr, out, s.scratch.data());
+  conv2d_forward(on, d, s.x.data(), s.w, nullptr, out.data(), s.scratch.data());
   for (auto const& p : spots) {
     double sum = 0;
     for (std::size_t tap = 0; tap < 9; ++tap)
@@ -89,7 +89,7 @@ void check(conv_dims const& d) {
   setting inference(d, on);
   inference.infer(on);
   require_equal("conv2d_infer", inference.y, expected.data(), expected.size());
-  conv2d_backward_data(on, d, s.y, s.w, out, s.scratch.data());
+  conv2d_backward_data(on, d, s.y.data(), s.w, out.data(), s.scratch.data());
   for (auto const& p : spots) {
     double sum = 0;
     for (std::size_t tap = 0; tap < 9; ++tap)
@@ -98,7 +98,7 @@ void check(conv_dims const& d) {
           sum += y(p.n, p.i + tap / 3 - 1, p.j + tap % 3 - 1, o) * w(o, p.c, 8 - tap);
     fail("data gradient", out[((p.n * d.height + p.i) * d.width + p.j) * d.in + p.c], sum);
   }
-  conv2d_backward_weights(on, d, s.x, s.y, out, s.scratch.data());
+  conv2d_backward_weights(on, d, s.x.data(), s.y.data(), out, s.scratch.data());
   for (auto const& p : spots) {
     double sum = 0;
     for (std::size_t n = 0; n < d.batch; ++n)
@@ -118,7 +118,7 @@ void add_layer(conv_layer const& l) {
   add("conv2d_forward/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
     time_kernel(state, on, s.effort(),
-                [&](auto& c) { conv2d_forward(c, s.d, s.x, s.w, nullptr, s.y, s.scratch.data()); });
+                [&](auto& c) { conv2d_forward(c, s.d, s.x.data(), s.w, nullptr, s.y.data(), s.scratch.data()); });
   });
   add("conv2d_infer/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
@@ -128,12 +128,13 @@ void add_layer(conv_layer const& l) {
   });
   add("conv2d_backward_data/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
-    time_kernel(state, on, s.effort(), [&](auto& c) { conv2d_backward_data(c, s.d, s.y, s.w, s.x, s.scratch.data()); });
+    time_kernel(state, on, s.effort(),
+                [&](auto& c) { conv2d_backward_data(c, s.d, s.y.data(), s.w, s.x.data(), s.scratch.data()); });
   });
   add("conv2d_backward_weights/" + name, [=](benchmark::State& state, context<cpu>& on) {
     setting s(l.d, on);
     time_kernel(state, on, s.effort(),
-                [&](auto& c) { conv2d_backward_weights(c, s.d, s.x, s.y, s.w, s.scratch.data()); });
+                [&](auto& c) { conv2d_backward_weights(c, s.d, s.x.data(), s.y.data(), s.w, s.scratch.data()); });
   });
 }
 }  // namespace

@@ -34,7 +34,7 @@ void check() {
   max_pool_backward(judge, picture, x, dy, dx2);
   require_equal("max_pool_backward", dx, dx2, values);
   arena scratch(scratch_size<cpu>::channels(picture.channels, picture.rows()).bytes(1, on.threads()));
-  channel_sums(on, picture.rows(), picture.channels, x, y, scratch.data());
+  channel_sums(on, picture.rows(), picture.channels, x.data(), y, scratch.data());
   channel_sums(judge, picture.rows(), picture.channels, x, y2, nullptr);
   require_equal("channel_sums", y, y2, picture.channels);
 }
@@ -67,7 +67,7 @@ void add_all() {
     buffer x(count), sums(picture.channels);
     arena scratch(scratch_size<cpu>::channels(picture.channels, picture.rows()).bytes(1, on.threads()));
     time_kernel(state, on, {.bytes = 4.0 * values},
-                [&](auto& c) { channel_sums(c, picture.rows(), picture.channels, x, sums, scratch.data()); });
+                [&](auto& c) { channel_sums(c, picture.rows(), picture.channels, x.data(), sums, scratch.data()); });
   });
   add("all_finite/paper", [](benchmark::State& state, context<cpu>& on) {
     buffer g(weights);

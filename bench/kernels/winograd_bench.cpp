@@ -30,7 +30,7 @@ class phases {
   /// Seconds of inputs, products and outputs, of all threads together.
   std::array<double, 3> run() {
     std::vector<std::array<double, 3>> spent(team.size());
-    run_convolution(team, plan, d.batch, x, weights(), {.shift = shift, .relu = true}, y, scratch.data(),
+    run_convolution(team, plan, d.batch, x.data(), weights(), {.shift = shift, .relu = true}, y.data(), scratch.data(),
                     [&](winograd_phase phase, std::size_t slot, auto&& f) {
                       spent[slot][static_cast<std::size_t>(phase)] += seconds(f);
                     });
@@ -44,7 +44,7 @@ class phases {
     context<simd<arch::best, P>> on;
     arena space(scratch_size<simd<arch::best, P>>::conv2d_forward(d).bytes(d.batch, on.threads()));
     buffer expected(d.rows() * d.out);
-    conv2d_forward(on, d, x, taps, shift, expected, space.data());
+    conv2d_forward(on, d, x.data(), taps, shift, expected.data(), space.data());
     for (std::size_t k = 0; k < d.rows() * d.out; ++k) expected.data()[k] = std::max(expected.data()[k], 0.0f);
     run();
     require_equal("a convolution in phases", y.data(), expected.data(), d.rows() * d.out);

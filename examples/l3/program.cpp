@@ -93,8 +93,8 @@ void backend_choice::add_to(CLI::App& command) {
       ->capture_default_str();
   command
       .add_option("--precision", precision,
-                  "Arithmetic of the convolutions' products: on cpu fp32 (default), or bf16 with AVX512_BF16; on cuda "
-                  "bf16 (default), tf32 or fp32")
+                  "Arithmetic of the convolutions' products, in bf16 also of the maps that training keeps: on cpu fp32 "
+                  "(default), or bf16 with AVX512_BF16; on cuda bf16 (default), tf32 or fp32")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
 }
 

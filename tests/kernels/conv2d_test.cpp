@@ -24,7 +24,7 @@ std::vector<scalar_of<B>> forward(context<B>& on, inputs const& in, bool biased 
   std::vector<scalar_of<B>> const bias(in.shift.begin(), in.shift.end());
   output<scalar_of<B>> y(in.d.rows() * in.d.out);
   scratch_memory scratch(scratch_size<B>::conv2d_forward(in.d), in.d.batch, on.threads());
-  conv2d_forward(on, in.d, x.data(), w.data(), biased ? bias.data() : nullptr, y, scratch);
+  conv2d_forward(on, in.d, x.data(), w.data(), biased ? bias.data() : nullptr, y.data(), scratch);
   return y.values();
 }
 /// Inference: weights prepared once, scaled by in.scale and shifted by in.shift if asked.
@@ -46,7 +46,7 @@ std::vector<scalar_of<B>> backward_data(context<B>& on, inputs const& in) {
   std::vector<scalar_of<B>> const dy(in.dy.begin(), in.dy.end()), w(in.w.begin(), in.w.end());
   output<scalar_of<B>> dx(in.d.rows() * in.d.in);
   scratch_memory scratch(scratch_size<B>::conv2d_backward(in.d), in.d.batch, on.threads());
-  conv2d_backward_data(on, in.d, dy.data(), w.data(), dx, scratch);
+  conv2d_backward_data(on, in.d, dy.data(), w.data(), dx.data(), scratch);
   return dx.values();
 }
 template <class B>
@@ -333,6 +333,38 @@ TEST_CASE("maps larger than the caches that no whole lines fit, and pooled ones,
   };
   check(pooled, true);
   check(narrow, false);
+}
+
+TEST_CASE("convolutions read and write bfloat16") {
+  if constexpr (tests_bf16) {
+    context<with_bf16> on(2);
+    std::vector<conv_dims> all{{2, 5, 7, 3, 64},   {1, 6, 11, 150, 6}, {3, 6, 6, 33, 17},  {2, 8, 12, 64, 33},
+                               {1, 9, 28, 64, 48}, {2, 31, 33, 1, 16}, {1, 40, 40, 48, 20}};
+    // Larger than the caches; of so many channels that threads share each group of tiles.
+    if constexpr (!detail::is_plain<detail::lanes<arch::avx512>>)
+      all.insert(all.end(), {{1, 523, 521, 3, 64}, {1, 523, 521, 16, 64}, {20, 2, 3, 400, 400}});
+    for (auto const& d : all) {
+      CAPTURE(d.batch, d.height, d.width, d.in, d.out);
+      inputs same(d);
+      auto const x = stored(same.x), dy = stored(same.dy);
+      same.x = restored(x), same.dy = restored(dy);
+      output<bfloat16> y(dy.size()), dx(x.size());
+      output<float> dw(same.w.size());
+      scratch_memory ahead(scratch_size<with_bf16>::conv2d_forward(d), d.batch, on.threads());
+      scratch_memory back(scratch_size<with_bf16>::conv2d_backward(d), d.batch, on.threads());
+      conv2d_forward(on, d, x.data(), same.w.data(), nullptr, y.data(), ahead);
+      conv2d_backward_data(on, d, dy.data(), same.w.data(), dx.data(), back);
+      conv2d_backward_weights(on, d, x.data(), dy.data(), dw, back);
+      auto const exact = forward(on, same);
+      CHECK(rounds_to(exact, y.values()));
+      CHECK(rounds_to(backward_data(on, same), dx.values()));
+      CHECK(distance(dw.values(), widened(backward_weights(on, same))) < 1e-5);
+      // As in a network's first layer.
+      output<bfloat16> first(dy.size());
+      conv2d_forward(on, d, same.x.data(), same.w.data(), nullptr, first.data(), ahead);
+      CHECK(rounds_to(exact, first.values()));
+    }
+  }
 }
 
 #if defined(__AVX512BF16__)

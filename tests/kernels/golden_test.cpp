@@ -45,8 +45,8 @@ TEMPLATE_LIST_TEST_CASE("convolutions give PyTorch's numbers", "", golden_backen
     output<S> y(dy.size()), dx(x.size()), dw(w.size());
     scratch_memory forward(scratch_size<TestType>::conv2d_forward(d), d.batch, 2);
     scratch_memory backward(scratch_size<TestType>::conv2d_backward(d), d.batch, 2);
-    conv2d_forward(on, d, x.data(), w.data(), nullptr, y, forward);
-    conv2d_backward_data(on, d, dy.data(), w.data(), dx, backward);
+    conv2d_forward(on, d, x.data(), w.data(), nullptr, y.data(), forward);
+    conv2d_backward_data(on, d, dy.data(), w.data(), dx.data(), backward);
     conv2d_backward_weights(on, d, x.data(), dy.data(), dw, backward);
     CHECK(distance(y.values(), golden(name + ".y")) < near);
     CHECK(distance(dx.values(), golden(name + ".dx")) < near);
@@ -86,18 +86,18 @@ TEMPLATE_LIST_TEST_CASE("batch norm gives PyTorch's numbers", "", golden_backend
 
   output<S> y(x.size()), dx(x.size()), dgamma(d.channels), dbeta(d.channels), y_eval(x.size()), scale(d.channels),
       shift(d.channels);
-  affine_pool_forward(on, d, x.data(), norm.scale.data(), norm.shift.data(), false, y);
+  affine_pool_forward(on, d, x.data(), norm.scale.data(), norm.shift.data(), false, y.data());
   CHECK(distance(y.values(), golden(name + "y")) < near);
   scratch_memory scratch(scratch_size<TestType>::channels(d.channels, d.height * d.width), d.batch, 2);
   batch_norm_relu_pool_backward(on, d, x.data(), {norm.mean, norm.inverse_std, gamma.data(), beta.data()}, false,
-                                dy.data(), dx, dgamma, dbeta, scratch);
+                                dy.data(), dx.data(), dgamma, dbeta, scratch);
   CHECK(distance(dx.values(), golden(name + "dx")) < near);
   CHECK(distance(dgamma.values(), golden(name + "dgamma")) < near);
   CHECK(distance(dbeta.values(), golden(name + "dbeta")) < near);
 
   batch_norm_eval_coefficients(on, d.channels, 1e-5, running_mean.data(), running_variance.data(), gamma.data(),
                                beta.data(), nullptr, scale.data(), shift.data());
-  affine_pool_forward(on, d, x.data(), scale.data(), shift.data(), false, y_eval);
+  affine_pool_forward(on, d, x.data(), scale.data(), shift.data(), false, y_eval.data());
   CHECK(distance(y_eval.values(), golden(name + "y_eval")) < near);
 }
 
@@ -193,15 +193,15 @@ TEMPLATE_LIST_TEST_CASE("convolution, batch norm, rectifier and pooling together
   scratch_memory forward(scratch_size<TestType>::conv2d_forward(d), d.batch, 2);
   scratch_memory backward(scratch_size<TestType>::conv2d_backward(d), d.batch, 2);
   scratch_memory sums(scratch_size<TestType>::channels(d.out, d.height * d.width), d.batch, 2);
-  conv2d_forward(on, d, x.data(), w.data(), nullptr, z, forward);
+  conv2d_forward(on, d, x.data(), w.data(), nullptr, z.data(), forward);
   trained_norm<TestType> norm(on, d.rows(), d.out, z.data(), gamma, beta, running_mean, running_variance);
-  affine_pool_forward(on, pool, z.data(), norm.scale.data(), norm.shift.data(), true, y);
+  affine_pool_forward(on, pool, z.data(), norm.scale.data(), norm.shift.data(), true, y.data());
   CHECK(distance(y.values(), golden("fused.y")) < near);
   CHECK(distance(running_mean, golden("fused.running_mean")) < near);
   CHECK(distance(running_variance, golden("fused.running_var")) < near);
   batch_norm_relu_pool_backward(on, pool, z.data(), {norm.mean, norm.inverse_std, gamma.data(), beta.data()}, true,
-                                dy.data(), dz, dgamma, dbeta, sums);
-  conv2d_backward_data(on, d, dz.data(), w.data(), dx, backward);
+                                dy.data(), dz.data(), dgamma, dbeta, sums);
+  conv2d_backward_data(on, d, dz.data(), w.data(), dx.data(), backward);
   conv2d_backward_weights(on, d, x.data(), dz.data(), dw, backward);
   CHECK(distance(dgamma.values(), golden("fused.dgamma")) < near);
   CHECK(distance(dbeta.values(), golden("fused.dbeta")) < near);

@@ -53,6 +53,24 @@ TEMPLATE_LIST_TEST_CASE("channel_moments agrees with the plain loop in double", 
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("channel_sums and channel_moments read bfloat16", "", fast_backends) {
+  context<TestType> on(2);
+  context<reference<double>> judge(1);
+  for (auto const [rows, channels] : row_sizes) {
+    CAPTURE(rows, channels);
+    auto const x = stored(normal(rows * channels, 1, 0.5));
+    auto const same = widened(restored(x));
+    output<float> sum(channels), mean(channels), variance(channels);
+    scratch_memory scratch(scratch_size<TestType>::channels(channels, rows), 1, on.threads());
+    channel_sums(on, rows, channels, x.data(), sum, scratch);
+    channel_moments(on, rows, channels, x.data(), mean, variance, scratch);
+    auto const expected = moments(judge, rows, channels, same);
+    CHECK(distance(sum.values(), sums(judge, rows, channels, same)) < 5e-6);
+    CHECK(distance(mean.values(), expected[0]) < 1e-6);
+    CHECK(distance(variance.values(), expected[1]) < 1e-6);
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("channel_moments is accurate when the mean is far from zero", "", kernel_backends) {
   context<TestType> on(2);
   context<reference<double>> judge(1);

@@ -150,6 +150,64 @@ TEST_CASE("a chain's gradients are what finite differences find") {
     CHECK(slope(r.x.data()[k]) == Approx(r.dx.data()[k]).epsilon(1e-5).margin(1e-7));
 }
 
+namespace {
+using best_products = std::conditional_t<multiplies<arch::best, bf16>, simd<arch::best, bf16>, cpu>;
+using wide_specs = both<conv3x3<32>, batch_norm<>, relu, max_pool<>, conv3x3<48>, batch_norm<>, relu, conv3x3<16>,
+                        batch_norm<>, relu, global_max_pool, dense<3>>;
+using wide_block = wide_specs::fused;
+
+// What training stores from layer to layer: bfloat16 between fused convolutions alone, and where products are bf16.
+using emulated = simd<arch::avx512, bf16>;
+static_assert(std::same_as<wide_block::trained_value<emulated, 0>, bfloat16>);
+static_assert(std::same_as<wide_block::trained_value<emulated, 1>, bfloat16>);
+static_assert(std::same_as<wide_block::trained_value<emulated, 2>, float>);  // which dense reads
+static_assert(std::same_as<wide_block::trained_value<emulated, 3>, float>);
+static_assert(std::same_as<wide_block::trained_value<cpu, 0>, float>);
+static_assert(std::same_as<wide_specs::plain::trained_value<emulated, 0>, float>);
+
+/// The length of the difference as a part of the expected length: a pool's winner that rounding changes moves a
+/// gradient from one pixel to another.
+template <class A, class C>
+double length_apart(A const& found, C const& expected) {
+  double apart = 0, length = 0;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    double const e = static_cast<double>(expected[k]);
+    apart += std::pow(static_cast<double>(found[k]) - e, 2), length += e * e;
+  }
+  return std::sqrt(apart / length);
+}
+}  // namespace
+
+namespace {
+template <class Chain, class Judge>
+void check_trained(double near, double near_backward) {
+  constexpr std::size_t items = 8;
+  runner<best_products, Chain> found(items, 2);
+  runner<reference<double>, Judge> judge(items);
+  CHECK(length_apart(found.forward(), judge.forward()) < near);
+  found.backward(), judge.backward();
+  CHECK(length_apart(found.dx.values(), judge.dx.values()) < near_backward);
+  for (parameter const& p : Chain::parameters) {
+    if (!p.learned()) continue;
+    INFO(p.name.view());
+    CHECK(length_apart(std::span(found.gradients.data() + p.offset, p.count()),
+                       std::span(judge.gradients.data() + p.offset, p.count())) < near_backward);
+  }
+  runner<best_products, Chain> alone(items);  // on one thread
+  alone.forward(), alone.backward();
+  auto const bits = found.gradients.values();
+  CHECK(std::equal(bits.begin(), bits.end(), alone.gradients.values().begin()));
+}
+}  // namespace
+
+TEST_CASE("a chain trained with bf16 products and maps gives about what layers in double do") {
+  using smooth = both<conv3x3<32>, batch_norm<>, conv3x3<48>, batch_norm<>, conv3x3<16>, batch_norm<>>;
+  bool const rounds = multiplies<arch::best, bf16>;
+  check_trained<smooth::fused, smooth::plain>(rounds ? 0.03 : 1e-5, rounds ? 0.1 : 1e-4);
+  // Rectifiers and pools switch where rounding decides.
+  check_trained<wide_block, wide_specs::plain>(rounds ? 0.03 : 1e-5, rounds ? 0.4 : 1e-4);
+}
+
 TEST_CASE("a null gradient of the input is not written and the rest is the same") {
   runner<cpu, fused_block> with(2), without(2);
   with.forward(), without.forward();

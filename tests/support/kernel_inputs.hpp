@@ -52,19 +52,32 @@ std::vector<double> widened(std::vector<S> const& values) {
   return {values.begin(), values.end()};
 }
 
+/// Values as training with bf16 products stores them, and what they then are.
+inline std::vector<bfloat16> stored(std::vector<float> const& values) {
+  std::vector<bfloat16> all;
+  for (float const v : values) all.push_back(detail::rounded(v));
+  return all;
+}
+inline std::vector<float> restored(std::vector<bfloat16> const& values) {
+  std::vector<float> all;
+  for (bfloat16 const v : values) all.push_back(static_cast<float>(v));
+  return all;
+}
+
 /// An output: not-a-number until written, aligned as in an arena, with a border that must stay untouched.
 template <class S>
 class output {
  public:
   explicit output(std::size_t count) : count_(count), block_((count + 2 * border) * sizeof(S)) {
-    std::fill_n(first(), count + 2 * border, std::numeric_limits<S>::quiet_NaN());
+    std::fill_n(first(), count + 2 * border, static_cast<S>(std::numeric_limits<float>::quiet_NaN()));
   }
   S* data() { return first() + border; }
   operator S*() { return data(); }
   std::vector<S> values() const {
     S const* const all = first();
     for (std::size_t k = 0; k < border; ++k)
-      if (!std::isnan(all[k]) || !std::isnan(all[count_ + 2 * border - 1 - k])) FAIL("a kernel wrote outside");
+      for (S const outside : {all[k], all[count_ + 2 * border - 1 - k]})
+        if (!std::isnan(static_cast<float>(outside))) FAIL("a kernel wrote outside");
     return {all + border, all + border + count_};
   }
 
@@ -110,6 +123,18 @@ double distance(std::vector<S> const& found, std::vector<double> const& expected
     apart = std::max(apart, off);
   }
   return apart == 0 ? 0 : apart / std::max(largest, 1e-30);
+}
+
+/// Whether stored values are the nearest to exact ones that may differ by a float's rounding.
+inline bool rounds_to(std::vector<float> const& exact, std::vector<bfloat16> const& found) {
+  double largest = 0;
+  for (float const e : exact) largest = std::max(largest, std::abs(static_cast<double>(e)));
+  bool all = exact.size() == found.size();
+  for (std::size_t k = 0; all && k < exact.size(); ++k) {
+    auto const e = static_cast<double>(exact[k]), f = static_cast<double>(static_cast<float>(found[k]));
+    all = std::abs(f - e) <= std::abs(e) / 256 + 1e-6 * largest;
+  }
+  return all;
 }
 
 /// Results as one vector, to compare and to print.

@@ -30,12 +30,13 @@ struct avx512 {
 using best = L3_ARCH_TAG;
 }  // namespace arch
 
-/// Arithmetic of the products inside a backend; activations and weights are float all the same.
+/// Arithmetic of the products inside a backend; weights are float all the same.
 struct fp32 {
   static constexpr char const* name = "fp32";
 };
 /// Factors rounded to 8 significant bits, sums in float: twice as many products an instruction, on processors with
-/// AVX512_BF16. Convolutions of many channels multiply so; all else stays fp32.
+/// AVX512_BF16. Convolutions of many channels multiply so, and training stores convolutions' maps so; all else stays
+/// fp32.
 struct bf16 {
   static constexpr char const* name = "bf16";
 };
@@ -50,6 +51,7 @@ struct tf32 {
 template <class Arch = arch::best, class Precision = fp32>
 struct simd {
   using scalar = float;
+  using kept = std::conditional_t<std::same_as<Precision, bf16>, bfloat16, float>;
   using precision = Precision;
   static constexpr char const* name = Arch::name;
 };
@@ -88,11 +90,23 @@ requires requires { typename B::value; }
 struct value_type<B> {
   using type = typename B::value;
 };
+template <class B>
+struct kept_type : value_type<B> {};
+template <class B>
+requires requires { typename B::kept; }
+struct kept_type<B> {
+  using type = typename B::kept;
+};
 }  // namespace detail
 
 /// What a backend's values between layers are, and their gradients: its scalars, unless it names a `value` of its own.
 template <backend B>
 using value_of = typename detail::value_type<B>::type;
+
+/// What a backend stores in training of a convolution that batch norm follows, its output and that one's gradient, and
+/// what two such layers pass each other: its values, unless it names a `kept` of its own.
+template <backend B>
+using kept_of = typename detail::kept_type<B>::type;
 
 /// Throws device_error, naming what is missing, when this processor cannot run code built for `arch::best`.
 /// Programs call it first thing in main, before any vectorised code runs.

@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <l3/core/context.hpp>
@@ -31,6 +32,10 @@ inline constexpr bool runs_on_host<simd<A, P>> = true;
 /// Backends whose tensors the processor can read.
 template <class B>
 concept host_backend = backend<B> && detail::runs_on_host<B>;
+/// Backends that have these loops alone. Where a SIMD backend takes several types of values, an argument that is merely
+/// convertible to a pointer must not end in a plain loop.
+template <class B>
+concept plain_backend = host_backend<B> && std::same_as<B, reference<scalar_of<B>>>;
 
 /// Scratch memory that a backend's kernels need, and the size of prepared weights; `batch` in the sizes is ignored, a
 /// footprint knows it. Plain loops: none.
@@ -77,7 +82,7 @@ S convolved(conv_dims const& d, S const* x, S const* w, std::size_t n, std::size
 
 /// y[n,i,j,o] = bias[o] + sum over r, s, c of x[n, i+r-1, j+s-1, c] * w[o,c,r,s], zeros outside the image; bias may be
 /// null.
-template <host_backend B>
+template <plain_backend B>
 void conv2d_forward(context<B>&, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* w,
                     scalar_of<B> const* bias, scalar_of<B>* y, std::byte* /*scratch*/) {
   for (std::size_t n = 0; n < d.batch; ++n)
@@ -122,7 +127,7 @@ void conv2d_infer(context<B>&, conv_dims const& d, scalar_of<B> const* x, std::b
 }
 
 /// dx[n,i,j,c] = sum over r, s, o of dy[n, i-r+1, j-s+1, o] * w[o,c,r,s].
-template <host_backend B>
+template <plain_backend B>
 void conv2d_backward_data(context<B>&, conv_dims const& d, scalar_of<B> const* dy, scalar_of<B> const* w,
                           scalar_of<B>* dx, std::byte* /*scratch*/) {
   std::fill_n(dx, d.rows() * d.in, scalar_of<B>{0});
@@ -139,7 +144,7 @@ void conv2d_backward_data(context<B>&, conv_dims const& d, scalar_of<B> const* d
 }
 
 /// dw[o,c,r,s] = sum over n, i, j of dy[n,i,j,o] * x[n, i+r-1, j+s-1, c].
-template <host_backend B>
+template <plain_backend B>
 void conv2d_backward_weights(context<B>&, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* dy,
                              scalar_of<B>* dw, std::byte* /*scratch*/) {
   std::fill_n(dw, d.out * d.in * 9, scalar_of<B>{0});
@@ -161,7 +166,7 @@ void conv2d_backward_weights(context<B>&, conv_dims const& d, scalar_of<B> const
 /// @{
 
 /// sums[c] = sum over rows of x[row,c]: the gradient of a bias.
-template <host_backend B>
+template <plain_backend B>
 void channel_sums(context<B>&, std::size_t rows, std::size_t channels, scalar_of<B> const* x, scalar_of<B>* sums,
                   std::byte* /*scratch*/) {
   std::fill_n(sums, channels, scalar_of<B>{0});
@@ -170,7 +175,7 @@ void channel_sums(context<B>&, std::size_t rows, std::size_t channels, scalar_of
 }
 
 /// mean[c] and variance[c] (biased: divided by `rows`) of x[row,c].
-template <host_backend B>
+template <plain_backend B>
 void channel_moments(context<B>&, std::size_t rows, std::size_t channels, scalar_of<B> const* x, scalar_of<B>* mean,
                      scalar_of<B>* variance, std::byte* /*scratch*/) {
   for (std::size_t c = 0; c < channels; ++c) {
@@ -187,11 +192,11 @@ void channel_moments(context<B>&, std::size_t rows, std::size_t channels, scalar
 }
 /// @}
 
-/// conv2d_forward and the moments of what it writes: for backends that take them on the way. `scratch` is that of
-/// either.
-template <host_backend B>
-void conv2d_forward_moments(context<B>& on, conv_dims const& d, scalar_of<B> const* x, scalar_of<B> const* w,
-                            scalar_of<B> const* bias, scalar_of<B>* y, scalar_of<B>* mean, scalar_of<B>* variance,
+/// conv2d_forward and the moments of what it writes: for backends that take them on the way. x and y hold what B's
+/// conv2d_forward takes; `scratch` is that of either.
+template <host_backend B, class X, class Y>
+void conv2d_forward_moments(context<B>& on, conv_dims const& d, X const* x, scalar_of<B> const* w,
+                            scalar_of<B> const* bias, Y* y, scalar_of<B>* mean, scalar_of<B>* variance,
                             std::byte* scratch) {
   conv2d_forward(on, d, x, w, bias, y, scratch);
   channel_moments(on, d.rows(), d.out, y, mean, variance, scratch);
@@ -235,7 +240,7 @@ void batch_norm_eval_coefficients(context<B>&, std::size_t channels, double epsi
 }
 
 /// y[n,i,j,c] = max over the window of max(x * scale[c] + shift[c], 0) (without `relu`: of x * scale[c] + shift[c]).
-template <host_backend B>
+template <plain_backend B>
 void affine_pool_forward(context<B>&, pool_dims const& d, scalar_of<B> const* x, scalar_of<B> const* scale,
                          scalar_of<B> const* shift, bool relu, scalar_of<B>* y) {
   using S = scalar_of<B>;
@@ -263,7 +268,7 @@ void affine_pool_forward(context<B>&, pool_dims const& d, scalar_of<B> const* x,
 /// dbeta = sum g, dgamma = sum g h, dx = gamma * inverse_std * (g - dbeta / rows - h * dgamma / rows); where the
 /// moments are those of several processes, the two means of dx are the mean of everyone's: so dx belongs to the mean of
 /// their losses as everyone's own dgamma and dbeta do.
-template <host_backend B>
+template <plain_backend B>
 void batch_norm_relu_pool_backward(context<B>& on, pool_dims const& d, scalar_of<B> const* x,
                                    norm_state<scalar_of<B>> const& norm, bool relu, scalar_of<B> const* dy,
                                    scalar_of<B>* dx, scalar_of<B>* dgamma, scalar_of<B>* dbeta,

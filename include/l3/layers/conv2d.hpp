@@ -43,9 +43,10 @@ struct conv2d {
   static void forward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B>* y, std::byte*) {
     infer(p, params, x, y);
   }
-  template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
-                       std::byte*, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
+  /// Values and gradients may be `kept_of<B>`.
+  template <backend B, class X, class Y>
+  static void backward(pass<B> const& p, scalar_of<B> const* params, X const* x, Y const*, std::byte*, Y const* dy,
+                       X* dx, scalar_of<B>* gradients) {
     conv2d_backward_weights(p.on, dims(p.items), x, dy, gradients, p.scratch);
     if constexpr (Bias) channel_sums(p.on, dims(p.items).rows(), Filters, dy, bias_of(gradients), p.scratch);
     if (dx != nullptr) conv2d_backward_data(p.on, dims(p.items), dy, params, dx, p.scratch);

@@ -11,8 +11,10 @@ namespace l3::inline L3_ISA {
 /// once more to normalise, rectify and pool it. In inference batch norm is folded into the weights, and rectifier and
 /// 2x2 pools ride on the convolution; where the next node reads packed maps, it writes them.
 ///
-/// Shapes    x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm.
-/// Kept      the convolution's output, unless a backend computes it again where it is needed, and the batch's moments.
+/// Shapes    x (N, Conv::input), y (N, Pool::output); the parameters are those of Conv, then those of Norm. In training
+///           x and y may be `kept_of<B>`.
+/// Kept      the convolution's output as `kept_of<B>`, unless a backend computes it again where it is needed, and the
+///           batch's moments.
 /// Prepared  the convolution's weights times batch norm's scale, and batch norm's shift.
 template <class Conv, class Norm, bool Rectifies, class Pool>
 struct conv_norm_node {
@@ -25,6 +27,7 @@ struct conv_norm_node {
                                       : whole                 ? "conv3x3+batch_norm+relu"
                                       : feature_shape<output> ? "conv3x3+batch_norm+relu+global_max_pool"
                                                               : "conv3x3+batch_norm+relu+max_pool";
+  static constexpr bool trains_on_kept = true;  ///< see layer.hpp
   static constexpr std::size_t channels = conv_output::channels;
   static constexpr std::size_t norm_offset = room_of(Conv::parameters);
   static constexpr double flops = Conv::flops + 4.0 * conv_output::size;
@@ -72,7 +75,7 @@ struct conv_norm_node {
   template <backend B>
   static constexpr footprint thin_kept = scratch_size<B>::conv2d_thin_kept(Conv::dims(0));
   template <backend B>
-  static constexpr footprint kept = Norm::template kept<B> + (thin<B> ? thin_kept<B> : conv_values<value_of<B>>);
+  static constexpr footprint kept = Norm::template kept<B> + (thin<B> ? thin_kept<B> : conv_values<kept_of<B>>);
   template <backend B>
   static constexpr footprint conv_weights = scratch_size<B>::conv2d_prepared(Conv::dims(0));
   template <backend B>
@@ -82,7 +85,7 @@ struct conv_norm_node {
   template <backend B>
   static constexpr footprint scratch = either(
       prepared<B> + infer_scratch<B>,
-      conv_values<value_of<B>> +
+      conv_values<kept_of<B>> +
           either(either(Conv::template scratch<B>, thin<B> ? scratch_size<B>::conv2d_thin(Conv::dims(0)) : footprint{}),
                  scratch_size<B>::channels(channels, conv_output::pixels)));
 
@@ -127,9 +130,8 @@ struct conv_norm_node {
     infer_prepared(pass<B>{p.on, p.items, pieces.rest()}, weights, x, y);
   }
 
-  template <backend B>
-  static void forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, value_of<B>* y,
-                      std::byte* kept_bytes) {
+  template <backend B, class X, class Y>
+  static void forward(pass<B> const& p, scalar_of<B>* params, X const* x, Y* y, std::byte* kept_bytes) {
     carver keep(kept_bytes, p.items, p.on.threads());
     if constexpr (thin<B>) {
       auto* const of_input = keep.take<std::byte>(thin_kept<B>);
@@ -139,7 +141,7 @@ struct conv_norm_node {
       conv2d_thin_forward(p.on, Conv::dims(p.items), x, params, k.scale, k.shift, Rectifies, y);
       return;
     }
-    auto* const z = keep.take<value_of<B>>(conv_values<value_of<B>>);
+    auto* const z = keep.take<kept_of<B>>(conv_values<kept_of<B>>);
     norm_kept<scalar_of<B>> const k(keep.rest(), channels);
     conv2d_forward_moments(p.on, Conv::dims(p.items), x, params, Conv::bias_of(params), z, k.mean, k.variance,
                            p.scratch);
@@ -147,23 +149,23 @@ struct conv_norm_node {
     affine_pool_forward(p.on, dims(p.items), z, k.scale, k.shift, Rectifies, y);
   }
 
-  template <backend B>
-  static void backward(pass<B> const& p, scalar_of<B> const* params, value_of<B> const* x, value_of<B> const*,
-                       std::byte* kept_bytes, value_of<B> const* dy, value_of<B>* dx, scalar_of<B>* gradients) {
+  template <backend B, class X, class Y>
+  static void backward(pass<B> const& p, scalar_of<B> const* params, X const* x, Y const*, std::byte* kept_bytes,
+                       Y const* dy, X* dx, scalar_of<B>* gradients) {
     using S = scalar_of<B>;
     carver keep(kept_bytes, p.items, p.on.threads());
-    value_of<B> const* z = nullptr;
+    kept_of<B> const* z = nullptr;
     std::byte const* of_input = nullptr;
     if constexpr (thin<B>)
       of_input = keep.take<std::byte>(thin_kept<B>);
     else
-      z = keep.take<value_of<B>>(conv_values<value_of<B>>);
+      z = keep.take<kept_of<B>>(conv_values<kept_of<B>>);
     norm_kept<S> const k(keep.rest(), channels);
     auto const state = Norm::template state<S>(params + norm_offset, k);
     S* const dgamma = Norm::template at<0>(gradients + norm_offset);
     S* const dbeta = Norm::template at<1>(gradients + norm_offset);
     carver scratch_space = p.carve();
-    auto* const dz = scratch_space.take<value_of<B>>(conv_values<value_of<B>>);
+    auto* const dz = scratch_space.take<kept_of<B>>(conv_values<kept_of<B>>);
     std::byte* const rest = scratch_space.rest();
     if constexpr (thin<B>) {
       if (dx == nullptr)  // the first layer, as these are

@@ -147,6 +147,9 @@ struct pass {
 ///   prepare(on, params, prepared)                             `prepared<B>` bytes, fixed
 ///   infer_prepared(pass, prepared, x, y)                      as infer, with `infer_scratch<B>` for scratch
 ///
+/// One whose `trains_on_kept` is true takes values and gradients of `kept_of<B>`, too, in forward and backward: two
+/// such neighbours in a chain pass them.
+///
 /// `params` and `gradients` point to the layer's block, laid out as `parameters` says; `kept` to `kept<B>` bytes that
 /// live from forward to backward. Parameters and their gradients are `scalar_of<B>`, all else `value_of<B>`. FLOPs are
 /// those of one item's forward pass.

@@ -117,6 +117,13 @@ constexpr footprint packed_between() {
     return {};
 }
 
+/// Whether training passes `kept_of<B>` from L to Next, rather than `value_of<B>`.
+template <class L, class Next>
+inline constexpr bool pass_kept = requires {
+  requires L::trains_on_kept;
+  requires Next::trains_on_kept;
+};
+
 struct do_nothing {
   void operator()(std::size_t, std::size_t) const {}
 };
@@ -154,11 +161,18 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
 
   template <class B, std::size_t I>
   static constexpr footprint values_out = per_item<value_of<B>>(layer_at<I>::output::size);
+  /// What layer I's output is stored as in training.
+  template <class B, std::size_t I>
+  using trained_value =
+      std::conditional_t<pass_kept<layer_at<I>, layer_at<std::min(I + 1, length - 1)>> && I + 1 < length, kept_of<B>,
+                         value_of<B>>;
+  template <class B, std::size_t I>
+  static constexpr footprint trained_values = per_item<trained_value<B, I>>(layer_at<I>::output::size);
   template <class B, std::size_t I>
   static constexpr footprint kept_before = [] {
     footprint sum;
     [&]<std::size_t... K>(std::index_sequence<K...>) {
-      ((sum = sum + values_out<B, K> + layer_at<K>::template kept<B>), ...);
+      ((sum = sum + trained_values<B, K> + layer_at<K>::template kept<B>), ...);
     }
     (std::make_index_sequence<I>{});
     return sum;
@@ -218,6 +232,7 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
         (layer_like<typename Nodes::layer, B> && ...),
         "l3::sequential: a link is no layer on this backend: it lacks a name, flops, kept, scratch, infer, forward or "
         "backward (see the concept l3::layer)");
+    static_assert(sizeof(kept_of<B>) <= sizeof(value_of<B>), "l3::sequential: slots have room for values");
     value_of<B>* slot[2];
     pass<B> inner;
     explicit workspace(pass<B> const& p) : slot{}, inner{p.on, p.items, nullptr} {
@@ -273,11 +288,10 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
   static value_of<B> const* forward(pass<B> const& p, scalar_of<B>* params, value_of<B> const* x, std::byte* memory) {
     workspace<B> const work(p);
     each([&]<std::size_t I>() {
-      value_of<B>* const out = values<B, I>(p, memory);
-      layer_at<I>::forward(work.inner, params + parameters_before<I>, std::exchange(x, out), out,
-                           kept_at<B, I>(p, memory));
+      layer_at<I>::forward(work.inner, params + parameters_before<I>, input_of<B, I>(p, x, memory),
+                           values<B, I>(p, memory), kept_at<B, I>(p, memory));
     });
-    return x;
+    return values<B, length - 1>(p, memory);
   }
 
   /// Gradients of the parameters and, unless null, of the input, from those of the output. Calls done(begin, end) as
@@ -288,14 +302,23 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     workspace<B> const work(p);
     each([&]<std::size_t Step>() {
       constexpr std::size_t I = length - 1 - Step;
-      value_of<B> const* in = x;
-      value_of<B>* out = dx;
-      if constexpr (I > 0) in = values<B, I - 1>(p, memory), out = work.slot[(I - 1) % 2];
-      layer_at<I>::backward(work.inner, params + parameters_before<I>, in, values<B, I>(p, memory),
-                            kept_at<B, I>(p, memory), dy, out, gradients + parameters_before<I>);
+      auto const* const of_output = [&] {
+        if constexpr (I + 1 == length)
+          return dy;
+        else
+          return gradient_in_slot<B, I>(work);
+      }();
+      auto* const of_input = [&] {
+        if constexpr (I == 0)
+          return dx;
+        else
+          return gradient_in_slot<B, I - 1>(work);
+      }();
+      layer_at<I>::backward(work.inner, params + parameters_before<I>, input_of<B, I>(p, x, memory),
+                            values<B, I>(p, memory), kept_at<B, I>(p, memory), of_output, of_input,
+                            gradients + parameters_before<I>);
       if constexpr (parameters_before<I> != parameters_before<I + 1>)
         done(parameters_before<I>, parameters_before<I + 1>);
-      dy = out;
     });
   }
 
@@ -307,12 +330,25 @@ requires(sizeof...(Nodes) > 0) struct chain_of_nodes<node_list<Nodes...>> {
     (std::make_index_sequence<length>{});
   }
   template <class B, std::size_t I>
-  static value_of<B>* values(pass<B> const& p, std::byte* memory) {
-    return reinterpret_cast<value_of<B>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
+  static trained_value<B, I>* values(pass<B> const& p, std::byte* memory) {
+    return reinterpret_cast<trained_value<B, I>*>(memory + kept_before<B, I>.bytes(p.items, p.on.threads()));
   }
   template <class B, std::size_t I>
   static std::byte* kept_at(pass<B> const& p, std::byte* memory) {
-    return memory + (kept_before<B, I> + values_out<B, I>).bytes(p.items, p.on.threads());
+    return memory + (kept_before<B, I> + trained_values<B, I>).bytes(p.items, p.on.threads());
+  }
+  /// Layer I's input in training, x being the network's.
+  template <class B, std::size_t I>
+  static auto const* input_of(pass<B> const& p, value_of<B> const* x, std::byte* memory) {
+    if constexpr (I == 0)
+      return x;
+    else
+      return values<B, I - 1>(p, memory);
+  }
+  /// The gradient of layer I's output.
+  template <class B, std::size_t I>
+  static trained_value<B, I>* gradient_in_slot(workspace<B> const& work) {
+    return reinterpret_cast<trained_value<B, I>*>(work.slot[I % 2]);
   }
 };
 }  // namespace detail

@@ -48,10 +48,10 @@ inline void finish_norm_sums(process_group* group, row_parts const& parts, std::
 }
 
 /// Windows of Side x Side side by side (Side 1: none).
-template <std::size_t Side, class V>
-void square_norm_backward(thread_team& team, process_group* group, pool_dims const& d, float const* x,
-                          norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
-                          float* dbeta, double* totals, norm_gradient const& k) {
+template <std::size_t Side, class V, class X, class Y>
+void square_norm_backward(thread_team& team, process_group* group, pool_dims const& d, X const* x,
+                          norm_state<float> const& norm, bool relu, Y const* dy, X* dx, float* dgamma, float* dbeta,
+                          double* totals, norm_gradient const& k) {
   std::size_t const channels = d.channels, row = d.width * channels;
   std::size_t const down = d.out_height(), across = d.out_width();
   window_walk const walk{d};
@@ -60,7 +60,7 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
   std::fill_n(totals, parts.count * 2 * channels, 0.0);
   parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
     double* const sums = totals + part * 2 * channels;
-    each_column<V>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_registers<V, registers_of_64<V>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T scale[K], shift[K], mean[K], sum[K], product[K];
       for (std::size_t m = 0; m < K; ++m) {
         std::size_t const at = c + m * width<T>;
@@ -68,8 +68,8 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
         sum[m] = product[m] = T(0.0f);
       }
       for (std::size_t i = chunk.begin; i < chunk.end; ++i) {
-        float const* corner = x + walk.corner(i, 0) + c;
-        float const* from = dy + i * across * channels + c;
+        X const* corner = x + walk.corner(i, 0) + c;
+        Y const* from = dy + i * across * channels + c;
         for (std::size_t j = 0; j < across; ++j, corner += Side * channels, from += channels)
           for (std::size_t m = 0; m < K; ++m) {
             small_window<T, Side> const window(corner + m * width<T>, row, channels, scale[m], shift[m]);
@@ -94,28 +94,38 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
     std::size_t const n = task / lines, i = task % lines;
     std::size_t const covered = i < down ? across : 0;
     std::size_t const first = (n * d.height + i * Side) * row;
-    float const* from = dy + (n * down + i) * across * channels;
+    Y const* from = dy + (n * down + i) * across * channels;
     auto const gradient = [&]<class T>(T const& value, T const& g, std::size_t c) {
       T const rest = fused(value - load<T>(norm.mean + c), load<T>(k.slope + c), load<T>(k.offset + c));
       return fused(load<T>(k.scale + c), g, rest);
     };
     for (std::size_t j = 0; j < covered; ++j, from += channels) {
       std::size_t const corner = first + j * Side * channels;
-      each_register<V>(channels, [&]<class T>(std::size_t c) {
-        small_window<T, Side> const window(x + corner + c, row, channels, load<T>(k.scale + c), load<T>(k.shift + c));
-        T g = load<T>(from + c);
-        if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
-        T share[Side * Side];
-        window.deal(g, share);
+      each_registers<V, registers_of_line<X>>(channels, [&]<class T, std::size_t K>(std::size_t first_channel) {
+        T made[Side * Side][K];
+        for (std::size_t m = 0; m < K; ++m) {
+          std::size_t const c = first_channel + m * width<T>;
+          small_window<T, Side> const window(x + corner + c, row, channels, load<T>(k.scale + c), load<T>(k.shift + c));
+          T g = load<T>(from + c);
+          if (relu) g = pick(window.best > T(0.0f), g, T(0.0f));
+          T share[Side * Side];
+          window.deal(g, share);
+          for (std::size_t q = 0; q < Side * Side; ++q) made[q][m] = gradient(window.x[q], share[q], c);
+        }
         for (std::size_t q = 0; q < Side * Side; ++q)
-          put(dx + corner + q / Side * row + q % Side * channels + c, gradient(window.x[q], share[q], c), past);
+          put_row(dx + corner + q / Side * row + q % Side * channels + first_channel, made[q], past);
       });
     }
     for (std::size_t r = 0; r < std::min(Side, d.height - i * Side); ++r)
       for (std::size_t j = covered * Side; j < d.width; ++j) {
         std::size_t const pixel = first + r * row + j * channels;
-        each_register<V>(channels, [&]<class T>(std::size_t c) {
-          put(dx + pixel + c, gradient(load<T>(x + pixel + c), T(0.0f), c), past);
+        each_registers<V, registers_of_line<X>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+          T made[K];
+          for (std::size_t m = 0; m < K; ++m) {
+            std::size_t const at = c + m * width<T>;
+            made[m] = gradient(load<T>(x + pixel + at), T(0.0f), at);
+          }
+          put_row(dx + pixel + c, made, past);
         });
       }
     settle();
@@ -123,10 +133,10 @@ void square_norm_backward(thread_team& team, process_group* group, pool_dims con
 }
 
 /// Any windows: dx holds g until the sums are known.
-template <class V>
-void general_norm_backward(thread_team& team, process_group* group, pool_dims const& d, float const* x,
-                           norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
-                           float* dbeta, double* totals, norm_gradient const& k) {
+template <class V, class X, class Y>
+void general_norm_backward(thread_team& team, process_group* group, pool_dims const& d, X const* x,
+                           norm_state<float> const& norm, bool relu, Y const* dy, X* dx, float* dgamma, float* dbeta,
+                           double* totals, norm_gradient const& k) {
   std::size_t const channels = d.channels;
   scatter_to_winners<V>(team, d, x, relu, dy, dx, [&]<class T>(T const& v, std::size_t c) {
     return fused(v, load<T>(k.scale + c), load<T>(k.shift + c));
@@ -135,7 +145,7 @@ void general_norm_backward(thread_team& team, process_group* group, pool_dims co
   std::fill_n(totals, parts.count * 2 * channels, 0.0);
   parts.each_chunk(team, [&](std::size_t part, index_range chunk) {
     double* const sums = totals + part * 2 * channels;
-    each_column<V>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_registers<V, registers_of_64<V>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T mean[K], sum[K], product[K];
       for (std::size_t m = 0; m < K; ++m) {
         mean[m] = load<T>(norm.mean + c + m * width<T>);
@@ -166,25 +176,31 @@ void general_norm_backward(thread_team& team, process_group* group, pool_dims co
 }
 
 /// Forward over windows of Side x Side side by side.
-template <std::size_t Side, class V>
-void square_affine_pool(thread_team& team, pool_dims const& d, float const* x, float const* scale, float const* shift,
-                        bool relu, float* y) {
+template <std::size_t Side, class V, class X, class Y>
+void square_affine_pool(thread_team& team, pool_dims const& d, X const* x, float const* scale, float const* shift,
+                        bool relu, Y* y) {
   std::size_t const row = d.width * d.channels;
   window_walk const walk{d};
   bool const past = passes_caches(y, walk.out_rows() * d.out_width(), d.channels);
   walk.each(team, [&](std::size_t corner, std::size_t out) {
-    each_register<V>(d.channels, [&]<class T>(std::size_t c) {
-      T best = small_window<T, Side>(x + corner + c, row, d.channels, load<T>(scale + c), load<T>(shift + c)).best;
-      put(y + out + c, relu ? rectified(best) : best, past);
+    each_registers<V, registers_of_line<Y>>(d.channels, [&]<class T, std::size_t K>(std::size_t first) {
+      T best[K];
+      for (std::size_t m = 0; m < K; ++m) {
+        std::size_t const c = first + m * width<T>;
+        best[m] = small_window<T, Side>(x + corner + c, row, d.channels, load<T>(scale + c), load<T>(shift + c)).best;
+        if (relu) best[m] = rectified(best[m]);
+      }
+      put_row(y + out + first, best, past);
     });
   });
 }
 
 }  // namespace detail
 
-template <class A, class P>
-void affine_pool_forward(context<simd<A, P>>& on, pool_dims const& d, float const* x, float const* scale,
-                         float const* shift, bool relu, float* y) {
+/// x and y, and their gradients, may be stored as bfloat16.
+template <class A, class P, class X, class Y>
+void affine_pool_forward(context<simd<A, P>>& on, pool_dims const& d, X const* x, float const* scale,
+                         float const* shift, bool relu, Y* y) {
   using namespace detail;
   using V = lanes<A>;
   if (is_square_tiling(d, 1)) return square_affine_pool<1, V>(on.team(), d, x, scale, shift, relu, y);
@@ -200,9 +216,9 @@ void affine_pool_forward(context<simd<A, P>>& on, pool_dims const& d, float cons
   });
 }
 
-template <class A, class P>
-void batch_norm_relu_pool_backward(context<simd<A, P>>& on, pool_dims const& d, float const* x,
-                                   norm_state<float> const& norm, bool relu, float const* dy, float* dx, float* dgamma,
+template <class A, class P, class X, class Y>
+void batch_norm_relu_pool_backward(context<simd<A, P>>& on, pool_dims const& d, X const* x,
+                                   norm_state<float> const& norm, bool relu, Y const* dy, X* dx, float* dgamma,
                                    float* dbeta, std::byte* scratch) {
   using namespace detail;
   using V = lanes<A>;
@@ -215,9 +231,9 @@ void batch_norm_relu_pool_backward(context<simd<A, P>>& on, pool_dims const& d, 
     k.scale[c] = norm.gamma[c] * norm.inverse_std[c];
     k.shift[c] = norm.beta[c] - norm.mean[c] * k.scale[c];
   }
-  auto const run = is_square_tiling(d, 1)   ? square_norm_backward<1, V>
-                   : is_square_tiling(d, 2) ? square_norm_backward<2, V>
-                                            : general_norm_backward<V>;
+  auto const run = is_square_tiling(d, 1)   ? square_norm_backward<1, V, X, Y>
+                   : is_square_tiling(d, 2) ? square_norm_backward<2, V, X, Y>
+                                            : general_norm_backward<V, X, Y>;
   run(on.team(), on.norm_group(), d, x, norm, relu, dy, dx, dgamma, dbeta, totals, k);
 }
 

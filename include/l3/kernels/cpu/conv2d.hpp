@@ -34,8 +34,8 @@ constexpr auto with_plan(conv_dims const& d, F&& f) {
 enum class conv_use { training, inference };
 /// Whether inference takes no transforms, for matrix registers are here: a product costs so little there that passing
 /// packed maps on saves more. Not where channels are so many that Winograd's transforms are few: there, from a few
-/// items on, a quarter of the products is quicker again. A network's first layer is of one step. Training reads and
-/// writes floats, and takes no more of matrix registers than Winograd's products.
+/// items on, a quarter of the products is quicker again. A network's first layer is of one step. Training
+/// takes no packed maps, and no more of matrix registers than Winograd's products.
 template <class A, class P>
 constexpr bool matrices_pay(conv_dims const& d) {
   return has_matrix_products<A, P> && d.out >= 16 && (winograd_pays(d) ? d.in * d.out <= 256 * 256 : is_one_step(d.in));
@@ -82,9 +82,9 @@ void prepare(context<simd<A, P>>& on, conv_dims const& d, bool turned, float con
     prepare_weights(on.team(), plan, turned, w, scale, reinterpret_cast<typename Plan::value*>(to));
   });
 }
-template <conv_use Use, class A, class P>
-void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::byte const* prepared,
-              epilogue<float> const& then, float* y, std::byte* scratch, packing how = {}) {
+template <conv_use Use, class A, class P, class X, class Y>
+void convolve(context<simd<A, P>>& on, conv_dims const& d, X const* x, std::byte const* prepared,
+              epilogue<float> const& then, Y* y, std::byte* scratch, packing how = {}) {
   with_convolution<Use, A, P>(d, [&]<class Plan>(Plan const& plan) {
     auto const* const weights = reinterpret_cast<typename Plan::value const*>(prepared);
     if constexpr (Plan::knows_packed_maps)
@@ -94,9 +94,9 @@ void convolve(context<simd<A, P>>& on, conv_dims const& d, float const* x, std::
   });
 }
 /// Prepares the weights in scratch first.
-template <class A, class P>
-void convolve_once(context<simd<A, P>>& on, conv_dims const& d, bool turned, float const* x, float const* w,
-                   float const* bias, float* y, std::byte* scratch) {
+template <class A, class P, class X, class Y>
+void convolve_once(context<simd<A, P>>& on, conv_dims const& d, bool turned, X const* x, float const* w,
+                   float const* bias, Y* y, std::byte* scratch) {
   constexpr auto use = conv_use::training;
   carver pieces(scratch, d.batch, on.threads());
   std::byte* const prepared = pieces.take<std::byte>(conv2d_weights<use, A, P>(d));
@@ -106,9 +106,10 @@ void convolve_once(context<simd<A, P>>& on, conv_dims const& d, bool turned, flo
 
 }  // namespace detail
 
-template <class A, class P>
-void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* w, float const* bias,
-                    float* y, std::byte* scratch) {
+/// x and y, and their gradients, may be stored as bfloat16.
+template <class A, class P, class X, class Y>
+void conv2d_forward(context<simd<A, P>>& on, conv_dims const& d, X const* x, float const* w, float const* bias, Y* y,
+                    std::byte* scratch) {
   detail::convolve_once(on, d, false, x, w, bias, y, scratch);
 }
 
@@ -124,14 +125,14 @@ void conv2d_infer(context<simd<A, P>>& on, conv_dims const& d, float const* x, s
   detail::convolve<detail::conv_use::inference>(on, d, x, prepared, then, y, scratch, how);
 }
 
-template <class A, class P>
-void conv2d_backward_data(context<simd<A, P>>& on, conv_dims const& d, float const* dy, float const* w, float* dx,
+template <class A, class P, class X, class Y>
+void conv2d_backward_data(context<simd<A, P>>& on, conv_dims const& d, Y const* dy, float const* w, X* dx,
                           std::byte* scratch) {
   detail::convolve_once(on, detail::exchanged(d), true, dy, w, nullptr, dx, scratch);
 }
 
-template <class A, class P>
-void conv2d_backward_weights(context<simd<A, P>>& on, conv_dims const& d, float const* x, float const* dy, float* dw,
+template <class A, class P, class X, class Y>
+void conv2d_backward_weights(context<simd<A, P>>& on, conv_dims const& d, X const* x, Y const* dy, float* dw,
                              std::byte* scratch) {
   using namespace detail;
   with_plan<winograd_gradient_plan<A, P>, gradient_plan<A>>(

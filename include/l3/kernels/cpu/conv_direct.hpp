@@ -18,6 +18,7 @@ namespace l3::inline L3_ISA {
 namespace detail {
 
 /// What one register tile reads and writes.
+template <class Y>
 struct direct_tile {
   float const* x;      ///< the tile's first pixel's upper left neighbour in the strip
   std::size_t row;     ///< floats from a row of the strip to the next
@@ -28,14 +29,14 @@ struct direct_tile {
   bool first, last;    ///< pass
   float const* shift;  ///< [outputs]
   bool relu;
-  float* y;              ///< the tile's first pixel
-  std::size_t y_stride;  ///< floats from a pixel to the next
+  Y* y;                  ///< the tile's first pixel
+  std::size_t y_stride;  ///< values from a pixel to the next
   std::size_t outputs;   ///< channels that exist: at most two registers
   bool past;             ///< y goes past the caches
 };
 
-template <class V, std::size_t Pixels, std::size_t Block>
-void run_direct_tile(direct_tile const& t) {
+template <class V, class Y, std::size_t Pixels, std::size_t Block>
+void run_direct_tile(direct_tile<Y> const& t) {
   constexpr std::size_t lanes = width<V>;
   V sum[Pixels][2];  // every loop over it is unrolled, or compilers would keep it in memory
 #pragma GCC unroll 14
@@ -62,22 +63,21 @@ void run_direct_tile(direct_tile const& t) {
     return;
   }
   V const low = t.relu ? V(0.0f) : V(-std::numeric_limits<float>::infinity());
-  float edge[2 * lanes];
+  Y edge[2 * lanes];
 #pragma GCC unroll 14
   for (std::size_t m = 0; m < Pixels; ++m) {
-    float* const y = t.y + m * t.y_stride;
+    Y* const y = t.y + m * t.y_stride;
     bool const whole = t.outputs == 2 * lanes;
-    float* const to = whole ? y : edge;
-    for (std::size_t h = 0; h < 2; ++h)
-      put(to + h * lanes, larger(low, sum[m][h] + load<V>(t.shift + h * lanes)), whole && t.past);
+    for (std::size_t h = 0; h < 2; ++h) sum[m][h] = larger(low, sum[m][h] + load<V>(t.shift + h * lanes));
+    put_row(whole ? y : edge, sum[m], whole && t.past);
     if (!whole) std::copy_n(edge, t.outputs, y);
   }
 }
 
 /// run_direct_tile for 1, 2, ... pixels.
-template <class A, std::size_t Block>
+template <class A, class Y, std::size_t Block>
 inline constexpr auto direct_tiles = []<std::size_t... P>(std::index_sequence<P...>) {
-  return std::array{&run_direct_tile<lanes<A>, P + 1, Block>...};
+  return std::array{&run_direct_tile<lanes<A>, Y, P + 1, Block>...};
 }
 (std::make_index_sequence<conv_tile<A>::pixels>{});
 
@@ -131,9 +131,9 @@ void prepare_weights(thread_team& team, direct_plan<A> const& plan, bool turned,
 }
 
 /// y = epilogue(conv(x, w)).
-template <class A>
-void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, float const* x,
-                     float const* weights, epilogue<float> const& then, float* y, std::byte* scratch) {
+template <class A, class X, class Y>
+void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t batch, X const* x, float const* weights,
+                     epilogue<float> const& then, Y* y, std::byte* scratch) {
   using V = lanes<A>;
   constexpr std::size_t outputs = conv_tile<A>::outputs, most = conv_tile<A>::pixels;
   carver pieces(scratch, batch, team.size());
@@ -141,7 +141,7 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
   float* const waiting = pieces.take<float>(plan.sums());
 
   std::size_t const block = plan.block(), blocks = plan.blocks();
-  auto const& tiles = block == 1 ? direct_tiles<A, 1> : block == 3 ? direct_tiles<A, 3> : direct_tiles<A, 16>;
+  auto const& tiles = block == 1 ? direct_tiles<A, Y, 1> : block == 3 ? direct_tiles<A, Y, 3> : direct_tiles<A, Y, 16>;
 
   // Small batches: smaller strips, so that every thread gets its share. No sum changes by that.
   strip_grid grid{batch, plan.height, plan.width, plan.strip()};
@@ -157,7 +157,7 @@ void run_convolution(thread_team& team, direct_plan<A> const& plan, std::size_t 
     auto const at = grid[task];
     float* const strip = share_of(slot, inputs, plan.input());
     pack_input<V>(grid, at, plan.in, block, {0, blocks}, x, strip);
-    direct_tile t{};
+    direct_tile<Y> t{};
     t.row = (at.size.cols + 2) * block;
     t.plane = at.size.padded() * block;
     t.relu = then.relu;

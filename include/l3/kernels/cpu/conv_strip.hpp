@@ -85,20 +85,20 @@ struct strip_grid {
   }
 };
 
-/// `count` floats of which only the first `valid` exist.
-template <class V>
-L3_INLINE void copy_padded(float const* from, std::size_t valid, std::size_t count, float* to) {
+/// `count` values, as floats, of which only the first `valid` exist.
+template <class V, class X>
+L3_INLINE void copy_padded(X const* from, std::size_t valid, std::size_t count, float* to) {
   if (valid == count && count % width<V> == 0) {
     for (std::size_t k = 0; k < count; k += width<V>) put(to + k, load<V>(from + k));
     return;
   }
-  for (std::size_t k = 0; k < count; ++k) to[k] = k < valid ? from[k] : 0.0f;
+  for (std::size_t k = 0; k < count; ++k) to[k] = k < valid ? load<float>(from + k) : 0.0f;
 }
 
 /// Copies the input of a strip: blocks [first, last) of `block` channels. x is the whole batch.
-template <class V>
+template <class V, class X>
 void pack_input(strip_grid const& grid, strip_grid::place const& at, std::size_t channels, std::size_t block,
-                index_range blocks, float const* x, float* to) {
+                index_range blocks, X const* x, float* to) {
   for (std::size_t b = blocks.begin; b < blocks.end; ++b) {
     std::size_t const valid = std::min(block, channels - b * block);
     for (std::size_t n = 0; n < at.size.items; ++n)
@@ -109,13 +109,17 @@ void pack_input(strip_grid const& grid, strip_grid::place const& at, std::size_t
         }
         std::size_t const skip = at.col == 0 ? 1 : 0;  // columns outside the picture
         std::size_t const last = std::min(at.size.cols + 2, grid.width + 1 - at.col);
-        float const* from =
-            x + (((at.item + n) * grid.height + at.row + r - 1) * grid.width + at.col + skip - 1) * channels +
-            b * block;
+        X const* from = x +
+                        (((at.item + n) * grid.height + at.row + r - 1) * grid.width + at.col + skip - 1) * channels +
+                        b * block;
         to = std::fill_n(to, skip * block, 0.0f);
         if (channels == block) {
-          std::memcpy(to, from, (last - skip) * block * sizeof(float));
-          to += (last - skip) * block;
+          std::size_t const count = (last - skip) * block;
+          if constexpr (std::same_as<X, float>)
+            std::memcpy(to, from, count * sizeof(float));
+          else
+            each_register<V>(count, [&]<class T>(std::size_t k) { put(to + k, load<T>(from + k)); });
+          to += count;
         } else {
           for (std::size_t j = skip; j < last; ++j, from += channels, to += block)
             copy_padded<V>(from, valid, block, to);
@@ -126,15 +130,14 @@ void pack_input(strip_grid const& grid, strip_grid::place const& at, std::size_t
 }
 
 /// Copies a strip's output pixels as [panel][picture][row][column][outputs].
-template <class V>
+template <class V, class Y>
 void pack_output(strip_grid const& grid, strip_grid::place const& at, std::size_t channels, std::size_t outputs,
-                 index_range panels, float const* y, float* to) {
+                 index_range panels, Y const* y, float* to) {
   for (std::size_t p = panels.begin; p < panels.end; ++p) {
     std::size_t const valid = std::min(outputs, channels - p * outputs);
     for (std::size_t n = 0; n < at.size.items; ++n)
       for (std::size_t r = 0; r < at.size.rows; ++r) {
-        float const* from =
-            y + (((at.item + n) * grid.height + at.row + r) * grid.width + at.col) * channels + p * outputs;
+        Y const* from = y + (((at.item + n) * grid.height + at.row + r) * grid.width + at.col) * channels + p * outputs;
         for (std::size_t j = 0; j < at.size.cols; ++j, from += channels, to += outputs)
           copy_padded<V>(from, valid, outputs, to);
       }

@@ -117,9 +117,9 @@ void add_strip(gradient_plan<A> const& plan, strip_size const& size, index_range
 }
 
 /// dw of a convolution.
-template <class A>
-void run_weight_gradient(thread_team& team, gradient_plan<A> const& plan, std::size_t batch, float const* x,
-                         float const* dy, float* dw, std::byte* scratch) {
+template <class A, class X, class Y>
+void run_weight_gradient(thread_team& team, gradient_plan<A> const& plan, std::size_t batch, X const* x, Y const* dy,
+                         float* dw, std::byte* scratch) {
   using V = lanes<A>;
   constexpr std::size_t outputs = conv_tile<A>::outputs;
   carver pieces(scratch, batch, team.size());

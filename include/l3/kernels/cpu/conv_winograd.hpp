@@ -44,27 +44,28 @@ struct winograd_grid {
 };
 
 /// A square of pixels, channels innermost.
+template <class X>
 struct pixel_square {
-  float const* first;
-  std::size_t row, column;  ///< floats to the next
+  X const* first;
+  std::size_t row, column;  ///< values to the next
 };
 
 /// The Side x Side pixels whose upper left one lies `Border` above and left of a tile: where they are, or copied with
 /// zeros for what lies outside the picture to `patch`.
-template <std::size_t Side, std::size_t Border, class W>
-pixel_square tile_pixels(winograd_grid<W> const& grid, typename winograd_grid<W>::place const& at, std::size_t channels,
-                         float const* x, float* patch) {
-  float const* const picture = x + at.item * grid.height * grid.width * channels;
+template <std::size_t Side, std::size_t Border, class W, class X>
+pixel_square<X> tile_pixels(winograd_grid<W> const& grid, typename winograd_grid<W>::place const& at,
+                            std::size_t channels, X const* x, X* patch) {
+  X const* const picture = x + at.item * grid.height * grid.width * channels;
   std::size_t const row_end = at.row + Side, col_end = at.col + Side;
   if (at.row >= Border && at.col >= Border && row_end <= grid.height + Border && col_end <= grid.width + Border)
     return {picture + ((at.row - Border) * grid.width + at.col - Border) * channels, grid.width * channels, channels};
-  float* to = patch;
+  X* to = patch;
   for (std::size_t i = at.row; i < row_end; ++i)
     for (std::size_t j = at.col; j < col_end; ++j, to += channels)
       if (i >= Border && i < grid.height + Border && j >= Border && j < grid.width + Border)
         std::copy_n(picture + ((i - Border) * grid.width + j - Border) * channels, channels, to);
       else
-        std::fill_n(to, channels, 0.0f);
+        std::fill_n(to, channels, X{});
   return {patch, Side * channels, channels};
 }
 
@@ -100,7 +101,7 @@ L3_INLINE void put_terms(Make&& make, At&& at) {
   }
 }
 
-/// Floats of the patches that transform_tiles needs.
+/// Values of the patches that transform_tiles needs.
 template <class W, std::size_t Depth>
 constexpr std::size_t patch_size(std::size_t channels) {
   return Depth * W::positions * channels;
@@ -109,26 +110,26 @@ constexpr std::size_t patch_size(std::size_t channels) {
 /// Transforms tiles `tiles` of x to places [first, ...) of `to`, `first` a multiple of Depth; zeros in what channels
 /// `points` has more than x, and in the tiles missing to a multiple of Depth. Side W::reach: a convolution's input;
 /// W::tile: an output gradient.
-template <class V, std::size_t Side, class W, class Value, std::size_t Depth, std::size_t Block>
-void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_t channels, float const* x,
-                     winograd_points<W, Value, Depth, Block> const& points, std::size_t first, float* patches,
-                     Value* to) {
+template <class V, std::size_t Side, class W, class X, class Value, std::size_t Depth, std::size_t Block>
+void transform_tiles(winograd_grid<W> const& grid, index_range tiles, std::size_t channels, X const* x,
+                     winograd_points<W, Value, Depth, Block> const& points, std::size_t first, float* room, Value* to) {
   constexpr std::size_t block = Block, border = Side == W::reach ? 1 : 0;
+  X* const patches = reinterpret_cast<X*>(room);
   for (std::size_t k = tiles.begin; k < tiles.end; k += Depth) {
-    pixel_square from[Depth];
+    pixel_square<X> from[Depth];
     for (std::size_t term = 0; term < Depth; ++term) {
-      float* const patch = patches + term * patch_size<W, 1>(channels);
+      X* const patch = patches + term * patch_size<W, 1>(channels);
       if (k + term < tiles.end) {
         from[term] = tile_pixels<Side, border>(grid, grid[k + term], channels, x, patch);
       } else {
-        std::fill_n(patch, channels, 0.0f);
+        std::fill_n(patch, channels, X{});
         from[term] = {patch, 0, 0};
       }
     }
     Value* const tile = to + (first + k - tiles.begin) * block;
     each_register<V>(channels, [&]<class T>(std::size_t c) {
       Value* const here = tile + c / block * points.plane() + c % block * Depth;
-      if (c % block == 0)  // the pixels of the next tiles, to the right, that these do not share
+      if (c % (64 / sizeof(X)) == 0)  // the pixels of the next tiles, to the right, that these do not share
         for (auto const& square : from)
           for (std::size_t i = 0; i < Side; ++i)
             for (std::size_t j = Side - W::tile; j < Side; ++j)
@@ -300,41 +301,46 @@ void multiply_tiles(winograd_plan<A, P, Tile> const& plan, std::size_t tiles, st
 
 /// Outputs of tiles `tiles`, whose sums are at places [first, ...) of the group. A tile's corner is even, so its 2x2
 /// windows lie inside it.
-template <bool Pool, class A, class P, std::size_t Tile>
+template <bool Pool, class A, class P, std::size_t Tile, class Y>
 void transform_outputs(winograd_plan<A, P, Tile> const& plan, winograd_grid<winograd<Tile>> const& grid,
-                       index_range tiles, std::size_t first, float const* sums, epilogue<float> const& then, float* y) {
+                       index_range tiles, std::size_t first, float const* sums, epilogue<float> const& then, Y* y) {
   using W = winograd<Tile>;
   constexpr std::size_t side = Pool ? 2 : 1;
-  std::size_t const height = grid.height / side, width = grid.width / side;
-  bool const past = passes_caches(y, grid.batch * height * width, plan.out);
+  std::size_t const rows = grid.height / side, cols = grid.width / side;
+  bool const past = passes_caches(y, grid.batch * rows * cols, plan.out);
   for (std::size_t k = tiles.begin; k < tiles.end; ++k) {
     auto const at = grid[k];
     float const* const from = sums + (first + k - tiles.begin) * plan.sum_step();
-    float* const to = y + ((at.item * height + at.row / side) * width + at.col / side) * plan.out;
-    each_register<lanes<A>>(plan.out, [&]<class T>(std::size_t o) {
-      if (!past && o % winograd_block == 0)  // where the next tile's outputs go
-        for (std::size_t i = 0; i < at.rows / side; ++i)
-          for (std::size_t j = 0; j < W::tile / side; ++j)
-            prefetch<true>(to + (i * width + j + W::tile / side) * plan.out + o);
-      T const shift = then.shift != nullptr ? load<T>(then.shift + o) : T(0.0f);
-      T const low(then.relu ? 0.0f : -std::numeric_limits<float>::infinity());
-      auto const from_position = [&](std::size_t position) {
-        return load<T>(from + position * plan.sum_position() + o);
-      };
-      auto const keep = [&](std::size_t i, std::size_t j, T const& sum) {
-        if (i < at.rows / side && j < at.cols / side)
-          put(to + (i * width + j) * plan.out + o, larger(low, sum + shift), past);
-      };
-      if constexpr (Pool) {  // the largest before shift and rectifier is the largest after them
-        T sums_of[Tile][Tile];
-        points_to_tile<W, T, Tile>(from_position,
-                                   [&](std::size_t i, std::size_t j, T const& sum) { sums_of[i][j] = sum; });
-        for (std::size_t i = 0; i < Tile; i += 2)
-          for (std::size_t j = 0; j < Tile; j += 2)
-            keep(i / 2, j / 2,
-                 larger(larger(sums_of[i][j], sums_of[i][j + 1]), larger(sums_of[i + 1][j], sums_of[i + 1][j + 1])));
-      } else {
-        points_to_tile<W, T, Tile>(from_position, keep);
+    Y* const to = y + ((at.item * rows + at.row / side) * cols + at.col / side) * plan.out;
+    each_registers<lanes<A>, registers_of_line<Y>>(plan.out, [&]<class T, std::size_t K>(std::size_t first_output) {
+      T outputs[Tile / side][Tile / side][K];
+      for (std::size_t m = 0; m < K; ++m) {
+        std::size_t const o = first_output + m * width<T>;
+        if (!past && o % (64 / sizeof(Y)) == 0)  // where the next tile's outputs go
+          for (std::size_t i = 0; i < at.rows / side; ++i)
+            for (std::size_t j = 0; j < W::tile / side; ++j)
+              prefetch<true>(to + (i * cols + j + W::tile / side) * plan.out + o);
+        T const shift = then.shift != nullptr ? load<T>(then.shift + o) : T(0.0f);
+        T const low(then.relu ? 0.0f : -std::numeric_limits<float>::infinity());
+        auto const from_position = [&](std::size_t position) {
+          return load<T>(from + position * plan.sum_position() + o);
+        };
+        auto const keep = [&](std::size_t i, std::size_t j, T const& sum) {
+          outputs[i][j][m] = larger(low, sum + shift);
+          if (m + 1 == K && i < at.rows / side && j < at.cols / side)
+            put_row(to + (i * cols + j) * plan.out + first_output, outputs[i][j], past);
+        };
+        if constexpr (Pool) {  // the largest before shift and rectifier is the largest after them
+          T sums_of[Tile][Tile];
+          points_to_tile<W, T, Tile>(from_position,
+                                     [&](std::size_t i, std::size_t j, T const& sum) { sums_of[i][j] = sum; });
+          for (std::size_t i = 0; i < Tile; i += 2)
+            for (std::size_t j = 0; j < Tile; j += 2)
+              keep(i / 2, j / 2,
+                   larger(larger(sums_of[i][j], sums_of[i][j + 1]), larger(sums_of[i + 1][j], sums_of[i + 1][j + 1])));
+        } else {
+          points_to_tile<W, T, Tile>(from_position, keep);
+        }
       }
     });
   }
@@ -352,9 +358,9 @@ struct unwatched {
 };
 
 /// y = epilogue(conv(x, w)). Each phase of each task runs through `watch`.
-template <class A, class P, std::size_t Tile, class Watch = unwatched>
-void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, std::size_t batch, float const* x,
-                     typename winograd_plan<A, P, Tile>::value const* weights, epilogue<float> const& then, float* y,
+template <class A, class P, std::size_t Tile, class X, class Y, class Watch = unwatched>
+void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, std::size_t batch, X const* x,
+                     typename winograd_plan<A, P, Tile>::value const* weights, epilogue<float> const& then, Y* y,
                      std::byte* scratch, Watch const& watch = {}) {
   using V = lanes<A>;
   using W = winograd<Tile>;
@@ -369,7 +375,7 @@ void run_convolution(thread_team& team, winograd_plan<A, P, Tile> const& plan, s
                               std::min(plan.width / side * side, then.wanted_columns)};
   std::size_t const panels = plan.panels();
   std::size_t const groups = plan.groups(grid.count(), team.size());
-  auto const outputs = then.pool ? transform_outputs<true, A, P, Tile> : transform_outputs<false, A, P, Tile>;
+  auto const outputs = then.pool ? transform_outputs<true, A, P, Tile, Y> : transform_outputs<false, A, P, Tile, Y>;
   if (!plan.shares()) {
     team.run(groups, [&](std::size_t task, std::size_t slot) {
       auto const tiles = part_of(grid.count(), groups, task);

@@ -53,7 +53,8 @@ struct small_window {
   T best;
   decltype(T(0.0f) > T(0.0f)) wins[Side * Side];  ///< [k]: larger than all before; [0] is not used
 
-  L3_INLINE small_window(float const* corner, std::size_t row, std::size_t col, T const& scale, T const& shift) {
+  template <class X>
+  L3_INLINE small_window(X const* corner, std::size_t row, std::size_t col, T const& scale, T const& shift) {
     for (std::size_t k = 0; k < Side * Side; ++k) {
       x[k] = load<T>(corner + k / Side * row + k % Side * col);
       T const value = fused(x[k], scale, shift);
@@ -84,17 +85,17 @@ struct small_window {
 /// Gives dy of every window to the first of its largest pixels: dx, zeroed here, receives g. `value(T, x, c)` is what
 /// is compared; with `positive`, a window whose largest value is not above zero gives nothing. Windows may overlap,
 /// pictures do not, so pictures are the tasks.
-template <class V, class F>
-void scatter_to_winners(thread_team& team, pool_dims const& d, float const* x, bool positive, float const* dy,
-                        float* dx, F const& value) {
+template <class V, class X, class Y, class F>
+void scatter_to_winners(thread_team& team, pool_dims const& d, X const* x, bool positive, Y const* dy, X* dx,
+                        F const& value) {
   window_walk const walk{d};
   team.run(d.batch, [&](std::size_t n, std::size_t) {
     std::size_t const item = d.height * d.width * d.channels;
-    std::fill_n(dx + n * item, item, 0.0f);
+    std::fill_n(dx + n * item, item, X{});
     for (std::size_t row = n * d.out_height(); row < (n + 1) * d.out_height(); ++row)
       for (std::size_t col = 0; col < d.out_width(); ++col) {
         std::size_t const corner = walk.corner(row, col);
-        float const* const g = dy + (row * d.out_width() + col) * d.channels;
+        Y const* const g = dy + (row * d.out_width() + col) * d.channels;
         each_register<V>(d.channels, [&]<class T>(std::size_t c) {
           // The winner's number in its window is kept as a float: exact up to 2^24 pixels.
           T best = value.template operator()<T>(load<T>(x + corner + c), c), winner(0.0f), number(0.0f);
@@ -112,7 +113,8 @@ void scatter_to_winners(thread_team& team, pool_dims const& d, float const* x, b
             if (positive && !(largest[k] > 0)) continue;
             auto const pixel = static_cast<std::size_t>(at[k]);
             std::size_t const r = pixel / d.window.width, s = pixel % d.window.width;
-            dx[corner + (r * d.width + s) * d.channels + c + k] += g[c + k];
+            X* const to = dx + corner + (r * d.width + s) * d.channels + c + k;
+            put(to, load<float>(to) + load<float>(g + c + k));
           }
         });
       }

@@ -45,21 +45,10 @@ struct row_parts {
   }
 };
 
-/// How many registers hold 64 floats, at most eight.
+/// How many registers hold 64 floats, at most eight. Walking down the rows of a chunk with as many, neighbouring cache
+/// lines arrive one after the other, for which memory is twice as fast as for one of every four.
 template <class V>
 inline constexpr std::size_t registers_of_64 = std::clamp<std::size_t>(64 / width<V>, 1, 8);
-
-/// Like each_register, `Most` registers at a time where there are so many, or half of them, and so on:
-/// f.operator()<T, registers>(k). Walking down the rows of a chunk, neighbouring cache lines then arrive one after the
-/// other, for which memory is twice as fast as for one of every four.
-template <class V, std::size_t Most = registers_of_64<V>, class F>
-L3_INLINE void each_column(std::size_t count, F&& f, std::size_t k = 0) {
-  for (; k + Most * width<V> <= count; k += Most * width<V>) f.template operator()<V, Most>(k);
-  if constexpr (Most > 1)
-    each_column<V, Most / 2>(count, f, k);
-  else
-    for (; k < count; ++k) f.template operator()<float, 1>(k);
-}
 
 /// totals += the lanes of v.
 template <class T>
@@ -71,16 +60,16 @@ L3_INLINE void add_lanes(T const& v, double* totals) {
 
 }  // namespace detail
 
-/// Sums over rows; the contract is in reference.hpp.
-template <class A, class P>
-void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channels, float const* x, float* sums,
+/// Sums over rows; the contract is in reference.hpp. x may be stored as bfloat16.
+template <class A, class P, class X>
+void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channels, X const* x, float* sums,
                   std::byte* scratch) {
   using namespace detail;
   auto* const totals = reinterpret_cast<double*>(scratch);  // [part][channel]
   row_parts const parts(rows, channels);
   std::fill_n(totals, parts.count * channels, 0.0);
   parts.each_chunk(on.team(), [&](std::size_t part, index_range chunk) {
-    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_registers<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       T sum[K];
       for (auto& one : sum) one = T(0.0f);
       for (std::size_t row = chunk.begin; row < chunk.end; ++row)
@@ -96,8 +85,8 @@ void channel_sums(context<simd<A, P>>& on, std::size_t rows, std::size_t channel
 /// that chunk's own, for which it is read twice, later about that of the chunks before. Where the chunk's own is
 /// another, what cancels is less than what joining adds for the distance. Source  pairs of moments are joined as in
 /// Chan, Golub & LeVeque (1979).
-template <class A, class P>
-void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t channels, float const* x, float* mean,
+template <class A, class P, class X>
+void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t channels, X const* x, float* mean,
                      float* variance, std::byte* scratch) {
   using namespace detail;
   auto* const totals = reinterpret_cast<double*>(scratch);  // [part][mean, squares][channel]
@@ -115,7 +104,7 @@ void channel_moments(context<simd<A, P>>& on, std::size_t rows, std::size_t chan
     auto const before = static_cast<double>(chunk.begin - part_of(rows, parts.count, part).begin);
     double const share = n / (before + n), each_row = 1.0 / n;
     double* const m = totals + part * 2 * channels;
-    each_column<lanes<A>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
+    each_registers<lanes<A>, registers_of_64<lanes<A>>>(channels, [&]<class T, std::size_t K>(std::size_t c) {
       auto const value = [&](std::size_t row, std::size_t k) { return load<T>(x + row * channels + c + k * width<T>); };
       T centre[K], sum[K], square[K];
       float middle[K * width<T>], s[K * width<T>], q[K * width<T>];

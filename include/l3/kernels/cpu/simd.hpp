@@ -133,10 +133,11 @@ L3_INLINE void put(float* p, T const& v) {
 /// Whether a map goes to memory past the caches: if it is larger than most processors' are, nobody would find it there,
 /// and fetching its lines before they are overwritten would cost as much again as writing them. Pixels must be whole
 /// lines at whole lines' places, as such stores demand.
-inline bool passes_caches(float const* map, std::size_t pixels, std::size_t channels) {
+template <class X>
+bool passes_caches(X const* map, std::size_t pixels, std::size_t channels) {
   constexpr std::size_t line = 64, caches = std::size_t{32} << 20;
-  return std::bit_cast<std::uintptr_t>(map) % line == 0 && channels * sizeof(float) % line == 0 &&
-         pixels * channels * sizeof(float) > caches;
+  return std::bit_cast<std::uintptr_t>(map) % line == 0 && channels * sizeof(X) % line == 0 &&
+         pixels * channels * sizeof(X) > caches;
 }
 /// put, past the caches if `past` and v is a whole line of them. A task that has done so ends with `settle`.
 template <class T>
@@ -241,6 +242,20 @@ L3_INLINE bfloat16 rounded(float v) {
 }
 L3_INLINE float widened(bfloat16 v) { return static_cast<float>(v); }
 
+/// Values stored as bfloat16, from any address.
+template <class T>
+L3_INLINE T load(bfloat16 const* p) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<T, lanes<arch::avx512>> && !is_plain<T>) {
+    __m256i half;
+    std::memcpy(&half, p, sizeof half);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
+#endif
+  float part[width<T>];
+  for (std::size_t k = 0; k < width<T>; ++k) part[k] = widened(p[k]);
+  return load<T>(part);
+}
 /// Values as bfloat16.
 template <class T>
 L3_INLINE void put(bfloat16* p, T const& v) {
@@ -255,13 +270,16 @@ L3_INLINE void put(bfloat16* p, T const& v) {
   put(part, v);
   for (std::size_t k = 0; k < width<T>; ++k) p[k] = rounded(part[k]);
 }
-/// Values of two registers as bfloat16, one behind the other.
+/// Values of two registers as bfloat16, one behind the other; past the caches if `past` and they are a whole line.
 template <class T>
-L3_INLINE void put_both(bfloat16* p, T const& first, T const& second) {
+L3_INLINE void put_both(bfloat16* p, T const& first, T const& second, [[maybe_unused]] bool past = false) {
 #if defined(__AVX512BF16__)
   if constexpr (std::same_as<T, lanes<arch::avx512>>) {
     auto const both = _mm512_cvtne2ps_pbh(second, first);
-    std::memcpy(p, &both, sizeof both);
+    if (past)
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), std::bit_cast<__m512i>(both));
+    else
+      std::memcpy(p, &both, sizeof both);
     return;
   }
 #endif
@@ -337,6 +355,21 @@ struct products<plain_lanes<N>, bf16> {
   }
 };
 
+/// How many registers of AVX-512 make a cache line of X; kernels whose outputs may go past the caches write as many at
+/// a time.
+template <class X>
+inline constexpr std::size_t registers_of_line = sizeof(float) / sizeof(X);
+/// Registers one behind the other, past the caches if `past`.
+template <class X, class T, std::size_t K>
+L3_INLINE void put_row(X* p, T const (&v)[K], bool past) {
+  if constexpr (std::same_as<X, float>)
+    for (std::size_t m = 0; m < K; ++m) put(p + m * width<T>, v[m], past);
+  else if constexpr (K % 2 == 0)
+    for (std::size_t m = 0; m < K; m += 2) put_both(p + m * width<T>, v[m], v[m + 1], past);
+  else
+    for (std::size_t m = 0; m < K; ++m) put(p + m * width<T>, v[m]);
+}
+
 /// Calls `f.operator()<T>(k)` for k in [0, count) in steps of `width<T>`: T is V while a whole register is left, then
 /// float.
 template <class V, class F>
@@ -344,6 +377,16 @@ L3_INLINE void each_register(std::size_t count, F&& f) {
   std::size_t k = 0;
   for (; k + width<V> <= count; k += width<V>) f.template operator()<V>(k);
   for (; k < count; ++k) f.template operator()<float>(k);
+}
+/// Like each_register, `Most` registers at a time where there are so many, or half of them, and so on:
+/// f.operator()<T, registers>(k).
+template <class V, std::size_t Most, class F>
+L3_INLINE void each_registers(std::size_t count, F&& f, std::size_t k = 0) {
+  for (; k + Most * width<V> <= count; k += Most * width<V>) f.template operator()<V, Most>(k);
+  if constexpr (Most > 1)
+    each_registers<V, Most / 2>(count, f, k);
+  else
+    for (; k < count; ++k) f.template operator()<float, 1>(k);
 }
 
 /// Numbers [begin, end).

@@ -99,9 +99,9 @@ void arrange_matrices(thread_team& team, winograd_gradient_plan<A, P> const& pla
 #endif
 
 /// dw of a convolution.
-template <class A, class P>
-void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& plan, std::size_t batch, float const* x,
-                         float const* dy, float* dw, std::byte* scratch) {
+template <class A, class P, class X, class Y>
+void run_weight_gradient(thread_team& team, winograd_gradient_plan<A, P> const& plan, std::size_t batch, X const* x,
+                         Y const* dy, float* dw, std::byte* scratch) {
   using V = lanes<A>;
   using W = typename winograd_gradient_plan<A, P>::W;
   using value = typename winograd_gradient_plan<A, P>::value;
