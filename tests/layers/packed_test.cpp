@@ -8,8 +8,7 @@ namespace {
 using namespace l3;
 using namespace l3::test;
 
-/// Products in bf16 where this build has them: convolutions in matrix registers pass each other packed maps.
-using best_products = std::conditional_t<multiplies<arch::best, bf16>, simd<arch::best, bf16>, cpu>;
+/// Convolutions in matrix registers pass each other packed maps.
 constexpr bool packs = detail::has_matrix_products<arch::best, bf16> && multiplies<arch::best, bf16>;
 
 /// Maps passed on as floats, each layer for itself; and prepared, as networks in use run.

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "../support/catch.hpp"
+#include "../support/kernel_inputs.hpp"
 #include "../support/micro.hpp"
 
 using namespace l3;
@@ -151,7 +152,7 @@ TEST_CASE("a chain's gradients are what finite differences find") {
 }
 
 namespace {
-using best_products = std::conditional_t<multiplies<arch::best, bf16>, simd<arch::best, bf16>, cpu>;
+using l3::test::best_products;
 using wide_specs = both<conv3x3<32>, batch_norm<>, relu, max_pool<>, conv3x3<48>, batch_norm<>, relu, conv3x3<16>,
                         batch_norm<>, relu, global_max_pool, dense<3>>;
 using wide_block = wide_specs::fused;

@@ -1,6 +1,7 @@
 #include <l3/model/sliding.hpp>
 
 #include "../support/catch.hpp"
+#include "../support/kernel_inputs.hpp"
 #include "support/micro.hpp"
 
 using namespace l3;
@@ -85,7 +86,7 @@ TEST_CASE("windows that share their common columns get what each alone would get
 }
 
 TEST_CASE("windows share with products in bf16, too: to the bit where no sum depends on where a window begins") {
-  using B = std::conditional_t<multiplies<arch::best, bf16>, simd<arch::best, bf16>, cpu>;
+  using B = l3::test::best_products;
   constexpr bool exact = detail::has_matrix_products<arch::best, bf16> && multiplies<arch::best, bf16>;
   constexpr double tolerance = exact ? 0 : 0.03;  // of Winograd's transforms, whose tiles begin elsewhere
   for (std::size_t const hop : {1, 4, 8, 30, 100}) {

@@ -30,6 +30,9 @@ using backends_with = std::conditional_t<std::same_as<cpu, simd<arch::generic>>,
 using kernel_backends = backends_with<reference<float>>;
 using fast_backends = backends_with<>;
 
+/// Products in bf16 where this build has them.
+using best_products = std::conditional_t<multiplies<arch::best, bf16>, simd<arch::best, bf16>, cpu>;
+
 /// Standard normal floats, held as doubles if asked. Values differ with the seed and the index only; long ones repeat
 /// themselves, after a prime number that no rows are apart.
 template <class S = float>

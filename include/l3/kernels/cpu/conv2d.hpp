@@ -34,8 +34,8 @@ constexpr auto with_plan(conv_dims const& d, F&& f) {
 enum class conv_use { training, inference };
 /// Whether inference takes no transforms, for matrix registers are here: a product costs so little there that passing
 /// packed maps on saves more. Not where channels are so many that Winograd's transforms are few: there, from a few
-/// items on, a quarter of the products is quicker again. A network's first layer is of one step. Training
-/// takes no packed maps, and no more of matrix registers than Winograd's products.
+/// items on, a quarter of the products is quicker again. A network's first layer is of one step. Training takes no
+/// packed maps, and no more of matrix registers than Winograd's products.
 template <class A, class P>
 constexpr bool matrices_pay(conv_dims const& d) {
   return has_matrix_products<A, P> && d.out >= 16 && (winograd_pays(d) ? d.in * d.out <= 256 * 256 : is_one_step(d.in));
