@@ -97,18 +97,18 @@ json write_mistakes(eval_options const& o, collection const& data, std::vector<j
   for (std::size_t const k : worst_of(pairs, o.mistakes)) {
     judged_pair const& p = pairs[k];
     std::string const stem = text("%02zu-%s", list.size() + 1, p.positive() ? "missed" : "confused");
+    rgb_frame picture;
+    std::string sound;
     try {
-      write_png(folder / (stem + ".png"), picture_of(data, p.frame_clip, p.frame_time, 256, limits));
-      write_file(folder / (stem + ".wav"), wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate));
-    } catch (media_error const& e) {
+      picture = picture_of(data, p.frame_clip, p.frame_time, 256, limits);
+      sound = wav_of(second_of(data, p.sound_clip, p.sound_start, limits), sound_rate);
+    } catch (unusable_file const& e) {  // a video that is gone by now
       require_memory_left();
       o.warn(e.what());
       continue;
-    } catch (file_error const& e) {  // a video that is gone by now
-      if (fs::exists(data.clips.file(p.frame_clip)) && fs::exists(data.clips.file(p.sound_clip))) throw;
-      o.warn(e.what());
-      continue;
     }
+    write_png(folder / (stem + ".png"), picture);
+    write_file(folder / (stem + ".wav"), sound);
     std::string const frame_of(data.clips.name(p.frame_clip)), sound_of(data.clips.name(p.sound_clip));
     char const* const said = p.positive() ? "do not correspond" : "correspond";
     table += csv_row({stem + ".png", stem + ".wav", said, text("%.4f", p.score()), frame_of, text("%.3f", p.frame_time),

@@ -216,6 +216,7 @@ int units_run(inspect_options const& o) {
         double const time = seen.times[place];
         if (not_shown.contains(clip) || !met.insert(clip).second) continue;
         heat_map heat;
+        std::string sound;
         try {
           // Beside a second of sound, the picture in its middle.
           auto shown =
@@ -231,14 +232,15 @@ int units_run(inspect_options const& o) {
             auto const item = inside.item_of(std::span<float const>(second));
             heat = inside.unit_of(what, inside.maps_of(what, item), unit);
             columns.emplace_back(std::move(shown), inside.chart(item, heat, high));
-            write_file(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), wav_of(second, sound_rate));
+            sound = wav_of(second, sound_rate);
           }
-        } catch (media_error const& e) {
+        } catch (unusable_file const& e) {
           require_memory_left();
           not_shown.insert(clip);
           refuse({.file = std::string(data.clips.name(clip)), .why = e.what()});
           continue;
         }
+        if (!vision) write_file(fs::path(o.out) / text("%s-%zu.wav", stem.c_str(), columns.size()), sound);
         heats.insert(heats.end(), heat.values.begin(), heat.values.end());
         values.push_back(seen.features[place * width + unit]);
         items.push_back({{"video", std::string(data.clips.name(clip))},
@@ -362,13 +364,11 @@ int each_file(inspect_options const& o, char const* kind, Draw&& draw) {
       make_folder(stem.parent_path());
       if (o.time > 0) stem += text("-%.9gs", o.time);
       files.push_back(draw(reader, name, (stem += '.') += kind));
-    } catch (media_error const& e) {
+    } catch (unusable_file const& e) {
       require_memory_left();
-      o.warn(e.what());
-      refused.push_back({{"file", name}, {"why", e.what()}});
-    } catch (file_error const& e) {
-      std::error_code unknown;
-      if (fs::exists(name, unknown)) throw;  // the output cannot be written
+      bool const of_output =
+          dynamic_cast<file_error const*>(&e) && !std::string_view(e.what()).starts_with(name + ": ");
+      if (of_output) throw;  // that of the next file could not be written either
       o.warn(e.what());
       refused.push_back({{"file", name}, {"why", e.what()}});
     }

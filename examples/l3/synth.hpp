@@ -219,8 +219,14 @@ inline file_lock prepare_folder(synth_options const& o) {
         detail::remove_leftovers(videos, {});
       }
     }
-    fs::create_directory(videos);
-    write_file(o.out / "README.txt", std::string(readme_begins) + "and not finished yet.\n");
+    bool const is_new = fs::create_directory(videos);
+    try {
+      write_file(o.out / "README.txt", std::string(readme_begins) + "and not finished yet.\n");
+    } catch (file_error const&) {
+      std::error_code ignored;  // the reason above is what is told
+      if (is_new) fs::remove(videos, ignored);
+      throw;
+    }
     return lock;
   } catch (fs::filesystem_error const& e) {
     throw file_error(complaint{o.out.string(), "a folder that can be written", e.code().message()});

@@ -238,6 +238,33 @@ TEST_CASE("videos of two collections are found by their files, and by content wh
         std::vector<std::uint64_t>{0, 0, record_of("a b/clip3.mp4").content_print});
 }
 
+TEST_CASE("an index that could not be written keeps what was saved, and nothing that refers to what was not") {
+  auto const file = fixtures::folder() / "full.l3index";
+  fs::remove(file);
+  auto const growing = l3::clip_index_writer::mode::growing;
+  auto const video = [](std::string const& folder) {
+    return l3::clip_record{.video = {.file = "somewhere/" + folder + "/clip.mp4", .name = "clip.mp4", .label = folder}};
+  };
+  {
+    l3::clip_index_writer index(file, {}, growing);
+    index.add(video("first"));
+    index.save();
+    index.database().run("PRAGMA max_page_count = 1");  // as a full disk: no more than it takes now
+    index.add(video("second"));
+    // SQLite now takes back the second one as well, and would take the next.
+    CHECK_THROWS_AS(index.add(video(std::string(100'000, 'x'))), l3::file_error);
+    CHECK_THROWS_AS(index.add(video("third")), l3::file_error);
+    CHECK_THROWS_AS(index.save(), l3::file_error);
+  }
+  l3::clip_index_writer index(file, {}, growing);
+  CHECK(index.size() == 1);
+  index.add(video("third"));
+  index.commit();
+  std::vector<std::string> labels;
+  l3::clip_index(file).for_each([&](std::int64_t, l3::clip_record const& r) { labels.push_back(r.video.label); });
+  CHECK(labels == std::vector<std::string>{"first", "third"});
+}
+
 TEST_CASE("an index gives back what was put in, wherever it and its videos are moved") {
   auto const* m = need_media();
   if (!m) return;

@@ -293,9 +293,53 @@ class clip_index_writer {
         path.compare(before, path.npos, name) != 0 || (before > 0 && path[before - 1] != '/'))
       throw setting_error(complaint{"a video of an index", "a path that ends in its name, " + detail::excerpt(name),
                                     detail::excerpt(path)});
+    write([&] { insert(r, path.substr(0, before)); });
+    return old_ + ++added_;
+  }
+
+  /// Number of the videos in it, those of an old file included.
+  std::int64_t size() const { return old_ + added_; }
+
+  /// For tables beside the index's own.
+  sql_database& database() { return *index_; }
+
+  /// Growing: makes what was added durable.
+  void save() {
+    write([&] { index_->run("COMMIT; BEGIN"); });
+  }
+
+  /// Completes the file. Once.
+  void commit() {
+    write([&] { index_->run("COMMIT"); });
+    insert_.reset();
+    index_.reset();
+    if (file_) file_->commit();
+  }
+
+ private:
+  /// Texts by number and numbers by text.
+  struct numbered_texts {
+    std::unordered_map<std::string, std::int64_t> ids;
+    bool add(std::string const& text) { return ids.emplace(text, static_cast<std::int64_t>(ids.size())).second; }
+  };
+
+  /// Does this, unless something has failed before: SQLite may then have taken back all since the last save, and what
+  /// refers to that must not be written alone.
+  template <class F>
+  void write(F&& f) {
+    if (failed_)
+      throw file_error(complaint{index_->name(), "an index that could be written so far", "an error before"});
+    failed_ = true;
+    f();
+    failed_ = false;
+  }
+
+  /// A row for a video whose name is seen from `folder`.
+  void insert(clip_record const& r, std::string const& folder) {
+    auto const& name = r.video.name;
     bool const whole_path = name.starts_with('/');
-    if (latest_place_id_ < 0 || whole_path != latest_is_whole_ || path.compare(0, before, latest_place_) != 0) {
-      latest_place_ = path.substr(0, before);
+    if (latest_place_id_ < 0 || whole_path != latest_is_whole_ || folder != latest_place_) {
+      latest_place_ = folder;
       latest_is_whole_ = whole_path;
       auto const place = whole_path ? std::string() : from_here(latest_place_);
       latest_place_id_ = text_id(places_, place, "INSERT INTO places VALUES(?, ?)", true);
@@ -309,32 +353,7 @@ class clip_index_writer {
                  at(f.has_sound, f.sound.end), f.width, f.height, f.frame_rate, f.rotation, f.sample_rate, f.channels,
                  f.container, f.video_codec, f.audio_codec, r.loudest, r.motion, std::as_bytes(std::span(r.keys)),
                  r.content_print == 0 || !r.refused.empty() ? std::nullopt : std::optional(r.content_print));
-    return old_ + ++added_;
   }
-
-  /// Number of the videos in it, those of an old file included.
-  std::int64_t size() const { return old_ + added_; }
-
-  /// For tables beside the index's own.
-  sql_database& database() { return *index_; }
-
-  /// Growing: makes what was added durable.
-  void save() { index_->run("COMMIT; BEGIN"); }
-
-  /// Completes the file. Once.
-  void commit() {
-    index_->run("COMMIT");
-    insert_.reset();
-    index_.reset();
-    if (file_) file_->commit();
-  }
-
- private:
-  /// Texts by number and numbers by text.
-  struct numbered_texts {
-    std::unordered_map<std::string, std::int64_t> ids;
-    bool add(std::string const& text) { return ids.emplace(text, static_cast<std::int64_t>(ids.size())).second; }
-  };
 
   std::int64_t text_id(numbered_texts& texts, std::string const& text, std::string_view insert, bool bytes) {
     if (texts.add(text)) {
@@ -360,6 +379,7 @@ class clip_index_writer {
   bool latest_is_whole_ = false;
   std::int64_t latest_place_id_ = -1, old_ = 0, added_ = 0;
   std::uint32_t drop_ = 0;
+  bool failed_ = false;
 };
 
 /// An index that is there already.
