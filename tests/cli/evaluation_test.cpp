@@ -937,8 +937,8 @@ TEST_CASE("inspect shows units over a collection and over single files, as pictu
   CHECK_THAT(content(namesakes / "b/x.heatmap.npz"), Contains("unit.npy") && Contains("time.npy"));
   CHECK(fs::exists(namesakes / "a/x.heatmap.png"));
   CHECK(l3("inspect heatmap " + quoted(video) + "--units 128 " + checkpoint() + "--out " + quoted(out)).code == 2);
-  outcome const some = l3("inspect heatmap missing.png " + quoted(namesakes) + quoted(video) + "--json " + checkpoint() +
-                          "--out " + quoted(out));
+  outcome const some = l3("inspect heatmap missing.png " + quoted(namesakes) + quoted(video) + "--json " +
+                          checkpoint() + "--out " + quoted(out));
   CHECK(some.code == 3);
   CHECK_THAT(some.err, Contains("missing.png") && Contains("found a directory"));
   CHECK(json::parse(some.out).at("files").size() == 1);
