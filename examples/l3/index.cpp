@@ -308,7 +308,13 @@ work add_index(CLI::App& command) {
     for (char const* of_set : {"--videos", "--split", "--classes", "--subset", "--seed"})
       if (o->set.set.empty() && command.count(of_set) > 0)
         throw setting_error({of_set, "--dataset, of which it says more", "none"});
-    return index_run(*o);
+    try {
+      return index_run(*o);
+    } catch (format_error const& e) {
+      std::string const why = e.what();
+      if (!why.starts_with(o->out + ".unfinished: ")) throw;
+      throw format_error(why + " (--force begins anew)");
+    }
   };
 }
 

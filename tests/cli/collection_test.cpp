@@ -86,6 +86,11 @@ TEST_CASE("an index tells good files from bad, remembers them, and is read by SQ
   json const info = json::parse(l3("info --json " + quoted(out)).out);
   CHECK(info.at("usable") == 30);
   CHECK(info.at("packed") == false);
+  std::ofstream(out.string() + ".unfinished") << "no index";
+  outcome const damaged = index("");
+  CHECK(damaged.code == 1);
+  CHECK_THAT(damaged.err, Contains(".unfinished") && Contains("--force begins anew"));
+  CHECK(json::parse(index("--force").out).at("usable") == 30);
   outcome const text = l3("index " + quoted(messy_videos()) + "--out " + quoted(messy_videos() / "text.mp4"));
   CHECK(text.code == 1);
   CHECK_THAT(text.err, Contains("text.mp4"));
