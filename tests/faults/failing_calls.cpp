@@ -3,6 +3,7 @@
 //   L3_FAIL_CALL   write, sync, rename, create or read: of files, not of terminals and pipes
 //   L3_FAIL_AT     which of them, from 0; -1: none
 //   L3_FAIL_COUNT  file for the number of calls, written at the end
+#undef _FORTIFY_SOURCE  // its inline functions have the names below
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -242,7 +242,7 @@ inline bool is_begun_index(std::filesystem::path const& file) {
 /// Writes an index. With `whole` the file appears when it is complete, by `commit`; without, it grows under its name
 /// and keeps what was added before the last `save`, to be gone on with later.
 ///
-/// Errors  file_error: cannot be written. format_error: an old file that is to grow is no index.
+/// Errors  file_error: cannot be written; then, nothing more is. format_error: an old file that is to grow is no index.
 class clip_index_writer {
  public:
   enum class mode { whole, growing };
