@@ -1,6 +1,7 @@
 // Loaded before the C library (LD_PRELOAD): lets one call of a kind fail, as a disk that is full or broken does.
 //
-//   L3_FAIL_CALL   write, sync, rename, create or read: of files, not of terminals and pipes
+//   L3_FAIL_CALL   write, sync, rename, create or read: of files, not of terminals and pipes; part: what is read or
+//                  written is half of what was asked, as it may be, and no failure
 //   L3_FAIL_AT     which of them, from 0; -1: none
 //   L3_FAIL_COUNT  file for the number of calls, written at the end
 #undef _FORTIFY_SOURCE  // its inline functions have the names below
@@ -39,6 +40,9 @@ bool is_file(int descriptor) {
   return descriptor > 2 && ::fstat(descriptor, &facts) == 0 && S_ISREG(facts.st_mode);
 }
 
+/// How much of a call on a file is to be done.
+std::size_t part_of(int file, std::size_t size) { return size > 1 && is_file(file) && fails("part") ? size / 2 : size; }
+
 template <class F>
 F* real(F*, char const* name) {
   return reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
@@ -62,27 +66,27 @@ extern "C" {
 
 ssize_t write(int file, void const* bytes, std::size_t size) {
   L3_REAL(write);
-  return is_file(file) && fails("write") ? -1 : next(file, bytes, size);
+  return is_file(file) && fails("write") ? -1 : next(file, bytes, part_of(file, size));
 }
 ssize_t pwrite(int file, void const* bytes, std::size_t size, off_t place) {
   L3_REAL(pwrite);
-  return is_file(file) && fails("write") ? -1 : next(file, bytes, size, place);
+  return is_file(file) && fails("write") ? -1 : next(file, bytes, part_of(file, size), place);
 }
 ssize_t pwrite64(int file, void const* bytes, std::size_t size, off64_t place) {
   L3_REAL(pwrite64);
-  return is_file(file) && fails("write") ? -1 : next(file, bytes, size, place);
+  return is_file(file) && fails("write") ? -1 : next(file, bytes, part_of(file, size), place);
 }
 ssize_t read(int file, void* bytes, std::size_t size) {
   L3_REAL(read);
-  return is_file(file) && fails("read") ? -1 : next(file, bytes, size);
+  return is_file(file) && fails("read") ? -1 : next(file, bytes, part_of(file, size));
 }
 ssize_t pread(int file, void* bytes, std::size_t size, off_t place) {
   L3_REAL(pread);
-  return is_file(file) && fails("read") ? -1 : next(file, bytes, size, place);
+  return is_file(file) && fails("read") ? -1 : next(file, bytes, part_of(file, size), place);
 }
 ssize_t pread64(int file, void* bytes, std::size_t size, off64_t place) {
   L3_REAL(pread64);
-  return is_file(file) && fails("read") ? -1 : next(file, bytes, size, place);
+  return is_file(file) && fails("read") ? -1 : next(file, bytes, part_of(file, size), place);
 }
 int fsync(int file) {
   L3_REAL(fsync);
