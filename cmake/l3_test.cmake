@@ -85,13 +85,13 @@ function(l3_quick_cuda target)
   endif()
 endfunction()
 
-# l3_finish_bench(<target>): how benchmarks are compiled: in less time beside tests, for whoever measures builds without
-# them (preset bench).
+# l3_finish_bench(<target>): how benchmarks are compiled: in less time beside tests, and in the fast tier, which does not
+# run them, in the least; for whoever measures builds without tests (preset bench).
 function(l3_finish_bench target)
   l3_optimize(${target})
   l3_warnings(${target})
   if(L3_BUILD_TESTS)
-    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:$<IF:$<BOOL:${L3_LEAVE_TO_ASAN}>,-O0,-O1>>)
   endif()
 endfunction()
 
