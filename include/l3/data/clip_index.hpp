@@ -293,7 +293,7 @@ class clip_index_writer {
         path.compare(before, path.npos, name) != 0 || (before > 0 && path[before - 1] != '/'))
       throw setting_error(complaint{"a video of an index", "a path that ends in its name, " + detail::excerpt(name),
                                     detail::excerpt(path)});
-    write([&] { insert(r, path.substr(0, before)); });
+    write([&] { insert(r, std::string_view(path).substr(0, before)); });
     return old_ + ++added_;
   }
 
@@ -335,7 +335,7 @@ class clip_index_writer {
   }
 
   /// A row for a video whose name is seen from `folder`.
-  void insert(clip_record const& r, std::string const& folder) {
+  void insert(clip_record const& r, std::string_view folder) {
     auto const& name = r.video.name;
     bool const whole_path = name.starts_with('/');
     if (latest_place_id_ < 0 || whole_path != latest_is_whole_ || folder != latest_place_) {
