@@ -5,7 +5,7 @@ include_guard(GLOBAL)
 #
 # Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
 # the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
-# Cases tagged [slow] get the label `slow`, all others `fast`. Of the kernels' those tagged [values] ask what comes out of
+# Cases tagged [slow] get the label `slow`, all others `fast`; hidden ones ([.]) are run by hand. Of the kernels' those tagged [values] ask what comes out of
 # code whose memory other cases reach as well, and are left out under sanitizers unless L3_SANITIZE_ALL is on. Of what
 # CTest runs at once, the programs that take long begin first (COST, in about seconds), so that none is left alone at
 # the end.
@@ -54,7 +54,7 @@ function(l3_add_tests name)
   if(Catch2_VERSION VERSION_GREATER_EQUAL 3)
     set(strict)
   endif()
-  catch_discover_tests(${target} TEST_SPEC "~[slow]" TEST_PREFIX "${name}: " ${strict}
+  catch_discover_tests(${target} TEST_SPEC "~[slow]~[.]" TEST_PREFIX "${name}: " ${strict}
     PROPERTIES LABELS fast TIMEOUT 300 COST ${cost} SKIP_REGULAR_EXPRESSION "${skipped}")
   l3_files_with_slow_cases(slow_files ${arg_FILES})
   if(slow_files)
@@ -110,6 +110,80 @@ function(l3_add_bench file)
     add_test(NAME bench.${folder}.${name} COMMAND ${target} --benchmark_min_time=0.001)
     set_tests_properties(bench.${folder}.${name} PROPERTIES LABELS slow TIMEOUT 1800)
   endif()
+endfunction()
+
+# The headers of l3 that one of them includes, itself or through others. (What a .hpp includes of the .cuh it does for CUDA
+# alone, and is left out.)
+function(l3_headers_below header out)
+  set(memory "l3 headers below ${header}")
+  get_property(known GLOBAL PROPERTY "${memory}" SET)
+  if(NOT known)
+    set(pattern "^ *# *include <(l3/[^>]+)>.*")
+    if(header MATCHES "[.]hpp$")
+      set(pattern "^ *# *include <(l3/[^>]+[.]hpp)>.*")
+    endif()
+    file(STRINGS "${PROJECT_SOURCE_DIR}/include/${header}" included REGEX "${pattern}")
+    list(TRANSFORM included REPLACE "${pattern}" "\\1")
+    set(below ${included})
+    foreach(each IN LISTS included)
+      l3_headers_below("${each}" further)
+      list(APPEND below ${further})
+    endforeach()
+    list(REMOVE_DUPLICATES below)
+    set_property(GLOBAL PROPERTY "${memory}" "${below}")
+  endif()
+  get_property(below GLOBAL PROPERTY "${memory}")
+  set(${out} "${below}" PARENT_SCOPE)
+endfunction()
+
+# l3_headers_alone(<name> <header>...): the object library l3_<name>_headers_alone, in whose units each of these headers
+# comes after none that it does not include itself, so that it compiles only if it would alone. A unit is a chain of
+# headers of which each includes the one before it: nothing is read twice that a unit for each would read many times.
+# The target headers_alone builds all of them.
+function(l3_headers_alone name)
+  set(sorted)
+  foreach(header IN LISTS ARGN)
+    l3_headers_below("${header}" below)
+    list(LENGTH below count)
+    list(APPEND sorted "${count} ${header}")
+  endforeach()
+  list(SORT sorted COMPARE NATURAL ORDER DESCENDING)
+  list(TRANSFORM sorted REPLACE "^[0-9]+ " "")
+
+  # From those that include most down, each header goes to the first chain whose last one includes it, or begins one.
+  set(chains)
+  foreach(header IN LISTS sorted)
+    set(chain)
+    foreach(each IN LISTS chains)
+      if(header IN_LIST below_${each})
+        set(chain "${each}")
+        break()
+      endif()
+    endforeach()
+    if(NOT chain)
+      string(MAKE_C_IDENTIFIER "${header}" chain)
+      list(APPEND chains "${chain}")
+      set(unit_${chain})
+    endif()
+    string(PREPEND unit_${chain} "#include <${header}>\n")
+    l3_headers_below("${header}" below_${chain})
+  endforeach()
+
+  set(units)
+  foreach(chain IN LISTS chains)
+    set(unit "${CMAKE_CURRENT_BINARY_DIR}/headers_alone/${chain}.cpp")
+    file(CONFIGURE OUTPUT "${unit}" CONTENT "${unit_${chain}}")
+    list(APPEND units "${unit}")
+  endforeach()
+  set(target l3_${name}_headers_alone)
+  add_library(${target} OBJECT EXCLUDE_FROM_ALL ${units})
+  l3_warnings(${target})
+  target_compile_options(${target} PRIVATE -O0)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
+  if(NOT TARGET headers_alone)
+    add_custom_target(headers_alone)
+  endif()
+  add_dependencies(headers_alone ${target})
 endfunction()
 
 # l3_must_not_compile(<name> <file> EXPECT <regex>): the file must compile as it is, and with L3_BROKEN defined it must
