@@ -20,7 +20,7 @@ struct baseline_options : training_options {
 };
 
 /// What tells these classifiers from others; nothing if they are not there any more.
-std::string print_of(std::string const& vision, std::string const& audio) {
+std::string print_of_both(std::string const& vision, std::string const& audio) {
   if (!fs::exists(vision) || !fs::exists(audio)) return {};
   return hex(fingerprint_of(audio, fingerprint_of(vision)));
 }
@@ -49,7 +49,7 @@ training_end train_fusion(CLI::App& command, baseline_options const& o) {
       command, o, extra,
       [&](training_options const& options, extra_settings& settings, collection const&, collection const&) {
         std::pair const trunks(settings["vision"].get<std::string>(), settings["audio"].get<std::string>());
-        if (auto const print = print_of(trunks.first, trunks.second); !print.empty()) settings["trunks"] = print;
+        if (auto const print = print_of_both(trunks.first, trunks.second); !print.empty()) settings["trunks"] = print;
         return std::make_unique<correspondence_lesson>(options, pairing::all, alone, trunks);
       },
       alone);
@@ -227,7 +227,7 @@ int all_run(CLI::App& command, baseline_options const& o) {
   // A head that was trained on other classifiers is no use for these.
   if (fs::path const config = out / "pretrain" / "config.json"; fs::exists(config)) {
     json const old = json_if_any(read_file(config, 1 << 20));
-    if (!old.is_object() || old.value("trunks", json()) != print_of(vision, audio)) {
+    if (!old.is_object() || old.value("trunks", json()) != print_of_both(vision, audio)) {
       o.say("The classifiers have changed since the fusion head was trained: it begins anew (the old one is in " +
             (out / "pretrain.old").string() + ")");
       fs::remove_all(out / "pretrain.old");

@@ -18,6 +18,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,15 +36,24 @@ struct small_model {
   using front_end = l3::coarse_front_end;
 };
 using batch = l3::loader<small_model>::batch_type;
+/// Cheaper still, for tests of what is drawn more than of what it becomes.
+using unfinished = l3::as_bytes<small_model>;
 
-/// All that some items of a batch hold, byte for byte.
-std::string bytes_of(batch const& b, std::size_t first, std::size_t count) {
+/// All that some items of a batch hold, byte for byte; of seconds that are not pictures yet, their beginnings.
+template <class Batch>
+std::string bytes_of(Batch const& b, std::size_t first, std::size_t count) {
   std::string all;
   auto const add = [&](auto const& values) {
     all.append(reinterpret_cast<char const*>(std::data(values)), std::size(values) * sizeof(*std::data(values)));
   };
-  add(b.frame_view().slice(first, count).values());
-  add(b.sound_view().slice(first, count).values());
+  if constexpr (std::is_same_v<Batch, batch>) {
+    add(b.frame_view().slice(first, count).values());
+    add(b.sound_view().slice(first, count).values());
+  } else {
+    add(b.view().crops.slice(first, count).values());
+    for (std::size_t i = first; i != first + count; ++i) add(b.view().seconds[i].first(100));
+    add(b.view().volumes.subspan(first, count));
+  }
   add(b.label_view().subspan(first, count));
   add(std::span(b.frame_clips).subspan(first, count));
   add(std::span(b.sound_clips).subspan(first, count));
@@ -51,7 +61,10 @@ std::string bytes_of(batch const& b, std::size_t first, std::size_t count) {
   add(std::span(b.sound_starts).subspan(first, count));
   return all + std::to_string(b.step);
 }
-std::string bytes_of(batch const& b) { return bytes_of(b, 0, b.count); }
+template <class Batch>
+std::string bytes_of(Batch const& b) {
+  return bytes_of(b, 0, b.count);
+}
 
 /// What a run gives: batches, and refusals as they were reported.
 struct record {
@@ -59,11 +72,11 @@ struct record {
   std::vector<l3::refusal> refusals;
   friend bool operator==(record const&, record const&) = default;
 };
-template <class Reader = l3::clip_reader>
+template <class Reader = l3::clip_reader, class Form = l3::as_values<small_model>>
 record run(l3::clip_list const& clips, l3::loader_options options, std::size_t batches) {
   record r;
   options.on_refusal = [&](l3::refusal const& refused) { r.refusals.push_back(refused); };
-  l3::loader<small_model, l3::video_files<Reader>> loader(clips, options);
+  l3::loader<small_model, l3::video_files<Reader>, Form> loader(clips, options);
   while (r.batches.size() < batches) {
     auto const* b = loader.next();
     if (b == nullptr) break;
@@ -293,17 +306,17 @@ TEST_CASE("a file damaged in the middle loses those moments only, the same for a
   auto const clips = made_up({"damaged1@4", "a@1", "b@2.5", "mute@3", "c@8", "damaged2@6", "broken@3", "d@1.01"});
   for (auto const pairs : {l3::pairing::all, l3::pairing::paper}) {
     l3::loader_options options{.seed = 1, .batch = 4, .pairs = pairs, .workers = 1};
-    auto const alone = run<made_up_reader>(clips, options, 60);
+    auto const alone = run<made_up_reader, unfinished>(clips, options, 60);
     for (std::size_t const workers : {2u, 4u}) {
       options.workers = workers;
-      CHECK(run<made_up_reader>(clips, options, 60) == alone);
+      CHECK(run<made_up_reader, unfinished>(clips, options, 60) == alone);
     }
     std::map<std::string, bool> refused;
     for (auto const& each : alone.refusals) CHECK(refused.emplace(each.file, each.whole_file).second);
     CHECK(refused == std::map<std::string, bool>{
                          {"damaged1@4", false}, {"mute@3", false}, {"damaged2@6", false}, {"broken@3", true}});
 
-    made_up_loader loader(clips, options);
+    l3::loader<small_model, l3::video_files<made_up_reader>, unfinished> loader(clips, options);
     std::set<std::uint32_t> used;
     for (int i = 0; i != 60; ++i) {
       auto const& b = *loader.next();
@@ -611,21 +624,21 @@ TEST_CASE("draws that share openings: the same batches for any number of workers
                                .workers = 1,
                                .open_bytes = 0};
     made_up_reader::reset();
-    auto const one = run<made_up_reader>(clips, options, 60);
+    auto const one = run<made_up_reader, unfinished>(clips, options, 60);
     // 480 draws; the loader is a few batches ahead, 24 openings are alive at the end, refused draws open their own.
     CHECK(made_up_reader::opened < 480 / 4 + 8 * 4 + 24 + 100);
     CHECK(made_up_reader::opened >= 480 / 4);
     CHECK_FALSE(one.refusals.empty());
     for (std::size_t const workers : {2, 5}) {
       options.workers = workers;
-      CHECK(run<made_up_reader>(clips, options, 60) == one);
+      CHECK(run<made_up_reader, unfinished>(clips, options, 60) == one);
     }
     options.first = 23;
-    auto const later = run<made_up_reader>(clips, options, 10);
+    auto const later = run<made_up_reader, unfinished>(clips, options, 10);
     for (std::size_t i = 0; i != 10; ++i) CHECK(later.batches[i] == one.batches[23 + i]);
     options.first = 0;
     options.seed = 4;
-    CHECK(run<made_up_reader>(clips, options, 1).batches[0] != one.batches[0]);
+    CHECK(run<made_up_reader, unfinished>(clips, options, 1).batches[0] != one.batches[0]);
   }
   CHECK_THROWS_WITH((made_up_loader(clips, {.batch = 8, .whole = 16, .draws_per_opening = 4, .reservoir_videos = 8})),
                     Contains("part of a batch"));
@@ -641,8 +654,8 @@ TEST_CASE("draws that share openings are distributed as draws of their own are")
   made_up_reader::reset();
   auto const times = [&](std::size_t draws, std::vector<double>& frames, std::vector<double>& ages,
                          std::vector<std::size_t>& videos) {
-    made_up_loader loader(clips,
-                          {.seed = 1, .batch = 10, .draws_per_opening = draws, .reservoir_videos = 20, .workers = 2});
+    l3::loader<small_model, l3::video_files<made_up_reader>, unfinished> loader(
+        clips, {.seed = 1, .batch = 10, .draws_per_opening = draws, .reservoir_videos = 20, .workers = 2});
     videos.assign(60, 0);
     for (int b = 0; b != 360; ++b) {
       auto const& batch = *loader.next();

@@ -82,7 +82,7 @@ done
 
 # The examples are a project of their own.
 quiet examples.log cmake -S "$source_tree/examples" -B "$work/examples" -G Ninja "-DCMAKE_PREFIX_PATH=$work/moved" -DL3_QUICK_PROGRAMS=ON
-if [[ -e $source_tree/examples/first_network.cpp ]]; then
-  quiet examples.log cmake --build "$work/examples" --target first_network
+if [[ -e $source_tree/examples/own_layer.cpp ]]; then
+  quiet examples.log cmake --build "$work/examples" --target own_layer
 fi
 echo "package: all good"
