@@ -5,10 +5,10 @@ include_guard(GLOBAL)
 #
 # Built for L3_ARCH, its test cases appear in CTest one by one. Built for a given ARCH it appears as one test, because
 # the build machine may be unable to run it and list its cases; such a machine's run is shown as skipped.
-# Cases tagged [slow] get the label `slow`, all others `fast`; hidden ones ([.]) are run by hand. Of the kernels' those tagged [values] ask what comes out of
-# code whose memory other cases reach as well, and are left out under sanitizers unless L3_SANITIZE_ALL is on. Of what
-# CTest runs at once, the programs that take long begin first (COST, in about seconds), so that none is left alone at
-# the end.
+# Cases tagged [slow] get the label `slow`, all others `fast`; hidden ones, [.], are run by hand. Of the kernels' those
+# tagged [values] ask what comes out of code whose memory other cases reach as well, and are left out under sanitizers
+# unless L3_SANITIZE_ALL is on. Of what CTest runs at once, the programs that take long begin first (COST, in about
+# seconds), so that none is left alone at the end.
 function(l3_add_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ARCH" "FILES")
   set(target l3_${name}_tests)
@@ -138,8 +138,8 @@ endfunction()
 
 # l3_headers_alone(<name> <header>...): the object library l3_<name>_headers_alone, in whose units each of these headers
 # comes after none that it does not include itself, so that it compiles only if it would alone. A unit is a chain of
-# headers of which each includes the one before it: nothing is read twice that a unit for each would read many times.
-# The target headers_alone builds all of them.
+# headers of which each includes the one before it (when CMake last ran): nothing is read twice that a unit for each
+# would read many times. The target headers_alone builds all of them.
 function(l3_headers_alone name)
   set(sorted)
   foreach(header IN LISTS ARGN)
