@@ -1205,7 +1205,7 @@ TEST_CASE("embeddings interrupted by Ctrl-C are whole or not there, and the next
   fs::path const video = fs::absolute(fs::directory_iterator(made_up_videos() / "videos")->path());
   std::size_t const count = 600;
   for (std::size_t k = 0; k < count; ++k) fs::create_symlink(video, files / (std::to_string(1000 + k) + ".mp4"));
-  std::string const command = "embed audio " + files.string() + " --checkpoint " +
+  std::string const command = "embed audio " + files.string() + " --threads 2 --checkpoint " +  // seconds everywhere
                               (made_up_run() / "best.safetensors").string() + " --hop 0.1 --out " + out.string();
   int const status = std::system(
       ("(set -m; '" L3_PROGRAM "' " + command + " --json >" + (scratch() / "told").string() + " 2>" +
