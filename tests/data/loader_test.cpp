@@ -3,11 +3,13 @@
 #include <oneapi/tbb/global_control.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <l3/core/fingerprint.hpp>
 #include <l3/data/loader.hpp>
 #include <l3/data/spectrogram.hpp>
 #include <l3/data/video_files.hpp>
@@ -39,7 +41,7 @@ using batch = l3::loader<small_model>::batch_type;
 /// Cheaper still, for tests of what is drawn more than of what it becomes.
 using unfinished = l3::as_bytes<small_model>;
 
-/// All that some items of a batch hold, byte for byte; of seconds that are not pictures yet, their beginnings.
+/// All that some items of a batch hold, byte for byte; of seconds that are not pictures yet, their fingerprints.
 template <class Batch>
 std::string bytes_of(Batch const& b, std::size_t first, std::size_t count) {
   std::string all;
@@ -50,9 +52,16 @@ std::string bytes_of(Batch const& b, std::size_t first, std::size_t count) {
     add(b.frame_view().slice(first, count).values());
     add(b.sound_view().slice(first, count).values());
   } else {
-    add(b.view().crops.slice(first, count).values());
-    for (std::size_t i = first; i != first + count; ++i) add(b.view().seconds[i].first(100));
-    add(b.view().volumes.subspan(first, count));
+    auto const raw = b.view();
+    add(raw.crops.slice(first, count).values());
+    for (std::size_t i = first; i != first + count; ++i) {
+      std::span<float const> const second = raw.seconds[i];
+      add(std::array{l3::fingerprint({reinterpret_cast<char const*>(second.data()), second.size_bytes()})});
+      auto const& jitter = raw.jitters[i];
+      add(std::array{double(jitter.top), double(jitter.left), double(jitter.mirrored), double(jitter.brightness),
+                     double(jitter.saturation), double(jitter.saturation_first)});
+    }
+    add(raw.volumes.subspan(first, count));
   }
   add(b.label_view().subspan(first, count));
   add(std::span(b.frame_clips).subspan(first, count));
@@ -165,6 +174,7 @@ struct made_up_reader {
   l3::clip_facts known;
 };
 using made_up_loader = l3::loader<small_model, l3::video_files<made_up_reader>>;
+using unfinished_loader = l3::loader<small_model, l3::video_files<made_up_reader>, unfinished>;
 l3::clip_list made_up(std::vector<std::string> const& called) {
   l3::clip_list clips;
   for (auto const& name : called) clips.push_back({"nowhere/" + name, name, ""});
@@ -316,7 +326,7 @@ TEST_CASE("a file damaged in the middle loses those moments only, the same for a
     CHECK(refused == std::map<std::string, bool>{
                          {"damaged1@4", false}, {"mute@3", false}, {"damaged2@6", false}, {"broken@3", true}});
 
-    l3::loader<small_model, l3::video_files<made_up_reader>, unfinished> loader(clips, options);
+    unfinished_loader loader(clips, options);
     std::set<std::uint32_t> used;
     for (int i = 0; i != 60; ++i) {
       auto const& b = *loader.next();
@@ -654,7 +664,7 @@ TEST_CASE("draws that share openings are distributed as draws of their own are")
   made_up_reader::reset();
   auto const times = [&](std::size_t draws, std::vector<double>& frames, std::vector<double>& ages,
                          std::vector<std::size_t>& videos) {
-    l3::loader<small_model, l3::video_files<made_up_reader>, unfinished> loader(
+    unfinished_loader loader(
         clips, {.seed = 1, .batch = 10, .draws_per_opening = draws, .reservoir_videos = 20, .workers = 2});
     videos.assign(60, 0);
     for (int b = 0; b != 360; ++b) {
