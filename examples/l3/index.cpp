@@ -5,7 +5,7 @@
 #include <l3/data/packed_clips.hpp>
 #include <l3/data/probe.hpp>
 #include <l3/data/published_sets.hpp>
-#include <l3/data/refusal.hpp>
+#include <l3/data/refusal_lines.hpp>
 #include <l3/files/file_lock.hpp>
 #include <limits>
 #include <mutex>

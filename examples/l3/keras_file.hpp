@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <string>
 #include <system_error>

@@ -7,6 +7,7 @@
 #include <functional>
 #include <l3/core/error.hpp>
 #include <l3/core/fingerprint.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/json_text.hpp>
 #include <nlohmann/json.hpp>
 #include <string>

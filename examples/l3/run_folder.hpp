@@ -2,7 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <functional>
-#include <l3/data/refusal.hpp>
+#include <l3/data/refusal_lines.hpp>
 #include <l3/files/csv.hpp>
 #include <l3/files/event_file.hpp>
 #include <l3/files/file_lock.hpp>

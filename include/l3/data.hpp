@@ -15,6 +15,7 @@
 #include <l3/data/decibel_spectrogram.hpp>  // as OpenL3 has it
 #include <l3/data/batch.hpp>         // frames, spectra and labels of one step
 #include <l3/data/refusal.hpp>       // videos that could not be used
+#include <l3/data/refusal_lines.hpp> // as a file keeps them
 #include <l3/data/loader_report.hpp> // what a loader has done, and where its time went
 #include <l3/data/loader.hpp>        // all of it, ahead of the network that uses it
 // clang-format on

@@ -12,6 +12,7 @@
 #include <l3/core/random.hpp>      // the same draw for the same (seed, stream, step, index)
 #include <l3/core/shape.hpp>       // image<H, W, C>, features<D>
 #include <l3/core/tensor.hpp>      // tensor owns, batch_view borrows
+#include <l3/core/text.hpp>        // texts of others, to be shown
 #include <l3/eval/clustering.hpp>  // k-means, mutual information
 #include <l3/eval/colour_map.hpp>  // colours for values
 #include <l3/eval/confusion.hpp>   // which classes are taken for which
@@ -24,7 +25,7 @@
 #include <l3/files/atomic_file.hpp>  // whole or not at all
 #include <l3/files/csv.hpp>          // tables of text
 #include <l3/files/event_file.hpp>   // what TensorBoard shows
-#include <l3/files/json_text.hpp>    // names of files in JSON
+#include <l3/files/json_text.hpp>    // JSON of any names, and of strangers
 #include <l3/files/onnx.hpp>         // a computation for other programs
 #include <l3/files/safetensors.hpp>
 #include <l3/files/wav.hpp>        // sound that every player reads

@@ -7,7 +7,7 @@
 #include <iostream>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/decode.hpp>
-#include <l3/data/refusal.hpp>
+#include <l3/data/refusal_lines.hpp>
 #include <map>
 #include <string>
 #include <vector>

@@ -148,15 +148,6 @@ TEST_CASE("read_stream reads a pipe") {
   ::close(ends[0]);
 }
 
-TEST_CASE("excerpt shows text from a file without its control bytes") {
-  CHECK(l3::detail::excerpt("a\x1b[31m\nb\x7f") == "'a\\x1b[31m\\x0ab\\x7f'");
-  CHECK(l3::detail::excerpt(std::string(1000, 'x')) == "'" + std::string(80, 'x') + "...'");
-  // A letter of several bytes stays whole or is left out.
-  CHECK(l3::detail::excerpt(std::string(79, 'x') + "\u03c9") == "'" + std::string(79, 'x') + "...'");
-  CHECK(l3::detail::excerpt(std::string(78, 'x') + "\u03c9") == "'" + std::string(78, 'x') + "\u03c9'");
-  CHECK(l3::detail::beginning_of(std::string(9, '\x80'), 5).size() <= 5);
-}
-
 TEST_CASE("what killed processes have left goes, also of one that had this process's number") {
   scratch const here;
   auto const left = [&](std::string const& owner, char const* number, bool is_old) {

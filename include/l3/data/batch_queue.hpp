@@ -15,6 +15,7 @@
 #include <l3/core/more_threads.hpp>
 #include <l3/core/pairing.hpp>
 #include <l3/core/random.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/batch.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/draw_reader.hpp>
@@ -24,7 +25,6 @@
 #include <l3/data/reservoir.hpp>
 #include <l3/data/sample.hpp>
 #include <l3/data/shared_openings.hpp>
-#include <l3/files/json_text.hpp>
 #include <memory>
 #include <mutex>
 #include <optional>

@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/files/atomic_file.hpp>

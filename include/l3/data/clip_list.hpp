@@ -13,6 +13,7 @@
 #include <l3/core/error.hpp>
 #include <l3/core/fingerprint.hpp>
 #include <l3/core/random.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>
 #include <string>

@@ -20,6 +20,7 @@
 #include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
 #include <l3/core/more_threads.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/data/decode.hpp>

@@ -15,6 +15,7 @@
 #include <l3/core/config.hpp>
 #include <l3/core/context.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/ffmpeg.hpp>
 #include <l3/data/packed_clips.hpp>

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/clip_facts.hpp>
 #include <l3/data/clip_index.hpp>
 #include <l3/data/clip_list.hpp>

@@ -14,6 +14,7 @@
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/core/random.hpp>
+#include <l3/core/text.hpp>
 #include <l3/data/clip_list.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <l3/files/csv.hpp>

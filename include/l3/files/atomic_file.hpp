@@ -52,34 +52,6 @@ class file_descriptor {
   throw file_error(complaint{path.string(), std::move(expected), std::generic_category().message(reason)});
 }
 
-/// A byte as text: "\xe9".
-inline std::string spelt(unsigned char byte) {
-  constexpr char digits[] = "0123456789abcdef";
-  return {'\\', 'x', digits[byte / 16], digits[byte % 16]};
-}
-
-/// The beginning of a text, of at most so many bytes; a letter of UTF-8 that has no room as a whole is left out.
-inline std::string_view beginning_of(std::string_view text, std::size_t most) {
-  if (text.size() <= most) return text;
-  std::size_t end = most;
-  while (end != 0 && most - end != 3 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end);
-}
-
-/// Text from a file as an error message may show it: quoted, short, without bytes that would steer a terminal.
-inline std::string excerpt(std::string_view text) {
-  constexpr std::size_t most = 80;
-  std::string shown = "'";
-  for (char const c : beginning_of(text, most)) {
-    auto const byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f)
-      shown += c;
-    else
-      shown += spelt(byte);
-  }
-  return shown + (text.size() > most ? "...'" : "'");
-}
-
 /// Opens for reading a file, or a pipe or device. Errors: file_error; std::system_error: no more files can be open,
 /// which is not the file's fault.
 inline file_descriptor open_stream(std::filesystem::path const& path, int more_flags = 0) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <l3/core/error.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <optional>
 #include <string>

@@ -3,32 +3,12 @@
 #pragma once
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
-#include <l3/files/atomic_file.hpp>
+#include <l3/core/text.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 namespace l3::inline L3_ISA {
-
-/// A name as JSON can hold it: one that is not UTF-8 with each of its bytes beyond ASCII written out, `\xe9`. (Names of
-/// files may be any bytes; the usual replacement by U+FFFD makes one name of many. Here only who writes `\xe9` into a
-/// name letter by letter gets two alike.)
-inline std::string as_utf8(std::string const& name) {
-  try {
-    (void)nlohmann::json(name).dump();
-    return name;
-  } catch (nlohmann::json::type_error const&) {
-    std::string ascii;
-    for (char const c : name) {
-      auto const byte = static_cast<unsigned char>(c);
-      if (byte < 0x80)
-        ascii += c;
-      else
-        ascii += detail::spelt(byte);
-    }
-    return ascii;
-  }
-}
 
 namespace detail {
 template <class Json>

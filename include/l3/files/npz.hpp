@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/archive_writer.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <set>

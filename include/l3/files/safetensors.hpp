@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <l3/core/error.hpp>
 #include <l3/core/memory.hpp>
+#include <l3/core/text.hpp>
 #include <l3/files/atomic_file.hpp>
 #include <limits>
 #include <map>

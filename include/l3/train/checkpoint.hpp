@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <l3/core/text.hpp>
 #include <l3/files/safetensors.hpp>
 #include <l3/model/network.hpp>
 #include <l3/train/optimizer.hpp>
