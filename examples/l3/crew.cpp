@@ -141,7 +141,7 @@ std::string said_of_error() {
   try {
     throw;
   } catch (std::bad_alloc const&) {
-    return "out of memory; a smaller --batch or --model needs less";
+    return "out of memory; a smaller --batch or --model, or fewer --workers, need less (where the command has them)";
   } catch (std::length_error const& e) {
     return std::string("more memory than there can be (") + e.what() + "); a smaller --batch or --model needs less";
   } catch (std::filesystem::filesystem_error const& e) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "embedder.hpp"
 #include "embedding_size.hpp"
@@ -30,6 +31,7 @@ struct embed_options : common_options {
   double hop = 0.1;
   embedding_size embedding;
   std::size_t batch = 32, workers = 0;
+  std::size_t most_failures = std::numeric_limits<std::size_t>::max();
   bool overwrite = false, align = false;
 };
 
@@ -163,6 +165,7 @@ class outputs final : public row_sink {
         file_error const why({jobs_[k].file.string(), "a name that leaves room for its output's, of 255 bytes at most",
                               std::to_string(length)});
         refused_.push_back({k, what, why.what()});
+        ++failures_;
         o_.warn(why.what());
         continue;
       }
@@ -198,10 +201,11 @@ class outputs final : public row_sink {
     open->append(some);
   }
   void end(std::size_t at, modality what, reading_outcome const& outcome) override {
-    auto& [k, left, file] = doing_[at];
+    auto& [k, left, file, is_refused] = doing_[at];
     auto& open = open_[what == modality::frame];
     if (!outcome.refused.empty()) {
       refused_.push_back({k, what, outcome.refused});
+      failures_ += !std::exchange(is_refused, true);
       o_.warn(outcome.refused);
     } else if (open) {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
@@ -223,6 +227,8 @@ class outputs final : public row_sink {
   }
 
   void finish() { writers_.finish(); }
+  /// Files of which something is refused.
+  std::size_t failures() const { return failures_; }
   bool all_done() const { return finished_ == doing_.size(); }
   /// In the order of the jobs.
   json written() const {
@@ -259,6 +265,7 @@ class outputs final : public row_sink {
   struct doing {
     std::size_t job, kinds_left;
     file_state file{};  ///< before it was read
+    bool is_refused = false;
   };
   /// The name of an output in OUT.
   fs::path target(std::size_t k, modality what) const {
@@ -291,7 +298,7 @@ class outputs final : public row_sink {
   std::vector<refusal> refused_;
   some_outputs existing_;      ///< that are skipped
   some_outputs unknown_make_;  ///< of them, those that the note does not name
-  std::size_t finished_ = 0;
+  std::size_t finished_ = 0, failures_ = 0;
   embedder const* by_ = nullptr;
   progress* bar_ = nullptr;
   writers writers_;
@@ -337,7 +344,7 @@ int embed_run(embed_options o) {
   progress bar(o, "files", static_cast<double>(jobs.size()));
   interruption guard;
   made.work_with(work, bar);
-  work.run(to_do, made, [] { return interruption::signal() == 0; });
+  work.run(to_do, made, [&] { return interruption::signal() == 0 && made.failures() <= o.most_failures; });
   made.finish();
   bar.finish();
   int const signal = interruption::signal();
@@ -356,6 +363,9 @@ int embed_run(embed_options o) {
            {"model", net->facts().description},
            {"interrupted", broken_off}});
   if (broken_off) return 128 + signal;
+  if (made.failures() > o.most_failures)
+    throw media_error({o.out, text("at most %zu files that are refused (--max-failures)", o.most_failures),
+                       text("%zu; the outputs made are kept", made.failures())});
   return o.ended(written.size() + existing.size(), refused.size(),
                  refused.empty() ? "" : refused.front().at("why").get<std::string>());
 }
@@ -404,6 +414,8 @@ work add_embed(CLI::App& command) {
       ->check(above_zero);
   add_workers(command, o->workers, "files");
   o->on.add_to(command);
+  command.add_option("--max-failures", o->most_failures, "End when more files than this are refused")
+      ->default_str("no limit");
   command.add_flag("--overwrite", o->overwrite, "Make outputs anew that exist already");
   o->add_to(command);
   return [o, &command] {

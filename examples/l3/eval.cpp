@@ -1,6 +1,7 @@
 // l3 eval: how well a network tells pairs that correspond from pairs that do not.
 #include <algorithm>
 #include <cmath>
+#include <l3/data/refusal_lines.hpp>
 #include <l3/files/csv.hpp>
 #include <l3/files/wav.hpp>
 #include <l3/version.hpp>

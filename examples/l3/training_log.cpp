@@ -1,6 +1,7 @@
 // Rows and refusals of a training.
 #include "training_log.hpp"
 
+#include <l3/data/refusal_lines.hpp>
 #include <l3/files/csv.hpp>
 #include <utility>
 

@@ -708,6 +708,20 @@ TEST_CASE("bad files among good ones are refused, counted and passed over") {
     return std::distance(fs::recursive_directory_iterator(folder), fs::recursive_directory_iterator());
   };
   CHECK(made_in(scratch() / "piped") == made_in(scratch() / "listed"));
+  // A call that ends because too many are refused keeps what it has made; the next one goes on.
+  std::string const into = "embed audio --files-from " + list + to + quoted(scratch() / "limited");
+  outcome const limited = l3(into + "--batch 1 --max-failures 2");
+  INFO(limited.err);
+  CHECK(limited.code == 1);
+  CHECK_THAT(limited.err, Contains("at most 2 files that are refused (--max-failures), found "));
+  json const kept = json::parse(limited.out);
+  CHECK(kept.at("refused").size() > 2);
+  outcome const rest = l3(into + "--max-failures 100");
+  CHECK(rest.code == 3);
+  json const done = json::parse(rest.out);
+  CHECK(done.at("skipped") == kept.at("outputs").size());
+  CHECK(done.at("outputs").size() + kept.at("outputs").size() == made.at("outputs").size());
+  CHECK(done.at("refused") == made.at("refused"));
   outcome const nothing = l3("embed audio --files-from /dev/null" + to + quoted(scratch() / "x"));
   CHECK(nothing.code == 1);
   CHECK_THAT(nothing.err, Contains("--files-from /dev/null: expected names of files, a line each, found none"));
