@@ -138,12 +138,13 @@ void require_agreement(crew& all, json const& mine) {
 }
 
 std::string said_of_error() {
+  std::string const advice = "; a smaller --batch or --model, or fewer --workers, need less (where the command has them)";
   try {
     throw;
   } catch (std::bad_alloc const&) {
-    return "out of memory; a smaller --batch or --model, or fewer --workers, need less (where the command has them)";
+    return "out of memory" + advice;
   } catch (std::length_error const& e) {
-    return std::string("more memory than there can be (") + e.what() + "); a smaller --batch or --model needs less";
+    return std::string("more memory than there can be (") + e.what() + ')' + advice;
   } catch (std::filesystem::filesystem_error const& e) {
     std::string const name = e.path1().string();
     return error({name.empty() ? "a path" : name, "a path that can be used so", e.code().message()}).what();

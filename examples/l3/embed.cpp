@@ -9,7 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <utility>
+#include <unordered_set>
 
 #include "embedder.hpp"
 #include "embedding_size.hpp"
@@ -164,9 +164,7 @@ class outputs final : public row_sink {
       if (auto const length = target(k, what).filename().native().size(); length > 255) {
         file_error const why({jobs_[k].file.string(), "a name that leaves room for its output's, of 255 bytes at most",
                               std::to_string(length)});
-        refused_.push_back({k, what, why.what()});
-        ++failures_;
-        o_.warn(why.what());
+        refuse(k, what, why.what());
         continue;
       }
       for (auto const kind : {modality::sound, modality::frame})
@@ -201,12 +199,10 @@ class outputs final : public row_sink {
     open->append(some);
   }
   void end(std::size_t at, modality what, reading_outcome const& outcome) override {
-    auto& [k, left, file, is_refused] = doing_[at];
+    auto& [k, left, file] = doing_[at];
     auto& open = open_[what == modality::frame];
     if (!outcome.refused.empty()) {
-      refused_.push_back({k, what, outcome.refused});
-      failures_ += !std::exchange(is_refused, true);
-      o_.warn(outcome.refused);
+      refuse(k, what, outcome.refused);
     } else if (open) {
       if (outcome.is_short) o_.warn(jobs_[k].file.string() + ": shorter than one second, filled up with silence");
       if (outcome.is_silent)
@@ -228,7 +224,7 @@ class outputs final : public row_sink {
 
   void finish() { writers_.finish(); }
   /// Files of which something is refused.
-  std::size_t failures() const { return failures_; }
+  std::size_t failures() const { return failed_.size(); }
   bool all_done() const { return finished_ == doing_.size(); }
   /// In the order of the jobs.
   json written() const {
@@ -265,8 +261,12 @@ class outputs final : public row_sink {
   struct doing {
     std::size_t job, kinds_left;
     file_state file{};  ///< before it was read
-    bool is_refused = false;
   };
+  void refuse(std::size_t k, modality what, std::string const& why) {
+    refused_.push_back({k, what, why});
+    failed_.insert(k);
+    o_.warn(why);
+  }
   /// The name of an output in OUT.
   fs::path target(std::size_t k, modality what) const {
     fs::path to = jobs_[k].name;
@@ -296,9 +296,10 @@ class outputs final : public row_sink {
   std::vector<doing> doing_;
   std::array<std::shared_ptr<table>, 2> open_;  ///< rows of one kind come in the order of the jobs
   std::vector<refusal> refused_;
-  some_outputs existing_;      ///< that are skipped
-  some_outputs unknown_make_;  ///< of them, those that the note does not name
-  std::size_t finished_ = 0, failures_ = 0;
+  std::unordered_set<std::size_t> failed_;  ///< the jobs of these
+  some_outputs existing_;                   ///< that are skipped
+  some_outputs unknown_make_;               ///< of them, those that the note does not name
+  std::size_t finished_ = 0;
   embedder const* by_ = nullptr;
   progress* bar_ = nullptr;
   writers writers_;

@@ -24,15 +24,17 @@ TEST_CASE("what counts as UTF-8 is what the JSON library takes for it") {
   constexpr unsigned char edges[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF,
                                      0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF};
   auto const letters = [](auto... bytes) { return std::string{static_cast<char>(bytes)...}; };
-  for (auto const a : edges)
-    for (auto const b : edges)
+  for (auto const a : edges) {
+    compare(letters(a));
+    for (auto const b : edges) {
+      compare(letters(a, b));
       for (auto const c : edges) {
-        compare(letters(a));
-        compare(letters(a, b));
         compare(letters(a, b, c));
         compare(letters(a, b, c, 0xBF));
         compare(letters('x', a, b, c, 0x80, 'y'));
       }
+    }
+  }
   for (unsigned a = 0; a != 256; ++a)
     for (unsigned b = 0; b != 256; ++b) {
       compare(letters(a, b));
