@@ -107,9 +107,10 @@ int import_run(import_options const& o) {
     take_file(name);
   }
   std::string front_end = openl3_image_alone;
-  if (audio)
-    front_end =
-        "openl3-" + std::string(o.version == "0.4" && representation != "linear" ? "0.4-" : "") + representation;
+  if (audio) {  // of linear spectrograms all versions are one; "0.3" stands in no name
+    bool const named = o.version != "0.3" && representation != "linear";
+    front_end = "openl3-" + (named ? o.version + "-" : "") + representation;
+  }
   make_folder_of(o.out);
   save_openl3(o.out, audio ? &*audio : nullptr, image ? &*image : nullptr, front_end,
               json_text(json{{"imported", sources}}));
@@ -145,9 +146,10 @@ work add_import(CLI::App& command) {
   command
       .add_option(
           "--front-end", o->version,
-          "Whose spectrograms: 0.3, those the networks were trained on; 0.4, those that OpenL3 from 0.4 on makes")
+          "Whose spectrograms: 0.3, those the networks were trained on; 0.4, those that OpenL3 from 0.4 on makes; "
+          "0.4-librosa, those of its front end librosa")
       ->capture_default_str()
-      ->check(CLI::IsMember({"0.3", "0.4"}));
+      ->check(CLI::IsMember({"0.3", "0.4", "0.4-librosa"}));
   o->add_to(command);
   return [o] { return import_run(*o); };
 }

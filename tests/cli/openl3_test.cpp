@@ -253,7 +253,13 @@ TEST_CASE("OpenL3's weights are imported as Keras lays them out, and embed") {
     REQUIRE(l3("import openl3 " + quoted(audio) + "--front-end 0.4 --out " + quoted(ears)).code == 0);
     REQUIRE(l3("import openl3 " + quoted(image) + "--out " + quoted(eyes)).code == 0);
     CHECK_THAT(content(ears).substr(0, 20000), Contains("\"l3.front_end\":\"openl3-0.4-mel128\""));
-    CHECK(rows_of(sound, ears, "--hop 0.25") != few);
+    auto const heard = rows_of(sound, ears, "--hop 0.25");
+    CHECK(heard != few);
+    REQUIRE(l3("import openl3 " + quoted(audio) + "--front-end 0.4-librosa --out " + quoted(ears)).code == 0);
+    CHECK_THAT(content(ears).substr(0, 20000), Contains("\"l3.front_end\":\"openl3-0.4-librosa-mel128\""));
+    auto const centred = rows_of(sound, ears, "--hop 0.25");
+    CHECK(centred != heard);
+    CHECK(centred != few);
     fs::path const picture = scratch() / "picture.png";
     REQUIRE(std::system(
                 ("ffmpeg -v error -y -f lavfi -i testsrc=s=320x256:d=1:r=1 -frames:v 1 " + quoted(picture)).c_str()) ==

@@ -1,6 +1,6 @@
 """Writes openl3.safetensors beside this script: what OpenL3's front ends and networks make of made-up sounds, pictures
 and weights. `--check` compares the file with a fresh run; `--kapre` (needs TensorFlow and kapre 0.3.7) asks the layers
-that OpenL3 0.4 uses, too.
+that OpenL3 0.4 uses, `--librosa` (0.9 or newer) the functions of its other front end.
 
 Front ends, in float64 from scipy and librosa, of the sound of make_spectrogram_golden.py:
     <front end>.rows      its rows 0, 1, F/2 and F-1
@@ -54,6 +54,8 @@ def front_ends(sound):
         # kapre 0.3: tf.signal.stft(pad_end=True); librosa's other bands, of magnitudes.
         mel = librosa.filters.mel(sr=RATE, n_fft=2048, n_mels=bands, dtype=np.float64)
         yield f"openl3-0.4-mel{bands}", decibels(mel @ magnitudes(np.pad(sound, (0, missing)), 2048))
+        # librosa: the frames stand centred.
+        yield f"openl3-0.4-librosa-mel{bands}", decibels(mel @ magnitudes(np.pad(sound, 1024), 2048))
 
 
 def made_up(i, k):
@@ -153,21 +155,43 @@ def ask_kapre():
     for bands in 128, 256:
         mel = librosa.filters.mel(sr=RATE, n_fft=2048, n_mels=bands, fmin=0, fmax=RATE / 2, htk=True, norm="slaney")
         theirs_of[f"openl3-mel{bands}"] = np.sqrt(mel @ powers)
+    hold_beside("kapre", ours, theirs_of)
+
+
+def ask_librosa():
+    """As OpenL3 0.4.2's core.py."""
+    sound = signal()
+    theirs_of = {"openl3-linear": np.abs(librosa.stft(y=sound, n_fft=512, hop_length=HOP, center=False))}
+    for bands in 128, 256:
+        theirs_of[f"openl3-0.4-librosa-mel{bands}"] = librosa.feature.melspectrogram(
+            y=sound, sr=RATE, n_mels=bands, n_fft=2048, hop_length=HOP, center=True, power=1.0)
+    for name, theirs in theirs_of.items():
+        level = librosa.power_to_db(theirs, ref=1.0, amin=1e-10, top_db=80.0)
+        if np.abs(level - level.max() - decibels(theirs.astype(np.float64))).max() > 1e-4:
+            sys.exit(f"{name}: librosa counts decibels in another way")
+    hold_beside("librosa", dict(front_ends(sound)), theirs_of)
+
+
+def hold_beside(whose, ours, theirs_of):
     for name, theirs in theirs_of.items():
         theirs = decibels(theirs.astype(np.float64))
         worst = np.abs(theirs - ours[name]).max() if theirs.shape == ours[name].shape else np.inf
-        print(f"{name}: kapre's {theirs.shape} and ours differ by {worst:.2g} dB at most")
+        print(f"{name}: {whose}'s {theirs.shape} and ours differ by {worst:.2g} dB at most")
         if not worst < 0.01:
-            sys.exit("another front end than kapre's")
+            sys.exit(f"another front end than {whose}'s")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not what comes out")
     parser.add_argument("--kapre", action="store_true", help="write nothing; fail if kapre's layers say something else")
+    parser.add_argument("--librosa", action="store_true", help="write nothing; fail if librosa says something else")
     options = parser.parse_args()
     if options.kapre:
         ask_kapre()
+    if options.librosa:
+        ask_librosa()
+    if options.kapre or options.librosa:
         sys.exit()
     fresh = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors()}
     if not options.check:

@@ -238,7 +238,7 @@ def main(l3):
             compare("tiny pair, prepared", logits, batch["logits"], 1e-5)
             compare("tiny probability, prepared", probability, 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), 1e-6)
 
-        front_ends = ["mel128", "0.4-mel128"] + (["linear", "mel256", "0.4-mel256"] if onnxruntime else [])
+        front_ends = ["mel128", "0.4-mel128"] + (["linear", "mel256", "0.4-mel256", "0.4-librosa-mel128"] if onnxruntime else [])
         weights = made_up(openl3_shapes(), random)
         for k, name in enumerate(front_ends):
             file = work / "openl3.safetensors"

@@ -111,8 +111,8 @@ def main(l3):
             audio = network((*size, 1), 8)
             file = work / f"openl3_audio_{representation}_env.h5"
             whole = save(audio, file)
-            for version in "0.3", "0.4":
-                name = "openl3-" + ("0.4-" if version == "0.4" and representation != "linear" else "") + representation
+            for version in "0.3", "0.4", "0.4-librosa":
+                name = "openl3-" + (f"{version}-" if version != "0.3" and representation != "linear" else "") + representation
                 checkpoint = work / f"{name}.safetensors"
                 run("import", "openl3", file if version == "0.3" else whole, work / "openl3_image_mel256_env.h5", "--out",
                     checkpoint, "--front-end", version, "--input-repr", representation)
@@ -125,7 +125,7 @@ def main(l3):
                     compare(f"{name} {width}", made["embedding"], pooled(heard, width, (4, 3)))
                     assert np.array_equal(made["timestamps"], np.arange(count) * HOP / RATE)
                 if representation == "linear":
-                    break  # the same in both
+                    break  # the same in all
         for width in 512, 8192:
             run("embed", "image", work / "picture.png", "--checkpoint", checkpoint, "--out", work / "out", "--size", width,
                 "--overwrite")

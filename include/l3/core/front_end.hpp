@@ -52,9 +52,10 @@ static_assert(coarse_front_end::output::height == 64 && coarse_front_end::output
 
 /// How OpenL3's spectrograms gather the bins of the transform to rows.
 enum class mel_bands {
-  none,   ///< each bin is a row; frames only where there is sound for all of them
-  htk,    ///< root of the weighted sum of powers, HTK's scale, silence around the second: the frames stand centred
-  slaney  ///< weighted sum of magnitudes, Slaney's scale, silence behind the second alone
+  none,           ///< each bin is a row; frames only where there is sound for all of them
+  htk,            ///< root of the weighted sum of powers, HTK's scale, as much silence in front of the frames as behind
+  slaney,         ///< weighted sum of magnitudes, Slaney's scale, silence behind the second alone
+  slaney_centred  ///< the same, but the middle of frame k is sample k * hop: half a window of silence at either end
 };
 
 /// A spectrogram in decibels below the loudest value of the second: periodic Hann window of Fft samples, hop of 242
@@ -63,7 +64,7 @@ enum class mel_bands {
 /// Shapes  output image<F, T, 1>: frequency first, from low to high; then time.
 /// Units   10 log10(max(x, 1e-10)) less the largest of the picture, and no less than -80. (x is a magnitude: half of
 ///         what others call its level.)
-/// Source  OpenL3 (Cramer, Wu, Salamon & Bello, ICASSP 2019), whose layers are kapre's.
+/// Source  OpenL3 (Cramer, Wu, Salamon & Bello, ICASSP 2019), whose layers are kapre's; its function of librosa's.
 template <std::size_t Fft, std::size_t Rows, mel_bands Bands>
 struct decibel_spectrogram {
   static constexpr int sample_rate = 48000;
@@ -75,11 +76,13 @@ struct decibel_spectrogram {
   static constexpr mel_bands bands = Bands;
   static constexpr std::size_t frames =
       Bands == mel_bands::none ? (samples - window) / hop + 1 : (samples + hop - 1) / hop;
-  static constexpr std::size_t before =
-      Bands == mel_bands::htk ? ((frames - 1) * hop + window - samples) / 2 : 0;  ///< silence in front, samples
-  static constexpr float floor = -80.0f;                                          ///< decibels
-  static constexpr bool sums_powers = Bands != mel_bands::slaney;  ///< rows are squared until the logarithm
-  static constexpr float least = sums_powers ? 1e-20f : 1e-10f;    ///< a row counts as no less
+  static constexpr std::size_t before = Bands == mel_bands::htk ? ((frames - 1) * hop + window - samples) / 2
+                                        : Bands == mel_bands::slaney_centred ? window / 2
+                                                                             : 0;  ///< silence in front, samples
+  static constexpr float floor = -80.0f;                                           ///< decibels
+  /// Rows are squared until the logarithm.
+  static constexpr bool sums_powers = Bands == mel_bands::none || Bands == mel_bands::htk;
+  static constexpr float least = sums_powers ? 1e-20f : 1e-10f;  ///< a row counts as no less
   /// From a row's natural logarithm to decibels.
   static constexpr float scale = (sums_powers ? 5 : 10) / std::numbers::ln10_v<float>;
   static_assert(Bands != mel_bands::none || Rows == bins, "l3::decibel_spectrogram: without bands each bin is a row");
@@ -107,7 +110,16 @@ struct openl3_04_mel128 : decibel_spectrogram<2048, 128, mel_bands::slaney> {
 struct openl3_04_mel256 : decibel_spectrogram<2048, 256, mel_bands::slaney> {
   static constexpr char const* name = "openl3-0.4-mel256";
 };
+/// What its front end `librosa` gives them, with librosa 0.9 or newer. (Older ones mirror the sound where these have
+/// silence.)
+struct openl3_04_librosa_mel128 : decibel_spectrogram<2048, 128, mel_bands::slaney_centred> {
+  static constexpr char const* name = "openl3-0.4-librosa-mel128";
+};
+struct openl3_04_librosa_mel256 : decibel_spectrogram<2048, 256, mel_bands::slaney_centred> {
+  static constexpr char const* name = "openl3-0.4-librosa-mel256";
+};
 static_assert(openl3_linear::output::width == 197 && openl3_mel256::output::width == 199);
-static_assert(openl3_mel256::before == 982 && openl3_04_mel256::before == 0);
+static_assert(openl3_mel256::before == 982 && openl3_04_mel256::before == 0 &&
+              openl3_04_librosa_mel256::before == 1024);
 
 }  // namespace l3::inline L3_ISA

@@ -27,7 +27,7 @@ namespace l3::inline L3_ISA {
 /// Errors  shape_error for another number of samples. A sample that is not finite makes not-a-numbers of all values of
 ///         the frames it is in, but of bands that hold no bin.
 /// Numbers within 0.001 of the exact values but where magnitudes are below 1e-6 of the frame's largest.
-/// Source  kapre 0.1.7 and 0.3.7, which OpenL3 uses.
+/// Source  kapre 0.1.7 and 0.3.7 and librosa 0.9, which OpenL3 uses.
 /// Memory  none but the stack (100 kB; with AVX-512 200 kB).
 template <decibel_front_end F>
 class spectrogram<F> {

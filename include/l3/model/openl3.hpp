@@ -54,7 +54,8 @@ bool with_openl3_front_end(std::string_view name, Use&& use) {
   auto const one_of = [&]<class... FrontEnds>(FrontEnds... all) {
     return (... || (name == FrontEnds::name && (use(all), true)));
   };
-  return one_of(openl3_linear{}, openl3_mel128{}, openl3_mel256{}, openl3_04_mel128{}, openl3_04_mel256{});
+  return one_of(openl3_linear{}, openl3_mel128{}, openl3_mel256{}, openl3_04_mel128{}, openl3_04_mel256{},
+                openl3_04_librosa_mel128{}, openl3_04_librosa_mel256{});
 }
 
 /// OpenL3's audio network on the pictures of FrontEnd (openl3_linear, openl3_mel128, openl3_mel256, or those of OpenL3
