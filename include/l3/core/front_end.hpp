@@ -83,6 +83,7 @@ struct decibel_spectrogram {
   /// Rows are squared until the logarithm.
   static constexpr bool sums_powers = Bands == mel_bands::none || Bands == mel_bands::htk;
   static constexpr float least = sums_powers ? 1e-20f : 1e-10f;  ///< a row counts as no less
+  static constexpr float quietest = -100.0f;                     ///< which is so many decibels
   /// From a row's natural logarithm to decibels.
   static constexpr float scale = (sums_powers ? 5 : 10) / std::numbers::ln10_v<float>;
   static_assert(Bands != mel_bands::none || Rows == bins, "l3::decibel_spectrogram: without bands each bin is a row");

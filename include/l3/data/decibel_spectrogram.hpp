@@ -37,10 +37,11 @@ class spectrogram<F> {
 
   void operator()(std::span<float const> samples, std::span<float, output::size> out) const {
     detail::require_second<F>(samples);
+    std::array<float, together> loudest_of;  // in each lane, over all columns that were in it
+    loudest_of.fill(std::numeric_limits<float>::lowest());
     for (std::size_t done = 0; done < columns; done += together)
-      some_columns(samples.data(), std::min(done, columns - together), out.data());
-    float loudest = std::numeric_limits<float>::lowest();
-    for (float const v : out) loudest = v > loudest ? v : loudest;
+      some_columns(samples.data(), std::min(done, columns - together), out.data(), loudest_of);
+    float const loudest = *std::max_element(loudest_of.begin(), loudest_of.end());
     for (float& v : out) {
       float const below = v - loudest;
       v = F::floor > below ? F::floor : below;  // in this order not-a-number stays
@@ -54,7 +55,7 @@ class spectrogram<F> {
   static_assert(columns >= together, "l3::spectrogram: fewer columns than lanes");
 
   /// `together` columns from `first` on, not yet below the loudest.
-  void some_columns(float const* samples, std::size_t first, float* out) const {
+  void some_columns(float const* samples, std::size_t first, float* out, std::array<float, together>& loudest) const {
     alignas(alignment) float sound[F::fft * together];
     alignas(alignment) float bins[F::bins * together];
     window_frames(samples, first, sound);
@@ -62,23 +63,33 @@ class spectrogram<F> {
       lanes const power = re * re + im * im;
       detail::put(bins + k * together, F::sums_powers ? power : detail::root(power));
     });
-    for (std::size_t row = 0; row < rows; ++row) {
-      alignas(alignment) float sum[together];
-      if constexpr (F::bands == mel_bands::none) {
-        std::copy_n(bins + row * together, together, sum);
-      } else {
-        lanes total(0.0f);
+    if constexpr (F::bands == mel_bands::none) {
+      put_columns(bins, out + first, loudest);
+    } else {
+      alignas(alignment) float sums[rows * together];
+      for (std::size_t row = 0; row < rows; ++row) {
+        lanes sum(0.0f);
         filters_.each(row, [&](std::size_t k, float weight) {
-          total = detail::fused(lanes(weight), detail::load<lanes>(bins + k * together), total);
+          sum = detail::fused(lanes(weight), detail::load<lanes>(bins + k * together), sum);
         });
-        detail::put(sum, total);
+        detail::put(sums + row * together, sum);
       }
-      for (std::size_t l = 0; l < together; ++l) out[row * columns + first + l] = decibels(sum[l]);
+      put_columns(sums, out + first, loudest);
     }
   }
 
-  /// Of a magnitude, or of its square, which is twice as many.
-  static L3_INLINE float decibels(float sum) { return F::scale * detail::natural_log(F::least > sum ? F::least : sum); }
+  /// Rows of `together` values to their places, in decibels. Of magnitudes, or of their squares, which are twice as many.
+  static void put_columns(float* L3_RESTRICT values, float* L3_RESTRICT out, std::array<float, together>& loudest) {
+    for (std::size_t k = 0; k < rows * together; ++k) {
+      float const level = F::scale * detail::natural_log(values[k]);
+      values[k] = F::quietest > level ? F::quietest : level;  // in this order not-a-number stays
+    }
+    for (std::size_t row = 0; row < rows; ++row, values += together, out += columns)
+      for (std::size_t l = 0; l < together; ++l) {
+        out[l] = values[l];
+        loudest[l] = values[l] > loudest[l] ? values[l] : loudest[l];
+      }
+  }
 
   /// Frame first + l into lane l; silence where it reaches past the second.
   void window_frames(float const* samples, std::size_t first, float* L3_RESTRICT sound) const {
