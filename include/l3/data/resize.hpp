@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <l3/core/config.hpp>
 #include <l3/core/error.hpp>
 #include <l3/data/picture.hpp>
@@ -84,14 +85,26 @@ class picture_resizer {
   };
 
   static std::uint8_t rounded(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> digits, 0, 255)); }
-  void along_row(std::uint8_t const* from, std::uint8_t* to) const {
-    for (std::size_t x = 0; x < across_.to; ++x) {
-      std::int32_t sum[3] = {half, half, half};
-      for (std::size_t j = 0; j < across_.count[x]; ++j)
-        for (std::size_t c = 0; c < 3; ++c)
-          sum[c] += across_.weights[x * across_.most + j] * from[3 * (across_.first[x] + j) + c];
-      for (std::size_t c = 0; c < 3; ++c) to[3 * x + c] = rounded(sum[c]);
+  /// Four sums at a time: a pixel's three, and one for nothing, where the next pixel's stand then.
+  using four = std::int32_t __attribute__((vector_size(16)));
+
+  void along_row(std::uint8_t const* from, std::uint8_t* to) {
+    std::size_t const most = across_.most, pixels = across_.to;
+    wide_.resize(3 * (across_.from + most) + 1);  // what lies behind the row has no weight
+    sums_.resize(3 * pixels + 1);
+    for (std::size_t k = 0; k < 3 * across_.from; ++k) wide_[k] = from[k];
+    std::int32_t const* weights = across_.weights.data();
+    for (std::size_t x = 0; x < pixels; ++x, weights += most) {
+      std::int32_t const* pixel = wide_.data() + 3 * across_.first[x];
+      four sum = {half, half, half, half};
+      for (std::size_t j = 0; j < most; ++j, pixel += 3) {
+        four value;
+        std::memcpy(&value, pixel, sizeof value);
+        sum += weights[j] * value;
+      }
+      std::memcpy(sums_.data() + 3 * x, &sum, sizeof sum);
     }
+    std::transform(sums_.begin(), sums_.end() - 1, to, rounded);
   }
   void row_of(std::uint8_t const* picture, std::size_t bytes, std::size_t y, std::uint8_t* to) {
     sums_.assign(bytes, half);
@@ -105,7 +118,7 @@ class picture_resizer {
 
   line across_, down_;
   std::vector<std::uint8_t> half_;  ///< the picture between the passes
-  std::vector<std::int32_t> sums_;
+  std::vector<std::int32_t> wide_, sums_;
 };
 
 }  // namespace l3::inline L3_ISA
