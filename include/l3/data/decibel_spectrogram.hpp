@@ -78,7 +78,7 @@ class spectrogram<F> {
     }
   }
 
-  /// Rows of `together` values to their places, in decibels. Of magnitudes, or of their squares, which are twice as many.
+  /// Rows of `together` magnitudes, or of their squares, to their places, in decibels; and the loudest of each lane.
   static void put_columns(float* L3_RESTRICT values, float* L3_RESTRICT out, std::array<float, together>& loudest) {
     for (std::size_t k = 0; k < rows * together; ++k) {
       float const level = F::scale * detail::natural_log(values[k]);

@@ -38,8 +38,8 @@ L3_HOST_DEVICE L3_INLINE float natural_log(float x) {
   float const s = f / (2.0f + f), z = s * s;
   float const series = 2.0f + z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7)));
   float const logarithm = e * std::numbers::ln2_v<float> + s * series;
-  // By its bits: under -fassociative-math arithmetic with x may be left out. And with a mask: of a choice between floats
-  // g++ makes a branch to where the caller compares them, and the loop stays one of single numbers.
+  // By its bits: under -fassociative-math arithmetic with x may be left out. And with a mask: of a choice between
+  // floats g++ makes a branch to where the caller compares them, and the loop stays one of single numbers.
   constexpr std::int32_t infinite = 0x7F800000;
   constexpr auto not_a_number = std::bit_cast<std::int32_t>(std::numeric_limits<float>::quiet_NaN());
   std::int32_t const mask = -static_cast<std::int32_t>((bits & infinite) == infinite);
