@@ -92,7 +92,7 @@ class picture_resizer {
     std::size_t const most = across_.most, pixels = across_.to;
     wide_.resize(3 * (across_.from + most) + 1);  // what lies behind the row has no weight
     sums_.resize(3 * pixels + 1);
-    for (std::size_t k = 0; k < 3 * across_.from; ++k) wide_[k] = from[k];
+    for (std::size_t k = 0; k < 3 * across_.from; ++k) wide_[k] = from[k];  // g++ makes no vectors of copy_n here
     std::int32_t const* weights = across_.weights.data();
     for (std::size_t x = 0; x < pixels; ++x, weights += most) {
       std::int32_t const* pixel = wide_.data() + 3 * across_.first[x];
