@@ -260,8 +260,8 @@ int main(int argc, char** argv) {
     if (::poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) return 128 + SIGPIPE;  // gone: nobody to tell
     std::cerr << "l3: standard output: expected to take the result, found that it could not be written" << std::endl;
     return failed;
-  } catch (std::exception const&) {
+  } catch (std::exception const& e) {
     std::cerr << "l3: " << printable(said_of_error()) << std::endl;
-    return failed;
+    return code_of(e);
   }
 }

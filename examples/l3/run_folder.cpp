@@ -45,9 +45,7 @@ json config_of(std::filesystem::path const& folder, std::string const& option) {
   std::filesystem::path const file = folder / "config.json";
   if (!std::filesystem::exists(file))
     throw setting_error({option + folder.string(), "the folder of a run", "no config.json in it"});
-  json const config = parse_json<json>(read_file(file, 1 << 20), file.string());
-  if (!config.is_object()) throw format_error({file.string(), "a JSON object", config.type_name()});
-  return config;
+  return read_config(file);
 }
 
 /// Errors: setting_error: a name that is not UTF-8.
@@ -61,6 +59,12 @@ std::string text_of(json const& config) {
 }
 
 }  // namespace
+
+json read_config(std::filesystem::path const& file) {
+  json const config = parse_json<json>(read_file(file, 1 << 20), file.string());
+  if (!config.is_object()) throw format_error({file.string(), "a JSON object", config.type_name()});
+  return config;
+}
 
 run_folder run_folder::create(std::filesystem::path folder, json const& config) {
   run_folder run(std::move(folder));

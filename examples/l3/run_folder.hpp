@@ -89,6 +89,9 @@ class run_folder {
 class_score as_logged(class_score const& score);
 bool is_better(class_score const& a, std::optional<class_score> const& b);
 
+/// A file of settings: what config.json is. Errors: file_error, format_error.
+json read_config(std::filesystem::path const& file);
+
 /// What a run has kept, read while it may be going on: a last row that is not whole yet does not count.
 struct run_record {
   json config;

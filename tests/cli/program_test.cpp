@@ -375,6 +375,66 @@ TEST_CASE("a training begins with the weights of another, and its own optimizer"
   }
 }
 
+TEST_CASE("a training takes its settings from another's, and what the command line says goes before") {
+  fs::path const old = made_up_run(), again = scratch() / "again", other = scratch() / "again, otherwise";
+  std::string const config = "--config " + quoted(old / "config.json");
+  REQUIRE(l3("train " + config + "--quiet --out " + quoted(again)).code == 0);
+  CHECK(content(again / "config.json") == content(old / "config.json"));
+  CHECK(content(again / "last.safetensors") == content(old / "last.safetensors"));
+  // Before or behind the file on the command line; what is no option, as the task, is passed over.
+  fs::path const own = scratch() / "own.json";
+  json settings = json::parse(content(old / "config.json"));
+  settings.update({{"tensorboard", true}, {"lr", 2e-3}, {"threads", 1}, {"log-every", 2}, {"what", "audio"}});
+  std::ofstream(own) << settings;
+  REQUIRE(l3("train --lr 0.005 --config " + quoted(own) + "--seed 6 --quiet --out " + quoted(other)).code == 0);
+  json const taken = json::parse(content(other / "config.json"));
+  CHECK(taken.at("lr") == 0.005);
+  CHECK(taken.at("seed") == 6);
+  CHECK(taken.at("log-every") == 2);
+  CHECK(taken.at("tensorboard") == true);
+  CHECK(taken.at("training-videos") == settings.at("training-videos"));
+  // A file for one command that another one takes too, where it says nothing that is not known there.
+  for (char const* unknown : {"pairing", "pairing-scope", "sync-batch-norm"}) settings.erase(unknown);
+  settings["accumulate"] = 2;
+  fs::path const never = scratch() / "never again";
+  std::ofstream(own) << settings;
+  CHECK_THAT(l3("baseline pretrain --config " + quoted(own) + "--out " + quoted(never)).err,
+             Contains("own.json: expected options of `l3 baseline pretrain`, found \"accumulate\""));
+  settings["accumulate"] = 1;
+  std::ofstream(own) << settings;
+  CHECK_THAT(l3("baseline pretrain --config " + quoted(own) + "--out " + quoted(never)).err,
+             Contains("--vision: expected a checkpoint"));
+
+  for (auto const& [text, says] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"lr": -1})", "--lr: expected a number, 0 or above, found -1"},
+           {R"({"lr": "1"})", R"(expected a number for "lr", found "1")"},
+           {R"({"learning-rate": 1})", R"(expected options of `l3 train`, found "learning-rate")"},
+           {R"({"batch": 1e1})", "--batch: expected a whole number, 0 or above, found 10.0"},
+           {R"({"seed": 99999999999999999999})", "--seed: expected a whole number"},
+           {R"({"model": "huge"})", "--model: huge not in {paper,small,tiny}"},
+           {R"({"model": {"paper": 1}})", R"(expected a text for "model", found {"paper":1})"},
+           {R"({"tensorboard": 1})", R"(expected true or false for "tensorboard", found 1)"},
+           {R"({"resume": true})", R"(expected no such option in a file, found "resume")"},
+           {R"({"config": "own.json"})", R"(expected no such option in a file, found "config")"}}) {
+    INFO(text);
+    std::ofstream(own) << text;
+    outcome const r = l3("train --config " + quoted(own) + "--out " + quoted(never));
+    CHECK(r.code == 2);
+    CHECK_THAT(r.err, Contains("own.json: " + says));
+  }
+  outcome const both = l3("train --resume " + config + "--out " + quoted(again));
+  CHECK(both.code == 2);
+  CHECK_THAT(both.err, Contains("--config with --resume: expected one of the two"));
+  std::ofstream(own) << "[]";
+  outcome const list = l3("train --config " + quoted(own) + "--out " + quoted(never));
+  CHECK(list.code == 1);
+  CHECK_THAT(list.err, Contains("own.json: expected a JSON object, found array"));
+  outcome const none = l3("train --config nowhere.json --out " + quoted(never));
+  CHECK(none.code == 1);
+  CHECK_THAT(none.err, Contains("nowhere.json: expected a file"));
+  CHECK_FALSE(fs::exists(never));
+}
+
 TEST_CASE("a loss that is not finite ends a training, and what was saved before can be gone on with") {
   auto const step_of = [](fs::path const& checkpoint) {
     return json::parse(l3("info --json " + quoted(checkpoint)).out).at("step").get<int>();
