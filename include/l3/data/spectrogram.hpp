@@ -113,7 +113,7 @@ class spectrogram<F> {
         }
       });
     }
-    for (float& v : picture) v = detail::picture_value<F>(v);
+    for (float& v : picture) v = detail::picture_value<F>(v);  // vectorised
     for (std::size_t row = 0; row < rows; ++row) std::copy_n(picture + row * together, together, out + row * width);
   }
 
