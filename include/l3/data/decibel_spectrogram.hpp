@@ -93,6 +93,9 @@ class spectrogram<F> {
 
   /// Frame first + l into lane l; silence where it reaches past the second.
   void window_frames(float const* samples, std::size_t first, float* L3_RESTRICT sound) const {
+    std::size_t const begin = first * F::hop, end_of_last = begin + (together - 1) * F::hop + F::window;
+    if (begin >= F::before && end_of_last <= F::samples + F::before)
+      return detail::window_frames<together>(window_, samples + begin - F::before, F::hop, sound);
     for (std::size_t l = 0; l < together; ++l) {
       std::size_t const at = (first + l) * F::hop;  // counted from F::before samples before the second
       std::size_t const skip = std::min(F::before > at ? F::before - at : 0, F::window);
