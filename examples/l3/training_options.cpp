@@ -37,43 +37,45 @@ bool is_noted(std::string const& name) {
   return std::ranges::find(notes, name) != std::end(notes);
 }
 
-/// The options that a file has a value for, as if the command line did, where it does not.
+/// An entry of a file of settings, as if the command line said so, where it does not.
+void take_setting(CLI::App& command, std::string const& file, std::string const& name, json const& value) {
+  auto const require = [&](bool fits, std::string const& expected) {
+    if (!fits) throw setting_error({file, expected + " for \"" + name + '"', json_text(value)});
+  };
+  CLI::Option* const option = command.get_option_no_throw("--" + name);
+  if (option == nullptr) {
+    bool fits = is_noted(name) || value == "";
+    training_options usual;
+    for_each_setting(usual, [&](char const* setting, auto const& here) { fits |= name == setting && value == here; });
+    if (!fits) throw setting_error({file, "options of `l3 " + command_path(command) + '`', '"' + name + '"'});
+    return;
+  }
+  if (name == "config" || name == "resume" || name == "help")
+    throw setting_error({file, "no such option in a file", '"' + name + '"'});
+  if (option->get_expected_max() == 0) {  // a flag
+    require(value.is_boolean(), "true or false");
+    if (value == true && option->empty()) option->add_result("true");
+    return;
+  }
+  std::string const type = option->get_type_name();
+  bool const is_number = type.starts_with("UINT") || type.starts_with("INT") || type.starts_with("FLOAT");
+  require(is_number ? value.is_number() : value.is_string(), is_number ? "a number" : "a text");
+  std::string const text = is_number ? value.dump() : value.get<std::string>();
+  if (text.empty() || !option->empty()) return;
+  option->add_result(text);
+  try {
+    option->run_callback();
+  } catch (CLI::ParseError const& e) {
+    throw CLI::ValidationError(file, e.what());
+  }
+}
+
 void take_settings(CLI::App& command, std::string const& file) {
   if (command.count("--resume") > 0)
     throw setting_error(
         {"--config with --resume", "one of the two: a run that is gone on with keeps its settings", "both"});
-  training_options usual;
   json const settings = read_config(file);
-  for (auto const& [name, value] : settings.items()) {
-    auto const require = [&](bool fits, std::string const& expected) {
-      if (!fits) throw setting_error({file, expected + " for \"" + name + '"', json_text(value)});
-    };
-    CLI::Option* const option = command.get_option_no_throw("--" + name);
-    if (option == nullptr) {
-      bool fits = is_noted(name) || value == "";
-      for_each_setting(usual, [&](char const* setting, auto const& here) { fits |= name == setting && value == here; });
-      if (!fits) throw setting_error({file, "options of `l3 " + command_path(command) + '`', '"' + name + '"'});
-      continue;
-    }
-    std::string const type = option->get_type_name();
-    if (name == "config" || name == "resume" || name == "help")
-      throw setting_error({file, "no such option in a file", '"' + name + '"'});
-    if (option->get_expected_max() == 0) {  // a flag
-      require(value.is_boolean(), "true or false");
-      if (value == true && option->empty()) option->add_result("true");
-      continue;
-    }
-    bool const is_number = type.starts_with("UINT") || type.starts_with("INT") || type.starts_with("FLOAT");
-    require(is_number ? value.is_number() : value.is_string(), is_number ? "a number" : "a text");
-    std::string const text = is_number ? value.dump() : value.get<std::string>();
-    if (text.empty() || !option->empty()) continue;
-    option->add_result(text);
-    try {
-      option->run_callback();
-    } catch (CLI::ParseError const& e) {
-      throw CLI::ValidationError(file, e.what());
-    }
-  }
+  for (auto const& [name, value] : settings.items()) take_setting(command, file, name, value);
 }
 
 }  // namespace
