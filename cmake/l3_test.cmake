@@ -26,7 +26,7 @@ function(l3_add_tests name)
   # running than it saves.
   if(NOT arg_ARCH STREQUAL "x86-64-v3")
     set(level 1)
-    if(arg_ARCH OR name MATCHES "^(cli|examples)$")
+    if(arg_ARCH OR name STREQUAL "cli")
       set(level g)
     endif()
     target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O${level}>)

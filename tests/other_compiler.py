@@ -23,6 +23,7 @@ def read(compiler, unit):
     out = words.index("-o")
     words = [compiler, *words[first + 1:out], *words[out + 2:], "-fsyntax-only", "-Wno-unknown-warning-option",
              "-Wno-deprecated-declarations",  # (cmake/l3_warnings.cmake says why)
+             "-Wno-unused-command-line-argument",  # what g++ alone is told
              "-Wno-invalid-feature-combination"]  # of clang 19 about its own -march=native, where there is AVX10
     return subprocess.run([w for w in words if w != "-c"], cwd=unit["directory"], text=True, capture_output=True)
 
